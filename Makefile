@@ -1,0 +1,64 @@
+# What people type. `make` alone lists it; `make test` and `make demo` set up whatever they need first.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PY     := .venv/bin/python
+READY  := .venv/.ready
+PYTEST  = $(PY) -m pytest
+# Tests run side by side; 0 runs them in one process, where a debugger works: make test JOBS=0
+JOBS   ?= 2
+# More words for pytest: make unit ARGS="-k halt -x"
+ARGS   ?=
+
+export PYTHON
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) system-demo system-test  ## get everything ready (done by the others, too, and only once)
+
+$(READY): requirements.lock pyproject.toml tools/setup.sh
+	@tools/setup.sh python
+
+# Quick looks, no work, when the programs are there.
+system-demo:
+	@tools/setup.sh system ostree
+
+system-test:
+	@tools/setup.sh system ostree postgresql
+
+demo: $(READY) system-demo  ## show a rollout from beginning to end, on this machine alone
+	@$(PY) -m examples.demo $(ARGS)
+
+test: setup  ## style, types and every test, with branch coverage
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PYTEST) -n $(JOBS) --cov --cov-branch --cov-report=term $(ARGS)
+
+lint: $(READY)  ## style, and whatever ruff can put right it does
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(READY)  ## mypy --strict
+	$(PY) -m mypy
+
+unit: $(READY)  ## the fast tests only
+	$(PYTEST) -q -m "not slow and not e2e and not postgres" $(ARGS)
+
+bench: $(READY) system-demo  ## measure, and compare
+	$(PY) -m tests.benchmarks $(ARGS)
+
+lock: $(READY)  ## write requirements.lock anew, with today's newest versions
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile pyproject.toml --extra dev --upgrade --quiet --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+clean:  ## remove what was made here, .venv too
+	rm -rf .venv .demo .setup build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks htmlcov
+	rm -f .coverage .coverage.*
+	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup system-demo system-test demo test lint types unit bench lock clean
