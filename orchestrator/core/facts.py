@@ -1,0 +1,194 @@
+"""What a decision is made from: small frozen numbers, never a list of devices.
+
+The store keeps these as counters that move with each report, so that gathering them costs the same for a hundred
+devices and for ten million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
+
+
+@dataclass(frozen=True, slots=True)
+class WaveState:
+    """A wave as it stands.
+
+    ``hold``: a latched wait that only a person ends (RULES 1.3), beside the status. ``promoted``: a person let it open.
+    ``baking_at``: when the bake clock started. ``extra_bakes``: how many more ``at_most`` a person has granted.
+    """
+
+    wave: str
+    status: WaveStatus
+    standing: Standing
+    hold: Standing | None = None
+    promoted: bool = False
+    opened_at: datetime | None = None
+    prepared_at: datetime | None = None
+    baking_at: datetime | None = None
+    extra_bakes: int = 0
+    extra_slices: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutState:
+    """A rollout as it stands. ``waves`` in file order. ``serve_whole``: completed with ``--now``.
+
+    ``epoch`` grows with each halt, pause, hold and resume: an offer made under an older one is void. ``first_bad_accepted``: how many bad outcomes
+    in small waves a person has seen and resumed over.
+    """
+
+    rollout: str
+    status: RolloutStatus
+    standing: Standing
+    epoch: int
+    waves: tuple[WaveState, ...]
+    start_at: datetime | None = None
+    serve_whole: bool = False
+    attempt: int = 1
+    first_bad_accepted: int = 0
+
+    def wave(self, name: str) -> WaveState:
+        return next(wave for wave in self.waves if wave.wave == name)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFacts:
+    """One slice's tallies, in devices. ``waiting`` is how many of the wave were left for later slices when it opened."""
+
+    number: int
+    opened_at: datetime
+    members: int
+    waiting: int = 0
+    offered: int = 0
+    withdrawn: int = 0
+    started: int = 0
+    applied: int = 0
+    resolved: int = 0
+    confirmed: int = 0
+    left: int = 0
+    bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFacts:
+    """Readiness of a wave's required deltas, as of ``computed_at``.
+
+    ``devices``: reachable devices with a commit the repository has and another than the Target's; ``covered`` of them have a ready delta.
+    ``unknown``: devices whose commit the repository does not have. ``pairs``, ``ready``, ``failed``: numbers of deltas.
+    """
+
+    computed_at: datetime
+    devices: int = 0
+    covered: int = 0
+    unknown: int = 0
+    pairs: int = 0
+    ready: int = 0
+    failed: int = 0
+
+    @property
+    def coverage(self) -> float:
+        """The share of devices whose delta is ready; 1 when no device needs one."""
+        return self.covered / self.devices if self.devices else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaveFacts:
+    """A wave's counts. ``eligible``: devices that would be offered, reachable or not, ``already_there``: members that run the Target or a
+    newer version; both as of the last look at the fleet (None before the first). ``late``: devices came since the last slice opened."""
+
+    wave: str
+    eligible: int | None = None
+    already_there: int = 0
+    deltas: DeltaFacts | None = None
+    slices: tuple[SliceFacts, ...] = ()
+    late: bool = False
+
+    @property
+    def members(self) -> int:
+        """Reachable devices that have been given a place."""
+        return sum(piece.members for piece in self.slices)
+
+    @property
+    def waiting(self) -> int:
+        """Devices left for later slices when the last one opened."""
+        return self.slices[-1].waiting if self.slices else 0
+
+    @property
+    def offered(self) -> int:
+        return sum(piece.offered for piece in self.slices)
+
+    @property
+    def expected(self) -> int:
+        """Offers of which an outcome is expected: those not withdrawn, and whose device has not left."""
+        return sum(piece.offered - piece.withdrawn - piece.left for piece in self.slices)
+
+    @property
+    def resolved(self) -> int:
+        return sum(piece.resolved for piece in self.slices)
+
+    @property
+    def confirmed(self) -> int:
+        return sum(piece.confirmed for piece in self.slices)
+
+    @property
+    def in_flight(self) -> int:
+        """Offered, and no outcome yet."""
+        return self.expected - self.resolved
+
+    def bad(self, outcome: OutcomeClass) -> int:
+        return sum(piece.bad.get(outcome, 0) for piece in self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorFacts:
+    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit`` the number of first places
+    among which one more bad device crosses (0: one more cannot), ``crossed_at`` the (count, place) of the first crossing."""
+
+    monitor: str
+    outcomes: tuple[OutcomeClass, ...]
+    wave: str | None
+    tolerance: float
+    alpha: float
+    answer: Answer
+    places: int
+    bad: int
+    next_limit: int
+    crossed_at: tuple[int, int] | None = None
+    accepted: bool = False
+    amber: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetFacts:
+    """A hard stop: ``limit`` bad devices of these classes in the whole rollout; ``base``: those a person has accepted."""
+
+    outcomes: tuple[OutcomeClass, ...]
+    limit: int
+    bad: int
+    base: int = 0
+
+    @property
+    def reached(self) -> bool:
+        return self.bad - self.base >= self.limit
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and of "small"
+    fleets. ``next_deadline``: when the next silence will be counted. ``frozen``: why all offers are stopped."""
+
+    devices: int
+    waves: tuple[WaveFacts, ...]
+    monitors: tuple[MonitorFacts, ...] = ()
+    budgets: tuple[BudgetFacts, ...] = ()
+    next_deadline: datetime | None = None
+    frozen: Reason | None = None

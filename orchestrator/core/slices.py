@@ -1,0 +1,159 @@
+"""Slices and places: who may be offered so far, and every device's rank among them.
+
+A wave is opened in slices (RULES 3.1). A slice takes the next devices by position and is at most as large as all the wave
+has had before (``growth: 2``), so what is at risk is never more than what has been seen. Membership of a slice and
+the places in it are pure functions of the device and the slice table: no row and no counter per device.
+
+* ``since`` of a device is the moment from which it has been reachable and unchanged (first seen, seen again after more than
+  ``reach``, or moved by group, label, tag or hardware id). A slice holds the devices whose ``since`` is not after its
+  opening, whose position is below its ``upto``, and that no earlier slice of the wave holds.
+* A **place** is a rank by position, in each population a device belongs to: the members of all slices opened before, in the
+  order of their opening, plus the rank among this slice's members of that population (RULES 3.2).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from typing import Final
+
+from orchestrator.core.position import SPACE
+
+EXACT_RANKS: Final = 1_000
+"""Up to so many members ranks are exact; above they are interpolated (positions are uniform)."""
+
+BINS: Final = 256
+"""Stretches of position whose members are counted for interpolation."""
+
+ROLLOUT: Final = "rollout"
+"""The population of all devices of the rollout."""
+
+
+def wave_population(wave: str) -> str:
+    return f"wave:{wave}"
+
+
+def segment_population(dimension: str, value: str) -> str:
+    """For example ``hardware_id=rpi4``, ``source_version=41``, ``label:region=emea``."""
+    return f"{dimension}={value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The ranks of one slice's members of one population: exact positions, or counts by stretch of position.
+
+    Exactly one of the two is given: ``positions`` ascending, or ``counts`` of length BINS.
+    """
+
+    positions: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+    @property
+    def members(self) -> int:
+        return sum(self.counts) if self.counts else len(self.positions)
+
+    def rank(self, position: int) -> int:
+        """The rank from 1 of a member at this position; never above ``members``, whoever asks."""
+        if not self.counts:
+            return max(1, min(len(self.positions), bisect_right(self.positions, position)))
+        scaled = position * BINS
+        stretch = min(scaled // SPACE, BINS - 1)
+        below = sum(self.counts[:stretch])
+        within = self.counts[stretch] * (scaled - stretch * SPACE) // SPACE
+        return max(1, min(below + within + 1, below + max(self.counts[stretch], 1), self.members))
+
+
+def exact_ranks(positions: Iterable[int]) -> Ranks:
+    return Ranks(positions=tuple(sorted(positions)))
+
+
+def coarse_ranks(counts: Mapping[int, int]) -> Ranks:
+    """From members counted by stretch (``position * BINS // SPACE``)."""
+    return Ranks(counts=tuple(counts.get(stretch, 0) for stretch in range(BINS)))
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One opened slice of a wave.
+
+    ``number`` counts from 1 within its wave; ``before`` says for each population how many places were given in slices opened
+    earlier (of all waves); ``ranks`` holds this slice's members by population.
+    """
+
+    wave: str
+    number: int
+    upto: int
+    opened_at: datetime
+    before: Mapping[str, int]
+    ranks: Mapping[str, Ranks]
+
+    @property
+    def members(self) -> int:
+        ranks = self.ranks.get(wave_population(self.wave))
+        return ranks.members if ranks else 0
+
+    def holds(self, position: int, since: datetime) -> bool:
+        """Whether a device of the wave is below the slice's bound and was there when it opened."""
+        return position < self.upto and since <= self.opened_at
+
+    def places(self, position: int, populations: Iterable[str]) -> dict[str, int]:
+        """The places, from 1, of a member at this position. A population that had no member when the slice opened (the device changed
+        since) gets the place after all that were given before it."""
+        return {
+            name: self.before.get(name, 0) + (ranks.rank(position) if (ranks := self.ranks.get(name)) else 1)
+            for name in populations
+        }
+
+
+def slice_of(slices: Sequence[Slice], position: int, since: datetime) -> Slice | None:
+    """The first of a wave's slices, in the order of their opening, that holds the device; None when it must wait."""
+    return next((piece for piece in slices if piece.holds(position, since)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Staircase:
+    """What earlier slices of a wave hold, as few steps: ``(opened_at, upto)`` with falling ``upto``.
+
+    A device is in an earlier slice exactly when some step has ``since <= opened_at`` and ``position < upto``; a step that a later and higher
+    one covers is left out.
+    """
+
+    steps: tuple[tuple[datetime, int], ...]
+
+
+def covered(slices: Iterable[tuple[datetime, int]]) -> Staircase:
+    """From ``(opened_at, upto)`` of slices in the order of their opening."""
+    steps: list[tuple[datetime, int]] = []
+    for opened_at, upto in slices:
+        while steps and steps[-1][1] <= upto:
+            steps.pop()
+        steps.append((opened_at, upto))
+    return Staircase(tuple(steps))
+
+
+def next_size(given: int, *, first: int, growth: float) -> int:
+    """How many devices the next slice may hold when the wave has given ``given`` places so far."""
+    return first if given == 0 else max(1, int(given * (growth - 1)))
+
+
+def sizes(devices: int, *, first: int, growth: float) -> tuple[int, ...]:
+    """The sizes of the slices of a wave of so many devices, for ``plan``."""
+    found: list[int] = []
+    while (given := sum(found)) < devices:
+        found.append(min(next_size(given, first=first, growth=growth), devices - given))
+    return tuple(found)
+
+
+def cut(waiting: Mapping[int, int], size: int) -> int:
+    """The bound below which about ``size`` waiting devices stand, from their counts by stretch; SPACE when all fit."""
+    if size >= sum(waiting.values()):
+        return SPACE
+    for stretch, below in zip(range(BINS), accumulate(waiting.get(s, 0) for s in range(BINS)), strict=True):
+        if below >= size:
+            here = waiting.get(stretch, 0)
+            inside = size - (below - here)
+            return min(SPACE, (stretch * SPACE + inside * SPACE // max(here, 1)) // BINS)
+    return SPACE
