@@ -17,7 +17,7 @@ export PYTHON
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: $(READY) system-demo system-test  ## get everything ready (done by the others, too, and only once)
+setup: system-test $(READY)  ## get everything ready (done by the others, too, and only once)
 
 $(READY): requirements.lock pyproject.toml tools/setup.sh
 	@tools/setup.sh python
@@ -29,7 +29,7 @@ system-demo:
 system-test:
 	@tools/setup.sh system ostree postgresql
 
-demo: $(READY) system-demo  ## show a rollout from beginning to end, on this machine alone
+demo: system-demo $(READY)  ## show a rollout from beginning to end, on this machine alone
 	@$(PY) -m examples.demo $(ARGS)
 
 test: setup  ## style, types and every test, with branch coverage
@@ -48,7 +48,7 @@ types: $(READY)  ## mypy --strict
 unit: $(READY)  ## the fast tests only
 	$(PYTEST) -q -m "not slow and not e2e and not postgres" $(ARGS)
 
-bench: $(READY) system-demo  ## measure, and compare
+bench: system-demo $(READY)  ## measure, and compare
 	$(PY) -m tests.benchmarks $(ARGS)
 
 lock: $(READY)  ## write requirements.lock anew, with today's newest versions

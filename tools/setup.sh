@@ -2,7 +2,8 @@
 # Gets a checkout ready to run. `make` calls it; there is no need to call it by hand.
 #
 #   tools/setup.sh python             .venv with the exact versions of requirements.lock, and this project in it
-#   tools/setup.sh system NAME ...    the programs NAME (ostree, postgresql) by apt, where they are missing
+#   tools/setup.sh system NAME ...    the programs NAME (ostree, postgresql) by apt, where they are missing;
+#                                     with them Python's venv module, while there is no .venv
 #
 # PYTHON=/path/to/python3 chooses the interpreter. Every failure ends with one sentence that says what to do.
 
@@ -32,7 +33,8 @@ apt_install() {
     elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
         as_root="sudo -n env"
     else
-        die "$* must be installed and that takes root: type  sudo apt-get install $*  and then run the same command again."
+        die "root must install something first: type  sudo apt-get update && sudo apt-get install -y $*" \
+            " and then run the same command again."
     fi
     say "installing $* with apt"
     as_root="$as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300"
@@ -62,12 +64,16 @@ find_python() {
     die "Python 3.11 or newer is needed and this machine has $found: install one, or name it with  make PYTHON=/path/to/python3"
 }
 
+# Names Debian's package with the venv module, which it ships apart, where that is missing.
+missing_venv() {
+    "$PYTHON" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
+        "$PYTHON" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+}
+
 python_environment() {
     find_python
-    if ! "$PYTHON" -c 'import ensurepip, venv' >/dev/null 2>&1; then
-        # Debian ships the module apart, once for its own Python and once for each other one.
-        apt_install "$("$PYTHON" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
-    fi
+    missing=$(missing_venv)
+    [ -z "$missing" ] || apt_install "$missing"
     # An environment that was left half made, or made by an older Python, is made anew.
     if ! new_enough .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         say "making .venv with $("$PYTHON" --version)"
@@ -90,6 +96,10 @@ case ${1:-} in
     system)
         shift
         missing=
+        if [ ! -e .venv/.ready ]; then
+            find_python
+            missing=$(missing_venv)
+        fi
         for name in "$@"; do present "$name" || missing="$missing $name"; done
         # shellcheck disable=SC2086  # a list of names
         [ -z "$missing" ] || apt_install $missing ;;
