@@ -255,9 +255,7 @@ def withdraw(update: Update) -> Step:
 def _bad(update: Update, counts: Counts, outcome: OutcomeClass) -> Step:
     if outcome in update.bad:
         return Step(replace(update, deadline_at=None), counts)
-    after = replace(
-        update, status=_BAD_STATUS[outcome], bad=update.bad | {outcome}, resolved=True, deadline_at=None
-    )
+    after = replace(update, status=_BAD_STATUS[outcome], bad=update.bad | {outcome}, resolved=True, deadline_at=None)
     return Step(
         after,
         replace(
@@ -302,15 +300,11 @@ def _running_target(update: Update, *, patience: Patience, now: datetime) -> Ste
     started = 0 if update.started else 1
     after = replace(update, confirmed_at=now, started_at=update.started_at or now)
     if update.bad_outcome:
-        return Step(
-            replace(after, recovered_at=now, deadline_at=None), Counts(started=started, withdrawn=withdrawn)
-        )
+        return Step(replace(after, recovered_at=now, deadline_at=None), Counts(started=started, withdrawn=withdrawn))
     # One more look: a device that confirms and then falls dark within the same patience is silent after all.
     confirmed = replace(after, status=UpdateStatus.CONFIRMED, resolved=True, deadline_at=now + patience.length)
     resolved = 0 if update.resolved else 1
-    counts = Counts(
-        started=started, withdrawn=withdrawn, resolved=resolved, confirmed=1, left=_returned(update)
-    )
+    counts = Counts(started=started, withdrawn=withdrawn, resolved=resolved, confirmed=1, left=_returned(update))
     return Step(confirmed, counts)
 
 

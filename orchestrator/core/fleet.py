@@ -1,0 +1,116 @@
+"""Targets and devices as the rest of the core sees them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from orchestrator.core.membership import Member, WaveSelector
+from orchestrator.core.position import device_hash
+from orchestrator.errors import InvalidInput
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+def check_commit(text: str) -> str:
+    """The text itself when it is a commit, 64 lower-case hex digits. Raises InvalidInput."""
+    if not _COMMIT.fullmatch(text):
+        raise InvalidInput(f"{text[:80]!r} is no commit: a commit has 64 lower-case hex digits.")
+    return text
+
+
+def check_name(text: str, what: str) -> str:
+    """The text itself when it can name a device, hardware id, tag, group, label or Target. Raises InvalidInput."""
+    if not _NAME.fullmatch(text):
+        raise InvalidInput(
+            f"{text[:80]!r} cannot be a {what}: use letters, digits and . _ : -, beginning with a letter or digit, "
+            "128 at most."
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The software a device should run. ``added_at`` by the server's clock; ``provider`` names the content system."""
+
+    name: str
+    version: int
+    commit: str
+    hardware_ids: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    provider: str = "ostree"
+    added_at: datetime | None = None
+
+
+class DeviceStatus(StrEnum):
+    ACTIVE = "active"
+    HELD = "held"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One machine in the field.
+
+    ``commit`` and ``version`` are what it runs, None while unknown. ``since_at``: from when on it has been reachable and as it is (slices go by it).
+    ``usual_gap``: its usual time between check-ins. ``held_because``: why a person holds it.
+    """
+
+    id: str
+    hardware_id: str
+    tag: str
+    group: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    version: int | None = None
+    status: DeviceStatus = DeviceStatus.ACTIVE
+    held_because: str | None = None
+    healthy: bool = True
+    enrolled_at: datetime | None = None
+    last_seen_at: datetime | None = None
+    since_at: datetime | None = None
+    usual_gap: timedelta = timedelta(0)
+
+    @property
+    def member(self) -> Member:
+        return Member(device_hash(self.id), self.hardware_id, self.group, self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whom a rollout is for, in a form that Python and SQL evaluate alike.
+
+    ``commits`` maps each hardware id the version exists for to its commit. ``older_than``: devices that run this version or a newer one are
+    already there. ``from_versions``: with ``allow_older``, the versions whose devices may be taken back; then only those are eligible.
+    ``selectors`` in file order, bounds worked out. ``others_excluded``: a device in no wave is not eligible.
+    """
+
+    rollout: str
+    tag: str
+    version: int
+    commits: Mapping[str, str]
+    selectors: tuple[WaveSelector, ...]
+    from_versions: tuple[int, ...] = ()
+
+    def follows(self, device: Device) -> bool:
+        """Follows the tag, has a hardware id the version exists for, and a person has neither retired nor held it."""
+        return device.tag == self.tag and device.hardware_id in self.commits and device.status is DeviceStatus.ACTIVE
+
+    def already_there(self, device: Device) -> bool:
+        """Runs the Target's commit, or the version or a newer one (unless this rollout takes that version back)."""
+        if device.commit is not None and device.commit == self.commits.get(device.hardware_id):
+            return True
+        if device.version is None or device.version < self.version:
+            return False
+        return device.version not in self.from_versions or device.version == self.version
+
+    def eligible(self, device: Device) -> bool:
+        """Would be offered the Target, its wave and its place aside."""
+        if not self.follows(device) or self.already_there(device):
+            return False
+        return not self.from_versions or device.version in self.from_versions

@@ -1,0 +1,496 @@
+"""The port to the store: the one owner of what has happened.
+
+Every call happens inside a session. ``Store.reading()`` is one consistent snapshot; ``Store.writing()`` is one transaction that commits
+when the block ends and leaves nothing behind when it raises. Times in and out are aware UTC ``datetime``; the store reads
+no clock. Foreign exceptions are translated at its edge: locked, read-only, full, missing or newer than this
+program is StoreUnavailable with the remedy; a version check that fails is Conflict.
+
+Implementations: ``adapters.sql`` on SQLite (in memory for tests, WAL on disk) and on PostgreSQL; one contract suite
+(``tests/contract``) runs on all of them. Rollouts, devices and updates have integer keys inside a store; names stay outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.facts import BudgetFacts, Facts, RolloutState
+from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
+from orchestrator.core.journal import Entry
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.slices import Slice
+from orchestrator.core.states import Reason, RolloutStatus
+from orchestrator.core.update import Counts, Update, UpdateStatus
+from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+
+# ------------------------------------------------------------------------------------------------- records
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device with its key and the digest of its token (SHA-256; tokens have 256 random bits), None before it has one."""
+
+    key: int
+    device: Device
+    token_digest: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRow:
+    """A rollout with its key, its bound files and its version for the check on writing.
+
+    ``spec`` and ``policy`` are the canonical JSON of both files as bound; ``salt`` seeds positions; ``scope`` is None until it starts (bounds are fixed then).
+    ``devices``: eligible devices at the start. ``journal_seq``/``journal_hash``: the journal's head.
+    """
+
+    key: int
+    version: int
+    state: RolloutState
+    spec: str
+    policy: str
+    spec_digest: str
+    policy_digest: str
+    salt: str
+    tag: str
+    target_version: int
+    created_at: datetime
+    scope: Scope | None = None
+    devices: int = 0
+    journal_seq: int = 0
+    journal_hash: str = ""
+
+
+@dataclass(slots=True)
+class UpdateRow:
+    """One device's update with what the offer froze (RULES 3.6). ``places``: in the rollout's and the wave's population;
+    ``segment_places`` by population, as JSON text."""
+
+    rollout_key: int
+    device_key: int
+    update: Update
+    wave: str
+    slice: int
+    places: tuple[int, int]
+    segment_places: str = "{}"
+    hardware_id: str = ""
+    from_version: int | None = None
+    unhealthy_before: bool = False
+    by_delta: bool | None = None
+    usual_gap: timedelta = timedelta(0)
+
+
+class EventRow(NamedTuple):
+    """One item of a report for the evidence log. ``event_id`` is unique for its device."""
+
+    device_key: int
+    event_id: str
+    rollout_key: int | None
+    kind: str
+    received_at: datetime
+    device_at: str | None
+    code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event as read back. ``seq`` grows with each row of the log."""
+
+    seq: int
+    device: str
+    rollout: str | None
+    event_id: str
+    kind: str
+    received_at: datetime
+    device_at: str | None
+    code: str | None
+    message: str | None
+
+
+class BadOutcome(NamedTuple):
+    """A bad outcome that enters the evidence of a rollout: its class and where its device stands."""
+
+    outcome: OutcomeClass
+    wave: str
+    rollout_place: int
+    wave_place: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCount:
+    """So many devices run this. ``commit`` and ``version`` None: they have not said."""
+
+    hardware_id: str
+    commit: str | None
+    version: int | None
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaveCount:
+    """One look at the devices of a wave: ``eligible`` (reachable or not), ``reachable`` ones among them, ``already_there``, and for the reachable
+    eligible what they run."""
+
+    eligible: int
+    reachable: int
+    already_there: int
+    running: tuple[RunningCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFilter:
+    """Which devices to list; None asks for nothing. ``text``: part of the id."""
+
+    tag: str | None = None
+    group: str | None = None
+    hardware_id: str | None = None
+    label: tuple[str, str] | None = None
+    status: DeviceStatus | None = None
+    version: int | None = None
+    text: str | None = None
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildJob:
+    """A delta to be built. ``fence`` grows with each lease: only its present holder may report on it. ``weight``: devices it serves times
+    bytes it saves, larger first. ``done``: progress in [0, 1]."""
+
+    key: int
+    pair: DeltaPair
+    status: JobStatus
+    weight: float = 0.0
+    fence: int = 0
+    owner: str | None = None
+    lease_until: datetime | None = None
+    attempts: int = 0
+    stage: str = ""
+    done: float = 0.0
+    log: str = ""
+    error: str | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class EffectKind(StrEnum):
+    """What the outbox can ask for; each is done idempotently after the commit."""
+
+    WITHDRAW = "withdraw"
+    ENSURE_DELTAS = "ensure_deltas"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One row of the outbox. ``wave`` where it concerns one."""
+
+    kind: EffectKind
+    rollout: str
+    wave: str | None = None
+    key: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNeed:
+    """A required delta of a wave and how many of its reachable devices need it. ``known``: the repository has the from commit."""
+
+    pair: DeltaPair
+    devices: int
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something ``wave db check`` recounted and found other than stored."""
+
+    what: str
+    stored: str
+    counted: str
+
+
+# ------------------------------------------------------------------------------------------------- sessions
+
+
+class Reading(Protocol):
+    """A consistent snapshot."""
+
+    # Targets
+    def targets(self, *, version: int | None = None, tag: str | None = None) -> Sequence[Target]:
+        """Newest version first, then by name."""
+
+    def known_version(self, hardware_id: str, commit: str) -> int | None:
+        """The highest version with that commit for that hardware id."""
+
+    # Devices
+    def device(self, device_id: str) -> DeviceRow | None: ...
+
+    def device_by_key(self, key: int) -> DeviceRow | None: ...
+
+    def devices(self, which: DeviceFilter, *, after: str | None = None, limit: int = 100) -> Sequence[DeviceRow]:
+        """By id, those after ``after``; at most ``limit``."""
+
+    def count_devices(self, which: DeviceFilter) -> int: ...
+
+    def running(self, *, tag: str | None = None) -> Sequence[RunningCount]:
+        """What active devices run, most devices first."""
+
+    def tags(self) -> Mapping[str, int]:
+        """Tags that devices follow, with the number of active devices."""
+
+    def groups(self) -> Mapping[str, int]:
+        """Every group with the number of its active devices; groups without any included."""
+
+    # The fleet as a rollout sees it. None of these writes; each is one pass over the tag's devices at most.
+    def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
+        """Count the wave's devices: members by ``scope.selectors`` (no earlier wave has them), split by ``Scope.eligible`` and ``already_there``."""
+
+    def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
+        """Eligible devices of the wave by hardware id, the wave's own bounds left aside (earlier waves' kept)."""
+
+    def bound(self, scope: Scope, wave: str, hardware_id: str | None, count: int) -> int:
+        """The bound below which exactly ``count`` (or all, if fewer: then SPACE) eligible devices of the wave stand, its own bounds left
+        aside; of one hardware id, or of all."""
+
+    def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
+        """Some eligible devices, for messages about overlaps."""
+
+    # Rollouts
+    def rollout(self, name: str) -> RolloutRow | None: ...
+
+    def rollout_by_key(self, key: int) -> RolloutRow | None: ...
+
+    def rollouts(self, statuses: Collection[RolloutStatus] | None = None) -> Sequence[RolloutRow]:
+        """Newest first."""
+
+    def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
+        """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an hour old at ``now``."""
+
+    def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
+        """In the order of their opening, ranks included."""
+
+    def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
+        """All attempts, oldest first."""
+
+    def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]: ...
+
+    def budgets(self, rollout_key: int) -> Sequence[BudgetFacts]: ...
+
+    def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]: ...
+
+    # Updates
+    def update(self, rollout_key: int, device_key: int) -> UpdateRow | None: ...
+
+    def updates_of_device(self, device_key: int, *, limit: int = 20) -> Sequence[tuple[str, UpdateRow]]:
+        """With the rollout's name, newest offer first."""
+
+    def list_updates(
+        self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100
+    ) -> Sequence[tuple[str, UpdateRow]]:
+        """With the device's id, newest offer first; ``bad``: only those with a bad outcome."""
+
+    def count_updates(self, rollout_key: int) -> Mapping[str, Mapping[UpdateStatus, int]]:
+        """Updates by wave and status: for people and for checks, never for decisions."""
+
+    def events(
+        self, *, device: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100
+    ) -> Sequence[LoggedEvent]: ...
+
+    # Deltas
+    def delta(self, pair: DeltaPair) -> DeltaRecord | None:
+        """The delta recorded as verified and published."""
+
+    def deltas(self) -> Sequence[DeltaRecord]: ...
+
+    def jobs(self, *, statuses: Collection[JobStatus] | None = None, limit: int = 200) -> Sequence[BuildJob]: ...
+
+    def job(self, pair: DeltaPair) -> BuildJob | None:
+        """The newest job for that pair."""
+
+    # The house
+    def frozen(self) -> Reason | None: ...
+
+    def lease_holder(self, name: str) -> tuple[str, datetime] | None:
+        """Owner and end of the lease, held or expired."""
+
+    def check(self) -> Sequence[Difference]:
+        """Recount tallies, budgets, monitors (by sorting places, not by the stored tree), needs and journal chains from the updates and the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorRow:
+    """A monitor as stored. Only places above ``from_place`` of its population count, less ``from_place``.
+    ``accepted_at``: a person accepted its crossing and it was closed; the next attempt started anew."""
+
+    key: int
+    attempt: int
+    spec: MonitorSpec
+    from_place: int
+    bad: int
+    crossed_at: tuple[int, int] | None
+    accepted_at: datetime | None
+
+
+class Writing(Reading, Protocol):
+    """One transaction. What it reads after it writes shows what it wrote."""
+
+    # Targets
+    def add_target(self, target: Target, *, now: datetime) -> bool:
+        """False when exactly this one is there already. Raises Refused when (hardware id, version) has another commit, or the name another content."""
+
+    def tag_target(self, name: str, tags: Sequence[str]) -> None: ...
+
+    # Devices
+    def enroll(self, devices: Iterable[tuple[Device, bytes | None]], *, now: datetime) -> int:
+        """Add devices, or set hardware id, tag, group, labels (as the operator's) and token of known ones; how many were new. A million must work in bounded memory."""
+
+    def set_group(self, device_ids: Sequence[str], group: str | None, *, now: datetime) -> int: ...
+
+    def add_group(self, group: str) -> None: ...
+
+    def set_label(self, device_ids: Sequence[str], key: str, value: str | None, *, now: datetime) -> int:
+        """As the operator's: a device's own word cannot change it. None removes it."""
+
+    def set_device_status(
+        self, device_ids: Sequence[str], status: DeviceStatus, because: str | None, *, now: datetime
+    ) -> int: ...
+
+    def set_token(self, device_id: str, digest: bytes | None) -> None: ...
+
+    def save_device(self, key: int, device: Device) -> None:
+        """What a check-in changed: commit, version, hardware id, tag, labels (the device's own), healthy, since, last seen, usual gap."""
+
+    def touch(self, seen: Mapping[int, tuple[datetime, timedelta]]) -> None:
+        """Last seen and usual gap by device key, many at once."""
+
+    # Rollouts
+    def add_rollout(self, row: RolloutRow) -> RolloutRow:
+        """With its key. Raises Refused when the name is taken."""
+
+    def lock_rollout(self, key: int) -> tuple[RolloutStatus, int]:
+        """Status and epoch, and nobody else changes either until this transaction ends (PostgreSQL: FOR SHARE; SQLite: the writer is alone)."""
+
+    def save_rollout(self, row: RolloutRow) -> RolloutRow:
+        """Write state, waves, scope, files and journal head where the stored version is ``row.version``; returns it with the next version. Raises Conflict."""
+
+    def append_journal(self, row: RolloutRow, entries: Sequence[Entry]) -> None: ...
+
+    def add_monitors(self, rollout_key: int, specs: Iterable[MonitorSpec], *, from_places: Mapping[str, int]) -> None:
+        """Begin monitors (the next attempt where the key was closed). ``from_places`` by monitor key; 0 where not named."""
+
+    def close_monitors(self, rollout_key: int, keys: Collection[str], *, now: datetime) -> None:
+        """Mark as accepted."""
+
+    def set_budgets(self, rollout_key: int, budgets: Sequence[BudgetFacts]) -> None: ...
+
+    def open_slice(
+        self,
+        row: RolloutRow,
+        scope: Scope,
+        wave: str,
+        *,
+        size: int | None,
+        seen_since: datetime,
+        dimensions: Sequence[str],
+        now: datetime,
+    ) -> Slice | None:
+        """Cut the next slice of the wave among its eligible devices that are in no slice of it, seen since ``seen_since``, and have no update in this rollout;
+        about ``size`` of them by position (exactly, up to EXACT_RANKS). Stores the slice with ranks in every population (``rollout``, the wave,
+        and each value of ``dimensions``: ``hardware_id``, ``source_version``, ``label:KEY``) and how many keep waiting. None when nobody waits: then the last slice's
+        ``waiting`` becomes 0 (with no slice yet, an empty one is stored with ``upto`` SPACE). Writes nothing per device."""
+
+    def set_needs(
+        self, rollout_key: int, wave: str, count: WaveCount, needs: Sequence[DeltaNeed], *, now: datetime
+    ) -> None:
+        """Replace what the last look found."""
+
+    # Updates and reports
+    def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
+        """The update, and nobody else changes it until this transaction ends."""
+
+    def add_update(self, row: UpdateRow) -> bool:
+        """False when the device has an update in this rollout already."""
+
+    def log_events(self, events: Sequence[EventRow]) -> Sequence[bool]:
+        """Append to the evidence log; for each whether it is new (an id seen before for its device, also earlier in the same call, is not)."""
+
+    def load_updates(self, keys: Collection[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
+        """By (rollout key, device key), and nobody else changes them until this transaction ends."""
+
+    def save_updates(self, rows: Iterable[UpdateRow]) -> None: ...
+
+    def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
+        """Add to the tallies of slices, by (rollout key, wave, slice number); ``bad`` to the budgets too."""
+
+    def add_bad(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
+        """Enter bad outcomes into every open monitor of their class and population; records the first crossing."""
+
+    def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[UpdateRow, datetime | None]]:
+        """Updates whose deadline has passed, earliest first, with the device's last sight; locked as ``load_updates``."""
+
+    def withdraw(self, rollout_key: int, wave: str | None = None) -> int:
+        """Withdraw every offer whose device has not started, tallies included, of one wave or all; how many. Idempotent."""
+
+    def postpone_deadlines(self, by: timedelta) -> int:
+        """Move all pending deadlines: the gateway was down so long."""
+
+    # Deltas
+    def queue_builds(self, pairs: Mapping[DeltaPair, float], *, now: datetime, again: bool = False) -> int:
+        """Queue what has neither a recorded delta nor a job under way (pair to weight); a failed one only with ``again``. How many were queued."""
+
+    def lease_build(self, owner: str, *, now: datetime, until: datetime) -> BuildJob | None:
+        """The heaviest job that is queued, or running with its lease over. Safe between processes."""
+
+    def renew_build(self, key: int, fence: int, *, until: datetime, stage: str, done: float, log: str) -> bool:
+        """``log`` is appended. False when the lease went to another: stop."""
+
+    def finish_build(
+        self, key: int, fence: int, record: DeltaRecord | None, error: str | None, *, now: datetime, retry: bool = False
+    ) -> bool:
+        """Done with a record (which is recorded as ready), or failed with an error (queued again with ``retry``). False when the lease went to another: then nothing is written."""
+
+    def record_delta(self, record: DeltaRecord, *, now: datetime) -> None: ...
+
+    def forget_delta(self, pair: DeltaPair) -> bool: ...
+
+    # The house
+    def add_effects(self, effects: Sequence[Effect]) -> None: ...
+
+    def next_effects(self, limit: int = 100) -> Sequence[Effect]:
+        """Oldest first, those not done."""
+
+    def finish_effect(self, key: int) -> None: ...
+
+    def freeze(self, reason: Reason | None) -> None: ...
+
+    def take_lease(self, name: str, owner: str, *, now: datetime, until: datetime) -> bool:
+        """True when ``owner`` now holds it: it was free, over, or already theirs."""
+
+    def drop_lease(self, name: str, owner: str) -> None: ...
+
+    def heartbeat(self, name: str, *, now: datetime) -> datetime | None:
+        """Note that the part was alive at ``now``; the moment noted before."""
+
+    def latest_tick(self, *, now: datetime) -> datetime:
+        """Note a tick; the later of ``now`` and the last tick's time: decisions never go back in time (RULES 8.2)."""
+
+
+class Store(Protocol):
+    """Opens sessions. Thread-safe; a session itself belongs to one thread."""
+
+    def reading(self) -> AbstractContextManager[Reading]: ...
+
+    def writing(self) -> AbstractContextManager[Writing]:
+        """Raises Busy when the one writer could not be had in time."""
+
+    def close(self) -> None: ...
