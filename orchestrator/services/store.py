@@ -113,12 +113,17 @@ class LoggedEvent:
 
 
 class BadOutcome(NamedTuple):
-    """A bad outcome that enters the evidence of a rollout: its class and where its device stands."""
+    """A bad outcome that enters the evidence of a rollout: its class and where its device stands.
+
+    ``earlier``: the classes counted for this device before. A monitor or budget that pools several classes counts a device once,
+    so it leaves out an outcome whose ``earlier`` holds one of its classes.
+    """
 
     outcome: OutcomeClass
     wave: str
     rollout_place: int
     wave_place: int
+    earlier: frozenset[OutcomeClass] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,10 +435,10 @@ class Writing(Reading, Protocol):
     def save_updates(self, rows: Iterable[UpdateRow]) -> None: ...
 
     def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
-        """Add to the tallies of slices, by (rollout key, wave, slice number); ``bad`` to the budgets too."""
+        """Add to the tallies of slices, by (rollout key, wave, slice number); not to budgets and monitors."""
 
     def add_bad(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
-        """Enter bad outcomes into every open monitor of their class and population; records the first crossing."""
+        """Enter bad outcomes into every open monitor of their class and population, and into the budgets of their class; records the first crossing."""
 
     def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[UpdateRow, datetime | None]]:
         """Updates whose deadline has passed, earliest first, with the device's last sight; locked as ``load_updates``."""
