@@ -29,7 +29,7 @@ apt_install() {
     command -v apt-get >/dev/null 2>&1 ||
         die "please install $* with this system's package manager, then run the same command again."
     if [ "$(id -u)" -eq 0 ]; then
-        as_root=env
+        as_root="env"
     elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
         as_root="sudo -n env"
     else
