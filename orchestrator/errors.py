@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -51,23 +52,32 @@ class InvalidInput(WaveError):
 class InvalidFile(InvalidInput):
     """A file a person wrote cannot be taken. ``str()`` reads ``file:line: path: message``.
 
-    ``line`` counts from 1 and ``path`` is dotted (``waves[2].devices.share``); both may be unknown.
+    ``line`` counts from 1 and ``path`` is dotted (``waves[2].devices.share``); both may be unknown. ``problems`` has
+    everything that is wrong with the file, this first; ``str()`` gives each its own line.
     """
 
     kind = "invalid_file"
 
     def __init__(
-        self, message: str, *, file: str, line: int | None = None, path: str | None = None, remedy: str | None = None
+        self,
+        message: str,
+        *,
+        file: str,
+        line: int | None = None,
+        path: str | None = None,
+        remedy: str | None = None,
+        further: Sequence[InvalidFile] = (),
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.file = file
         self.line = line
         self.path = path
+        self.problems: tuple[InvalidFile, ...] = (self, *further)
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         head = f"{place}: {self.path}: " if self.path else f"{place}: "
-        return head + super().__str__()
+        return "\n".join([head + super().__str__(), *map(str, self.problems[1:])])
 
 
 class InvalidReport(InvalidInput):
