@@ -165,12 +165,14 @@ class MonitorFacts:
 
 @dataclass(frozen=True, slots=True)
 class BudgetFacts:
-    """A hard stop: ``limit`` bad devices of these classes in the whole rollout; ``base``: those a person has accepted."""
+    """A hard stop: ``limit`` bad devices of these classes in the whole rollout; ``base``: those a person has accepted.
+    ``answer``: what reaching it does, halt or hold."""
 
     outcomes: tuple[OutcomeClass, ...]
     limit: int
     bad: int
     base: int = 0
+    answer: Answer = Answer.HALT
 
     @property
     def reached(self) -> bool:
