@@ -17,7 +17,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Self
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -34,6 +35,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from orchestrator.core.durations import (
     DURATION_PATTERN,
+    RISK_PATTERN,
     SHARE_PATTERN,
     duration_text,
     parse_duration,
@@ -48,8 +50,8 @@ KeyPath = tuple[str | int, ...]
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """Names of rollouts, waves and policies: they end up in file names, URLs and metrics."""
 
-WORD_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-"""Tags, device groups and hardware ids: they come from build systems that also use capitals."""
+WORD_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+"""Device ids, tags, device groups and hardware ids: serial numbers, MAC addresses, what build systems make."""
 
 EMPTY = "is empty: give a value or leave the key out."
 
@@ -287,8 +289,24 @@ def word(pattern: str, allowed: str) -> Callable[[object], str]:
     return read
 
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def choice(kind: type[_Choice]) -> Callable[[object], _Choice]:
+    """A validator of a word from an enum; refuses with all words and a guess."""
+
+    def read(value: Any) -> _Choice:
+        try:
+            return kind(value)
+        except ValueError:
+            raise problem(one_of(value, [each.value for each in kind])) from None
+
+    return read
+
+
 _DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["90m", "24h", "1d12h"]}
 _SHARE_SCHEMA = {"type": "string", "pattern": SHARE_PATTERN, "examples": ["2%", "0.5%"]}
+_RISK_SCHEMA = {"type": "string", "pattern": RISK_PATTERN, "examples": ["2%", "0.5%"]}
 _AS_DURATION = PlainSerializer(duration_text, return_type=str, when_used="json-unless-none")
 _AS_SHARE = PlainSerializer(share_text, return_type=str, when_used="json-unless-none")
 
@@ -303,7 +321,7 @@ DurationOrNone = Annotated[
 Share = Annotated[float, BeforeValidator(_share(zero=False, whole=True)), _AS_SHARE, WithJsonSchema(_SHARE_SCHEMA)]
 """In (0, 1]."""
 
-Risk = Annotated[float, BeforeValidator(_share(zero=False, whole=False)), _AS_SHARE, WithJsonSchema(_SHARE_SCHEMA)]
+Risk = Annotated[float, BeforeValidator(_share(zero=False, whole=False)), _AS_SHARE, WithJsonSchema(_RISK_SCHEMA)]
 """A probability that is tolerated, in (0, 1): neither 0 % nor 100 % can be tested for."""
 
 Allowance = Annotated[
@@ -316,11 +334,15 @@ Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST_COUNT)]
 
 Name = Annotated[
     str,
-    BeforeValidator(word(NAME_PATTERN, "a name of small letters, digits, '.', '_' and '-', at most 63 of them")),
+    BeforeValidator(
+        word(NAME_PATTERN, "made of small letters, digits and . _ -, beginning with a letter or digit, at most 63")
+    ),
     WithJsonSchema({"type": "string", "pattern": NAME_PATTERN}),
 ]
 Word = Annotated[
     str,
-    BeforeValidator(word(WORD_PATTERN, "a word of letters, digits, '.', '_' and '-', at most 63 of them")),
+    BeforeValidator(
+        word(WORD_PATTERN, "made of letters, digits and . _ : -, beginning with a letter or digit, at most 128")
+    ),
     WithJsonSchema({"type": "string", "pattern": WORD_PATTERN}),
 ]

@@ -19,11 +19,14 @@ LONGEST = timedelta(days=365)
 DURATION_PATTERN = r"^(?=[0-9])([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?$"
 """What editors hold a duration to (ECMA and Python read it alike)."""
 
-SHARE_PATTERN = r"^(100(\.0{1,6})?|[0-9]{1,2}(\.[0-9]{1,6})?)%$"
-"""What editors hold a share to: 0 % to 100 %, at most six places."""
+SHARE_PATTERN = r"^(?!0(\.0+)?%$)(100(\.0{1,6})?|(0|[1-9][0-9]?)(\.[0-9]{1,6})?)%$"
+"""What editors hold a share to: above 0 %, at most 100 %, at most six places."""
 
-_DURATION = re.compile(DURATION_PATTERN)
-_SHARE = re.compile(r"([0-9]{1,9})(\.[0-9]{1,6})?\s?%")
+RISK_PATTERN = r"^(?!0(\.0+)?%$)(0|[1-9][0-9]?)(\.[0-9]{1,6})?%$"
+"""The same below 100 %."""
+
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
+_SHARE = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?%", re.ASCII)
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _ONE_UNIT_BELOW = 100
 """One unit is used while its number stays below this: ``36h`` and ``90m``, but ``4d4h`` and not ``100h``."""
@@ -42,15 +45,14 @@ def parse_duration(text: object) -> timedelta:
             if isinstance(text, int)
             else f"must be a duration in whole numbers such as 90m, 24h or 1d12h, not {shown(text)}."
         )
-    stripped = text.strip()
-    if re.fullmatch(r"[0-9]{1,9}", stripped):
-        raise InvalidInput(f"has no unit: write {stripped}s, {stripped}m, {stripped}h or {stripped}d.")
-    if not stripped.isascii() or not _DURATION.fullmatch(stripped):
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise InvalidInput(f"has no unit: write {text}s, {text}m, {text}h or {text}d.")
+    if not _DURATION.fullmatch(text):
         raise InvalidInput(
             f"must be a duration such as 30s, 90m, 24h, 7d or 1d12h (whole numbers, largest unit first), "
             f"not {shown(text)}."
         )
-    seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([dhms])", stripped))
+    seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([dhms])", text))
     if seconds > LONGEST.total_seconds():
         raise InvalidInput(f"is longer than a year: at most {duration_text(LONGEST)} is allowed, not {shown(text)}.")
     return timedelta(seconds=seconds)
@@ -85,10 +87,9 @@ def parse_share(text: object) -> float:
         raise InvalidInput(_without_unit(str(text)))
     if not isinstance(text, str):
         raise InvalidInput(f"must be a share such as 2% or 0.5%, not {shown(text)}.")
-    stripped = text.strip()
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", stripped):
-        raise InvalidInput(_without_unit(stripped))
-    match = _SHARE.fullmatch(stripped) if stripped.isascii() else None
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text, re.ASCII):
+        raise InvalidInput(_without_unit(text))
+    match = _SHARE.fullmatch(text)
     if match is None:
         raise InvalidInput(f"must be a share between 0% and 100% such as 2% or 0.5%, not {shown(text)}.")
     percent = Decimal(match[1] + (match[2] or ""))

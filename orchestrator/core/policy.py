@@ -6,24 +6,20 @@ is said in RULES.md; here is what may be written, and the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
-    GetJsonSchemaHandler,
-    ModelWrapValidatorHandler,
     PlainSerializer,
     PlainValidator,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
 from orchestrator.core.document import (
     Allowance,
@@ -35,30 +31,18 @@ from orchestrator.core.document import (
     KeyPath,
     Name,
     Problem,
-    Risk,
     Share,
+    choice,
     merged,
-    one_of,
     problem,
 )
-from orchestrator.core.durations import devices_in, duration_text, parse_share, share_text, shown
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
-from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
-from orchestrator.errors import InvalidInput
-
-DEFAULT_TOLERANCES: Mapping[OutcomeClass, Tolerance] = MappingProxyType(
-    {
-        OutcomeClass.FAILED: Tolerance(0.02, Answer.HALT),
-        OutcomeClass.ROLLED_BACK: Tolerance(0.01, Answer.HALT),
-        OutcomeClass.SILENT: Tolerance(0.05, Answer.HOLD),
-        OutcomeClass.IGNORED: Tolerance(0.15, Answer.HOLD),
-        OutcomeClass.DOWNLOAD_FAILED: Tolerance(0.15, Answer.HOLD),
-    }
+from orchestrator.core.durations import (
+    duration_text,
+    shown,
 )
-"""For a class that the policy does not name. Silence holds instead of halting: there is no history yet (RULES 4.6)."""
-
-_HOLDS_BY_DEFAULT = frozenset({OutcomeClass.IGNORED, OutcomeClass.DOWNLOAD_FAILED})
-"""Classes whose cause is often not the release: named without ``then``, they hold; the others halt."""
+from orchestrator.core.outcomes import OutcomeClass, Tolerance
+from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
+from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
 
 
 class Otherwise(StrEnum):
@@ -83,19 +67,6 @@ class Promotion(StrEnum):
     MANUAL = "manual"
 
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-
-def _choice(kind: type[_Choice]) -> Callable[[object], _Choice]:
-    def read(value: Any) -> _Choice:
-        try:
-            return kind(value)
-        except ValueError:
-            raise problem(one_of(value, [each.value for each in kind])) from None
-
-    return read
-
-
 def _read_promotion(value: object) -> Promotion:
     if isinstance(value, Mapping):
         approvals = value.get("approvals")
@@ -107,7 +78,7 @@ def _read_promotion(value: object) -> Promotion:
                 "Allowed are automatic, manual and {approvals: 1}."
             )
         return Promotion.MANUAL
-    return _choice(Promotion)(value)
+    return choice(Promotion)(value)
 
 
 def _read_pace(value: object) -> object:
@@ -126,166 +97,6 @@ def _growth(value: object) -> float:
             f"must be a number above 1 and at most 2 (a slice is never larger than all before it), not {shown(value)}."
         )
     return float(value)
-
-
-class Tolerated(Document):
-    """One outcome class: a share, or ``{at_most: share, then: halt | hold | count}``."""
-
-    at_most: Risk = Field(
-        description="The probability of this outcome that is still acceptable: above 0%, below 100%.", examples=["2%"]
-    )
-    then: Annotated[Answer, BeforeValidator(_choice(Answer))] = Field(
-        default=Answer.HALT, description="What happens above it: halt, hold for a person, or only count."
-    )
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _share_alone(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            try:
-                share = parse_share(value)
-            except InvalidInput as error:
-                raise problem(error.message) from None
-            if not 0 < share < 1:
-                raise problem(f"must be more than 0% and less than 100%, not {shown(value)}.")
-            value = {"at_most": value}
-        return handler(value)
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return _or_share(handler.resolve_ref_schema(handler(core_schema)))
-
-    @property
-    def tolerance(self) -> Tolerance:
-        return Tolerance(self.at_most, self.then)
-
-
-def _or_share(schema: dict[str, Any]) -> dict[str, Any]:
-    whole = dict(schema)
-    description = whole.pop("description", "")
-    schema.clear()
-    schema |= {"description": description, "anyOf": [_SHARE_SCHEMA, whole]}
-    return schema
-
-
-_SHARE_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,2}(\.[0-9]{1,6})?%$", "examples": ["2%", "0.5%"]}
-
-
-def _holding(value: object) -> object:
-    """The class's own default answer is to hold."""
-    if isinstance(value, str):
-        return {"at_most": value, "then": "hold"} if _is_risk(value) else value
-    return {"then": "hold", **value} if isinstance(value, Mapping) else value
-
-
-def _is_risk(text: str) -> bool:
-    try:
-        return 0 < parse_share(text) < 1
-    except InvalidInput:
-        return False
-
-
-def _default(of: OutcomeClass) -> Callable[[], Tolerated]:
-    tolerance = DEFAULT_TOLERANCES[of]
-    return lambda: Tolerated(at_most=share_text(tolerance.at_most), then=tolerance.then)  # type: ignore[arg-type]
-
-
-Holding = Annotated[Tolerated, BeforeValidator(_holding)]
-
-
-class Tolerate(Document):
-    """Per outcome class: the probability that is still acceptable, and what happens above it."""
-
-    failed: Tolerated = Field(
-        default_factory=_default(OutcomeClass.FAILED), description="Could not install, or does not work. Default 2%."
-    )
-    rolled_back: Tolerated = Field(
-        default_factory=_default(OutcomeClass.ROLLED_BACK), description="Went back to what it had. Default 1%."
-    )
-    silent: Tolerated = Field(
-        default_factory=_default(OutcomeClass.SILENT),
-        description="Not heard of within silent_after. Without the key: 5%, then hold.",
-    )
-    ignored: Holding = Field(
-        default_factory=_default(OutcomeClass.IGNORED),
-        description="Came back three times and never started. Default 15%, then hold.",
-    )
-    download_failed: Holding = Field(
-        default_factory=_default(OutcomeClass.DOWNLOAD_FAILED),
-        description="Could not fetch the content. Default 15%, then hold.",
-    )
-
-    @classmethod
-    def unknown_key(cls, key: str) -> str:
-        if key.startswith("error") or any(mark in key for mark in ":/."):
-            return (
-                f"is not in this version: outcome classes by error code. Allowed are {', '.join(cls.allowed_keys())}."
-            )
-        return super().unknown_key(key)
-
-
-class Limit(Document):
-    """A hard stop of the operator's own: a count of devices, or a share of the rollout's."""
-
-    count: int | None = None
-    share: float | None = None
-
-    def devices(self, of: int) -> int:
-        """The number of bad outcomes that stops a rollout of ``of`` devices; at least one."""
-        return self.count if self.count is not None else max(1, devices_in(self.share or 0.0, of))
-
-    def text(self) -> str | int:
-        return self.count if self.count is not None else share_text(self.share or 0.0)
-
-
-def _read_limit(value: object) -> Limit:
-    if isinstance(value, Limit):
-        return value
-    if type(value) is int:
-        if value < 1:
-            raise problem(f"must be a count of at least 1 device or a share such as 3%, not {value}.")
-        return Limit(count=value)
-    if not isinstance(value, str):
-        raise problem(f"must be a count of devices such as 40 or a share such as 3%, not {shown(value)}.")
-    try:
-        share = parse_share(value)
-    except InvalidInput as error:
-        raise problem(error.message) from None
-    if share == 0:
-        raise problem("must be more than 0%; a count of 1 stops at the first.")
-    return Limit(share=share)
-
-
-LimitField = Annotated[
-    Limit,
-    BeforeValidator(_read_limit),
-    PlainSerializer(Limit.text, when_used="json-unless-none"),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "pattern": r"^(100(\.0{1,6})?|[0-9]{1,2}(\.[0-9]{1,6})?)%$"},
-            ]
-        }
-    ),
-]
-
-
-class Budget(Document):
-    """Hard stops, checked first and outside ``false_halt``; a class without one gets the computed default."""
-
-    failed: LimitField | None = Field(default=None, description="A count of devices or a share of the rollout's.")
-    rolled_back: LimitField | None = Field(default=None, description="A count of devices or a share of the rollout's.")
-    silent: LimitField | None = Field(default=None, description="A count of devices or a share of the rollout's.")
-    ignored: LimitField | None = Field(default=None, description="A count of devices or a share of the rollout's.")
-    download_failed: LimitField | None = Field(
-        default=None, description="A count of devices or a share of the rollout's."
-    )
-
-    def limit(self, of: OutcomeClass) -> Limit | None:
-        """What the operator set for the class; None: use the computed default."""
-        limit: Limit | None = getattr(self, of.value)
-        return limit
 
 
 class Slices(Document):
@@ -313,11 +124,11 @@ class Deltas(Document):
     within: DurationOrNone = Field(
         default=timedelta(hours=6), description="How long to wait for that before `otherwise` applies. Default 6h."
     )
-    otherwise: Annotated[Otherwise, BeforeValidator(_choice(Otherwise))] = Field(
+    otherwise: Annotated[Otherwise, BeforeValidator(choice(Otherwise))] = Field(
         default=Otherwise.HOLD,
         description="After that: hold the wave, serve the uncovered in full, or skip them for now. Default hold.",
     )
-    from_unknown: Annotated[FromUnknown, BeforeValidator(_choice(FromUnknown))] = Field(
+    from_unknown: Annotated[FromUnknown, BeforeValidator(choice(FromUnknown))] = Field(
         default=FromUnknown.FULL,
         description="Devices whose commit is not in the repository: full or skip. Default full.",
     )
@@ -390,8 +201,8 @@ class DeltasOverride(Document):
 
     cover: Share | None = None
     within: DurationOrNone | None = None
-    otherwise: Annotated[Otherwise, BeforeValidator(_choice(Otherwise))] | None = None
-    from_unknown: Annotated[FromUnknown, BeforeValidator(_choice(FromUnknown))] | None = None
+    otherwise: Annotated[Otherwise, BeforeValidator(choice(Otherwise))] | None = None
+    from_unknown: Annotated[FromUnknown, BeforeValidator(choice(FromUnknown))] | None = None
 
 
 class WindowOverride(Document):
@@ -508,3 +319,22 @@ def wave_policy_problems(policy: Policy, overrides: WaveOverride, at: KeyPath) -
     except InvalidDocument as error:
         return tuple(Problem((*at, *each.path), each.sentence) for each in error.problems)
     return ()
+
+
+__all__ = [
+    "DEFAULT_TOLERANCES",
+    "Bake",
+    "Budget",
+    "Deltas",
+    "FromUnknown",
+    "Limit",
+    "Otherwise",
+    "Pace",
+    "Policy",
+    "Promotion",
+    "Slices",
+    "Tolerate",
+    "Tolerated",
+    "WaveOverride",
+    "wave_policy_problems",
+]

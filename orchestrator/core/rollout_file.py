@@ -46,7 +46,7 @@ MOST_WAVES = 200
 LARGEST_VERSION = 2**53 - 1
 """Versions travel through JSON, whose readers are exact up to here."""
 
-_LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+_LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
 LABEL_KEY_PATTERN = f"^{_LABEL_KEY.pattern}$"
 LONGEST_LABEL_VALUE = 255
 
@@ -63,7 +63,7 @@ def read_labels(value: object) -> Labels:
     problems = []
     for key, text in value.items():
         if not isinstance(key, str) or not _LABEL_KEY.fullmatch(key):
-            sentence = "is no name for a label: letters, digits, '.', '_', '/' and '-' are allowed, at most 63 of them."
+            sentence = "is no name for a label: letters, digits and . _ / : - are allowed, at most 128."
             problems.append(Problem((str(key),), sentence))
         elif not isinstance(text, str):
             sentence = f"must be text, not {shown(text)}; write it in quotes if it is meant as text."
@@ -216,7 +216,7 @@ def _read_start(value: object) -> datetime:
     example = "such as 2026-12-01T09:00:00+01:00 or 2026-12-01T08:00:00Z"
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value.strip())
+            value = datetime.fromisoformat(value)
         except ValueError:
             raise problem(f"must be a date and time with an offset, {example}, not {shown(value)}.") from None
     if not isinstance(value, datetime):
@@ -375,6 +375,7 @@ class RolloutFile(Document):
         after = set(self.graph.successors(name))
         return tuple(wave.name for wave in self.waves if wave.name in after)
 
+    @cached_property
     def topological_order(self) -> tuple[str, ...]:
         """All waves, each after its predecessors; file order where the graph leaves a choice."""
         place = {wave.name: index for index, wave in enumerate(self.waves)}

@@ -29,9 +29,10 @@ HORIZON_DAYS = 400
 MOST_EXCEPTIONS = 1000
 _DAY = timedelta(days=1)
 _YEARS = (1970, 2199)
-_HOURS = re.compile(r"([0-9]{2}):([0-9]{2})\s?-\s?([0-9]{2}):([0-9]{2})", re.ASCII)
+_HOURS = re.compile(r"([0-9]{2}):([0-9]{2}) ?- ?([0-9]{2}):([0-9]{2})", re.ASCII)
 _HOURS_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9] ?- ?(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
-_DAYS_PATTERN = r"^(daily|(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?)$"
+_DAY_WORDS = r"(daily|(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?)"
+_DAYS_PATTERN = rf"^{_DAY_WORDS}( *, *{_DAY_WORDS})*$"
 _DATES_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(\.\.[0-9]{4}-[0-9]{2}-[0-9]{2})?$"
 _MACHINE_DEPENDENT = ("localtime", "posixrules", "Factory")
 
@@ -70,7 +71,7 @@ ALL_DAY = Hours(0, 1440)
 def _read_days(value: object) -> tuple[int, ...]:
     if isinstance(value, tuple) and all(type(day) is int and 0 <= day < 7 for day in value):
         return value
-    words = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    words = [part.strip(" ") for part in value.split(",")] if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or not words:
         raise problem(f"must be 'daily', days such as 'mon-thu' or a list such as [mon, wed], not {shown(value)}.")
     days: set[int] = set()
@@ -94,7 +95,7 @@ def _days_text(days: tuple[int, ...]) -> str | list[str]:
 def _read_hours(value: object) -> Hours:
     if isinstance(value, Hours):
         return value
-    match = _HOURS.fullmatch(value.strip()) if isinstance(value, str) else None
+    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise problem(f'must be two times of day such as "09:00-16:00" or "22:00-04:00", not {shown(value)}.')
     hour, minute, to_hour, to_minute = map(int, match.groups())
@@ -131,7 +132,7 @@ def _read_except(value: object) -> tuple[Dates, ...]:
         if isinstance(entry, Dates):
             ranges.append(entry)
             continue
-        parts = [part.strip() for part in entry.split("..")] if isinstance(entry, str) else []
+        parts = entry.split("..") if isinstance(entry, str) else []
         if not 1 <= len(parts) <= 2:
             raise problem(
                 f"must be dates such as 2026-12-24 or ranges such as 2026-12-21..2027-01-06, not {shown(entry)}."
@@ -171,8 +172,8 @@ Days = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "examples": ["mon-thu", "daily", "sat,sun"]},
-                {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": _DAYS_PATTERN}},
+                {"type": "string", "pattern": _DAYS_PATTERN, "examples": ["mon-thu", "daily", "sat,sun"]},
+                {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": f"^{_DAY_WORDS}$"}},
             ]
         }
     ),

@@ -1,0 +1,136 @@
+"""Policies, rollouts and fleets from files: every refusal names file, line, key path and what is allowed.
+
+All problems of a file are found at once: the error's ``problems`` has them in the order of their lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from orchestrator.adapters.files.source import Source, parse_source, read_source
+from orchestrator.core.document import NAME_PATTERN, Document, InvalidDocument, did_you_mean
+from orchestrator.core.durations import shown
+from orchestrator.core.fleet_file import FleetFile
+from orchestrator.core.policy import Policy, wave_policy_problems
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.errors import InvalidFile, NotFound
+
+ENDINGS = (".yaml", ".yml", ".json")
+"""In the order in which a policy's name is looked for."""
+
+MOST_FLEET_BYTES = 16_000_000
+"""A fleet file may be larger than a page: about 100,000 devices."""
+
+_Document = TypeVar("_Document", bound=Document)
+
+
+def load_policy(path: Path | str) -> Policy:
+    """The policy at ``path``. Raises InvalidFile."""
+    return _taken(read_source(Path(path)), Policy)
+
+
+def load_rollout(path: Path | str, policies: Sequence[Path | str] | None = None) -> RolloutFile:
+    """The rollout at ``path``. With ``policies`` (directories), its policy must exist and fit each wave's override.
+
+    Raises InvalidFile, also when there is no policy of that name.
+    """
+    source = read_source(Path(path))
+    rollout = _taken(source, RolloutFile)
+    if policies is not None:
+        try:
+            policy = policy_of(rollout, policies, beside=Path(path))
+        except NotFound as error:
+            raise source.invalid([(("policy",), error.message)]) from None
+        problems = [
+            (each.path, each.sentence)
+            for index, wave in enumerate(rollout.waves)
+            if wave.override is not None
+            for each in wave_policy_problems(policy, wave.override, ("waves", index, "policy"))
+        ]
+        if problems:
+            raise source.invalid(problems)
+    return rollout
+
+
+def load_fleet(path: Path | str) -> FleetFile:
+    """The fleet at ``path``. Raises InvalidFile."""
+    return _taken(read_source(Path(path), most_bytes=MOST_FLEET_BYTES), FleetFile)
+
+
+def parse_policy(raw: bytes, *, file: str) -> Policy:
+    """A policy from bytes that came some other way; ``file`` is for messages, YAML unless it ends in ``.json``."""
+    return _taken(parse_source(raw, file=file), Policy)
+
+
+def parse_rollout(raw: bytes, *, file: str) -> RolloutFile:
+    """A rollout from bytes that came some other way; its policy is not looked for."""
+    return _taken(parse_source(raw, file=file), RolloutFile)
+
+
+def policy_of(rollout: RolloutFile, policies: Sequence[Path | str], *, beside: Path) -> Policy:
+    """The policy that a rollout file names: by name in ``policies``, or by path from the directory of ``beside``.
+
+    Only for files of the person at the keyboard: a path may lead anywhere that person may read.
+    """
+    if not rollout.policy_is_path:
+        return find_policy(rollout.policy, policies)
+    path = Path(rollout.policy)
+    return load_policy(path if path.is_absolute() else beside.parent / path)
+
+
+def find_policy(name: str, directories: Sequence[Path | str]) -> Policy:
+    """The policy of that name in the first directory that has one. Raises NotFound, or InvalidFile."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise NotFound(f"{shown(name)} is no name for a policy: small letters, digits, '.', '_' and '-' are allowed.")
+    for directory in directories:
+        for ending in ENDINGS:
+            path = Path(directory) / f"{name}{ending}"
+            try:
+                if not path.is_file():
+                    continue
+            except OSError as error:
+                raise InvalidFile(f"cannot be read: {error.strerror}.", file=str(path)) from None
+            source = read_source(path)
+            policy = _taken(source, Policy)
+            if policy.name != name:
+                sentence = f"says {policy.name}, but the file's name says {name}; make them the same."
+                raise source.invalid([(("policy",), sentence)])
+            return policy
+    names = policy_names(directories)
+    known = f"There are {', '.join(names)}." if names else "No directory of policies has any."
+    raise NotFound(f"There is no policy {shown(name)}. {known}{did_you_mean(name, names)}")
+
+
+def policy_names(directories: Sequence[Path | str]) -> tuple[str, ...]:
+    """The names that find_policy can find, sorted."""
+    names: set[str] = set()
+    for directory in map(Path, directories):
+        with suppress(OSError):
+            names.update(path.stem for path in directory.iterdir() if path.suffix in ENDINGS)
+    return tuple(sorted(name for name in names if re.fullmatch(NAME_PATTERN, name)))
+
+
+def _taken(source: Source, kind: type[_Document]) -> _Document:
+    try:
+        document = kind.parse(source.value)
+    except InvalidDocument as error:
+        raise source.invalid((each.path, each.sentence) for each in error.problems) from None
+    if source.problems:
+        raise source.invalid()
+    return document
+
+
+__all__ = [
+    "find_policy",
+    "load_fleet",
+    "load_policy",
+    "load_rollout",
+    "parse_policy",
+    "parse_rollout",
+    "policy_names",
+    "policy_of",
+]
