@@ -1,0 +1,92 @@
+"""The rules a rollout is bound to, as ``decide`` reads them: plain values out of the rollout and the policy file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from orchestrator.core.outcomes import Tolerance, OutcomeClass
+from orchestrator.core.policy import FromUnknown, Otherwise, Policy, Promotion
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRules:
+    """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``, ``otherwise``, ``from_unknown``
+    are its delta gate; ``at_least``, ``reports``, ``at_most`` its bake."""
+
+    wave: str
+    after: tuple[str, ...] = ()
+    awaits_promotion: bool = False
+    window: Window | None = None
+    cover: float = 1.0
+    within: timedelta = timedelta(hours=6)
+    otherwise: Otherwise = Otherwise.HOLD
+    from_unknown: FromUnknown = FromUnknown.FULL
+    at_least: timedelta = timedelta(hours=12)
+    reports: float = 0.95
+    at_most: timedelta = timedelta(hours=48)
+    in_flight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a rollout is bound to. ``waves`` in an order in which each stands after all it comes after."""
+
+    waves: tuple[WaveRules, ...]
+    tolerate: Mapping[OutcomeClass, Tolerance] = field(default_factory=dict)
+    first_slice: int = 20
+    growth: float = 2.0
+    slice_at_most: timedelta = timedelta(hours=24)
+    open_at_most: timedelta = timedelta(days=7)
+    reach: timedelta = timedelta(days=7)
+    silent_after: timedelta = timedelta(hours=24)
+    offer_window: Window | None = None
+    in_flight: int | None = None
+
+    def wave(self, name: str) -> WaveRules:
+        return next(wave for wave in self.waves if wave.wave == name)
+
+
+def bind(rollout: RolloutFile, policy: Policy) -> Rules:
+    """The rules of a rollout file under a policy, each wave's own keys laid over it.
+
+    A wave that comes after nothing is let open by the start itself: a policy's ``promote: manual`` guards it only when the wave says so itself.
+    """
+    waves: list[WaveRules] = []
+    for name in rollout.topological_order():
+        wave = rollout.wave(name)
+        own = wave.override
+        bound = policy.for_wave(own)
+        after = tuple(rollout.predecessors(name))
+        guarded = bound.promote is Promotion.MANUAL
+        waves.append(
+            WaveRules(
+                wave=name,
+                after=after,
+                awaits_promotion=guarded and (bool(after) or (own is not None and own.promote is not None)),
+                window=bound.window,
+                cover=bound.deltas.cover,
+                within=bound.deltas.within,
+                otherwise=bound.deltas.otherwise,
+                from_unknown=bound.deltas.from_unknown,
+                at_least=bound.bake.at_least,
+                reports=bound.bake.reports,
+                at_most=bound.bake.at_most,
+                in_flight=bound.pace.in_flight if own is not None and own.pace is not None and bound.pace else None,
+            )
+        )
+    return Rules(
+        waves=tuple(waves),
+        tolerate=policy.tolerances,
+        first_slice=policy.slices.first,
+        growth=policy.slices.growth,
+        slice_at_most=policy.slice_at_most,
+        open_at_most=policy.open_at_most,
+        reach=policy.reach,
+        silent_after=policy.silent_after,
+        offer_window=policy.offer_window,
+        in_flight=policy.pace.in_flight if policy.pace else None,
+    )

@@ -1,0 +1,135 @@
+"""What a decision, or a person's order, makes of a rollout's record. Pure; every move goes through the tables of ``states``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import assert_never
+
+from orchestrator.core.decisions import (
+    CompleteRollout,
+    Decision,
+    EnsureDeltas,
+    HaltRollout,
+    HoldRollout,
+    HoldWave,
+    OpenSlice,
+    OpenWave,
+    PassWave,
+    PrepareWave,
+    StartBake,
+    StartRollout,
+)
+from orchestrator.core.facts import RolloutState, WaveState
+from orchestrator.core.states import (
+    POLICY,
+    Actor,
+    Reason,
+    ReasonKind,
+    RolloutStatus,
+    Standing,
+    WaveStatus,
+    move_rollout,
+    move_wave,
+)
+from orchestrator.errors import WrongState
+
+
+def apply(state: RolloutState, decision: Decision, now: datetime) -> RolloutState:
+    """The record after the machine's decision. Raises WrongState for a move that the tables forbid."""
+    match decision:
+        case StartRollout():
+            return to_status(state, RolloutStatus.RUNNING, decision.reason, now, POLICY)
+        case HaltRollout():
+            return halt(state, decision.reason, now, POLICY)
+        case HoldRollout():
+            return to_status(state, RolloutStatus.HELD, decision.reason, now, POLICY)
+        case CompleteRollout():
+            return to_status(state, RolloutStatus.COMPLETED, decision.reason, now, POLICY)
+        case PrepareWave():
+            wave = _moved(state.wave(decision.wave), WaveStatus.PREPARING, decision.reason, now, POLICY)
+            return with_wave(state, replace(wave, prepared_at=now))
+        case OpenWave():
+            wave = _moved(state.wave(decision.wave), WaveStatus.OPEN, decision.reason, now, POLICY)
+            return with_wave(state, replace(wave, opened_at=now))
+        case StartBake():
+            wave = _moved(state.wave(decision.wave), WaveStatus.BAKING, decision.reason, now, POLICY)
+            return with_wave(state, replace(wave, baking_at=now))
+        case PassWave():
+            return with_wave(state, _moved(state.wave(decision.wave), WaveStatus.PASSED, decision.reason, now, POLICY))
+        case HoldWave():
+            wave = state.wave(decision.wave)
+            return with_wave(state, replace(wave, hold=Standing(decision.reason, now, POLICY)))
+        case EnsureDeltas() | OpenSlice():
+            return state
+        case _:
+            assert_never(decision)
+
+
+def apply_all(state: RolloutState, decisions: Iterable[Decision], now: datetime) -> RolloutState:
+    """The record after a whole plan."""
+    for decision in decisions:
+        state = apply(state, decision, now)
+    return state
+
+
+def to_status(state: RolloutState, status: RolloutStatus, reason: Reason, now: datetime, by: str) -> RolloutState:
+    """Move the rollout. The epoch grows, so that no offer prepared before it can be given after it."""
+    actor = Actor.MACHINE if by == POLICY else Actor.PERSON
+    after = move_rollout(state.status, status, actor)
+    return replace(state, status=after, standing=Standing(reason, now, by), epoch=state.epoch + 1)
+
+
+def halt(state: RolloutState, reason: Reason, now: datetime, by: str) -> RolloutState:
+    """The safety stop: waves that were open fail with it."""
+    state = to_status(state, RolloutStatus.HALTED, reason, now, by)
+    for wave in state.waves:
+        if wave.status in (WaveStatus.OPEN, WaveStatus.BAKING):
+            state = with_wave(state, _moved(wave, WaveStatus.FAILED, reason, now, POLICY))
+    return state
+
+
+def resume_halted(state: RolloutState, reason: Reason, now: datetime, by: str) -> RolloutState:
+    """A person accepted what halted it: a new attempt; failed waves are open again (RULES 2)."""
+    state = to_status(state, RolloutStatus.RUNNING, reason, now, by)
+    for wave in state.waves:
+        if wave.status is WaveStatus.FAILED:
+            opened = _moved(wave, WaveStatus.OPEN, reason, now, by)
+            state = with_wave(state, replace(opened, hold=None, baking_at=None))
+    return replace(state, attempt=state.attempt + 1)
+
+
+def release_wave(state: RolloutState, name: str, now: datetime) -> RolloutState:
+    """End a wave's latched wait; a bake's or a slice's grants as much time again, from now on."""
+    wave = state.wave(name)
+    if wave.hold is None:
+        raise WrongState(f"Wave {name} is not held; it is {wave.status}.")
+    kind = wave.hold.reason.kind
+    bakes = wave.extra_bakes + (1 if kind is ReasonKind.BAKE_INCONCLUSIVE else 0)
+    slices = wave.extra_slices + (1 if kind is ReasonKind.SLICE_INCONCLUSIVE else 0)
+    return with_wave(state, replace(wave, hold=None, extra_bakes=bakes, extra_slices=slices))
+
+
+def move(state: RolloutState, name: str, status: WaveStatus, reason: Reason, now: datetime, by: str) -> RolloutState:
+    """A person's word about one wave."""
+    return with_wave(state, replace(_moved(state.wave(name), status, reason, now, by), hold=None))
+
+
+def complete(state: RolloutState, reason: Reason, now: datetime, by: str, *, serve_whole: bool) -> RolloutState:
+    """A person makes the Target generally available: every wave that nobody cancelled or skipped passes (RULES 7.2)."""
+    state = to_status(state, RolloutStatus.COMPLETED, reason, now, by)
+    ended = {WaveStatus.PASSED, WaveStatus.CANCELLED, WaveStatus.SKIPPED}
+    for wave in state.waves:
+        if wave.status not in ended:
+            state = move(state, wave.wave, WaveStatus.PASSED, reason, now, by)
+    return replace(state, serve_whole=serve_whole)
+
+
+def with_wave(state: RolloutState, wave: WaveState) -> RolloutState:
+    return replace(state, waves=tuple(wave if each.wave == wave.wave else each for each in state.waves))
+
+
+def _moved(wave: WaveState, status: WaveStatus, reason: Reason, now: datetime, by: str) -> WaveState:
+    actor = Actor.MACHINE if by == POLICY else Actor.PERSON
+    return replace(wave, status=move_wave(wave.status, status, actor), standing=Standing(reason, now, by))

@@ -1,0 +1,47 @@
+"""Settings: where things are and how much of them, parsed once into a frozen value. Files and environment are read in ``adapters.files``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Everything an installation may set; every key has a safe default.
+
+    ``root`` holds the database, the repository and the state of a default installation. ``public_url`` is how devices reach the gateway.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: Path = Field(default=Path(".wave"), description="Directory of the default database and repository.")
+    database: str | None = Field(default=None, description="Database URL; without it SQLite under the root.")
+    synchronous: str = Field(default="FULL", pattern="^(FULL|NORMAL)$", description="SQLite's synchronous level.")
+    repository: Path | None = Field(default=None, description="The OSTree repository; without it `repo` under the root.")
+    policies: tuple[Path, ...] = Field(default=(), description="Further directories of policies, before the shipped.")
+    host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
+    port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
+    public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
+    check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
+    check_in_jitter: float = Field(default=0.2, ge=0, le=0.5, description="Part by which that is spread.")
+    tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
+    builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
+    build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
+    build_timeout: timedelta = Field(default=timedelta(hours=2), description="After that a build is ended.")
+    max_bsdiff_size: int | None = Field(default=None, ge=0, description="MB of from and to that bsdiff may compare.")
+    lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.root / 'wave.db'}"
+
+    @property
+    def repository_path(self) -> Path:
+        return self.repository or self.root / "repo"
+
+    @property
+    def url(self) -> str:
+        """Where devices reach the gateway, without a slash at the end."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
