@@ -56,7 +56,7 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
     A wave that comes after nothing is let open by the start itself: a policy's ``promote: manual`` guards it only when the wave says so itself.
     """
     waves: list[WaveRules] = []
-    for name in rollout.topological_order():
+    for name in rollout.topological_order:
         wave = rollout.wave(name)
         own = wave.override
         bound = policy.for_wave(own)
