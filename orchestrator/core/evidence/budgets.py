@@ -93,7 +93,7 @@ def chance_of_reaching(devices: int, probability: float, budget: int) -> float:
 
 
 def log_chance_of_exactly(devices: int, probability: float, bad: int) -> float:
-    """log P(Bin(``devices``, ``probability``) = ``bad``), for a probability above 0 and below 1 and a possible count."""
+    """log P(Bin(``devices``, ``probability``) = ``bad``), for a probability inside (0, 1) and a possible count."""
     return (
         math.lgamma(devices + 1)
         - math.lgamma(bad + 1)
