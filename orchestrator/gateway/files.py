@@ -4,7 +4,7 @@ Answers for: which files leave the machine, ranges, validators and caching. Not 
 a proxy) nor what is in the files (commits are checked by the device).
 
 Only what a client of a repository asks for is there at all: ``config``, ``summary``, ``summary.sig``, and what lies
-below ``refs/heads``, ``objects``, ``deltas`` and ``delta-indexes``. Everything else is 404, so that a name says nothing;
+below ``refs/heads``, ``objects``, ``deltas`` and ``delta-indexes``. All else is 404, so that a name says nothing;
 symbolic links too, wherever they lead (so aliases of refs are not served).
 """
 
