@@ -8,9 +8,10 @@ within b_k exactly when at least k outcomes lie in buckets 1 … k. So the monit
 ``(outcomes in buckets 1…k) - k >= 0``: the highest prefix sum of ``count - 1`` over the buckets is not negative.
 
 The buckets are the leaves of a radix tree, 64 children a node and four levels: 2**24 buckets. A node keeps for each
-child that has outcomes its **total** and its **peak** (highest non-empty prefix sum). An empty child of width w has
-total -w and peak -1 and is not stored, so an empty region has no nodes. Adding an outcome reads and writes the four
-nodes of its path; the answer is the root's peak. The tree depends only on the multiset of buckets, never on the order.
+child that has outcomes its **total** and its **peak**, the highest prefix sum that ends at a bucket with an outcome:
+elsewhere a prefix sum only falls. An empty child of width w has total -w and is not stored, so an empty region has no
+nodes. Adding an outcome reads and writes the four nodes of its path; the answer is the root's peak. The tree depends
+only on the multiset of buckets, never on the order.
 """
 
 from __future__ import annotations
@@ -211,16 +212,11 @@ def _summary(node: Node, width: int) -> tuple[int, int]:
     """Total and peak of a node whose children are ``width`` buckets wide."""
     total, peak, next_slot = 0, -FAN_OUT * width, 0
     for child in node.children:
-        if child.slot > next_slot:
-            peak = max(peak, total - 1)
-            total -= (child.slot - next_slot) * width
+        total -= (child.slot - next_slot) * width
         peak = max(peak, total + child.peak)
         total += child.total
         next_slot = child.slot + 1
-    if next_slot < FAN_OUT:
-        peak = max(peak, total - 1)
-        total -= (FAN_OUT - next_slot) * width
-    return total, peak
+    return total - (FAN_OUT - next_slot) * width, peak
 
 
 def _first_reaching(node: Node, running: int, width: int) -> tuple[int, int] | None:

@@ -77,6 +77,13 @@ def test_two_failed_of_twenty_are_still_explained_by_two_per_cent() -> None:
     assert _door(bad={FAILED: 2}) == ()
 
 
+def test_more_than_five_per_cent_of_good_waves_must_look_like_it() -> None:
+    """At 1 %, one bad of five comes up in 4.9 % of cases, one of six in 5.9 %."""
+    small = {"reachable": 5, "confirmed": 4, "bad": {ROLLED_BACK: 1}}
+    assert [each.subject for each in _door(offers=5, outcomes=5, **small)] == ["rolled_back"]
+    assert _door(offers=6, outcomes=6, **small) == ()
+
+
 def test_everything_unmet_is_said_in_order() -> None:
     unmet = _door(
         baked=timedelta(0), outcomes=4, confirmed=0, bad={FAILED: 2, ROLLED_BACK: 2, SILENT: 4}, amber=["b", "a"]
