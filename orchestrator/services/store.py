@@ -198,12 +198,13 @@ class EffectKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One row of the outbox. ``wave`` where it concerns one."""
+    """One row of the outbox. ``wave`` where it concerns one; ``error``: why the last try failed."""
 
     kind: EffectKind
     rollout: str
     wave: str | None = None
     key: int = 0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +324,9 @@ class Reading(Protocol):
         """The newest job for that pair."""
 
     # The house
+    def effects(self, limit: int = 100) -> Sequence[Effect]:
+        """What the outbox holds and is not done, oldest first."""
+
     def frozen(self) -> Reason | None: ...
 
     def lease_holder(self, name: str) -> tuple[str, datetime] | None:
@@ -471,10 +475,10 @@ class Writing(Reading, Protocol):
     # The house
     def add_effects(self, effects: Sequence[Effect]) -> None: ...
 
-    def next_effects(self, limit: int = 100) -> Sequence[Effect]:
-        """Oldest first, those not done."""
-
     def finish_effect(self, key: int) -> None: ...
+
+    def fail_effect(self, key: int, error: str) -> None:
+        """It stays in the outbox, with the reason."""
 
     def freeze(self, reason: Reason | None) -> None: ...
 

@@ -1,0 +1,178 @@
+"""Writing down what was decided or ordered: state, slices, journal and outbox in one version-checked transaction.
+
+Everything that changes a rollout goes through ``commit`` or ``order``: there is no status without reason, since and who, and no change without
+its journal entry.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Final
+
+from orchestrator.core.decisions import (
+    CompleteRollout,
+    Decision,
+    EnsureDeltas,
+    HaltRollout,
+    HoldRollout,
+    HoldWave,
+    OpenSlice,
+    OpenWave,
+    PassWave,
+    PrepareWave,
+    StartBake,
+    StartRollout,
+)
+from orchestrator.core.facts import Facts, RolloutState
+from orchestrator.core.journal import Entry, GENESIS
+from orchestrator.core.policy import Policy
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.rules import Rules, bind
+from orchestrator.core.slices import Slice
+from orchestrator.core.states import POLICY
+from orchestrator.core.transitions import apply_all
+from orchestrator.services.starting import begin
+from orchestrator.services.store import Effect, EffectKind, RolloutRow, Writing
+
+EVENTS: Final[Mapping[type, str]] = {
+    StartRollout: "started",
+    HaltRollout: "halted",
+    HoldRollout: "held",
+    CompleteRollout: "completed",
+    PrepareWave: "prepared",
+    OpenWave: "opened",
+    OpenSlice: "slice_opened",
+    StartBake: "bake_started",
+    PassWave: "passed",
+    HoldWave: "wave_held",
+}
+"""The journal's word for each decision; looks at deltas are not worth an entry."""
+
+SEGMENT_DIMENSIONS: Final = ("hardware_id", "source_version")
+"""The populations beside rollout and wave in which places are given from the start, so that nothing has to be filled in later."""
+
+
+@lru_cache(maxsize=256)
+def _rules(spec: str, policy: str) -> Rules:
+    return bind(RolloutFile.from_canonical(spec), Policy.from_canonical(policy))
+
+
+def rules_of(row: RolloutRow) -> Rules:
+    """The rules a rollout is bound to, from its own copies of both files."""
+    return _rules(row.spec, row.policy)
+
+
+def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Facts, *, now: datetime) -> RolloutRow:
+    """Carry out the machine's decisions inside this transaction: record, slices, journal, outbox. Raises Conflict when somebody was faster."""
+    rules = rules_of(row)
+    based_on = as_json(facts)
+    entries: list[Entry] = []
+    effects: list[Effect] = []
+    after = replace(row, state=apply_all(row.state, decisions, now))
+    for decision in decisions:
+        extra: dict[str, Any] = {}
+        wave = getattr(decision, "wave", None)
+        match decision:
+            case StartRollout():
+                after = begin(w, after, now=now)
+            case OpenSlice():
+                opened = _open_slice(w, after, decision, rules, now)
+                if opened is None:
+                    continue
+                extra = {"slice": {"number": opened.number, "members": opened.members, "upto": opened.upto}}
+            case PrepareWave() | EnsureDeltas():
+                effects.append(Effect(EffectKind.ENSURE_DELTAS, after.state.rollout, decision.wave))
+            case HaltRollout():
+                effects.append(Effect(EffectKind.WITHDRAW, after.state.rollout))
+            case _:
+                pass
+        if (event := EVENTS.get(type(decision))) is not None:
+            entry = _entry(after, entries, event, POLICY, decision.reason.sentence, now, wave, {**based_on, **extra})
+            entries.append(entry)
+    return _save(w, after, entries, effects)
+
+
+def order(
+    w: Writing,
+    row: RolloutRow,
+    state: RolloutState,
+    *,
+    event: str,
+    by: str,
+    sentence: str,
+    now: datetime,
+    wave: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    effects: Sequence[Effect] = (),
+) -> RolloutRow:
+    """Write down a person's order and what it made of the rollout."""
+    after = replace(row, state=state)
+    return _save(w, after, [_entry(after, [], event, by, sentence, now, wave, facts or {})], effects)
+
+
+def _open_slice(w: Writing, row: RolloutRow, decision: OpenSlice, rules: Rules, now: datetime) -> Slice | None:
+    assert row.scope is not None  # a rollout whose waves open has begun
+    return w.open_slice(
+        row,
+        row.scope,
+        decision.wave,
+        size=decision.size,
+        seen_since=now - rules.reach,
+        dimensions=SEGMENT_DIMENSIONS,
+        now=now,
+    )
+
+
+def _save(w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequence[Effect]) -> RolloutRow:
+    if entries:
+        row = replace(row, journal_seq=entries[-1].seq, journal_hash=entries[-1].hash)
+    saved = w.save_rollout(row)
+    w.append_journal(saved, entries)
+    w.add_effects(effects)
+    return saved
+
+
+def _entry(
+    row: RolloutRow,
+    entries: Sequence[Entry],
+    event: str,
+    by: str,
+    sentence: str,
+    now: datetime,
+    wave: str | None,
+    facts: Mapping[str, Any],
+) -> Entry:
+    seq = entries[-1].seq if entries else row.journal_seq
+    before = entries[-1].hash if entries else (row.journal_hash or GENESIS)
+    entry = Entry(
+        seq=seq + 1,
+        at=now,
+        event=event,
+        by=by,
+        sentence=sentence,
+        wave=wave,
+        facts=facts,
+        policy_digest=row.policy_digest,
+        before=before,
+    )
+    return entry.sealed()
+
+
+def as_json(value: Any) -> Any:
+    """A frozen value as plain JSON types: dataclasses as objects, times as ISO 8601, enums as their words."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(as_json(key)): as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [as_json(each) for each in value]
+    return value

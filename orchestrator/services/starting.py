@@ -1,0 +1,123 @@
+"""Beginning a rollout: what is fixed for good at its start — bounds, monitors, budgets and the number of devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from orchestrator.core.evidence.allowance import MonitorSpec, WaveSize, allot
+from orchestrator.core.evidence.budgets import default_budgets
+from orchestrator.core.facts import BudgetFacts
+from orchestrator.core.fleet import Scope, Target
+from orchestrator.core.membership import WaveSelector, spread_counts
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.policy import Policy
+from orchestrator.core.position import bound_of_share, wave_salt
+from orchestrator.core.rollout_file import RolloutFile, Wave
+from orchestrator.errors import NotFound
+from orchestrator.services.store import Reading, RolloutRow, WaveCount, Writing
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Everything that a start fixes. ``counts`` by wave, as of the look; ``devices``: eligible in all waves together."""
+
+    scope: Scope
+    counts: Mapping[str, WaveCount]
+    devices: int
+    monitors: tuple[MonitorSpec, ...]
+    budgets: tuple[BudgetFacts, ...]
+
+
+def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, seen_since: datetime) -> Bound:
+    """Work out scope, bounds, sizes, monitors and budgets from the fleet as it is. Raises NotFound when the version has no Target."""
+    targets = r.targets(version=spec.target)
+    if not targets:
+        raise NotFound(
+            f"There is no Target of version {spec.target}.", remedy="Add it with `wave target add` or `target import`."
+        )
+    scope = Scope(
+        rollout=spec.name,
+        tag=spec.tag,
+        version=spec.target,
+        commits=commits_of(targets),
+        selectors=(),
+        from_versions=tuple(spec.running),
+    )
+    for wave in spec.waves:
+        scope = replace(scope, selectors=(*scope.selectors, _selector(r, scope, wave, salt)))
+    counts = {wave.name: r.look(scope, wave.name, seen_since=seen_since) for wave in spec.waves}
+    devices = sum(count.eligible for count in counts.values())
+    return Bound(scope, counts, devices, _monitors(spec, policy, counts, devices), _budgets(policy, devices))
+
+
+def commits_of(targets: Iterable[Target]) -> dict[str, str]:
+    """Each hardware id that has a Target, with its commit."""
+    return {hardware_id: target.commit for target in targets for hardware_id in target.hardware_ids}
+
+
+def begin(w: Writing, row: RolloutRow, *, now: datetime) -> RolloutRow:
+    """Fix what a start fixes, in the start's own transaction; the caller saves the row."""
+    spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
+    bound = bind_to_fleet(w, spec, policy, salt=row.salt, seen_since=now - policy.reach)
+    w.add_monitors(row.key, bound.monitors, from_places={})
+    w.set_budgets(row.key, bound.budgets)
+    return replace(row, scope=bound.scope, devices=bound.devices)
+
+
+def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
+    devices = wave.devices
+    selector = WaveSelector(
+        wave=wave.name,
+        salt=wave_salt(salt, wave.name),
+        group=devices.group,
+        labels=tuple(dict(devices.labels).items()),
+    )
+    if devices.share is not None:
+        return replace(selector, bound=bound_of_share(devices.share))
+    if devices.count is None:
+        return selector
+    unbounded = replace(scope, selectors=(*scope.selectors, selector))
+    if devices.spread is None:
+        return replace(selector, bound=r.bound(unbounded, wave.name, None, devices.count))
+    available = r.strata(unbounded, wave.name)
+    counts = spread_counts(available, devices.count)
+    bounds = {name: r.bound(unbounded, wave.name, name, counts[name]) for name in sorted(counts)}
+    # Hardware that had no device at the start is not in a wave of a fixed count; it comes with the waves after it.
+    return replace(selector, bounds=tuple(bounds.items()))
+
+
+def _monitors(
+    spec: RolloutFile, policy: Policy, counts: Mapping[str, WaveCount], devices: int
+) -> tuple[MonitorSpec, ...]:
+    sizes: list[WaveSize] = []
+    before: dict[str, int] = {}
+    for name in spec.topological_order:
+        # Waves side by side open in an order nobody knows yet: only what surely comes before counts as before.
+        ancestors = _ancestors(spec, name)
+        before[name] = sum(counts[each].eligible for each in ancestors)
+        sizes.append(WaveSize(name, counts[name].eligible, before[name]))
+    return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices)
+
+
+def _ancestors(spec: RolloutFile, name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = list(spec.predecessors(name))
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found.add(each)
+            waiting.extend(spec.predecessors(each))
+    return found
+
+
+def _budgets(policy: Policy, devices: int) -> tuple[BudgetFacts, ...]:
+    """The operator's own stops, and the computed ones for the classes he named none for."""
+    own = {outcome: limit for outcome in OutcomeClass if (limit := policy.budget.limit(outcome)) is not None}
+    budgets = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]
+    for default in default_budgets(tolerate=policy.tolerances, devices=devices):
+        if len(default.outcomes) == 1 and default.outcomes[0] in own:
+            continue
+        budgets.append(BudgetFacts(default.outcomes, default.count, 0, answer=default.answer))
+    return tuple(budgets)
