@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from orchestrator.core.decide import decide
@@ -23,6 +23,9 @@ LOG = logging.getLogger(__name__)
 
 MOST_ROUNDS: Final = 100
 """Decisions follow one another within a tick (a wave passes, the next opens); more rounds than this mean a fault in the rules."""
+
+RETRY_EFFECTS: Final = timedelta(seconds=10)
+"""How soon an effect that failed is tried again."""
 
 TICKED: Final = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
 
@@ -100,9 +103,9 @@ class Ticker:
             if not plan.decisions and not silences_due:
                 return decided, plan.wake_at
             decided += self._write(key, now)
-            self._run_effects(now)
-        self._problems[row.state.rollout] = f"Decisions did not come to rest after {MOST_ROUNDS} rounds."
-        return decided, now
+            if row.state.rollout in self._run_effects(now):
+                return decided, now + RETRY_EFFECTS
+        raise WaveError(f"Decisions did not come to rest after {MOST_ROUNDS} rounds.")
 
     def _write(self, key: int, now: datetime) -> int:
         """The same look again inside one transaction, and what it decides written down."""
@@ -120,18 +123,21 @@ class Ticker:
                 commit(w, row, plan.decisions, facts, now=now)
             return len(plan.decisions) + silences
 
-    def _run_effects(self, now: datetime) -> None:
-        """Do what the outbox asks for. What fails stays in it, and the next tick tries again."""
+    def _run_effects(self, now: datetime) -> set[str]:
+        """Do what the outbox asks for; the rollouts for which something failed. That stays, and a later tick tries again."""
+        failed: set[str] = set()
         with self.store.reading() as r:
             waiting = r.effects()
         for effect in waiting:
             try:
                 self._run(effect, now)
             except WaveError as error:
+                failed.add(effect.rollout)
                 self._problems[effect.rollout] = str(error)
                 LOG.warning("%s for rollout %s failed: %s", effect.kind, effect.rollout, error)
                 with self.store.writing() as w:
                     w.fail_effect(effect.key, str(error))
+        return failed
 
     def _run(self, effect: Effect, now: datetime) -> None:
         with self.store.reading() as r:

@@ -1,0 +1,66 @@
+"""The services of one installation, put together: what the command line, the gateway and the console are handed.
+
+``bootstrap`` makes it; nobody else knows the concrete store or provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.core.fleet_file import FleetFile
+from orchestrator.core.policy import Policy
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.services.delta_provider import DeltaProvider
+from orchestrator.services.deltas import Deltas
+from orchestrator.services.devices import Devices
+from orchestrator.services.planning import Planner
+from orchestrator.services.queries import Queries
+from orchestrator.services.rollouts import Rollouts
+from orchestrator.services.settings import Settings
+from orchestrator.services.store import Store
+from orchestrator.services.targets import Targets
+from orchestrator.services.tick import Ticker
+
+
+class Files(Protocol):
+    """Reads what people write. Raises InvalidFile with file, line and key, and NotFound."""
+
+    def rollout(self, path: Path) -> tuple[RolloutFile, Policy]:
+        """A rollout file and the policy it names, found beside it or among the installed ones."""
+
+    def policy(self, name_or_path: str) -> Policy: ...
+
+    def policies(self) -> tuple[str, ...]:
+        """Names of the policies that can be used, the installation's own first."""
+
+    def fleet(self, path: Path) -> FleetFile: ...
+
+    def check(self, path: Path) -> str:
+        """Read a policy, rollout or fleet file, whichever it is, and say what it is in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Everything an installation can do."""
+
+    settings: Settings
+    store: Store
+    provider: DeltaProvider
+    files: Files
+    targets: Targets
+    devices: Devices
+    rollouts: Rollouts
+    planner: Planner
+    queries: Queries
+    deltas: Deltas
+    ticker: Ticker
+    clock: Callable[[], datetime]
+
+    def close(self) -> None:
+        """End threads and connections."""
+        self.devices.close()
+        self.store.close()

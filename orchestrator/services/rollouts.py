@@ -1,0 +1,530 @@
+"""What a person may order: apply, start, pause, resume, promote, complete, halt, cancel, skip, retry, freeze.
+
+Every order is one transaction: it is allowed by the state tables or refused with what is allowed, it is written into the journal with who and
+why, and it wakes the ticker. With ``dry_run`` everything happens and is then taken back: what is shown is what would be.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from orchestrator.core import transitions, update
+from orchestrator.core.decide import bad_in_small_waves
+from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
+from orchestrator.core.outcomes import Answer
+from orchestrator.core.overlap import could_share
+from orchestrator.core.policy import Policy
+from orchestrator.core.reasons import monitor_sentence
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.slices import ROLLOUT, wave_population
+from orchestrator.core.states import (
+    LIVE_ROLLOUT,
+    Reason,
+    ReasonKind,
+    RolloutStatus,
+    Standing,
+    WaveStatus,
+)
+from orchestrator.errors import InvalidInput, NotFound, Overlap, Refused, WaveError, WrongState
+from orchestrator.services.chronicle import order, rules_of
+from orchestrator.services.starting import begin, commits_of
+from orchestrator.services.store import Effect, EffectKind, Reading, RolloutRow, Store, Writing
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What an order did, in one sentence, and the rollout's status after it."""
+
+    rollout: str
+    status: RolloutStatus
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What ``apply`` did. ``changes``: the lines that differ from what was applied before; empty when nothing does."""
+
+    rollout: str
+    created: bool
+    changes: tuple[str, ...]
+    spec_digest: str
+    policy_digest: str
+
+
+class _TakenBack(Exception):
+    """Ends a dry run's transaction without a commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """The orders. ``clock`` gives aware UTC; ``poke`` wakes the ticker and the gateway's snapshot after a commit."""
+
+    store: Store
+    clock: Callable[[], datetime]
+    poke: Callable[[], None] = lambda: None
+
+    # ------------------------------------------------------------------------------------------ apply and start
+
+    def apply(self, spec: RolloutFile, policy: Policy, *, by: str, dry_run: bool = False) -> Applied:
+        """Bind a rollout to copies of both files. A draft may be applied again; a rollout that was started keeps what it began with.
+
+        Raises NotFound for a version without Target or a tag nobody follows, WrongState for one that was started.
+        """
+        now = self.clock()
+        canonical, bound_policy = spec.canonical().decode(), policy.canonical().decode()
+        spec_digest, policy_digest = spec.digest(), policy.digest()
+        with self._writing(dry_run) as w:
+            self._check_names(w, spec)
+            row = w.rollout(spec.name)
+            if row is not None and row.state.status is not RolloutStatus.DRAFT:
+                if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
+                    return Applied(spec.name, False, (), spec_digest, policy_digest)
+                raise WrongState(
+                    f"Rollout {spec.name} is {row.state.status}: changing one that was started is not in this version.",
+                    remedy="Cancel it and apply the new file under another name.",
+                )
+            changes = _changes(row, canonical, bound_policy)
+            if row is not None and not changes:
+                return Applied(spec.name, False, (), spec_digest, policy_digest)
+            reason = Reason(ReasonKind.APPLIED, f"Applied by {by} under policy {policy.name}.")
+            standing = Standing(reason, now, by)
+            state = RolloutState(
+                rollout=spec.name,
+                status=RolloutStatus.DRAFT,
+                standing=standing,
+                epoch=0,
+                waves=tuple(WaveState(wave.name, WaveStatus.PENDING, standing) for wave in spec.waves),
+                start_at=spec.start_at,
+            )
+            fresh = RolloutRow(
+                key=row.key if row else 0,
+                version=row.version if row else 0,
+                state=state,
+                spec=canonical,
+                policy=bound_policy,
+                spec_digest=spec_digest,
+                policy_digest=policy_digest,
+                salt=row.salt if row else secrets.token_hex(16),
+                tag=spec.tag,
+                target_version=spec.target,
+                created_at=row.created_at if row else now,
+                journal_seq=row.journal_seq if row else 0,
+                journal_hash=row.journal_hash if row else "",
+            )
+            if row is None:
+                fresh = w.add_rollout(fresh)
+            facts = {"spec_digest": spec_digest, "policy_digest": policy_digest, "changes": list(changes)}
+            order(w, fresh, state, event="applied", by=by, sentence=reason.sentence, now=now, facts=facts)
+        return Applied(spec.name, row is None, changes, spec_digest, policy_digest)
+
+    def start(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """Let a draft run, now or at its ``start_at``. Raises Overlap when another live rollout could claim the same devices."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            if row.state.status is not RolloutStatus.DRAFT:
+                raise WrongState(f"Rollout {name} is {row.state.status}: only a draft can be started.")
+            spec = RolloutFile.from_canonical(row.spec)
+            waits = row.state.start_at is not None and row.state.start_at > now
+            begun = begin(w, row, now=now)
+            self._refuse_overlap(w, begun, supersedes=spec.supersedes)
+            if spec.supersedes is not None:
+                self._supersede(w, spec.supersedes, name, by, now)
+            status = RolloutStatus.SCHEDULED if waits else RolloutStatus.RUNNING
+            sentence = _said(f"Started by {by}", reason)
+            state = transitions.to_status(row.state, status, Reason(ReasonKind.STARTED, sentence), now, by)
+            # What a scheduled rollout is bound to is fixed when it really begins.
+            kept = row if waits else begun
+            if waits:
+                w.add_monitors(row.key, (), from_places={})
+            facts = {"devices": begun.devices}
+            saved = order(
+                w,
+                kept,
+                state,
+                event="scheduled" if waits else "started",
+                by=by,
+                sentence=sentence,
+                now=now,
+                facts=facts,
+            )
+        when = f"starts at {row.state.start_at:%Y-%m-%d %H:%M} UTC" if waits else "runs"
+        return Ordered(
+            name, saved.state.status, f"Rollout {name} {when}, for {begun.devices} devices of tag {row.tag}."
+        )
+
+    # ------------------------------------------------------------------------------------------ quiet and again
+
+    def pause(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """No new offer, nothing opens; devices that started may finish."""
+        return self._move(name, RolloutStatus.PAUSED, "paused", by, reason, dry_run, "gives no new offers")
+
+    def halt(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """The safety stop by hand: offers whose device has not started are withdrawn."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            sentence = _said(f"Halted by {by}", reason)
+            state = transitions.halt(row.state, Reason(ReasonKind.ORDERED, sentence), now, by)
+            effects = (Effect(EffectKind.WITHDRAW, name),)
+            order(w, row, state, event="halted", by=by, sentence=sentence, now=now, effects=effects)
+        return Ordered(name, state.status, f"Rollout {name} is halted: nothing more is offered.")
+
+    def resume(
+        self,
+        name: str,
+        *,
+        by: str,
+        reason: str | None = None,
+        accept: Sequence[str] = (),
+        wave: str | None = None,
+        dry_run: bool = False,
+    ) -> Ordered:
+        """Leave a pause, a hold or a halt; or one wave's hold.
+
+        What stopped it must be accepted by name (``accept``: monitors such as ``rollout/failed``, budgets such as ``budget/failed``) with a reason.
+        Raises Refused, naming what is missing.
+        """
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            if row.state.status in (RolloutStatus.RUNNING, RolloutStatus.COMPLETED):
+                state, sentence = _release(row.state, wave, by, reason, now)
+                order(w, row, state, event="wave_resumed", by=by, sentence=sentence, now=now, wave=wave)
+                return Ordered(name, state.status, sentence)
+            if wave is not None:
+                raise WrongState(f"Rollout {name} is {row.state.status}: resume the rollout itself first.")
+            row, accepted = self._accept(w, row, accept, reason, now)
+            sentence = _said(f"Resumed by {by}", reason)
+            why = Reason(ReasonKind.ACCEPTED if accepted else ReasonKind.ORDERED, sentence)
+            if row.state.status is RolloutStatus.HALTED:
+                state = transitions.resume_halted(row.state, why, now, by)
+            else:
+                state = transitions.to_status(row.state, RolloutStatus.RUNNING, why, now, by)
+            facts = {"accepted": list(accepted), "attempt": state.attempt}
+            order(w, row, state, event="resumed", by=by, sentence=sentence, now=now, facts=facts)
+        return Ordered(name, state.status, f"Rollout {name} runs again.")
+
+    # ------------------------------------------------------------------------------------------ waves
+
+    def promote(self, name: str, wave: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """Let a wave open that waits for a person; given beforehand, it need not wait."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            before = _wave(row, wave)
+            if before.status not in (WaveStatus.PENDING, WaveStatus.PREPARING):
+                raise WrongState(f"Wave {wave} is {before.status}: only one that has not opened can be promoted.")
+            sentence = _said(f"Wave {wave} promoted by {by}", reason)
+            state = transitions.with_wave(row.state, replace(before, promoted=True))
+            order(w, row, state, event="promoted", by=by, sentence=sentence, now=now, wave=wave)
+        return Ordered(name, state.status, f"Wave {wave} opens when all else allows it.")
+
+    def skip(self, name: str, wave: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """Let what comes after a wave go on without it."""
+        return self._move_wave(name, wave, WaveStatus.SKIPPED, "skipped", by, reason, dry_run)
+
+    def complete(
+        self,
+        name: str,
+        *,
+        by: str,
+        reason: str | None = None,
+        wave: str | None = None,
+        at_once: bool = False,
+        accept: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> Ordered:
+        """Make the Target generally available now, or let one wave pass. ``at_once`` serves whole what has no delta (RULES 7.2)."""
+        if wave is not None:
+            return self._move_wave(name, wave, WaveStatus.PASSED, "passed", by, reason, dry_run)
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED):
+                raise WrongState(f"Rollout {name} is {row.state.status}: start it before completing it.")
+            if row.state.status in (RolloutStatus.HALTED, RolloutStatus.HELD):
+                row, _ = self._accept(w, row, accept, reason, now)
+            sentence = _said(f"Completed by {by}", reason)
+            state = transitions.complete(row.state, Reason(ReasonKind.ORDERED, sentence), now, by, serve_whole=at_once)
+            order(w, row, state, event="completed", by=by, sentence=sentence, now=now)
+        return Ordered(name, state.status, f"Rollout {name} is completed: every eligible device may be offered now.")
+
+    def cancel(
+        self, name: str, *, by: str, reason: str | None = None, wave: str | None = None, dry_run: bool = False
+    ) -> Ordered:
+        """End a rollout, or one wave of it, early. Updated devices stay; offers not started are withdrawn."""
+        if wave is not None:
+            return self._move_wave(name, wave, WaveStatus.CANCELLED, "cancelled", by, reason, dry_run)
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            sentence = _said(f"Cancelled by {by}", reason)
+            state = self._cancel(w, row, sentence, by, now)
+        return Ordered(
+            name, state.status, f"Rollout {name} is cancelled: nothing more is offered, updated devices stay."
+        )
+
+    # ------------------------------------------------------------------------------------------ devices and the house
+
+    def retry(
+        self, name: str, devices: Sequence[str] = (), *, by: str, reason: str | None = None, dry_run: bool = False
+    ) -> Ordered:
+        """Let devices with a bad outcome try once more: those named, or all. What was counted stays counted."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED, RolloutStatus.CANCELLED):
+                raise WrongState(f"Rollout {name} is {row.state.status}: there is nothing to try again.")
+            keys = [_device_key(w, device) for device in devices]
+            if not devices:
+                bad = w.list_updates(row.key, bad=True, limit=1_000_000)
+                keys = [each.device_key for _, each in bad]
+            patience = update.Patience(rules_of(row).silent_after)
+            found = w.load_updates([(row.key, key) for key in keys])
+            again = [each for each in found.values() if each.update.bad_outcome]
+            if devices and len(again) < len(keys):
+                fine = next(d for d, key in zip(devices, keys, strict=True) if key not in {u.device_key for u in again})
+                raise Refused(f"Device {fine} has no bad outcome in rollout {name}: there is nothing to try again.")
+            for each in again:
+                each.update = update.retry(each.update, patience=patience, now=now).update
+            w.save_updates(again)
+            sentence = _said(f"{len(again)} devices may try again, by {by}", reason)
+            order(w, row, row.state, event="retried", by=by, sentence=sentence, now=now, facts={"devices": len(again)})
+        return Ordered(name, row.state.status, f"{len(again)} devices of rollout {name} may try again.")
+
+    def freeze(self, *, by: str, reason: str) -> None:
+        """Stop all offers of all rollouts with the next commit."""
+        if not reason.strip():
+            raise InvalidInput("A freeze needs a reason that others can read: `--reason TEXT`.")
+        self._freeze(Reason(ReasonKind.FROZEN, f"{reason.strip()} ({by})"), "frozen", by)
+
+    def unfreeze(self, *, by: str, reason: str | None = None) -> None:
+        """Let offers go on."""
+        with self.store.reading() as r:
+            if r.frozen() is None:
+                raise WrongState("Nothing is frozen.")
+        self._freeze(None, "unfrozen", by, reason)
+
+    def _freeze(self, frozen: Reason | None, event: str, by: str, reason: str | None = None) -> None:
+        now = self.clock()
+        with self.store.writing() as w:
+            w.freeze(frozen)
+            sentence = _said(f"All rollouts {event} by {by}", frozen.sentence if frozen else reason)
+            for row in w.rollouts(LIVE_ROLLOUT | {RolloutStatus.COMPLETED}):
+                # The epoch grows: an offer prepared before the freeze cannot be given after it.
+                state = replace(row.state, epoch=row.state.epoch + 1)
+                order(w, row, state, event=event, by=by, sentence=sentence, now=now)
+        self.poke()
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    @contextmanager
+    def _writing(self, dry_run: bool) -> Iterator[Writing]:
+        try:
+            with self.store.writing() as w:
+                yield w
+                if dry_run:
+                    raise _TakenBack
+        except _TakenBack:
+            return
+        self.poke()
+
+    def _row(self, r: Reading, name: str) -> RolloutRow:
+        row = r.rollout(name)
+        if row is None:
+            raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
+        return row
+
+    def _check_names(self, r: Reading, spec: RolloutFile) -> None:
+        targets = r.targets(version=spec.target)
+        if not targets:
+            raise NotFound(
+                f"There is no Target of version {spec.target}.", remedy="`wave target list` shows those there are."
+            )
+        if spec.tag not in r.tags():
+            known = ", ".join(sorted(r.tags())) or "none"
+            raise NotFound(f"No device follows the tag {spec.tag}.", remedy=f"Tags that devices follow: {known}.")
+        groups = r.groups()
+        for wave in spec.waves:
+            group = wave.devices.group
+            if group is not None and group not in groups:
+                known = ", ".join(sorted(groups)) or "none"
+                raise NotFound(
+                    f"Wave {wave.name} names the device group {group}, which does not exist.",
+                    remedy=f"Groups: {known}.",
+                )
+        if not commits_of(targets):
+            raise Refused(f"No Target of version {spec.target} names a hardware id.")
+
+    def _refuse_overlap(self, r: Reading, row: RolloutRow, *, supersedes: str | None) -> None:
+        for other in r.rollouts(LIVE_ROLLOUT):
+            if other.key == row.key or other.state.rollout == supersedes or other.scope is None or row.scope is None:
+                continue
+            if could_share(row.scope, other.scope):
+                raise Overlap(
+                    f"Rollout {other.state.rollout} is {other.state.status} and could claim the same devices of tag {row.tag}.",
+                    remedy=f"Cancel it first, or write `supersedes: {other.state.rollout}` into the rollout file.",
+                )
+
+    def _supersede(self, w: Writing, old: str, new: str, by: str, now: datetime) -> None:
+        row = self._row(w, old)
+        if row.state.status in LIVE_ROLLOUT:
+            self._cancel(w, row, f"Superseded by rollout {new}.", by, now)
+
+    def _cancel(self, w: Writing, row: RolloutRow, sentence: str, by: str, now: datetime) -> RolloutState:
+        reason = Reason(ReasonKind.ORDERED, sentence)
+        state = transitions.to_status(row.state, RolloutStatus.CANCELLED, reason, now, by)
+        effects = (Effect(EffectKind.WITHDRAW, row.state.rollout),)
+        order(w, row, state, event="cancelled", by=by, sentence=sentence, now=now, effects=effects)
+        return state
+
+    def _move(
+        self, name: str, status: RolloutStatus, event: str, by: str, reason: str | None, dry_run: bool, meaning: str
+    ) -> Ordered:
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            sentence = _said(f"{event.capitalize()} by {by}", reason)
+            state = transitions.to_status(row.state, status, Reason(ReasonKind.ORDERED, sentence), now, by)
+            order(w, row, state, event=event, by=by, sentence=sentence, now=now)
+        return Ordered(name, state.status, f"Rollout {name} is {status}: it {meaning}.")
+
+    def _move_wave(
+        self, name: str, wave: str, status: WaveStatus, event: str, by: str, reason: str | None, dry_run: bool
+    ) -> Ordered:
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            _wave(row, wave)
+            if row.state.status not in (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD):
+                raise WrongState(f"Rollout {name} is {row.state.status}: its waves stand still.")
+            sentence = _said(f"Wave {wave} {event} by {by}", reason)
+            state = transitions.move(row.state, wave, status, Reason(ReasonKind.ORDERED, sentence), now, by)
+            effects = (Effect(EffectKind.WITHDRAW, name, wave),) if status is WaveStatus.CANCELLED else ()
+            event = f"wave_{event}" if status is WaveStatus.CANCELLED else event
+            order(w, row, state, event=event, by=by, sentence=sentence, now=now, wave=wave, effects=effects)
+        return Ordered(name, row.state.status, f"Wave {wave} of rollout {name} is {status}.")
+
+    def _accept(
+        self, w: Writing, row: RolloutRow, accept: Sequence[str], reason: str | None, now: datetime
+    ) -> tuple[RolloutRow, tuple[str, ...]]:
+        """Close what a person accepts and begin it anew; refuse when something that stopped the rollout is left out."""
+        if row.scope is None:
+            return row, ()
+        facts = w.facts(row, now=now)
+        stopped = stopping(facts)
+        unknown = [name for name in accept if name not in stopped]
+        if unknown:
+            raise InvalidInput(
+                f"{unknown[0]} did not stop rollout {row.state.rollout}.", remedy=f"What did: {_listed(stopped)}."
+            )
+        missing = [name for name in stopped if name not in accept]
+        if missing:
+            said = " ".join(f"--accept {name}" for name in missing)
+            raise Refused(
+                f"Rollout {row.state.rollout} was stopped by {_listed(missing)}: {stopped[missing[0]]}",
+                remedy=f"To go on all the same say so: `{said} --reason TEXT`.",
+            )
+        if stopped and not (reason or "").strip():
+            raise InvalidInput("Accepting what stopped a rollout needs a reason: `--reason TEXT`.")
+        self._begin_anew(w, row, facts, stopped, now)
+        small = bad_in_small_waves(facts, rules_of(row))
+        return replace(row, state=replace(row.state, first_bad_accepted=small)), tuple(stopped)
+
+    def _begin_anew(self, w: Writing, row: RolloutRow, facts: Facts, stopped: dict[str, str], now: datetime) -> None:
+        crossed = {m.monitor for m in facts.monitors if m.monitor in stopped}
+        specs = [m.spec for m in w.monitors(row.key) if m.accepted_at is None and m.spec.key in crossed]
+        w.close_monitors(row.key, crossed, now=now)
+        # Places of the slices opened so far belong to the attempt that ended.
+        given = places_given(facts)
+        w.add_monitors(
+            row.key,
+            specs,
+            from_places={s.key: given[wave_population(s.wave) if s.wave else ROLLOUT] for s in specs},
+        )
+        w.set_budgets(row.key, [_accepted(b) if budget_key(b) in stopped else b for b in facts.budgets])
+
+
+def budget_key(budget: BudgetFacts) -> str:
+    """What a budget is called on the command line: ``budget/failed``."""
+    return f"budget/{budget.name}"
+
+
+def stopping(facts: Facts) -> dict[str, str]:
+    """What stops a rollout now, by the name a person accepts it with, each with its sentence."""
+    found = {
+        monitor.monitor: monitor_sentence(monitor)
+        for monitor in facts.monitors
+        if monitor.crossed_at is not None and not monitor.accepted and monitor.answer is not Answer.COUNT
+    }
+    for budget in facts.budgets:
+        if budget.reached:
+            found[budget_key(budget)] = f"{budget.bad} of at most {budget.limit - 1} devices"
+    return found
+
+
+def places_given(facts: Facts) -> dict[str, int]:
+    """Places given so far, in the rollout and in each wave."""
+    given = {wave_population(wave.wave): wave.members for wave in facts.waves}
+    return {ROLLOUT: sum(given.values()), **given}
+
+
+def _accepted(budget: BudgetFacts) -> BudgetFacts:
+    return replace(budget, base=budget.bad)
+
+
+def _release(
+    state: RolloutState, wave: str | None, by: str, reason: str | None, now: datetime
+) -> tuple[RolloutState, str]:
+    held = [each.wave for each in state.waves if each.hold is not None]
+    if wave is None and not held:
+        raise WrongState(f"Rollout {state.rollout} is {state.status} and none of its waves is held.")
+    for each in [wave] if wave is not None else held:
+        state = transitions.release_wave(state, each, now)
+    names = wave or ", ".join(held)
+    return state, _said(f"Wave {names} goes on, by {by}", reason)
+
+
+def _changes(row: RolloutRow | None, spec: str, policy: str) -> tuple[str, ...]:
+    import difflib
+    import json
+
+    def lines(text: str) -> list[str]:
+        return json.dumps(json.loads(text), indent=1, sort_keys=True).splitlines()
+
+    if row is None:
+        return ()
+    pairs = ((row.spec, spec), (row.policy, policy))
+    found = [line for old, new in pairs for line in difflib.unified_diff(lines(old), lines(new), lineterm="", n=0)]
+    return tuple(line for line in found if line[0] in "+-" and not line.startswith(("+++", "---")))
+
+
+def _wave(row: RolloutRow, name: str) -> WaveState:
+    for wave in row.state.waves:
+        if wave.wave == name:
+            return wave
+    known = ", ".join(wave.wave for wave in row.state.waves)
+    raise NotFound(f"Rollout {row.state.rollout} has no wave {name}.", remedy=f"Its waves: {known}.")
+
+
+def _device_key(r: Reading, device: str) -> int:
+    row = r.device(device)
+    if row is None:
+        raise NotFound(f"There is no device {device}.")
+    return row.key
+
+
+def _said(head: str, reason: str | None) -> str:
+    return f"{head}: {reason.strip()}" if reason and reason.strip() else f"{head}."
+
+
+def _listed(names: Sequence[str] | dict[str, str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+__all__ = ["Applied", "Ordered", "Rollouts", "WaveError", "budget_key", "places_given", "stopping"]

@@ -1,0 +1,187 @@
+"""What people are shown: frozen views of rollouts, waves, devices, deltas and plans. Values only; rendering is the CLI's and the console's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
+from orchestrator.core.fleet import Device
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
+from orchestrator.core.update import UpdateStatus
+from orchestrator.services.store import DeltaNeed, LoggedEvent, UpdateRow
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSummary:
+    """One line of ``wave list``. ``devices``: eligible at the start; ``confirmed``, ``bad``, ``offered``: so far."""
+
+    rollout: str
+    status: RolloutStatus
+    standing: Standing
+    target_version: int
+    tag: str
+    policy: str
+    devices: int
+    offered: int
+    confirmed: int
+    bad: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WaveView:
+    """A wave as it stands. ``waiting``: why nothing more happens to it, and until when at the earliest."""
+
+    state: WaveState
+    facts: WaveFacts
+    after: tuple[str, ...]
+    waiting: tuple[tuple[Reason, datetime | None], ...]
+    needs: tuple[DeltaNeed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """A rollout as it stands, with everything the next decision sees.
+
+    ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say otherwise;
+    ``problems``: work of the outbox that failed, to be tried again.
+    """
+
+    summary: RolloutSummary
+    waves: tuple[WaveView, ...]
+    monitors: tuple[MonitorFacts, ...]
+    budgets: tuple[BudgetFacts, ...]
+    waiting: tuple[tuple[Reason, datetime | None], ...]
+    would: tuple[str, ...]
+    wake_at: datetime | None
+    frozen: Reason | None
+    problems: tuple[str, ...]
+    spec_digest: str
+    policy_digest: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WhyNot:
+    """What one rollout holds for a device: its wave and place, and why it is offered the Target or not yet."""
+
+    rollout: str
+    status: RolloutStatus
+    wave: str | None
+    wave_status: WaveStatus | None
+    position: float | None
+    slice: int | None
+    place: int | None
+    kind: str
+    sentence: str
+    update: UpdateRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device, what it is in, its updates and its last events."""
+
+    device: Device
+    rollouts: tuple[WhyNot, ...]
+    updates: tuple[tuple[str, UpdateRow], ...]
+    events: tuple[LoggedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDelta:
+    """A required delta before it is built. ``state``: ready, building, queued, failed, missing, or unknown (the repository lacks the from
+    commit). Bytes are estimates until it is ready; ``loose_bytes`` is what a device fetches without it."""
+
+    from_commit: str | None
+    to_commit: str
+    from_version: int | None
+    hardware_ids: tuple[str, ...]
+    devices: int
+    bytes: int
+    loose_bytes: int
+    build_seconds: float
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWave:
+    """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before it in file order;
+    ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if all fail);
+    ``first_halt``: how many bad devices in a row halt it; ``opens``/``passes``: earliest times; ``at_the_latest`` with every ceiling used."""
+
+    wave: str
+    after: tuple[str, ...]
+    devices: str
+    eligible: int
+    reachable: int
+    already_there: int
+    share: float
+    cumulative: float
+    slices: tuple[int, ...]
+    deltas: tuple[PlannedDelta, ...]
+    detectable: Mapping[OutcomeClass, float | None]
+    first_halt: Mapping[str, int]
+    word: str
+    opens: datetime | None
+    passes: datetime | None
+    at_the_latest: datetime | None
+    promotion: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMonitor:
+    """A monitor before it starts: ``limits`` are the first steps of its staircase, ``(bad, places)``."""
+
+    monitor: str
+    tolerance: float
+    alpha: float
+    answer: str
+    limits: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBudget:
+    """A budget before it starts, with the chance that a release at its tolerance, and at half of it, reaches it by mistake."""
+
+    budget: str
+    limit: int
+    answer: str
+    chance_at_tolerance: float
+    chance_at_half: float
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPlan:
+    """What ``wave plan`` shows; making it changes nothing. ``in_flight_risk``: devices that may still fail after a stop, at most."""
+
+    rollout: str
+    target_version: int
+    tag: str
+    policy: str
+    hardware_ids: tuple[str, ...]
+    devices: int
+    in_no_wave: int
+    waves: tuple[PlannedWave, ...]
+    monitors: tuple[PlannedMonitor, ...]
+    budgets: tuple[PlannedBudget, ...]
+    build_minutes: float
+    bytes_with: int
+    bytes_without: int
+    in_flight_risk: int
+    earliest_end: datetime | None
+    latest_end: datetime | None
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCounts:
+    """Updates of a rollout by wave and status, for people."""
+
+    rollout: str
+    waves: Mapping[str, Mapping[UpdateStatus, int]]
+    asked_at: datetime
+    usual_gap: timedelta = timedelta(0)
