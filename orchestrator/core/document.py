@@ -55,6 +55,8 @@ WORD_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
 EMPTY = "is empty: give a value or leave the key out."
 
+EMPTY_LIST = "must not be an empty list."
+
 LARGEST_COUNT = 1_000_000_000
 """No count of devices in a file is larger."""
 
@@ -200,10 +202,6 @@ class Document(BaseModel):
                 return f"must be text, not {shown(given)}; write it in quotes if it is meant as text."
             case "list_type" | "tuple_type":
                 return f"must be a list, not {shown(given)}."
-            case "too_short":
-                return "must not be an empty list."
-            case "too_long":
-                return f"must have at most {limits['max_length']} items."
             case _:
                 return f"{error['msg']}."
 
@@ -269,6 +267,17 @@ def _share(*, zero: bool, whole: bool, at_most: float = 1.0) -> Callable[[object
             top = "at most" if whole or at_most < 1 else "less than"
             raise problem(f"must be more than 0% and {top} {share_text(at_most)}, not {shown(value)}.")
         return share
+
+    return read
+
+
+def some(at_most: int) -> Callable[[object], object]:
+    """A validator of a list's length, before its items are looked at (pydantic would count only the good ones)."""
+
+    def read(value: object) -> object:
+        if isinstance(value, list | tuple) and not 1 <= len(value) <= at_most:
+            raise problem(f"has {len(value):,} items; at most {at_most:,} are allowed." if value else EMPTY_LIST)
+        return value
 
     return read
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from orchestrator.core.document import Document, Problem, Word, problems_at
+from orchestrator.core.document import Document, Problem, Word, problems_at, some
 from orchestrator.core.rollout_file import LabelsField
 
 MOST_DEVICES = 100_000
@@ -28,8 +28,10 @@ class FleetFile(Document):
 
     later: ClassVar[Mapping[str, str]] = {"defaults": "Write hardware_id and tag for each device."}
 
-    devices: Annotated[tuple[EnrolledDevice, ...], Field(min_length=1, max_length=MOST_DEVICES)] = Field(
-        description="The devices.", examples=["[{id: lab-01, hardware_id: intel-corei7-64, tag: promoted}]"]
+    devices: Annotated[tuple[EnrolledDevice, ...], BeforeValidator(some(MOST_DEVICES))] = Field(
+        description="The devices.",
+        examples=["[{id: lab-01, hardware_id: intel-corei7-64, tag: promoted}]"],
+        json_schema_extra={"minItems": 1, "maxItems": MOST_DEVICES},
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -187,31 +187,38 @@ PromotionField = Annotated[
 ]
 
 
+def _as_in(kind: type[Document], name: str) -> Any:
+    """A field that may be left out and is described as the one that it replaces."""
+    return Field(default=None, description=kind.model_fields[name].description)
+
+
 class BakeOverride(Document):
     """Single keys of ``bake``."""
 
     later: ClassVar[Mapping[str, str]] = Bake.later
-    at_least: DurationOrNone | None = None
-    reports: Share | None = None
-    at_most: Duration | None = None
+    at_least: DurationOrNone | None = _as_in(Bake, "at_least")
+    reports: Share | None = _as_in(Bake, "reports")
+    at_most: Duration | None = _as_in(Bake, "at_most")
 
 
 class DeltasOverride(Document):
     """Single keys of ``deltas``."""
 
-    cover: Share | None = None
-    within: DurationOrNone | None = None
-    otherwise: Annotated[Otherwise, BeforeValidator(choice(Otherwise))] | None = None
-    from_unknown: Annotated[FromUnknown, BeforeValidator(choice(FromUnknown))] | None = None
+    cover: Share | None = _as_in(Deltas, "cover")
+    within: DurationOrNone | None = _as_in(Deltas, "within")
+    otherwise: Annotated[Otherwise, BeforeValidator(choice(Otherwise))] | None = _as_in(Deltas, "otherwise")
+    from_unknown: Annotated[FromUnknown, BeforeValidator(choice(FromUnknown))] | None = _as_in(Deltas, "from_unknown")
 
 
 class WindowOverride(Document):
     """Single keys of ``window``."""
 
-    days: Days | None = None
-    hours: HoursField | None = None
-    timezone: Zone | None = None
-    except_: Exceptions | None = Field(default=None, alias="except")
+    days: Days | None = _as_in(Window, "days")
+    hours: HoursField | None = _as_in(Window, "hours")
+    timezone: Zone | None = _as_in(Window, "timezone")
+    except_: Exceptions | None = Field(
+        default=None, alias="except", description=Window.model_fields["except_"].description
+    )
 
 
 def _read_window_override(value: object) -> WindowOverride | Literal["always"]:
@@ -219,17 +226,20 @@ def _read_window_override(value: object) -> WindowOverride | Literal["always"]:
 
 
 class WaveOverride(Document):
-    """What one wave may change of the policy: single keys, merged into the rest (RULES 5, 7.4)."""
+    """What one wave may change of the policy: single keys, merged into the rest."""
 
     promote: PromotionField | None = Field(default=None, description="automatic, manual or {approvals: 1}.")
     window: (
         Annotated[
             WindowOverride | Literal["always"],
             PlainValidator(_read_window_override, json_schema_input_type=WindowOverride | Literal["always"]),
+            PlainSerializer(lambda window: window if window == "always" else window.document(), when_used="json"),
         ]
         | None
     ) = Field(default=None, description="Single keys of the policy's window, or 'always'.")
-    pace: Annotated[Pace, BeforeValidator(_read_pace)] | None = None
+    pace: Annotated[Pace, BeforeValidator(_read_pace)] | None = Field(
+        default=None, description="How many of this wave's devices may be at it at once."
+    )
     bake: BakeOverride | None = Field(default=None, description="Single keys of the policy's bake.")
     deltas: DeltasOverride | None = Field(default=None, description="Single keys of the policy's deltas.")
 
@@ -282,7 +292,7 @@ class Policy(Document):
     open_at_most: Duration = Field(
         default=timedelta(days=7), description="After this the bake starts whoever was not offered yet. Default 7d."
     )
-    deltas: Deltas = Field(default_factory=Deltas, description="What must be built before a wave opens.")
+    deltas: Deltas = Field(default_factory=Deltas, description="The deltas that must be there before a wave opens.")
     bake: Bake = Field(default_factory=Bake, description="How long a wave is watched.")
     promote: PromotionField = Field(
         default=Promotion.AUTOMATIC,

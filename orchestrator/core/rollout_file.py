@@ -38,6 +38,7 @@ from orchestrator.core.document import (
     one_of,
     problem,
     problems_at,
+    some,
 )
 from orchestrator.core.durations import shown
 from orchestrator.core.policy import WaveOverride
@@ -274,8 +275,10 @@ class RolloutFile(Document):
     policy: Annotated[str, BeforeValidator(_read_policy_name)] = Field(
         description="The name of a policy, or a path to one.", examples=["standard"]
     )
-    waves: Annotated[tuple[Wave, ...], Field(min_length=1, max_length=MOST_WAVES)] = Field(
-        description="The waves, in the order of membership.", examples=["[{wave: all, devices: all}]"]
+    waves: Annotated[tuple[Wave, ...], BeforeValidator(some(MOST_WAVES))] = Field(
+        description="The waves, in the order of membership.",
+        examples=["[{wave: all, devices: all}]"],
+        json_schema_extra={"minItems": 1, "maxItems": MOST_WAVES},
     )
     start_at: StartAt | None = Field(default=None, description="When the rollout starts by itself; with an offset.")
     supersedes: Name | None = Field(default=None, description="The live rollout that is cancelled when this starts.")

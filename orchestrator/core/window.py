@@ -158,9 +158,10 @@ def _read_zone(value: object) -> str:
             raise ZoneInfoNotFoundError
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        guess = did_you_mean(value, (zone.lower() for zone in available_timezones()))
-        for zone in available_timezones() if guess else ():
-            guess = guess.replace(f"'{zone.lower()}'", f"'{zone}'")
+        zones = {zone.lower(): zone for zone in available_timezones() - set(_MACHINE_DEPENDENT)}
+        guess = did_you_mean(value, zones)
+        for small, zone in zones.items() if guess else ():
+            guess = guess.replace(f"'{small}'", f"'{zone}'")
         raise problem(f"must be a time zone such as Europe/Berlin or UTC, not {shown(value)}.{guess}") from None
     return value
 

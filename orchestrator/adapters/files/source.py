@@ -9,6 +9,7 @@ than one document, and anything too large, too deep or too often repeated by ali
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ MOST_PROBLEMS: Final = 20
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})?\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?", re.ASCII)
+_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})")
+"""How JSON may write one character beyond the basic plane; YAML knows only the character itself."""
 _WORDS: Final[dict[str, bool | None]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -107,6 +110,7 @@ def parse_source(raw: bytes, *, file: str, most_bytes: int = MOST_BYTES) -> Sour
         raise InvalidFile("is not UTF-8; save it as UTF-8.", file=file, line=line) from None
     if file.endswith(".json"):
         text = text.replace("\t", " ")  # JSON allows tabs between its tokens and never inside them, YAML the reverse
+        text = _PAIR.sub(lambda pair: pair[1] + json.loads(f'"{pair[2]}"'), text)
     reader = _Reader(file, most_values=max(1000, len(raw) * MOST_VALUES_PER_BYTE))
     value = reader.read(text)
     if value is None:
@@ -142,7 +146,7 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             said = error.problem or error.context or "cannot be understood"
-            line = mark.line + 1 if mark else None
+            line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else None
             hint = " Indent with spaces." if "\\t" in said or "tab" in said else ""
             raise InvalidFile(f"is not YAML: {said}.{hint}", file=self.file, line=line) from None
         except yaml.YAMLError as error:
@@ -227,5 +231,5 @@ def _line(event: Event) -> int:
 
 
 def _well_formed(text: str) -> str:
-    """JSON writes what lies beyond the basic plane as two halves: put together; a half alone is replaced."""
+    """The Python parser, unlike the C one, lets half a surrogate pair through; it could not be written again."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

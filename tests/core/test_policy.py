@@ -1,0 +1,378 @@
+"""What a release manager writes in a policy, and the exact sentence when it cannot be taken."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.core.document import InvalidDocument, Problem
+from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.policy import Otherwise, Policy, Promotion, WaveOverride
+from orchestrator.core.window import Window
+
+PAGE: dict[str, Any] = {
+    "policy": "standard",
+    "tolerate": {
+        "failed": "2%",
+        "rolled_back": "1%",
+        "silent": {"at_most": "0.5%"},
+        "download_failed": {"at_most": "15%", "then": "hold"},
+    },
+    "false_halt": "5%",
+    "budget": {"failed": "3%", "silent": 40},
+    "silent_after": "24h",
+    "slices": {"first": 10, "growth": 1.5},
+    "deltas": {"cover": "95%", "within": "0s", "otherwise": "full", "from_unknown": "skip"},
+    "bake": {"at_least": "12h", "reports": "95%", "at_most": "48h"},
+    "promote": {"approvals": 1},
+    "window": {
+        "days": "mon-thu",
+        "hours": "09:00-16:00",
+        "timezone": "Europe/Berlin",
+        "except": ["2026-12-21..2027-01-06"],
+    },
+    "pace": {"in_flight": 500},
+}
+
+
+def refusal(document: object) -> str:
+    with pytest.raises(InvalidDocument) as refused:
+        Policy.parse(document)
+    return str(refused.value)
+
+
+def test_a_page_is_read() -> None:
+    policy = Policy.parse(PAGE)
+    assert policy.name == "standard"
+    assert policy.tolerances[OutcomeClass.FAILED] == Tolerance(0.02, Answer.HALT)
+    assert policy.tolerances[OutcomeClass.SILENT] == Tolerance(0.005, Answer.HALT)
+    assert policy.tolerances[OutcomeClass.DOWNLOAD_FAILED] == Tolerance(0.15, Answer.HOLD)
+    assert policy.deltas.otherwise is Otherwise.FULL
+    assert policy.deltas.within == timedelta(0)
+    assert policy.bake.at_most == timedelta(days=2)
+    assert policy.promote is Promotion.MANUAL
+    assert policy.pace is not None
+    assert policy.pace.in_flight == 500
+    assert isinstance(policy.window, Window)
+    failed, silent = policy.budget.limit(OutcomeClass.FAILED), policy.budget.limit(OutcomeClass.SILENT)
+    assert failed is not None
+    assert silent is not None
+    assert (failed.devices(1000), silent.devices(1000)) == (30, 40)
+    assert failed.devices(5) == 1
+    assert policy.budget.limit(OutcomeClass.IGNORED) is None
+
+
+def test_a_name_alone_gives_the_documented_defaults() -> None:
+    policy = Policy.parse({"policy": "bare"})
+    assert policy.tolerances == {
+        OutcomeClass.FAILED: Tolerance(0.02, Answer.HALT),
+        OutcomeClass.ROLLED_BACK: Tolerance(0.01, Answer.HALT),
+        OutcomeClass.SILENT: Tolerance(0.05, Answer.HOLD),
+        OutcomeClass.IGNORED: Tolerance(0.15, Answer.HOLD),
+        OutcomeClass.DOWNLOAD_FAILED: Tolerance(0.15, Answer.HOLD),
+    }
+    assert policy.document() == {
+        "policy": "bare",
+        "tolerate": {
+            "failed": {"at_most": "2%", "then": "halt"},
+            "rolled_back": {"at_most": "1%", "then": "halt"},
+            "silent": {"at_most": "5%", "then": "hold"},
+            "ignored": {"at_most": "15%", "then": "hold"},
+            "download_failed": {"at_most": "15%", "then": "hold"},
+        },
+        "false_halt": "5%",
+        "budget": {},
+        "silent_after": "1d",
+        "slices": {"first": 20, "growth": 2},
+        "slice_at_most": "1d",
+        "reach": "7d",
+        "open_at_most": "7d",
+        "deltas": {"cover": "100%", "within": "6h", "otherwise": "hold", "from_unknown": "full"},
+        "bake": {"at_least": "12h", "reports": "95%", "at_most": "2d"},
+        "promote": "automatic",
+    }
+
+
+def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_otherwise() -> None:
+    tolerate = {"failed": "3%", "ignored": "20%", "download_failed": {"at_most": "10%"}, "silent": "1%"}
+    tolerances = Policy.parse({"policy": "x", "tolerate": tolerate}).tolerances
+    assert tolerances[OutcomeClass.FAILED].then is Answer.HALT
+    assert tolerances[OutcomeClass.SILENT].then is Answer.HALT
+    assert tolerances[OutcomeClass.IGNORED] == Tolerance(0.2, Answer.HOLD)
+    assert tolerances[OutcomeClass.DOWNLOAD_FAILED] == Tolerance(0.1, Answer.HOLD)
+    tolerate = {"ignored": {"at_most": "20%", "then": "count"}}
+    assert Policy.parse({"policy": "x", "tolerate": tolerate}).tolerances[OutcomeClass.IGNORED].then is Answer.COUNT
+
+
+ALL_KEYS = (
+    "policy, tolerate, false_halt, budget, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, "
+    "promote, window, offer_window, pace"
+)
+
+REFUSED = [
+    ({"toleratte": {}}, f"toleratte: is not a key here; allowed are {ALL_KEYS}. Did you mean 'tolerate'?"),
+    (
+        {"tolerate": {"fialed": "2%"}},
+        "tolerate.fialed: is not a key here; allowed are failed, rolled_back, silent, ignored, download_failed. "
+        "Did you mean 'failed'?",
+    ),
+    ({"tolerate": {"failed": "0%"}}, "tolerate.failed: must be more than 0% and less than 100%, not '0%'."),
+    ({"tolerate": {"failed": "100%"}}, "tolerate.failed: must be more than 0% and less than 100%, not '100%'."),
+    (
+        {"tolerate": {"ignored": {"at_most": "100%"}}},
+        "tolerate.ignored.at_most: must be more than 0% and less than 100%, not '100%'.",
+    ),
+    (
+        {"tolerate": {"failed": 2}},
+        "tolerate.failed: has no unit: a share is written with a per cent sign, such as 2%.",
+    ),
+    (
+        {"tolerate": {"failed": {"then": "stop", "at_most": "2%"}}},
+        "tolerate.failed.then: must be one of halt, hold, count, not 'stop'.",
+    ),
+    (
+        {"tolerate": {"failed:EIO": "2%"}},
+        "tolerate.failed:EIO: is not in this version: outcome classes by error code. "
+        "Allowed are failed, rolled_back, silent, ignored, download_failed.",
+    ),
+    (
+        {"tolerate": ["failed"]},
+        "tolerate: must be a mapping with the keys failed, rolled_back, silent, ignored, download_failed, not a list.",
+    ),
+    ({"false_halt": "60%"}, "false_halt: must be more than 0% and at most 50%, not '60%'."),
+    ({"budget": {"failed": "130%"}}, "budget.failed: is more than the whole: a share is at most 100%, not '130%'."),
+    ({"budget": {"failed": 0}}, "budget.failed: must be a count of at least 1 device or a share such as 3%, not 0."),
+    ({"silent_after": 24}, "silent_after: has no unit: write 24s, 24m, 24h or 24d."),
+    ({"silent_after": "0s"}, "silent_after: must be longer than nothing: at least 1s."),
+    ({"silent_after": None}, "silent_after: is empty: give a value or leave the key out."),
+    ({"slices": {"first": 0}}, "slices.first: must be at least 1, not 0."),
+    ({"slices": {"first": "20"}}, "slices.first: must be a whole number, not '20'."),
+    (
+        {"slices": {"growth": 3}},
+        "slices.growth: must be a number above 1 and at most 2 (a slice is never larger than all before it), not 3.",
+    ),
+    (
+        {"deltas": {"otherwise": "ful"}},
+        "deltas.otherwise: must be one of hold, full, skip, not 'ful'. Did you mean 'full'?",
+    ),
+    (
+        {"bake": {"at_least": "3d"}},
+        "bake: has at_most 2d below at_least 3d; give an at_most of at least 3d.",
+    ),
+    ({"bake": {"early": "confident"}}, "bake.early: is not in this version."),
+    ({"promote": "auto"}, "promote: must be one of automatic, manual, not 'auto'. Did you mean 'automatic'?"),
+    (
+        {"promote": {"approvals": 2}},
+        "promote: is not in this version with 2 approvals: more than one needs accounts. "
+        "Allowed are automatic, manual and {approvals: 1}.",
+    ),
+    ({"promote": {"approvals": 0}}, "promote: must be automatic, manual or {approvals: 1}."),
+    ({"pace": "evidence"}, "pace: is not in this version as 'evidence'. Allowed is {in_flight: 500}."),
+    ({"pace": {}}, "pace.in_flight: is missing; for example `in_flight: 500`."),
+    (
+        {"pace": {"in_flight": 5, "per": {"label": "site"}}},
+        "pace.per: is not in this version. Allowed is in_flight.",
+    ),
+    ({"pace": {"in_flight": 5, "rate": 3}}, "pace.rate: is not in this version. Allowed is in_flight."),
+    ({"window": {"days": "mon-thu"}}, "window.timezone: is missing; for example `timezone: Europe/Berlin`."),
+    (
+        {"policy": "Standard"},
+        "policy: must be made of small letters, digits and . _ -, beginning with a letter or digit, at most 63, "
+        "not 'Standard'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "sentence"), REFUSED)
+def test_what_is_refused_and_how(keys: dict[str, object], sentence: str) -> None:
+    assert refusal({"policy": "x", **keys}) == sentence
+
+
+@pytest.mark.parametrize(
+    "key",
+    "segments false_exclude on_segment escalate_over early notify on_halt gates observe_only retain".split(),
+)
+def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
+    assert refusal({"policy": "x", key: "anything"}).startswith(f"{key}: is not in this version.")
+    assert refusal({"policy": "x", key: None}).startswith(f"{key}: is not in this version.")
+
+
+@pytest.mark.parametrize("document", [None, 5, "standard", [], ["policy"]])
+def test_what_is_no_mapping_at_all(document: object) -> None:
+    assert ALL_KEYS in refusal(document)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    told = refusal({"tolerate": {"failed": "200%", "silent": {"then": "halt"}}, "bake": {"at_least": 5}, "x": 1})
+    assert [line.split(": ")[0] for line in told.splitlines()] == [
+        "policy",
+        "tolerate.failed",
+        "tolerate.silent.at_most",
+        "bake.at_least",
+        "x",
+    ]
+
+
+def override(document: object) -> WaveOverride:
+    return WaveOverride.parse(document)
+
+
+def test_a_wave_changes_single_keys() -> None:
+    policy = Policy.parse(PAGE)
+    changed = policy.for_wave(
+        override({"promote": "automatic", "bake": {"at_least": "1d"}, "window": {"hours": "22:00-04:00"}})
+    )
+    assert changed.promote is Promotion.AUTOMATIC
+    assert (changed.bake.at_least, changed.bake.reports) == (timedelta(days=1), 0.95)
+    assert changed.window is not None
+    assert changed.window.document() == {**policy.document()["window"], "hours": "22:00-04:00"}
+    assert changed.tolerate == policy.tolerate
+    assert policy.for_wave(None) is policy
+
+
+def test_a_wave_may_lift_the_window() -> None:
+    assert Policy.parse(PAGE).for_wave(override({"window": "always"})).window is None
+
+
+def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
+    policy = Policy.parse({"policy": "x"})
+    for document, sentence in [
+        ({"bake": {"at_least": "3d"}}, "bake: has at_most 2d below at_least 3d; give an at_most of at least 3d."),
+        ({"window": {"days": "mon"}}, "window.timezone: is missing; for example `timezone: Europe/Berlin`."),
+    ]:
+        with pytest.raises(InvalidDocument) as refused:
+            policy.for_wave(override(document))
+        assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        (
+            {"tolerate": {}},
+            "tolerate: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
+        ),
+        ({"segments": []}, "segments: is not in this version. The whole rollout is watched as one."),
+        (
+            {"pomote": "manual"},
+            "pomote: is not a key here; allowed are promote, window, pace, bake, deltas. Did you mean 'promote'?",
+        ),
+        (
+            {"window": {"hours": "9-5"}},
+            'window.hours: must be two times of day such as "09:00-16:00" or "22:00-04:00", not \'9-5\'.',
+        ),
+        ("manual", "must be a mapping with the keys promote, window, pace, bake, deltas, not 'manual'."),
+    ],
+)
+def test_what_a_wave_may_not_change(document: object, sentence: str) -> None:
+    with pytest.raises(InvalidDocument) as refused:
+        override(document)
+    assert str(refused.value) == sentence
+
+
+def test_the_next_slice_is_never_larger_than_all_before_it() -> None:
+    policy = Policy.parse(PAGE)
+    sizes, so_far = [], 0
+    for _ in range(6):
+        sizes.append(policy.slices.next_size(so_far))
+        so_far += sizes[-1]
+    assert sizes == [10, 5, 7, 11, 16, 24]
+    assert Policy.parse({"policy": "x"}).slices.next_size(60) == 60
+
+
+shares = st.integers(1, 99).map(lambda percent: f"{percent}%")
+durations = st.sampled_from(["90m", "24h", "1d12h", "7d", "45s"])
+pages = st.fixed_dictionaries(
+    {"policy": st.sampled_from(["a", "standard", "x-1"])},
+    optional={
+        "tolerate": st.dictionaries(
+            st.sampled_from([each.value for each in OutcomeClass]),
+            st.one_of(
+                shares,
+                st.fixed_dictionaries(
+                    {"at_most": shares}, optional={"then": st.sampled_from(["halt", "hold", "count"])}
+                ),
+            ),
+        ),
+        "budget": st.dictionaries(
+            st.sampled_from([each.value for each in OutcomeClass]), st.one_of(shares, st.integers(1, 99))
+        ),
+        "silent_after": durations,
+        "slices": st.fixed_dictionaries(
+            {}, optional={"first": st.integers(1, 500), "growth": st.sampled_from([1.5, 2])}
+        ),
+        "bake": st.fixed_dictionaries({"at_most": st.just("9d")}, optional={"at_least": durations, "reports": shares}),
+        "deltas": st.fixed_dictionaries(
+            {}, optional={"cover": shares, "within": durations, "otherwise": st.sampled_from(["hold", "full", "skip"])}
+        ),
+        "promote": st.sampled_from(["automatic", "manual", {"approvals": 1}]),
+        "window": st.one_of(
+            st.just("always"),
+            st.fixed_dictionaries(
+                {"timezone": st.sampled_from(["UTC", "Europe/Berlin"])},
+                optional={
+                    "days": st.sampled_from(["mon-thu", ["mon", "tue"], "daily"]),
+                    "hours": st.sampled_from(["09:00-16:00", "22:00-04:00", "00:00-24:00"]),
+                    "except": st.sampled_from([[], ["2026-12-21..2027-01-06", "2026-05-01"], "2026-05-01"]),
+                },
+            ),
+        ),
+        "pace": st.fixed_dictionaries({"in_flight": st.integers(1, 9999)}),
+    },
+)
+
+
+def shuffled(value: Any, draw: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: shuffled(value[key], draw) for key in draw(st.permutations(list(value)))}
+
+
+@settings(max_examples=60, deadline=None)
+@given(page=pages, data=st.data())
+def test_the_order_of_keys_never_matters_and_a_bound_copy_means_the_same(page: Any, data: st.DataObject) -> None:
+    policy = Policy.parse(page)
+    again = Policy.parse(shuffled(page, data.draw))
+    assert again.canonical() == policy.canonical()
+    assert again.digest() == policy.digest()
+    bound = Policy.from_canonical(policy.canonical())
+    assert bound == policy
+    assert bound.canonical() == policy.canonical()
+    assert hash(bound) == hash(policy)
+
+
+def test_the_digest_of_a_page_is_pinned_so_that_bound_copies_stay_valid() -> None:
+    policy = Policy.parse({"policy": "x"})
+    assert json.loads(policy.canonical()) == policy.document()
+    assert policy.digest() == "c910f1ed0590fff65026f2f7b8be3729a0dd60f837f82bec06cd5c80bada0ef9"
+    assert Policy.parse({"policy": "x", "silent_after": "1440m"}).digest() == policy.digest()
+    assert Policy.parse({"policy": "x", "silent_after": "25h"}).digest() != policy.digest()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from([*Policy.allowed_keys(), "at_most", "failed", "approvals", "days", "except", "x"]),
+                inner,
+                max_size=6,
+            )
+        ),
+        max_leaves=20,
+    )
+)
+def test_junk_is_refused_in_words_and_never_otherwise(junk: object) -> None:
+    problems: tuple[Problem, ...] = ()
+    try:
+        Policy.parse(junk)
+    except InvalidDocument as refused:
+        problems = refused.problems
+    assert all(problem.sentence.endswith((".", "?")) for problem in problems)
