@@ -161,7 +161,7 @@ class _Reader:
         self.lines.setdefault(path, line)
         self._count(event, 1)
         if depth > DEEPEST:
-            raise self._refuse(event, f"is nested deeper than {DEEPEST} levels.", path)
+            raise self._refuse(event, f"is nested deeper than {DEEPEST} levels.")
         if isinstance(event, AliasEvent):
             if event.anchor not in self._anchors:
                 raise self._refuse(event, f"refers to '*{event.anchor}', which is not finished above it.", path)
