@@ -1,6 +1,7 @@
 """The states of a rollout and of a wave, who may move them, and the sentences people read.
 
-Every change of status goes through ``move_rollout`` or ``move_wave``; the graphs in README are drawn from the tables here.
+Every change of status goes through ``move_rollout`` or ``move_wave``; the graphs in README are drawn from the tables here
+(``state_graphs``).
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ class Actor(StrEnum):
 ROLLOUT_MEANING: Final[Mapping[RolloutStatus, str]] = {
     RolloutStatus.DRAFT: "Applied, nothing offered; a person starts it.",
     RolloutStatus.SCHEDULED: "Started, waiting for its start time.",
-    RolloutStatus.RUNNING: "Waves open and pass by policy.",
+    RolloutStatus.RUNNING: "Waves open and pass by policy; when every wave is done it completes.",
     RolloutStatus.PAUSED: "A person asked for quiet: no new offer, nothing opens; a person resumes it.",
     RolloutStatus.HELD: "A rule asks for a person: no new offer, nothing opens; a person resumes or ends it.",
-    RolloutStatus.HALTED: "Stopped for safety: offers not started are withdrawn; a person accepts and resumes, or cancels.",
-    RolloutStatus.COMPLETED: "Generally available: every device of the tag is offered the Target.",
+    RolloutStatus.HALTED: "Stopped for safety: offers not started are withdrawn; a person accepts or cancels.",
+    RolloutStatus.COMPLETED: (
+        "Generally available: devices of the tag are offered the Target, those of cancelled and skipped waves aside."
+    ),
     RolloutStatus.CANCELLED: "Ended early: nothing more is offered, updated devices stay.",
 }
 
@@ -59,8 +62,8 @@ WAVE_MEANING: Final[Mapping[WaveStatus, str]] = {
     WaveStatus.PREPARING: "Its deltas are being made; opens when what it comes after has passed.",
     WaveStatus.OPEN: "Its devices are offered the Target, slice by slice.",
     WaveStatus.BAKING: "Its devices have the offer; their reports are watched.",
-    WaveStatus.PASSED: "The door opened: what comes after it may open.",
-    WaveStatus.FAILED: "Was open when the rollout halted; only an accepted resume opens it again.",
+    WaveStatus.PASSED: "What comes after it may open; who is left of it is still offered.",
+    WaveStatus.FAILED: "Was open when the rollout halted: no offers; only an accepted resume opens it again.",
     WaveStatus.CANCELLED: "A person ended it: no offers; what comes after waits until a person skips it.",
     WaveStatus.SKIPPED: "A person let what comes after go on without it.",
 }
@@ -187,23 +190,28 @@ POLICY: Final = "policy"
 """Who, when the machine decided."""
 
 
-def _allowed_from(status: StrEnum, moves: Mapping[Any, frozenset[Actor]], actor: Actor) -> str:
-    allowed = sorted(after for (before, after), who in moves.items() if before == status and actor in who)
-    return ", ".join(allowed) if allowed else "nothing: it has ended"
+def _refused(what: str, before: StrEnum, after: StrEnum, moves: Mapping[Any, frozenset[Actor]], actor: Actor) -> str:
+    """Why a move is refused, and what is allowed instead."""
+    allowed = sorted(to for (origin, to), who in moves.items() if origin == before and actor in who)
+    if allowed:
+        instead = f"{', '.join(allowed[:-1])} or {allowed[-1]}" if allowed[1:] else allowed[0]
+        rest = f"it can become {instead}"
+    elif any(origin == before for origin, _ in moves):
+        rest = "only a person moves it on" if actor is Actor.MACHINE else "only the policy moves it on"
+    else:
+        rest = "it has ended"
+    return f"{'An' if before[0] in 'aeiou' else 'A'} {before} {what} cannot become {after}: {rest}."
 
 
 def move_rollout(before: RolloutStatus, after: RolloutStatus, actor: Actor) -> RolloutStatus:
     """The one door for rollouts. Raises WrongState, naming what is allowed from here."""
     if actor not in ROLLOUT_MOVES.get((before, after), frozenset()):
-        allowed = _allowed_from(before, ROLLOUT_MOVES, actor)
-        raise WrongState(f"A {before} rollout cannot become {after}; it can become {allowed}.")
+        raise WrongState(_refused("rollout", before, after, ROLLOUT_MOVES, actor))
     return after
 
 
 def move_wave(before: WaveStatus, after: WaveStatus, actor: Actor) -> WaveStatus:
     """The one door for waves. Raises WrongState, naming what is allowed from here."""
     if actor not in WAVE_MOVES.get((before, after), frozenset()):
-        raise WrongState(
-            f"A {before} wave cannot become {after}; it can become {_allowed_from(before, WAVE_MOVES, actor)}."
-        )
+        raise WrongState(_refused("wave", before, after, WAVE_MOVES, actor))
     return after
