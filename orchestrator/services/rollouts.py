@@ -13,14 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from orchestrator.core import transitions, update
-from orchestrator.core.decide import bad_in_small_waves
-from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
-from orchestrator.core.outcomes import Answer
+from orchestrator.core.facts import RolloutState, WaveState
 from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import Policy
-from orchestrator.core.reasons import monitor_sentence
 from orchestrator.core.rollout_file import RolloutFile
-from orchestrator.core.slices import ROLLOUT, wave_population
 from orchestrator.core.states import (
     LIVE_ROLLOUT,
     Reason,
@@ -29,9 +25,10 @@ from orchestrator.core.states import (
     Standing,
     WaveStatus,
 )
-from orchestrator.errors import InvalidInput, NotFound, Overlap, Refused, WaveError, WrongState
+from orchestrator.errors import InvalidInput, NotFound, Overlap, Refused, WrongState
+from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import order, rules_of
-from orchestrator.services.starting import begin, commits_of
+from orchestrator.services.starting import begin, commits_of, preview
 from orchestrator.services.store import Effect, EffectKind, Reading, RolloutRow, Store, Writing
 
 
@@ -130,27 +127,23 @@ class Rollouts:
                 raise WrongState(f"Rollout {name} is {row.state.status}: only a draft can be started.")
             spec = RolloutFile.from_canonical(row.spec)
             waits = row.state.start_at is not None and row.state.start_at > now
-            begun = begin(w, row, now=now)
+            # A scheduled rollout is bound when it really begins; whom it would claim is looked at now all the same.
+            begun = preview(w, row, now=now) if waits else begin(w, row, now=now)
             self._refuse_overlap(w, begun, supersedes=spec.supersedes)
             if spec.supersedes is not None:
                 self._supersede(w, spec.supersedes, name, by, now)
             status = RolloutStatus.SCHEDULED if waits else RolloutStatus.RUNNING
             sentence = _said(f"Started by {by}", reason)
             state = transitions.to_status(row.state, status, Reason(ReasonKind.STARTED, sentence), now, by)
-            # What a scheduled rollout is bound to is fixed when it really begins.
-            kept = row if waits else begun
-            if waits:
-                w.add_monitors(row.key, (), from_places={})
-            facts = {"devices": begun.devices}
             saved = order(
                 w,
-                kept,
+                begun,
                 state,
                 event="scheduled" if waits else "started",
                 by=by,
                 sentence=sentence,
                 now=now,
-                facts=facts,
+                facts={"devices": begun.devices},
             )
         when = f"starts at {row.state.start_at:%Y-%m-%d %H:%M} UTC" if waits else "runs"
         return Ordered(
@@ -198,7 +191,7 @@ class Rollouts:
                 return Ordered(name, state.status, sentence)
             if wave is not None:
                 raise WrongState(f"Rollout {name} is {row.state.status}: resume the rollout itself first.")
-            row, accepted = self._accept(w, row, accept, reason, now)
+            row, accepted = accept_stops(w, row, accept, reason, now)
             sentence = _said(f"Resumed by {by}", reason)
             why = Reason(ReasonKind.ACCEPTED if accepted else ReasonKind.ORDERED, sentence)
             if row.state.status is RolloutStatus.HALTED:
@@ -248,7 +241,7 @@ class Rollouts:
             if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: start it before completing it.")
             if row.state.status in (RolloutStatus.HALTED, RolloutStatus.HELD):
-                row, _ = self._accept(w, row, accept, reason, now)
+                row, _ = accept_stops(w, row, accept, reason, now)
             sentence = _said(f"Completed by {by}", reason)
             state = transitions.complete(row.state, Reason(ReasonKind.ORDERED, sentence), now, by, serve_whole=at_once)
             order(w, row, state, event="completed", by=by, sentence=sentence, now=now)
@@ -410,73 +403,6 @@ class Rollouts:
             order(w, row, state, event=event, by=by, sentence=sentence, now=now, wave=wave, effects=effects)
         return Ordered(name, row.state.status, f"Wave {wave} of rollout {name} is {status}.")
 
-    def _accept(
-        self, w: Writing, row: RolloutRow, accept: Sequence[str], reason: str | None, now: datetime
-    ) -> tuple[RolloutRow, tuple[str, ...]]:
-        """Close what a person accepts and begin it anew; refuse when something that stopped the rollout is left out."""
-        if row.scope is None:
-            return row, ()
-        facts = w.facts(row, now=now)
-        stopped = stopping(facts)
-        unknown = [name for name in accept if name not in stopped]
-        if unknown:
-            raise InvalidInput(
-                f"{unknown[0]} did not stop rollout {row.state.rollout}.", remedy=f"What did: {_listed(stopped)}."
-            )
-        missing = [name for name in stopped if name not in accept]
-        if missing:
-            said = " ".join(f"--accept {name}" for name in missing)
-            raise Refused(
-                f"Rollout {row.state.rollout} was stopped by {_listed(missing)}: {stopped[missing[0]]}",
-                remedy=f"To go on all the same say so: `{said} --reason TEXT`.",
-            )
-        if stopped and not (reason or "").strip():
-            raise InvalidInput("Accepting what stopped a rollout needs a reason: `--reason TEXT`.")
-        self._begin_anew(w, row, facts, stopped, now)
-        small = bad_in_small_waves(facts, rules_of(row))
-        return replace(row, state=replace(row.state, first_bad_accepted=small)), tuple(stopped)
-
-    def _begin_anew(self, w: Writing, row: RolloutRow, facts: Facts, stopped: dict[str, str], now: datetime) -> None:
-        crossed = {m.monitor for m in facts.monitors if m.monitor in stopped}
-        specs = [m.spec for m in w.monitors(row.key) if m.accepted_at is None and m.spec.key in crossed]
-        w.close_monitors(row.key, crossed, now=now)
-        # Places of the slices opened so far belong to the attempt that ended.
-        given = places_given(facts)
-        w.add_monitors(
-            row.key,
-            specs,
-            from_places={s.key: given[wave_population(s.wave) if s.wave else ROLLOUT] for s in specs},
-        )
-        w.set_budgets(row.key, [_accepted(b) if budget_key(b) in stopped else b for b in facts.budgets])
-
-
-def budget_key(budget: BudgetFacts) -> str:
-    """What a budget is called on the command line: ``budget/failed``."""
-    return f"budget/{budget.name}"
-
-
-def stopping(facts: Facts) -> dict[str, str]:
-    """What stops a rollout now, by the name a person accepts it with, each with its sentence."""
-    found = {
-        monitor.monitor: monitor_sentence(monitor)
-        for monitor in facts.monitors
-        if monitor.crossed_at is not None and not monitor.accepted and monitor.answer is not Answer.COUNT
-    }
-    for budget in facts.budgets:
-        if budget.reached:
-            found[budget_key(budget)] = f"{budget.bad} of at most {budget.limit - 1} devices"
-    return found
-
-
-def places_given(facts: Facts) -> dict[str, int]:
-    """Places given so far, in the rollout and in each wave."""
-    given = {wave_population(wave.wave): wave.members for wave in facts.waves}
-    return {ROLLOUT: sum(given.values()), **given}
-
-
-def _accepted(budget: BudgetFacts) -> BudgetFacts:
-    return replace(budget, base=budget.bad)
-
 
 def _release(
     state: RolloutState, wave: str | None, by: str, reason: str | None, now: datetime
@@ -521,10 +447,3 @@ def _device_key(r: Reading, device: str) -> int:
 
 def _said(head: str, reason: str | None) -> str:
     return f"{head}: {reason.strip()}" if reason and reason.strip() else f"{head}."
-
-
-def _listed(names: Sequence[str] | dict[str, str]) -> str:
-    return ", ".join(names) or "nothing"
-
-
-__all__ = ["Applied", "Ordered", "Rollouts", "WaveError", "budget_key", "places_given", "stopping"]

@@ -66,6 +66,13 @@ def begin(w: Writing, row: RolloutRow, *, now: datetime) -> RolloutRow:
     return replace(row, scope=bound.scope, devices=bound.devices)
 
 
+def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:
+    """The row as a start at ``now`` would bind it; nothing is written but what the caller saves of it."""
+    spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
+    bound = bind_to_fleet(r, spec, policy, salt=row.salt, seen_since=now - policy.reach)
+    return replace(row, scope=bound.scope, devices=bound.devices)
+
+
 def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
     devices = wave.devices
     selector = WaveSelector(

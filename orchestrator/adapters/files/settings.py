@@ -1,0 +1,84 @@
+"""Where settings come from: the file, then the environment, then the command line; the last one wins.
+
+The file is ``wave.yaml`` in the working directory, or what ``--settings`` or ``WAVE_SETTINGS`` name. Every key of
+``services.settings.Settings`` can be written in it, or given as ``WAVE_`` and the key in capitals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from orchestrator.adapters.files.source import read_source
+from orchestrator.core.document import did_you_mean
+from orchestrator.core.durations import parse_duration
+from orchestrator.errors import InvalidFile, InvalidInput
+from orchestrator.services.settings import Settings
+
+DEFAULT_FILE: Final = "wave.yaml"
+PREFIX: Final = "WAVE_"
+ELSEWHERE: Final = frozenset({"SETTINGS", "USER"})
+"""Variables with the prefix that are not settings."""
+
+_DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
+_PATHS: Final = frozenset({"root", "repository"})
+
+
+def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    """Raises InvalidFile for the file's faults and InvalidInput for the environment's and the command line's."""
+    named = path or (Path(environment["WAVE_SETTINGS"]) if environment.get("WAVE_SETTINGS") else None)
+    file = named or Path(DEFAULT_FILE)
+    values: dict[str, Any] = {}
+    if named is not None or file.is_file():
+        values = _from_file(file)
+    given = {
+        key.removeprefix(PREFIX).lower(): value
+        for key, value in environment.items()
+        if key.startswith(PREFIX) and key.removeprefix(PREFIX) not in ELSEWHERE
+    }
+    for source, found in (("the environment", given), ("the command line", dict(overrides))):
+        for key, value in found.items():
+            if key not in Settings.model_fields:
+                raise InvalidInput(f"{key} in {source} is no setting.{did_you_mean(key, Settings.model_fields)}")
+            values[key] = _read(key, value)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"The setting {'.'.join(map(str, first['loc']))} cannot be taken: {first['msg']}.") from None
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    source = read_source(file)
+    if source.value is None:
+        return {}
+    if not isinstance(source.value, dict):
+        raise InvalidFile("must be a mapping of settings, `key: value`.", file=str(file))
+    values: dict[str, Any] = {}
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for key, value in source.value.items():
+        if key not in Settings.model_fields:
+            problems.append(((str(key),), f"is no setting.{did_you_mean(str(key), Settings.model_fields)}"))
+            continue
+        try:
+            values[key] = _read(key, value, beside=file.parent)
+        except InvalidInput as error:
+            problems.append(((key,), error.message))
+    if problems:
+        raise source.invalid(problems)
+    return values
+
+
+def _read(key: str, value: Any, *, beside: Path | None = None) -> Any:
+    """One setting; a path in a file counts from that file's directory."""
+    if key in _DURATIONS and isinstance(value, str):
+        return parse_duration(value)
+    if key in _PATHS and isinstance(value, str):
+        return beside / value if beside is not None else Path(value)
+    if key == "policies":
+        many = value if isinstance(value, list) else str(value).split(":")
+        return tuple(beside / each if beside is not None else Path(each) for each in many)
+    return value

@@ -1,0 +1,94 @@
+"""Puts an installation together: the only place that knows every concrete class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.services.settings import Settings
+
+if TYPE_CHECKING:
+    from orchestrator.adapters.ostree.provider import OstreeProvider
+    from orchestrator.adapters.sql.store import SqlStore
+    from orchestrator.services.application import Application
+
+
+def utc_now() -> datetime:
+    """The one clock."""
+    return datetime.now(UTC)
+
+
+def load_settings(path: Path | None, overrides: Mapping[str, str]) -> Settings:
+    """Settings from file, environment and command line. Raises InvalidFile, InvalidInput."""
+    from orchestrator.adapters.files.settings import load_settings as load
+
+    return load(path, overrides, os.environ)
+
+
+def open_store(settings: Settings, *, create: bool = False) -> SqlStore:
+    """The store of this installation. Raises StoreUnavailable."""
+    from orchestrator.adapters.sql.store import open_store as open_sql
+
+    if not create and settings.database is None and not (settings.root / "wave.db").exists():
+        raise StoreUnavailable(
+            f"There is no installation under {settings.root}.",
+            remedy="`wave init` makes one; `--root DIR` or a settings file names another.",
+        )
+    return open_sql(settings.database_url, create=create, synchronous=settings.synchronous)
+
+
+def open_provider(settings: Settings) -> OstreeProvider:
+    """The OSTree provider of this installation's repository; it is not touched before it is used."""
+    from orchestrator.adapters.ostree.provider import OstreeProvider, OstreeSettings
+
+    return OstreeProvider(
+        settings.repository_path,
+        OstreeSettings(
+            max_bsdiff_size=settings.max_bsdiff_size,
+            nice=settings.build_nice,
+            timeout=settings.build_timeout,
+        ),
+    )
+
+
+def open_application(
+    settings: Settings,
+    *,
+    create: bool = False,
+    clock: Callable[[], datetime] = utc_now,
+    poke: Callable[[], None] = lambda: None,
+) -> Application:
+    """Every service over this installation's store and repository. ``poke`` is called after each change, from any thread."""
+    from orchestrator.adapters.files.library import Library
+    from orchestrator.services.application import Application
+    from orchestrator.services.deltas import Deltas
+    from orchestrator.services.devices import Devices
+    from orchestrator.services.planning import Planner
+    from orchestrator.services.queries import Queries
+    from orchestrator.services.rollouts import Rollouts
+    from orchestrator.services.settling import settle
+    from orchestrator.services.targets import Targets
+    from orchestrator.services.tick import Ticker
+
+    store = open_store(settings, create=create)
+    provider = open_provider(settings)
+    deltas = Deltas(store, provider, clock)
+    devices = Devices(store, settings, clock, settle=settle, poke=poke)
+    return Application(
+        settings=settings,
+        store=store,
+        provider=provider,
+        files=Library(settings.policies),
+        targets=Targets(store, provider, clock),
+        devices=devices,
+        rollouts=Rollouts(store, clock, poke),
+        planner=Planner(store, provider, clock, builders=settings.builders),
+        queries=Queries(store, clock, devices.why_not),
+        deltas=deltas,
+        ticker=Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh),
+        clock=clock,
+    )

@@ -1,0 +1,89 @@
+"""Leaving a halt or a hold: what stopped a rollout is accepted by name, closed, and begins anew (RULES 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from orchestrator.core.decide import bad_in_small_waves
+from orchestrator.core.facts import BudgetFacts, Facts
+from orchestrator.core.outcomes import Answer
+from orchestrator.core.reasons import monitor_sentence
+from orchestrator.core.slices import ROLLOUT, wave_population
+from orchestrator.errors import InvalidInput, Refused
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.store import RolloutRow, Writing
+
+
+def accept_stops(
+    w: Writing, row: RolloutRow, accept: Sequence[str], reason: str | None, now: datetime
+) -> tuple[RolloutRow, tuple[str, ...]]:
+    """Close what a person accepts and begin it anew; refuse when something that stopped the rollout is left out."""
+    if row.scope is None:
+        return row, ()
+    facts = w.facts(row, now=now)
+    stopped = stopping(facts)
+    unknown = [name for name in accept if name not in stopped]
+    if unknown:
+        raise InvalidInput(
+            f"{unknown[0]} did not stop rollout {row.state.rollout}.", remedy=f"What did: {_listed(stopped)}."
+        )
+    missing = [name for name in stopped if name not in accept]
+    if missing:
+        said = " ".join(f"--accept {name}" for name in missing)
+        raise Refused(
+            f"Rollout {row.state.rollout} was stopped by {_listed(missing)}: {stopped[missing[0]]}",
+            remedy=f"To go on all the same say so: `{said} --reason TEXT`.",
+        )
+    if stopped and not (reason or "").strip():
+        raise InvalidInput("Accepting what stopped a rollout needs a reason: `--reason TEXT`.")
+    _begin_anew(w, row, facts, stopped, now)
+    small = bad_in_small_waves(facts, rules_of(row))
+    return replace(row, state=replace(row.state, first_bad_accepted=small)), tuple(stopped)
+
+
+def _begin_anew(w: Writing, row: RolloutRow, facts: Facts, stopped: dict[str, str], now: datetime) -> None:
+    crossed = {m.monitor for m in facts.monitors if m.monitor in stopped}
+    specs = [m.spec for m in w.monitors(row.key) if m.accepted_at is None and m.spec.key in crossed]
+    w.close_monitors(row.key, crossed, now=now)
+    # Places of the slices opened so far belong to the attempt that ended.
+    given = places_given(facts)
+    w.add_monitors(
+        row.key,
+        specs,
+        from_places={s.key: given[wave_population(s.wave) if s.wave else ROLLOUT] for s in specs},
+    )
+    w.set_budgets(row.key, [_accepted(b) if budget_key(b) in stopped else b for b in facts.budgets])
+
+
+def budget_key(budget: BudgetFacts) -> str:
+    """What a budget is called on the command line: ``budget/failed``."""
+    return f"budget/{budget.name}"
+
+
+def stopping(facts: Facts) -> dict[str, str]:
+    """What stops a rollout now, by the name a person accepts it with, each with its sentence."""
+    found = {
+        monitor.monitor: monitor_sentence(monitor)
+        for monitor in facts.monitors
+        if monitor.crossed_at is not None and not monitor.accepted and monitor.answer is not Answer.COUNT
+    }
+    for budget in facts.budgets:
+        if budget.reached:
+            found[budget_key(budget)] = f"{budget.bad} of at most {budget.limit - 1} devices"
+    return found
+
+
+def places_given(facts: Facts) -> dict[str, int]:
+    """Places given so far, in the rollout and in each wave."""
+    given = {wave_population(wave.wave): wave.members for wave in facts.waves}
+    return {ROLLOUT: sum(given.values()), **given}
+
+
+def _accepted(budget: BudgetFacts) -> BudgetFacts:
+    return replace(budget, base=budget.bad)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"

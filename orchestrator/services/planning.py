@@ -1,0 +1,317 @@
+"""``wave plan``: what a rollout would do, worked out from the fleet as it is. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec
+from orchestrator.core.evidence.budgets import WARN_ABOVE, chance_of_reaching
+from orchestrator.core.evidence.detect import detectable_rate, plain_word
+from orchestrator.core.evidence.limits import staircase
+from orchestrator.core.facts import BudgetFacts
+from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.overlap import could_share
+from orchestrator.core.policy import Policy
+from orchestrator.core.reasons import words
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.rules import Rules, bind
+from orchestrator.core.slices import sizes
+from orchestrator.core.states import LIVE_ROLLOUT
+from orchestrator.core.window import Window
+from orchestrator.errors import NotFound
+from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
+from orchestrator.services.starting import Bound, bind_to_fleet
+from orchestrator.services.store import DeviceFilter, JobStatus, Reading, Store, WaveCount
+from orchestrator.services.views import PlannedBudget, PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
+
+PLAN_SALT: Final = "plan"
+"""A plan's positions are not those of the rollout: who is in which wave is drawn when it is applied."""
+
+SHOWN_LIMITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Makes plans. ``builders``: deltas built at once."""
+
+    store: Store
+    provider: DeltaProvider
+    clock: Callable[[], datetime]
+    builders: int = 2
+
+    def plan(self, spec: RolloutFile, policy: Policy) -> RolloutPlan:
+        """Raises NotFound for a version without Target or a tag that nobody follows, ContentUnavailable without repository."""
+        now = self.clock()
+        rules = bind(spec, policy)
+        with self.store.reading() as r:
+            if spec.tag not in r.tags():
+                known = ", ".join(sorted(r.tags())) or "none"
+                raise NotFound(f"No device follows the tag {spec.tag}.", remedy=f"Tags that devices follow: {known}.")
+            bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, seen_since=now - policy.reach)
+            deltas = {wave.name: self._deltas(r, bound, wave.name) for wave in spec.waves}
+            warnings = self._warnings(r, spec, policy, bound, deltas)
+            in_no_wave = self._in_no_wave(r, spec, bound)
+        waves = self._waves(spec, rules, bound, deltas, now)
+        every = {(d.from_commit, d.to_commit): d for found in deltas.values() for d in found}.values()
+        missing = [d for d in every if d.state not in ("ready", "unknown")]
+        with_delta = sum(d.devices * d.bytes for found in deltas.values() for d in found)
+        without = sum(d.devices * d.loose_bytes for found in deltas.values() for d in found)
+        ends = [wave.passes for wave in waves]
+        latest = [wave.at_the_latest for wave in waves]
+        return RolloutPlan(
+            rollout=spec.name,
+            target_version=spec.target,
+            tag=spec.tag,
+            policy=policy.name,
+            hardware_ids=tuple(sorted(bound.scope.commits)),
+            devices=bound.devices,
+            in_no_wave=in_no_wave,
+            waves=waves,
+            monitors=tuple(_monitor(m) for m in bound.monitors),
+            budgets=tuple(_budget(b, policy, bound.devices) for b in bound.budgets),
+            build_minutes=sum(d.build_seconds for d in missing) / 60 / max(self.builders, 1),
+            bytes_with=with_delta,
+            bytes_without=without,
+            in_flight_risk=min(rules.in_flight or bound.devices, bound.devices),
+            earliest_end=None if None in ends else max((at for at in ends if at), default=None),
+            latest_end=None if None in latest else max((at for at in latest if at), default=None),
+            warnings=warnings,
+            notes=_notes(policy, bound),
+        )
+
+    # ------------------------------------------------------------------------------------------ deltas
+
+    def _deltas(self, r: Reading, bound: Bound, wave: str) -> tuple[PlannedDelta, ...]:
+        by_pair: dict[tuple[str | None, str], PlannedDelta] = {}
+        for running in bound.counts[wave].running:
+            to = bound.scope.commits[running.hardware_id]
+            if running.commit == to:
+                continue
+            known = by_pair.get((running.commit, to))
+            if known is not None:
+                ids = tuple(sorted({*known.hardware_ids, running.hardware_id}))
+                by_pair[running.commit, to] = _more(known, ids, running.devices)
+                continue
+            by_pair[running.commit, to] = self._delta(
+                r, running.commit, to, running.version, running.hardware_id, running.devices
+            )
+        return tuple(sorted(by_pair.values(), key=lambda d: (-d.devices, d.from_commit or "")))
+
+    def _delta(
+        self, r: Reading, commit: str | None, to: str, version: int | None, hardware_id: str, devices: int
+    ) -> PlannedDelta:
+        pair = DeltaPair(commit, to)
+        known = commit is not None and self.provider.has_commit(commit)
+        estimate = self.provider.estimate(pair if known else DeltaPair(None, to))
+        record = r.delta(pair)
+        if not known:
+            state, size = "unknown", estimate.at_most_bytes
+        elif record is not None:
+            state, size = "ready", record.bytes + record.fallback_bytes
+        else:
+            job = r.job(pair)
+            state = (
+                {JobStatus.QUEUED: "queued", JobStatus.RUNNING: "building", JobStatus.FAILED: "failed"}.get(
+                    job.status, "missing"
+                )
+                if job
+                else "missing"
+            )
+            size = estimate.likely_bytes
+        return PlannedDelta(
+            from_commit=commit,
+            to_commit=to,
+            from_version=version,
+            hardware_ids=(hardware_id,),
+            devices=devices,
+            bytes=size,
+            loose_bytes=estimate.at_most_bytes,
+            build_seconds=0.0 if state == "ready" else estimate.build_seconds,
+            state=state,
+        )
+
+    # ------------------------------------------------------------------------------------------ waves
+
+    def _waves(
+        self,
+        spec: RolloutFile,
+        rules: Rules,
+        bound: Bound,
+        deltas: Mapping[str, Sequence[PlannedDelta]],
+        now: datetime,
+    ) -> tuple[PlannedWave, ...]:
+        start = max(now, spec.start_at) if spec.start_at else now
+        opens: dict[str, datetime | None] = {}
+        passes: dict[str, datetime | None] = {}
+        latest: dict[str, datetime | None] = {}
+        for each in rules.waves:
+            early = _after([passes[name] for name in each.after], start)
+            late = _after([latest[name] for name in each.after], start)
+            opens[each.wave] = _open_at(each.window, early)
+            passes[each.wave] = _open_at(each.window, _later(opens[each.wave], each.at_least))
+            opened_late = _open_at(each.window, late)
+            slices = len(sizes(bound.counts[each.wave].eligible, first=rules.first_slice, growth=rules.growth))
+            ceiling = rules.slice_at_most * max(slices - 1, 0) + rules.open_at_most + each.at_most
+            latest[each.wave] = _open_at(each.window, _later(opened_late, each.within + ceiling))
+        planned: list[PlannedWave] = []
+        before = 0
+        for wave in spec.waves:
+            count, bound_rules = bound.counts[wave.name], rules.wave(wave.name)
+            before += count.eligible
+            specs = [m for m in bound.monitors if m.wave in (None, wave.name) and m.answer is Answer.HALT]
+            pieces = sizes(count.eligible, first=rules.first_slice, growth=rules.growth)
+            planned.append(
+                PlannedWave(
+                    wave=wave.name,
+                    after=bound_rules.after,
+                    devices=str(wave.devices),
+                    eligible=count.eligible,
+                    reachable=count.reachable,
+                    already_there=count.already_there,
+                    share=count.eligible / bound.devices if bound.devices else 0.0,
+                    cumulative=before / bound.devices if bound.devices else 0.0,
+                    slices=pieces,
+                    deltas=tuple(deltas[wave.name]),
+                    detectable=_detectable(specs, count),
+                    first_halt={words(m.outcomes): _first_halt(m, pieces) for m in specs if m.wave is None},
+                    word=_word(specs, count),
+                    opens=opens[wave.name],
+                    passes=passes[wave.name],
+                    at_the_latest=latest[wave.name],
+                    promotion=bound_rules.awaits_promotion,
+                )
+            )
+        return tuple(planned)
+
+    # ------------------------------------------------------------------------------------------ warnings
+
+    def _in_no_wave(self, r: Reading, spec: RolloutFile, bound: Bound) -> int:
+        followers = r.count_devices(DeviceFilter(tag=spec.tag))
+        members = sum(count.eligible + count.already_there for count in bound.counts.values())
+        return max(0, followers - members)
+
+    def _warnings(
+        self,
+        r: Reading,
+        spec: RolloutFile,
+        policy: Policy,
+        bound: Bound,
+        deltas: Mapping[str, Sequence[PlannedDelta]],
+    ) -> tuple[str, ...]:
+        found: list[str] = []
+        for hardware_id, commit in sorted(bound.scope.commits.items()):
+            if not self.provider.has_commit(commit):
+                found.append(
+                    f"The Target's commit {commit[:12]} for {hardware_id} is not in the repository: no wave can open."
+                )
+        for row in r.rollouts(LIVE_ROLLOUT):
+            if (
+                row.state.rollout not in (spec.name, spec.supersedes)
+                and row.scope
+                and could_share(row.scope, bound.scope)
+            ):
+                found.append(
+                    f"Rollout {row.state.rollout} is {row.state.status} and could claim the same devices: start refuses."
+                )
+        if bound.devices == 0:
+            found.append("No device would be offered the Target: all run it or a newer version, or none is eligible.")
+        unknown = sum(d.devices for found_ in deltas.values() for d in found_ if d.state == "unknown")
+        if unknown:
+            what = policy.deltas.from_unknown
+            served = "are served whole" if what == "full" else "get no offer"
+            found.append(f"{unknown} devices run a commit that the repository does not have: they {served}.")
+        newer = sum(c.devices for c in r.running(tag=spec.tag) if (c.version or 0) > spec.target)
+        if newer and not spec.allow_older:
+            found.append(f"{newer} devices of the tag run a newer version than {spec.target}: they are left alone.")
+        for wave in spec.waves:
+            count = bound.counts[wave.name]
+            if count.eligible == 0 and bound.devices:
+                found.append(f"Wave {wave.name} has no eligible device now: it would wait as empty.")
+        for budget in bound.budgets:
+            planned = _budget(budget, policy, bound.devices)
+            if planned.chance_at_tolerance > WARN_ABOVE:
+                chance = f"{100 * planned.chance_at_tolerance:.2g} %"
+                found.append(
+                    f"The budget of {budget.limit} {words(budget.outcomes)} stops {chance} of releases that are just tolerable."
+                )
+        halting = [m for m in bound.monitors if m.answer is Answer.HALT and m.wave is None]
+        for monitor in halting:
+            if detectable_rate(staircase(monitor.tolerance, monitor.alpha), bound.devices) is None:
+                found.append(f"{bound.devices} devices are too few to detect any rate of {words(monitor.outcomes)}.")
+        return tuple(found)
+
+
+def _more(delta: PlannedDelta, ids: tuple[str, ...], devices: int) -> PlannedDelta:
+    return replace(delta, hardware_ids=ids, devices=delta.devices + devices)
+
+
+def _detectable(specs: Sequence[MonitorSpec], count: WaveCount) -> dict[OutcomeClass, float | None]:
+    """The smallest rate that any monitor finds within this wave's devices alone, by class."""
+    found: dict[OutcomeClass, float | None] = {}
+    for monitor in specs:
+        rate = detectable_rate(staircase(monitor.tolerance, monitor.alpha), count.eligible)
+        for outcome in monitor.outcomes:
+            best = found.get(outcome)
+            found[outcome] = rate if best is None else best if rate is None else min(best, rate)
+    return found
+
+
+def _first_halt(monitor: MonitorSpec, pieces: Sequence[int]) -> int:
+    """How many bad devices halt when every device of the first slice fails and reports, places in any order."""
+    first = pieces[0] if pieces else 0
+    return staircase(monitor.tolerance, monitor.alpha).need(first) if first else 0
+
+
+def _word(specs: Sequence[MonitorSpec], count: WaveCount) -> str:
+    whole = [m for m in specs if m.wave is None]
+    return plain_word(staircase(whole[0].tolerance, whole[0].alpha), count.eligible) if whole and count.eligible else ""
+
+
+def _monitor(spec: MonitorSpec) -> PlannedMonitor:
+    steps = staircase(spec.tolerance, spec.alpha)
+    limits = tuple((bad, steps.limit(bad)) for bad in range(steps.first, steps.first + SHOWN_LIMITS))
+    return PlannedMonitor(spec.key, spec.tolerance, spec.alpha, spec.answer.value, limits)
+
+
+def _budget(budget: BudgetFacts, policy: Policy, devices: int) -> PlannedBudget:
+    tolerance = min(0.999, sum(policy.tolerances[outcome].at_most for outcome in budget.outcomes))
+    return PlannedBudget(
+        budget=budget.name,
+        limit=budget.limit,
+        answer=budget.answer.value,
+        chance_at_tolerance=chance_of_reaching(devices, tolerance, budget.limit),
+        chance_at_half=chance_of_reaching(devices, tolerance / 2, budget.limit),
+    )
+
+
+def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
+    notes = [
+        f"False halts by monitors: at most {100 * policy.false_halt:g} % of rollouts within tolerance, if devices fail"
+        " independently of each other; failures clustered by site weaken it."
+    ]
+    if policy.tolerances[OutcomeClass.SILENT].then is not Answer.HALT:
+        notes.append("Silence holds and does not halt: without history only its hard stop speaks.")
+    if bound.devices < SMALL_FLEET_BELOW:
+        notes.append(
+            f"A fleet of {bound.devices} is small: one monitor for all that is bad, and the first bad device in a wave of"
+            " fewer than 10 holds. Advancing rests on you."
+        )
+    return tuple(notes)
+
+
+def _after(times: Sequence[datetime | None], start: datetime) -> datetime | None:
+    """When all of these have passed; None when one never does."""
+    return None if None in times else max([start, *(at for at in times if at is not None)])
+
+
+def _later(at: datetime | None, by: timedelta) -> datetime | None:
+    return None if at is None else at + by
+
+
+def _open_at(window: Window | None, at: datetime | None) -> datetime | None:
+    if at is None or window is None or window.is_open(at):
+        return at
+    return window.next_open(at)

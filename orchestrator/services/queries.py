@@ -1,0 +1,140 @@
+"""Questions of people: how things stand, why, and what would happen next. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.core.decide import decide
+from orchestrator.core.facts import Facts
+from orchestrator.core.fleet import Device
+from orchestrator.core.journal import Entry
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.policy import Policy
+from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.update import UpdateStatus
+from orchestrator.errors import NotFound
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.store import DeviceFilter, Reading, RolloutRow, Store, UpdateRow
+from orchestrator.services.views import DeviceView, RolloutSummary, RolloutView, WaveView, WhyNot
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Answers from one consistent snapshot each."""
+
+    store: Store
+    clock: Callable[[], datetime]
+    why_not: Callable[[str], Iterable[WhyNot]]
+
+    def summaries(self, statuses: Collection[RolloutStatus] | None = None) -> Sequence[RolloutSummary]:
+        """Rollouts, newest first."""
+        now = self.clock()
+        with self.store.reading() as r:
+            return [summary(row, self._facts(r, row, now)) for row in r.rollouts(statuses)]
+
+    def rollout(self, name: str | None = None) -> RolloutView:
+        """One rollout; without a name the one live rollout, or else the newest. Raises NotFound."""
+        now = self.clock()
+        with self.store.reading() as r:
+            row = self._row(r, name)
+            facts = self._facts(r, row, now)
+            rules = rules_of(row)
+            plan = decide(row.state, facts, rules, now)
+            by_wave = {wave.wave: wave for wave in facts.waves}
+            waves = tuple(
+                WaveView(
+                    state=wave,
+                    facts=by_wave[wave.wave],
+                    after=rules.wave(wave.wave).after,
+                    waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave == wave.wave),
+                    needs=tuple(r.needs(row.key, wave.wave)),
+                )
+                for wave in row.state.waves
+            )
+            return RolloutView(
+                summary=summary(row, facts),
+                waves=waves,
+                monitors=facts.monitors,
+                budgets=facts.budgets,
+                waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave is None),
+                would=tuple(decision.reason.sentence for decision in plan.decisions),
+                wake_at=plan.wake_at,
+                frozen=facts.frozen,
+                problems=tuple(e.error for e in r.effects() if e.rollout == row.state.rollout and e.error),
+                spec_digest=row.spec_digest,
+                policy_digest=row.policy_digest,
+                attempt=row.state.attempt,
+            )
+
+    def device(self, device_id: str) -> DeviceView:
+        """One device, what every rollout that can still offer holds for it, and what it did. Raises NotFound."""
+        with self.store.reading() as r:
+            row = r.device(device_id)
+            if row is None:
+                raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
+            updates = tuple(r.updates_of_device(row.key))
+            events = tuple(r.events(device=device_id, limit=20))
+        return DeviceView(row.device, tuple(self.why_not(device_id)), updates, events)
+
+    def is_device(self, name: str) -> bool:
+        with self.store.reading() as r:
+            return r.device(name) is not None
+
+    def journal(self, name: str, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]:
+        """The journal of a rollout, oldest first. Raises NotFound."""
+        with self.store.reading() as r:
+            return r.journal(self._row(r, name).key, after=after, limit=limit)
+
+    def devices(self, which: DeviceFilter, *, after: str | None = None, limit: int = 100) -> Sequence[Device]:
+        with self.store.reading() as r:
+            return [row.device for row in r.devices(which, after=after, limit=limit)]
+
+    def count_devices(self, which: DeviceFilter) -> int:
+        with self.store.reading() as r:
+            return r.count_devices(which)
+
+    def updates(
+        self,
+        name: str,
+        *,
+        statuses: Collection[UpdateStatus] | None = None,
+        bad: bool = False,
+        limit: int = 100,
+    ) -> Sequence[tuple[str, UpdateRow]]:
+        """Updates of a rollout with their devices, newest offer first. Raises NotFound."""
+        with self.store.reading() as r:
+            return r.list_updates(self._row(r, name).key, statuses=statuses, bad=bad, limit=limit)
+
+    def _facts(self, r: Reading, row: RolloutRow, now: datetime) -> Facts:
+        return r.facts(row, now=now)
+
+    def _row(self, r: Reading, name: str | None) -> RolloutRow:
+        if name is None:
+            rows = r.rollouts()
+            if not rows:
+                raise NotFound("There is no rollout yet.", remedy="`wave apply FILE` makes one.")
+            live = [row for row in rows if row.state.status in LIVE_ROLLOUT]
+            return (live or list(rows))[0]
+        row = r.rollout(name)
+        if row is None:
+            raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
+        return row
+
+
+def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:
+    """One line about a rollout."""
+    return RolloutSummary(
+        rollout=row.state.rollout,
+        status=row.state.status,
+        standing=row.state.standing,
+        target_version=row.target_version,
+        tag=row.tag,
+        policy=Policy.from_canonical(row.policy).name,
+        devices=row.devices,
+        offered=sum(wave.offered for wave in facts.waves),
+        confirmed=sum(wave.confirmed for wave in facts.waves),
+        bad=sum(wave.bad(outcome) for wave in facts.waves for outcome in OutcomeClass),
+        created_at=row.created_at,
+    )
