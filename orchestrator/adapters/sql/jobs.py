@@ -1,0 +1,223 @@
+"""Deltas, build jobs, the outbox, leases and what there is one of in the house."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from orchestrator.adapters.sql.codec import as_json
+from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.tables import FROZEN
+from orchestrator.adapters.sql.times import moment, stored
+from orchestrator.core.states import Reason
+from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.store import BuildJob, Effect, EffectKind, JobStatus
+
+_SCRATCH: Final = ""
+"""``from_commit`` of a delta from scratch."""
+
+_LOG_KEPT: Final = 100_000
+"""Characters kept of a build's log, the last ones."""
+
+_DELTA: Final = "from_commit, to_commit, path, parts, bytes, fallbacks, fallback_bytes, build_seconds, cpu_seconds"
+_JOB: Final = (
+    "key, from_commit, to_commit, status, weight, fence, owner, lease_until, attempts, stage, done, log, error, "
+    "queued_at, started_at, "
+    "ended_at"
+)
+
+
+def _pair(pair: DeltaPair) -> tuple[str, str]:
+    return (pair.from_commit or _SCRATCH, pair.to_commit)
+
+
+def _delta(row: tuple[Any, ...]) -> DeltaRecord:
+    start, end, *rest = row
+    return DeltaRecord(DeltaPair(start or None, end), *rest)
+
+
+def _job(row: tuple[Any, ...]) -> BuildJob:
+    key, start, end, status, weight, fence, owner, until, attempts, stage, done, log, error, queued, started, ended = (
+        row
+    )
+    return BuildJob(
+        key=key,
+        pair=DeltaPair(start or None, end),
+        status=JobStatus(status),
+        weight=weight,
+        fence=fence,
+        owner=owner,
+        lease_until=moment(until),
+        attempts=attempts,
+        stage=stage,
+        done=done,
+        log=log,
+        error=error,
+        queued_at=moment(queued),
+        started_at=moment(started),
+        ended_at=moment(ended),
+    )
+
+
+class JobReading(Session):
+    def delta(self, pair: DeltaPair) -> DeltaRecord | None:
+        row = self.link.one(f"SELECT {_DELTA} FROM delta WHERE from_commit = ? AND to_commit = ?", _pair(pair))
+        return None if row is None else _delta(row)
+
+    def deltas(self) -> Sequence[DeltaRecord]:
+        return [_delta(row) for row in self.link.rows(f"SELECT {_DELTA} FROM delta ORDER BY to_commit, from_commit")]
+
+    def jobs(self, *, statuses: Collection[JobStatus] | None = None, limit: int = 200) -> Sequence[BuildJob]:
+        """Newest first."""
+        condition: str
+        parameters: tuple[Any, ...]
+        condition, parameters = "1 = 1", ()
+        if statuses is not None:
+            condition, listed = self.link.within("status", sorted(status.value for status in statuses))
+            parameters = (listed,)
+        rows = self.link.rows(
+            f"SELECT {_JOB} FROM build WHERE {condition} ORDER BY key DESC LIMIT ?", (*parameters, limit)
+        )
+        return [_job(row) for row in rows]
+
+    def job(self, pair: DeltaPair) -> BuildJob | None:
+        row = self.link.one(
+            f"SELECT {_JOB} FROM build WHERE from_commit = ? AND to_commit = ? ORDER BY key DESC LIMIT 1", _pair(pair)
+        )
+        return None if row is None else _job(row)
+
+    def lease_holder(self, name: str) -> tuple[str, datetime] | None:
+        row = self.link.one("SELECT owner, until_at FROM lease WHERE name = ?", (name,))
+        return None if row is None else (row[0], moment(int(row[1])))
+
+
+class JobWriting(JobReading):
+    # Deltas
+    def queue_builds(self, pairs: Mapping[DeltaPair, float], *, now: datetime, again: bool = False) -> int:
+        queued = 0
+        for pair, weight in pairs.items():
+            newest = self.job(pair)
+            if self.delta(pair) is not None or (newest is not None and newest.status is JobStatus.FAILED and not again):
+                continue
+            queued += self.link.run(
+                "INSERT INTO build (from_commit, to_commit, status, weight, fence, attempts, stage, done, log, "
+                "queued_at) "
+                "VALUES (?, ?, 'queued', ?, 0, 0, '', 0, '', ?) ON CONFLICT DO NOTHING",
+                (*_pair(pair), float(weight), stored(now)),
+            )
+        return queued
+
+    def lease_build(self, owner: str, *, now: datetime, until: datetime) -> BuildJob | None:
+        # Two workers on PostgreSQL pass over each other's choice; on SQLite the writer is alone.
+        row = self.link.one(
+            self.link.locked(
+                "SELECT key FROM build WHERE status = 'queued' OR (status = 'running' AND lease_until <= ?) "
+                "ORDER BY weight DESC, key LIMIT 1",
+                "FOR UPDATE SKIP LOCKED",
+            ),
+            (stored(now),),
+        )
+        if row is None:
+            return None
+        self.link.run(
+            "UPDATE build SET status = 'running', owner = ?, lease_until = ?, fence = fence + 1, attempts = attempts "
+            "+ 1, "
+            "started_at = ?, stage = '', done = 0, error = NULL WHERE key = ?",
+            (owner, stored(until), stored(now), row[0]),
+        )
+        return _job(self.link.rows(f"SELECT {_JOB} FROM build WHERE key = ?", row)[0])
+
+    def renew_build(self, key: int, fence: int, *, until: datetime, stage: str, done: float, log: str) -> bool:
+        tail = f"right(log || ?, {_LOG_KEPT})" if self.link.postgres else f"substr(log || ?, -{_LOG_KEPT})"
+        return bool(
+            self.link.run(
+                f"UPDATE build SET lease_until = ?, stage = ?, done = ?, log = {tail} WHERE key = ? AND fence = ? "
+                f"AND status = 'running'",
+                (stored(until), stage, float(done), log, key, fence),
+            )
+        )
+
+    def finish_build(
+        self, key: int, fence: int, record: DeltaRecord | None, error: str | None, *, now: datetime, retry: bool = False
+    ) -> bool:
+        status = JobStatus.DONE if record is not None else JobStatus.QUEUED if retry else JobStatus.FAILED
+        ended = self.link.run(
+            "UPDATE build SET status = ?, error = ?, ended_at = ?, lease_until = NULL, owner = CASE WHEN ? THEN NULL "
+            "ELSE owner END, "
+            "done = CASE WHEN ? THEN 1 ELSE done END WHERE key = ? AND fence = ? AND status = 'running'",
+            (status.value, error, stored(now), status is JobStatus.QUEUED, record is not None, key, fence),
+        )
+        if ended and record is not None:
+            self.record_delta(record, now=now)
+        return bool(ended)
+
+    def record_delta(self, record: DeltaRecord, *, now: datetime) -> None:
+        self.link.run(
+            f"INSERT INTO delta ({_DELTA}, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT "
+            f"(from_commit, to_commit) DO UPDATE "
+            "SET path = excluded.path, parts = excluded.parts, bytes = excluded.bytes, fallbacks = excluded.fallbacks, "
+            "fallback_bytes = excluded.fallback_bytes, build_seconds = excluded.build_seconds, cpu_seconds = "
+            "excluded.cpu_seconds, "
+            "recorded_at = excluded.recorded_at",
+            (
+                *_pair(record.pair),
+                record.path,
+                record.parts,
+                record.bytes,
+                record.fallbacks,
+                record.fallback_bytes,
+                record.build_seconds,
+                record.cpu_seconds,
+                stored(now),
+            ),
+        )
+
+    def forget_delta(self, pair: DeltaPair) -> bool:
+        return bool(self.link.run("DELETE FROM delta WHERE from_commit = ? AND to_commit = ?", _pair(pair)))
+
+    # The house
+    def add_effects(self, effects: Sequence[Effect]) -> None:
+        self.link.many(
+            "INSERT INTO effect (kind, rollout, wave) VALUES (?, ?, ?)",
+            [(one.kind.value, one.rollout, one.wave) for one in effects],
+        )
+
+    def next_effects(self, limit: int = 100) -> Sequence[Effect]:
+        rows = self.link.rows("SELECT kind, rollout, wave, key FROM effect ORDER BY key LIMIT ?", (limit,))
+        return [Effect(EffectKind(kind), rollout, wave, key) for kind, rollout, wave, key in rows]
+
+    def finish_effect(self, key: int) -> None:
+        self.link.run("DELETE FROM effect WHERE key = ?", (key,))
+
+    def freeze(self, reason: Reason | None) -> None:
+        self.link.run("UPDATE house SET note = ? WHERE name = ?", (None if reason is None else as_json(reason), FROZEN))
+
+    def take_lease(self, name: str, owner: str, *, now: datetime, until: datetime) -> bool:
+        found = self.link.rows(
+            "INSERT INTO lease (name, owner, until_at) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+            "SET owner = excluded.owner, until_at = excluded.until_at WHERE lease.owner = excluded.owner OR "
+            "lease.until_at <= ? "
+            "RETURNING owner",
+            (name, owner, stored(until), stored(now)),
+        )
+        return bool(found)
+
+    def drop_lease(self, name: str, owner: str) -> None:
+        self.link.run("DELETE FROM lease WHERE name = ? AND owner = ?", (name, owner))
+
+    def heartbeat(self, name: str, *, now: datetime) -> datetime | None:
+        row = self.link.one(self.link.locked("SELECT at FROM house WHERE name = ?"), (f"alive:{name}",))
+        self._note(f"alive:{name}", now, later="excluded.at")
+        return None if row is None else moment(row[0])
+
+    def latest_tick(self, *, now: datetime) -> datetime:
+        later = "CASE WHEN house.at > excluded.at THEN house.at ELSE excluded.at END"
+        return self._note("tick", now, later=later)
+
+    def _note(self, name: str, now: datetime, *, later: str) -> datetime:
+        row = self.link.rows(
+            f"INSERT INTO house (name, at) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = {later} RETURNING at",
+            (name, stored(now)),
+        )[0]
+        return moment(int(row[0]))

@@ -1,0 +1,382 @@
+"""Rollouts, their journal, their slices and the facts a decision is made from."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from orchestrator.adapters.sql.codec import (
+    ROLLOUT_COLUMNS,
+    as_json,
+    decode_reason,
+    decode_spec,
+    rollout_of,
+    slice_of_row,
+)
+from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
+from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.tables import FROZEN
+from orchestrator.adapters.sql.times import moment, stored
+from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
+from orchestrator.core.evidence.limits import staircase
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
+from orchestrator.core.journal import Entry
+from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.slices import Slice
+from orchestrator.core.states import OFFERING_WAVE, Reason, RolloutStatus
+from orchestrator.errors import Conflict, Refused
+from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.store import DeltaNeed, MonitorRow, RolloutRow, WaveCount
+
+_LATE_AFTER: Final = timedelta(hours=1)
+"""A wave whose last slice is younger is not asked about devices that came since."""
+
+BAD_COLUMNS: Final = {outcome: f"bad_{outcome.value}" for outcome in OutcomeClass}
+"""The tally of each class in ``slice``."""
+
+TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "departed")
+"""The other tallies; ``departed`` is what the core calls ``left``, a word of SQL."""
+
+MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
+
+
+def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
+    key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted = row
+    crossed = None if crossed_bad is None else (crossed_bad, crossed_place)
+    return MonitorRow(key, attempt, decode_spec(spec), from_place, bad, crossed, moment(accepted))
+
+
+class RolloutReading(Session):
+    def rollout(self, name: str) -> RolloutRow | None:
+        row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
+        return None if row is None else rollout_of(row)
+
+    def rollout_by_key(self, key: int) -> RolloutRow | None:
+        row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE key = ?", (key,))
+        return None if row is None else rollout_of(row)
+
+    def rollouts(self, statuses: Collection[RolloutStatus] | None = None) -> Sequence[RolloutRow]:
+        condition: str
+        parameters: tuple[Any, ...]
+        condition, parameters = "1 = 1", ()
+        if statuses is not None:
+            condition, listed = self.link.within("status", sorted(status.value for status in statuses))
+            parameters = (listed,)
+        rows = self.link.rows(
+            f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE {condition} ORDER BY created_at DESC, key DESC", parameters
+        )
+        return [rollout_of(row) for row in rows]
+
+    def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
+        rows = self.link.rows(
+            "SELECT s.wave, s.number, s.upto, s.opened_at, r.given, r.ranks FROM slice s JOIN slice_ranks r "
+            "ON r.rollout_key = s.rollout_key AND r.wave = s.wave AND r.number = s.number WHERE s.rollout_key = ?"
+            + ("" if wave is None else " AND s.wave = ?")
+            + " ORDER BY s.ordinal",
+            (rollout_key,) if wave is None else (rollout_key, wave),
+        )
+        return [slice_of_row(row) for row in rows]
+
+    def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
+        rows = self.link.rows(
+            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? ORDER BY key", (rollout_key,)
+        )
+        return [monitor_of(row) for row in rows]
+
+    def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]:
+        rows = self.link.rows(
+            "SELECT from_commit, to_commit, devices, known FROM need WHERE rollout_key = ? AND wave = ? "
+            "ORDER BY devices DESC, from_commit, to_commit",
+            (rollout_key, wave),
+        )
+        return [DeltaNeed(DeltaPair(start or None, end), devices, known == 1) for start, end, devices, known in rows]
+
+    def budgets(self, rollout_key: int) -> Sequence[BudgetFacts]:
+        rows = self.link.rows(
+            "SELECT outcomes, bad_limit, bad, base, answer FROM budget WHERE rollout_key = ? ORDER BY outcomes",
+            (rollout_key,),
+        )
+        return [
+            BudgetFacts(tuple(OutcomeClass(name) for name in names.split("+")), limit, bad, base, Answer(answer))
+            for names, limit, bad, base, answer in rows
+        ]
+
+    def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]:
+        rows = self.link.rows(
+            "SELECT seq, at, event, by, sentence, wave, facts, policy_digest, evidence_seq, before, hash FROM journal "
+            "WHERE rollout_key = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (rollout_key, after, limit),
+        )
+        return [
+            Entry(seq, moment(at), event, by, sentence, wave, json.loads(facts), digest, evidence, before, own)
+            for seq, at, event, by, sentence, wave, facts, digest, evidence, before, own in rows
+        ]
+
+    def frozen(self) -> Reason | None:
+        """In a writing session nobody freezes until it ends: an offer that found no frost commits before it."""
+        row = self.link.one(self._frozen_query(), (FROZEN,))
+        return None if row is None or row[0] is None else decode_reason(row[0])
+
+    def _frozen_query(self) -> str:
+        return "SELECT note FROM house WHERE name = ?"
+
+    # ------------------------------------------------------------------------------------------- facts
+
+    def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
+        """Eight statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
+        a device."""
+        slices = self._slice_facts(row.key)
+        deltas = self._delta_facts(row.key)
+        late = self._late(row, slices, now)
+        waves = []
+        for state in row.state.waves:
+            eligible_there, found = deltas.get(state.wave, ((None, 0), None))
+            waves.append(
+                WaveFacts(
+                    wave=state.wave,
+                    eligible=eligible_there[0],
+                    already_there=eligible_there[1],
+                    deltas=found,
+                    slices=tuple(slices.get(state.wave, ())),
+                    late=state.wave in late,
+                )
+            )
+        deadline = self.link.one(
+            "SELECT min(deadline_at) FROM device_update WHERE rollout_key = ? AND deadline_at IS NOT NULL", (row.key,)
+        )
+        return Facts(
+            devices=row.devices,
+            waves=tuple(waves),
+            monitors=tuple(self._monitor_facts(row.key, slices)),
+            budgets=tuple(self.budgets(row.key)),
+            next_deadline=moment(deadline[0]) if deadline else None,
+            frozen=self.frozen(),
+        )
+
+    def _slice_facts(self, rollout_key: int) -> dict[str, list[SliceFacts]]:
+        columns = ", ".join((*TALLIES, *BAD_COLUMNS.values()))
+        found: dict[str, list[SliceFacts]] = defaultdict(list)
+        for wave, number, opened_at, members, waiting, *counts in self.link.rows(
+            f"SELECT wave, number, opened_at, members, waiting, {columns} FROM slice WHERE rollout_key = ? ORDER BY "
+            f"ordinal",
+            (rollout_key,),
+        ):
+            bad = {outcome: many for outcome, many in zip(BAD_COLUMNS, counts[len(TALLIES) :], strict=True) if many}
+            found[wave].append(SliceFacts(number, moment(opened_at), members, waiting, *counts[: len(TALLIES)], bad=bad)  # type: ignore[misc])
+        return found
+
+    def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
+        """By wave. A need is ready when its delta is recorded; failed when it is not, and the pair's newest job
+        failed."""
+        counted = {
+            wave: numbers
+            for wave, *numbers in self.link.rows(
+                "SELECT n.wave, "
+                "sum(CASE WHEN n.known = 1 THEN n.devices ELSE 0 END), "
+                "sum(CASE WHEN n.known = 1 AND t.to_commit IS NOT NULL THEN n.devices ELSE 0 END), "
+                "sum(CASE WHEN n.known = 0 THEN n.devices ELSE 0 END), "
+                "sum(n.known), "
+                "sum(CASE WHEN n.known = 1 AND t.to_commit IS NOT NULL THEN 1 ELSE 0 END), "
+                "sum(CASE WHEN n.known = 1 AND t.to_commit IS NULL AND 'failed' = (SELECT b.status FROM build b "
+                "    WHERE b.from_commit = n.from_commit AND b.to_commit = n.to_commit ORDER BY b.key DESC LIMIT 1) "
+                "THEN 1 ELSE 0 END) "
+                "FROM need n LEFT JOIN delta t ON t.from_commit = n.from_commit AND t.to_commit = n.to_commit "
+                "WHERE n.rollout_key = ? AND n.from_commit <> n.to_commit GROUP BY n.wave",
+                (rollout_key,),
+            )
+        }
+        found = {}
+        for wave, looked_at, able, there in self.link.rows(
+            "SELECT wave, looked_at, eligible, already_there FROM look WHERE rollout_key = ?", (rollout_key,)
+        ):
+            found[wave] = ((able, there), DeltaFacts(moment(looked_at), *map(int, counted.get(wave, ()))))
+        return found
+
+    def _monitor_facts(self, rollout_key: int, slices: Mapping[str, Sequence[SliceFacts]]) -> Iterable[MonitorFacts]:
+        given = {wave: sum(piece.members for piece in pieces) for wave, pieces in slices.items()}
+        overall = sum(given.values())
+        for row in self.monitors(rollout_key):
+            spec = row.spec
+            stairs = staircase(spec.tolerance, spec.alpha)
+            population = overall if spec.scope == ROLLOUT else given.get(spec.wave or "", 0)
+            places = max(0, population - row.from_place)
+            yield MonitorFacts(
+                monitor=spec.key,
+                outcomes=spec.outcomes,
+                wave=spec.wave,
+                tolerance=spec.tolerance,
+                alpha=spec.alpha,
+                answer=spec.answer,
+                places=places,
+                bad=row.bad,
+                next_limit=stairs.limit(row.bad + 1),
+                crossed_at=row.crossed_at,
+                accepted=row.accepted_at is not None,
+                amber=stairs.amber(max(places, row.bad), row.bad),
+            )
+
+    def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
+        """Waves with an eligible device that came after their last slice. One statement over the newcomers of the tag,
+        by ``device_since``."""
+        scope = row.scope
+        if scope is None:
+            return set()
+        status = {state.wave: state.status for state in row.state.waves}
+        asked = []
+        oldest: list[int] = []
+        for number, selector in enumerate(scope.selectors):
+            pieces = slices.get(selector.wave)
+            if pieces and status.get(selector.wave) in OFFERING_WAVE and pieces[-1].opened_at + _LATE_AFTER <= now:
+                opened = stored(pieces[-1].opened_at)
+                oldest.append(opened)
+                asked.append(Piece(f"wave = {number} AND since_at > {opened:d}"))
+        if not asked:
+            return set()
+        # A plus sign before `tag` would keep SQLite from `device_since`: the newcomers are few, the tag's devices many.
+        newcomers = all_of(Piece(f"d.since_at > {min(oldest):d}"), eligible(scope), without_update(row.key))
+        wave = wave_number(scope)
+        either = any_of(*asked)
+        rows = self.link.rows(
+            f"SELECT DISTINCT wave FROM (SELECT {wave.sql} AS wave, d.since_at AS since_at FROM device d WHERE "
+            f"{newcomers.sql}) x "
+            f"WHERE {either.sql}",
+            (*wave.parameters, *newcomers.parameters),
+        )
+        return {scope.selectors[number].wave for (number,) in rows}
+
+
+class RolloutWriting(RolloutReading):
+    def _frozen_query(self) -> str:
+        return self.link.locked("SELECT note FROM house WHERE name = ?", "FOR SHARE")
+
+    def add_rollout(self, row: RolloutRow) -> RolloutRow:
+        columns = ROLLOUT_COLUMNS.removeprefix("key, ")
+        found = self.link.rows(
+            f"INSERT INTO rollout (name, status, epoch, {columns}) VALUES ({', '.join('?' * 17)}) ON CONFLICT DO "
+            f"NOTHING RETURNING key",
+            (row.state.rollout, row.state.status.value, row.state.epoch, *self._values(row, 1)),
+        )
+        if not found:
+            raise Refused(
+                f"There is a rollout {row.state.rollout} already.",
+                remedy="Give this one another name in its rollout file.",
+            )
+        return replace(row, key=found[0][0], version=1)
+
+    def lock_rollout(self, key: int) -> tuple[RolloutStatus, int]:
+        row = self.link.one(self.link.locked("SELECT status, epoch FROM rollout WHERE key = ?", "FOR SHARE"), (key,))
+        if row is None:
+            raise Conflict("The rollout is not there any more.")
+        return RolloutStatus(row[0]), row[1]
+
+    def save_rollout(self, row: RolloutRow) -> RolloutRow:
+        columns = [f"{name} = ?" for name in ("status", "epoch", *ROLLOUT_COLUMNS.split(", ")[1:])]
+        version = row.version + 1
+        if not self.link.run(
+            f"UPDATE rollout SET {', '.join(columns)} WHERE key = ? AND version = ?",
+            (row.state.status.value, row.state.epoch, *self._values(row, version), row.key, row.version),
+        ):
+            raise Conflict(f"Rollout {row.state.rollout} was changed by somebody else meanwhile.")
+        return replace(row, version=version)
+
+    def _values(self, row: RolloutRow, version: int) -> tuple[Any, ...]:
+        return (
+            version,
+            as_json(row.state),
+            row.spec,
+            row.policy,
+            row.spec_digest,
+            row.policy_digest,
+            row.salt,
+            row.tag,
+            row.target_version,
+            stored(row.created_at),
+            None if row.scope is None else as_json(row.scope),
+            row.devices,
+            row.journal_seq,
+            row.journal_hash,
+        )
+
+    def append_journal(self, row: RolloutRow, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if not self.link.run(
+                "INSERT INTO journal (rollout_key, seq, at, event, by, sentence, wave, facts, policy_digest, "
+                "evidence_seq, before, hash) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    row.key,
+                    entry.seq,
+                    stored(entry.at),
+                    entry.event,
+                    entry.by,
+                    entry.sentence,
+                    entry.wave,
+                    json.dumps(entry.facts, sort_keys=True),
+                    entry.policy_digest,
+                    entry.evidence_seq,
+                    entry.before,
+                    entry.hash,
+                ),
+            ):
+                raise Conflict(
+                    f"Entry {entry.seq} of the journal of {row.state.rollout} was written by somebody else meanwhile."
+                )
+
+    def add_monitors(self, rollout_key: int, specs: Iterable[MonitorSpec], *, from_places: Mapping[str, int]) -> None:
+        for spec in specs:
+            attempts, running = self.link.rows(
+                "SELECT coalesce(max(attempt), 0), coalesce(sum(CASE WHEN accepted_at IS NULL THEN 1 ELSE 0 END), 0) "
+                "FROM monitor "
+                "WHERE rollout_key = ? AND name = ?",
+                (rollout_key, spec.key),
+            )[0]
+            if running:
+                raise Conflict(f"Monitor {spec.key} is running already.")
+            self.link.run(
+                "INSERT INTO monitor (rollout_key, name, attempt, spec, from_place, bad) VALUES (?, ?, ?, ?, ?, 0)",
+                (rollout_key, spec.key, attempts + 1, as_json(spec), from_places.get(spec.key, 0)),
+            )
+
+    def close_monitors(self, rollout_key: int, keys: Collection[str], *, now: datetime) -> None:
+        condition, listed = self.link.within("name", sorted(keys))
+        self.link.run(
+            f"UPDATE monitor SET accepted_at = ? WHERE rollout_key = ? AND accepted_at IS NULL AND {condition}",
+            (stored(now), rollout_key, listed),
+        )
+
+    def set_budgets(self, rollout_key: int, budgets: Sequence[BudgetFacts]) -> None:
+        """What a budget has counted stays; only a new one takes the count it comes with."""
+        kept = {budget.name for budget in budgets}
+        for (name,) in self.link.rows("SELECT outcomes FROM budget WHERE rollout_key = ?", (rollout_key,)):
+            if name not in kept:
+                self.link.run("DELETE FROM budget WHERE rollout_key = ? AND outcomes = ?", (rollout_key, name))
+        self.link.many(
+            "INSERT INTO budget (rollout_key, outcomes, bad_limit, bad, base, answer) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (rollout_key, outcomes) DO UPDATE SET bad_limit = excluded.bad_limit, base = excluded.base, "
+            "answer = excluded.answer",
+            [(rollout_key, one.name, one.limit, one.bad, one.base, one.answer.value) for one in budgets],
+        )
+
+    def set_needs(
+        self, rollout_key: int, wave: str, count: WaveCount, needs: Sequence[DeltaNeed], *, now: datetime
+    ) -> None:
+        self.link.run(
+            "INSERT INTO look (rollout_key, wave, looked_at, eligible, reachable, already_there) VALUES (?, ?, ?, ?, "
+            "?, ?) "
+            "ON CONFLICT (rollout_key, wave) DO UPDATE SET looked_at = excluded.looked_at, eligible = "
+            "excluded.eligible, "
+            "reachable = excluded.reachable, already_there = excluded.already_there",
+            (rollout_key, wave, stored(now), count.eligible, count.reachable, count.already_there),
+        )
+        self.link.run("DELETE FROM need WHERE rollout_key = ? AND wave = ?", (rollout_key, wave))
+        self.link.many(
+            "INSERT INTO need (rollout_key, wave, from_commit, to_commit, devices, known) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (rollout_key, wave, need.pair.from_commit or "", need.pair.to_commit, need.devices, int(need.known))
+                for need in needs
+            ],
+        )

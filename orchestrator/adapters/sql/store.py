@@ -1,0 +1,89 @@
+"""The store of ``services.store`` on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator.adapters.sql.check import Recount
+from orchestrator.adapters.sql.devices import DeviceWriting
+from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
+from orchestrator.adapters.sql.evidence import EvidenceWriting
+from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
+from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.rollouts import RolloutReading, RolloutWriting
+from orchestrator.adapters.sql.schema import migrate, require, version_of
+from orchestrator.adapters.sql.session import SoftwareNames
+from orchestrator.adapters.sql.updates import UpdateReading, UpdateWriting
+
+
+class SqlReading(FleetReading, RolloutReading, UpdateReading, JobReading, Recount):
+    """One snapshot."""
+
+
+class SqlWriting(DeviceWriting, RolloutWriting, SliceWriting, UpdateWriting, EvidenceWriting, JobWriting, SqlReading):
+    """One transaction."""
+
+
+class SqlStore:
+    """A database that is open. Thread-safe; a session belongs to one thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._names = SoftwareNames()
+
+    @contextmanager
+    def reading(self) -> Iterator[SqlReading]:
+        with self._engine.reading() as link:
+            yield SqlReading(link, self._names)
+
+    @contextmanager
+    def writing(self) -> Iterator[SqlWriting]:
+        """Raises Busy when the one writer could not be had in time."""
+        with self._engine.writing() as link:
+            session = SqlWriting(link, self._names)
+            yield session
+        session.committed()
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def open_store(url: str, *, create: bool = True, synchronous: str = "FULL", busy_after: float = BUSY_AFTER) -> SqlStore:
+    """Open ``sqlite://`` (in memory), ``sqlite:///PATH`` or ``postgresql+psycopg://…``; with ``create`` a new database
+    is made.
+
+    ``synchronous`` NORMAL is quicker on a SQLite file, and may lose the last commits when the machine itself loses
+    power.
+    ``busy_after``: seconds a writer waits for its turn. Raises StoreUnavailable, InvalidInput.
+    """
+    engine = Engine(url, create=create, synchronous=synchronous, busy_after=busy_after)
+    try:
+        require(engine, create=create)
+    except BaseException:
+        engine.close()
+        raise
+    return SqlStore(engine)
+
+
+def upgrade(url: str) -> str:
+    """Bring the database to the newest schema, making it where there is none; the version it has now. Raises
+    StoreUnavailable."""
+    engine = Engine(url)
+    try:
+        version_of(engine)
+        migrate(engine)
+        version = version_of(engine)
+    finally:
+        engine.close()
+    assert version is not None
+    return version
+
+
+def schema_version(url: str) -> str | None:
+    """The schema's version; None for an empty database. Raises StoreUnavailable."""
+    engine = Engine(url, create=False)
+    try:
+        return version_of(engine)
+    finally:
+        engine.close()

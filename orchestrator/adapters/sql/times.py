@@ -1,0 +1,41 @@
+"""Moments and spans as the tables hold them: whole microseconds, moments since 1970 in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, overload
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = 86_400_000_000
+_SECOND: Final = 1_000_000
+
+
+@overload
+def stored(moment: datetime) -> int: ...
+@overload
+def stored(moment: datetime | None) -> int | None: ...
+def stored(moment: datetime | None) -> int | None:
+    """An aware moment as stored; None stays None."""
+    if moment is None:
+        return None
+    since = moment - _EPOCH
+    return since.days * _DAY + since.seconds * _SECOND + since.microseconds
+
+
+@overload
+def moment(value: int) -> datetime: ...
+@overload
+def moment(value: int | None) -> datetime | None: ...
+def moment(value: int | None) -> datetime | None:
+    """A stored moment, aware and in UTC; None stays None."""
+    return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def length(span: timedelta) -> int:
+    """A span as stored."""
+    return span.days * _DAY + span.seconds * _SECOND + span.microseconds
+
+
+def span(value: int) -> timedelta:
+    """A stored span."""
+    return timedelta(microseconds=value)

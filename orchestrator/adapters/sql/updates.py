@@ -1,0 +1,291 @@
+"""Updates, the evidence log and the tallies: the path that every report takes, in a few statements for a thousand
+events.
+
+Locks on PostgreSQL are taken in one order everywhere, so that two writers never wait for each other in a circle: the
+rollout,
+updates by key, slices, budgets, monitors, devices.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from orchestrator.adapters.sql.codec import (
+    BITS,
+    UPDATE_COLUMNS,
+    packed_id,
+    software_after,
+    software_before,
+    stored_update,
+    unpacked_id,
+    update_of,
+)
+from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, TALLIES
+from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.times import length, moment, stored
+from orchestrator.core.update import Counts, UpdateStatus
+from orchestrator.services.store import EventRow, LoggedEvent, UpdateRow
+
+_ALL: Final = ", ".join(UPDATE_COLUMNS)
+_U: Final = ", ".join(f"u.{column}" for column in UPDATE_COLUMNS)
+
+_EVENT_TYPES: Final = ("bigint", "bytea", "bigint", "text", "bigint", "text", "text", "text")
+_EVENT_COLUMNS: Final = "device_key, event_id, rollout_key, kind, received_at, device_at, code, message"
+_EVENT_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?)"
+_LOG_SIZES: Final = (200, 20, 1)
+"""Events in one INSERT: few lengths, so that SQLite prepares few statements and finds them again."""
+
+_UPDATE_TYPES: Final = (
+    "bigint bigint text bigint bigint bigint bigint bigint bigint integer integer integer integer bigint bigint text "
+    "bigint bigint bigint "
+    "text integer integer bigint"
+).split()
+_CHANGED: Final = UPDATE_COLUMNS[2:]
+
+_COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left")
+"""The fields of ``Counts`` in the order of ``TALLIES``."""
+
+
+class UpdateReading(Session):
+    def update(self, rollout_key: int, device_key: int) -> UpdateRow | None:
+        row = self.link.one(
+            f"SELECT {_ALL} FROM device_update WHERE rollout_key = ? AND device_key = ?", (rollout_key, device_key)
+        )
+        return None if row is None else self._update(row)
+
+    def updates_of_device(self, device_key: int, *, limit: int = 20) -> Sequence[tuple[str, UpdateRow]]:
+        # Rollouts are few, and each leads to at most one update by the primary key: updates need no index by device.
+        rows = self.link.rows(
+            f"SELECT r.name, {_U} FROM rollout r CROSS JOIN device_update u WHERE u.rollout_key = r.key AND "
+            f"u.device_key = ? "
+            "ORDER BY u.offered_at DESC, r.key DESC LIMIT ?",
+            (device_key, limit),
+        )
+        return [(row[0], self._update(row[1:])) for row in rows]
+
+    def list_updates(
+        self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100
+    ) -> Sequence[tuple[str, UpdateRow]]:
+        condition, parameters = "", [rollout_key]
+        if statuses is not None:
+            asked, listed = self.link.within("u.status", sorted(status.value for status in statuses))
+            condition, parameters = f" AND {asked}", [rollout_key, listed]
+        rows = self.link.rows(
+            f"SELECT d.id, {_U} FROM device_update u JOIN device d ON d.key = u.device_key WHERE u.rollout_key = "
+            f"?{condition}"
+            f"{' AND u.bad > 0' if bad else ''} ORDER BY u.offered_at DESC, u.device_key LIMIT ?",
+            (*parameters, limit),
+        )
+        return [(row[0], self._update(row[1:])) for row in rows]
+
+    def count_updates(self, rollout_key: int) -> Mapping[str, Mapping[UpdateStatus, int]]:
+        found: dict[str, dict[UpdateStatus, int]] = defaultdict(dict)
+        for wave, status, many in self.link.rows(
+            "SELECT wave, status, count(*) FROM device_update WHERE rollout_key = ? GROUP BY wave, status ORDER BY "
+            "wave, status",
+            (rollout_key,),
+        ):
+            found[wave][UpdateStatus(status)] = many
+        return dict(found)
+
+    def events(
+        self, *, device: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100
+    ) -> Sequence[LoggedEvent]:
+        condition: str = "e.seq > ?"
+        parameters: list[Any] = [after]
+        for sql, value in (
+            ("e.device_key = (SELECT key FROM device WHERE id = ?)", device),
+            ("e.rollout_key = (SELECT key FROM rollout WHERE name = ?)", rollout),
+        ):
+            if value is not None:
+                condition, parameters = f"{condition} AND {sql}", [*parameters, value]
+        rows = self.link.rows(
+            "SELECT e.seq, d.id, r.name, e.event_id, e.kind, e.received_at, e.device_at, e.code, e.message FROM "
+            "event e "
+            f"LEFT JOIN device d ON d.key = e.device_key LEFT JOIN rollout r ON r.key = e.rollout_key WHERE "
+            f"{condition} "
+            "ORDER BY e.seq LIMIT ?",
+            (*parameters, limit),
+        )
+        return [
+            LoggedEvent(seq, name or "", of, unpacked_id(event), kind, moment(at), said, code, message)
+            for seq, name, of, event, kind, at, said, code, message in rows
+        ]
+
+    def _update(self, row: Sequence[Any]) -> UpdateRow:
+        return update_of(tuple(row), self.software(row[13]), self.software(row[14]))
+
+    def _updates(self, rows: Sequence[tuple[Any, ...]]) -> list[UpdateRow]:
+        keys = {row[13] for row in rows} | {row[14] for row in rows}
+        self.learn_software(keys)
+        names = {key: self.software(key) for key in keys}
+        return [update_of(row, names[row[13]], names[row[14]]) for row in rows]
+
+
+class UpdateWriting(UpdateReading):
+    def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
+        row = self.link.one(
+            self.link.locked(f"SELECT {_ALL} FROM device_update WHERE rollout_key = ? AND device_key = ?"),
+            (rollout_key, device_key),
+        )
+        return None if row is None else self._update(row)
+
+    def add_update(self, row: UpdateRow) -> bool:
+        return bool(
+            self.link.run(
+                f"INSERT INTO device_update ({_ALL}) VALUES ({', '.join('?' * len(UPDATE_COLUMNS))}) ON CONFLICT DO "
+                f"NOTHING",
+                self._stored(row),
+            )
+        )
+
+    def _stored(self, row: UpdateRow) -> tuple[Any, ...]:
+        return stored_update(row, self.software_key(software_before(row)), self.software_key(software_after(row)))
+
+    # ------------------------------------------------------------------------------------------- reports
+
+    def log_events(self, events: Sequence[EventRow]) -> Sequence[bool]:
+        rows = [
+            (device, packed_id(event), rollout, kind, stored(received), said, code, message)
+            for device, event, rollout, kind, received, said, code, message in events
+        ]
+        # The database says which ids it had not seen; of equal ones in this call only the first can be new.
+        if self.link.postgres:
+            added = self._log_by_arrays(rows)
+        else:
+            added = self._log_by_values(rows)
+        fresh = []
+        for row in rows:
+            key = row[:2]
+            fresh.append(key in added)
+            added.discard(key)
+        return fresh
+
+    def _log_by_values(self, rows: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        added: set[tuple[Any, ...]] = set()
+        start = 0
+        for size in _LOG_SIZES:
+            sql = (
+                f"INSERT INTO event ({_EVENT_COLUMNS}) VALUES {', '.join([_EVENT_ROW] * size)} "
+                "ON CONFLICT (device_key, event_id) DO NOTHING RETURNING device_key, event_id"
+            )
+            while len(rows) - start >= size:
+                flat = [value for row in rows[start : start + size] for value in row]
+                added.update(self.link.rows(sql, flat))
+                start += size
+        return added
+
+    def _log_by_arrays(self, rows: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        if not rows:
+            return set()
+        arrays = ", ".join(f"?::{kind}[]" for kind in _EVENT_TYPES)
+        return set(
+            self.link.rows(
+                f"INSERT INTO event ({_EVENT_COLUMNS}) SELECT * FROM unnest({arrays}) "
+                "ON CONFLICT (device_key, event_id) DO NOTHING RETURNING device_key, event_id",
+                [list(column) for column in zip(*rows, strict=True)],
+            )
+        )
+
+    def load_updates(self, keys: Collection[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
+        devices: dict[int, list[int]] = defaultdict(list)
+        for rollout, device in keys:
+            devices[rollout].append(device)
+        rows: list[tuple[Any, ...]] = []
+        for rollout, these in sorted(devices.items()):
+            condition, listed = self.link.within("device_key", sorted(these))
+            rows += self.link.rows(
+                self.link.locked(
+                    f"SELECT {_ALL} FROM device_update WHERE rollout_key = ? AND {condition}",
+                    "ORDER BY device_key FOR UPDATE",
+                ),
+                (rollout, listed),
+            )
+        return {(row.rollout_key, row.device_key): row for row in self._updates(rows)}
+
+    def save_updates(self, rows: Iterable[UpdateRow]) -> None:
+        found = [self._stored(row) for row in rows]
+        if not found:
+            return
+        if self.link.postgres:
+            arrays = ", ".join(f"?::{kind}[]" for kind in _UPDATE_TYPES)
+            self.link.run(
+                f"UPDATE device_update u SET {', '.join(f'{name} = n.{name}' for name in _CHANGED)} "
+                f"FROM unnest({arrays}) AS n({_ALL}) WHERE u.rollout_key = n.rollout_key AND u.device_key = "
+                f"n.device_key",
+                [list(column) for column in zip(*sorted(found, key=lambda row: row[:2]), strict=True)],
+            )
+            return
+        self.link.many(
+            f"UPDATE device_update SET {', '.join(f'{name} = ?' for name in _CHANGED)} WHERE rollout_key = ? AND "
+            f"device_key = ?",
+            [(*row[2:], row[0], row[1]) for row in found],
+        )
+
+    def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
+        for (rollout, wave, number), these in sorted(counts.items()):
+            changes = {
+                column: value for column, name in zip(TALLIES, _COUNTED, strict=True) if (value := getattr(these, name))
+            }
+            for outcome in these.bad:
+                column = BAD_COLUMNS[outcome]
+                changes[column] = changes.get(column, 0) + 1
+            if changes:
+                self.link.run(
+                    f"UPDATE slice SET {', '.join(f'{column} = {column} + ?' for column in changes)} "
+                    "WHERE rollout_key = ? AND wave = ? AND number = ?",
+                    (*changes.values(), rollout, wave, number),
+                )
+
+    # ------------------------------------------------------------------------------------------- the clock
+
+    def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[UpdateRow, datetime | None]]:
+        rows = self.link.rows(
+            f"SELECT {_U}, d.last_seen_at FROM device_update u JOIN device d ON d.key = u.device_key "
+            "WHERE u.rollout_key = ? AND u.deadline_at <= ? ORDER BY u.deadline_at, u.device_key LIMIT ?",
+            (rollout_key, stored(now), limit),
+        )
+        seen = {row[1]: row[-1] for row in rows}
+        if self.link.postgres:
+            # Found first, then locked in the order of keys like everywhere; who moved on meanwhile is due no more.
+            locked = self.load_updates([(row[0], row[1]) for row in rows]).values()
+            found = [row for row in locked if row.update.deadline_at is not None and row.update.deadline_at <= now]
+            found.sort(key=lambda row: (row.update.deadline_at, row.device_key))
+        else:
+            found = self._updates([row[:-1] for row in rows])
+        return [(row, moment(seen[row.device_key])) for row in found]
+
+    def withdraw(self, rollout_key: int, wave: str | None = None) -> int:
+        """As ``core.update.withdraw`` for each: offered, and nothing resolved."""
+        condition = "rollout_key = ? AND status = 'offered' AND resolved = 0" + (
+            "" if wave is None else " AND wave = ?"
+        )
+        parameters = (rollout_key,) if wave is None else (rollout_key, wave)
+        if self.link.postgres:
+            self.link.rows(
+                f"SELECT 1 FROM device_update WHERE {condition} ORDER BY rollout_key, device_key FOR UPDATE", parameters
+            )
+        counts = self.link.rows(
+            f"SELECT wave, slice_number, count(*) FROM device_update WHERE {condition} GROUP BY wave, slice_number",
+            parameters,
+        )
+        if not counts:
+            return 0
+        self.link.run(
+            f"UPDATE device_update SET status = 'withdrawn', deadline_at = NULL WHERE {condition}", parameters
+        )
+        self.add_counts({(rollout_key, of, number): Counts(withdrawn=many) for of, number, many in counts})
+        return sum(int(many) for _, _, many in counts)
+
+    def postpone_deadlines(self, by: timedelta) -> int:
+        return self.link.run(
+            "UPDATE device_update SET deadline_at = deadline_at + ? WHERE deadline_at IS NOT NULL", (length(by),)
+        )
+
+
+def bits_of(outcomes: Iterable[Any]) -> int:
+    """The bits of some classes in ``device_update.bad``."""
+    return sum(BITS[outcome] for outcome in outcomes)
