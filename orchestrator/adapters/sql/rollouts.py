@@ -165,8 +165,13 @@ class RolloutReading(Session):
             f"ordinal",
             (rollout_key,),
         ):
+            tallies = dict(zip((*TALLIES[:-1], "left"), counts, strict=False))
             bad = {outcome: many for outcome, many in zip(BAD_COLUMNS, counts[len(TALLIES) :], strict=True) if many}
-            found[wave].append(SliceFacts(number, moment(opened_at), members, waiting, *counts[: len(TALLIES)], bad=bad)  # type: ignore[misc])
+            found[wave].append(
+                SliceFacts(
+                    number=number, opened_at=moment(opened_at), members=members, waiting=waiting, bad=bad, **tallies
+                )
+            )
         return found
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
