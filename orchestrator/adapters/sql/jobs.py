@@ -87,6 +87,10 @@ class JobReading(Session):
         )
         return None if row is None else _job(row)
 
+    def effects(self, limit: int = 100) -> Sequence[Effect]:
+        rows = self.link.rows("SELECT kind, rollout, wave, key, error FROM effect ORDER BY key LIMIT ?", (limit,))
+        return [Effect(EffectKind(kind), rollout, wave, key, error) for kind, rollout, wave, key, error in rows]
+
     def lease_holder(self, name: str) -> tuple[str, datetime] | None:
         row = self.link.one("SELECT owner, until_at FROM lease WHERE name = ?", (name,))
         return None if row is None else (row[0], moment(int(row[1])))
@@ -183,12 +187,11 @@ class JobWriting(JobReading):
             [(one.kind.value, one.rollout, one.wave) for one in effects],
         )
 
-    def next_effects(self, limit: int = 100) -> Sequence[Effect]:
-        rows = self.link.rows("SELECT kind, rollout, wave, key FROM effect ORDER BY key LIMIT ?", (limit,))
-        return [Effect(EffectKind(kind), rollout, wave, key) for kind, rollout, wave, key in rows]
-
     def finish_effect(self, key: int) -> None:
         self.link.run("DELETE FROM effect WHERE key = ?", (key,))
+
+    def fail_effect(self, key: int, error: str) -> None:
+        self.link.run("UPDATE effect SET error = ? WHERE key = ?", (error, key))
 
     def freeze(self, reason: Reason | None) -> None:
         self.link.run("UPDATE house SET note = ? WHERE name = ?", (None if reason is None else as_json(reason), FROZEN))

@@ -438,6 +438,7 @@ class EffectTable(_Base, table=True):
     kind: str = _text()
     rollout: str = _text()
     wave: str | None = _text()
+    error: str | None = _text()
 
 
 class LeaseTable(_Base, table=True):

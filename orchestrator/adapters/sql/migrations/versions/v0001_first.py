@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("rollout", sa.Text(), nullable=False),
         sa.Column("wave", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
