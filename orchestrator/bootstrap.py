@@ -46,8 +46,8 @@ def open_provider(settings: Settings) -> OstreeProvider:
     from orchestrator.adapters.ostree.provider import OstreeProvider, OstreeSettings
 
     return OstreeProvider(
-        settings.repository_path,
         OstreeSettings(
+            repository=settings.repository_path,
             max_bsdiff_size=settings.max_bsdiff_size,
             nice=settings.build_nice,
             timeout=settings.build_timeout,
@@ -62,7 +62,8 @@ def open_application(
     clock: Callable[[], datetime] = utc_now,
     poke: Callable[[], None] = lambda: None,
 ) -> Application:
-    """Every service over this installation's store and repository. ``poke`` is called after each change, from any thread."""
+    """Every service over this installation's store and repository. ``poke`` is called after each change, from any
+    thread."""
     from orchestrator.adapters.files.library import Library
     from orchestrator.services.application import Application
     from orchestrator.services.deltas import Deltas

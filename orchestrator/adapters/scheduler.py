@@ -1,6 +1,7 @@
 """The clockwork of ``wave serve``: one APScheduler job, the tick, at the time the last one asked for.
 
-The scheduler is never a second source of truth: it knows when to look, and the tick finds out everything else from the store. One process of
+The scheduler is never a second source of truth: it knows when to look, and the tick finds out everything else from
+the store. One process of
 several ticks: it holds a lease; the others try again when that may be over.
 """
 
@@ -35,8 +36,10 @@ def process_name() -> str:
 class TickScheduler:
     """Runs the ticker until stopped.
 
-    ``at_most``: the longest pause between two ticks; ``lease``: how long a dead ticker blocks the others; ``owner`` names this process. ``poke`` asks
-    for a tick at once; it is safe from any thread and never blocks. ``gateway``: the device gateway runs in this process too, so a gap between ticks is a
+    ``at_most``: the longest pause between two ticks; ``lease``: how long a dead ticker blocks the others; ``owner``
+    names this process. ``poke`` asks
+    for a tick at once; it is safe from any thread and never blocks. ``gateway``: the device gateway runs in this
+    process too, so a gap between ticks is a
     time in which devices could not report, and silence is not counted for it.
     """
 

@@ -38,7 +38,8 @@ class WaveState:
 class RolloutState:
     """A rollout as it stands. ``waves`` in file order. ``serve_whole``: completed with ``--now``.
 
-    ``epoch`` grows with each halt, pause, hold and resume: an offer made under an older one is void. ``first_bad_accepted``: how many bad outcomes
+    ``epoch`` grows with each halt, pause, hold and resume: an offer made under an older one is void.
+    ``first_bad_accepted``: how many bad outcomes
     in small waves a person has seen and resumed over.
     """
 
@@ -58,7 +59,8 @@ class RolloutState:
 
 @dataclass(frozen=True, slots=True)
 class SliceFacts:
-    """One slice's tallies, in devices. ``waiting`` is how many of the wave were left for later slices when it opened."""
+    """One slice's tallies, in devices. ``waiting`` is how many of the wave were left for later slices when it
+    opened."""
 
     number: int
     opened_at: datetime
@@ -78,7 +80,8 @@ class SliceFacts:
 class DeltaFacts:
     """Readiness of a wave's required deltas, as of ``computed_at``.
 
-    ``devices``: reachable devices with a commit the repository has and another than the Target's; ``covered`` of them have a ready delta.
+    ``devices``: reachable devices with a commit the repository has and another than the Target's; ``covered`` of them
+    have a ready delta.
     ``unknown``: devices whose commit the repository does not have. ``pairs``, ``ready``, ``failed``: numbers of deltas.
     """
 
@@ -98,8 +101,10 @@ class DeltaFacts:
 
 @dataclass(frozen=True, slots=True)
 class WaveFacts:
-    """A wave's counts. ``eligible``: devices that would be offered, reachable or not, ``already_there``: members that run the Target or a
-    newer version; both as of the last look at the fleet (None before the first). ``late``: devices came since the last slice opened."""
+    """A wave's counts. ``eligible``: devices that would be offered, reachable or not, ``already_there``: members that
+    run the Target or a
+    newer version; both as of the last look at the fleet (None before the first). ``late``: devices came since the
+    last slice opened."""
 
     wave: str
     eligible: int | None = None
@@ -146,8 +151,10 @@ class WaveFacts:
 
 @dataclass(frozen=True, slots=True)
 class MonitorFacts:
-    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit`` the number of first places
-    among which one more bad device crosses (0: one more cannot), ``crossed_at`` the (count, place) of the first crossing."""
+    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit``
+    the number of first places
+    among which one more bad device crosses (0: one more cannot), ``crossed_at`` the (count, place) of the first
+    crossing."""
 
     monitor: str
     outcomes: tuple[OutcomeClass, ...]
@@ -185,7 +192,8 @@ class BudgetFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and of "small"
+    """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and
+    of "small"
     fleets. ``next_deadline``: when the next silence will be counted. ``frozen``: why all offers are stopped."""
 
     devices: int

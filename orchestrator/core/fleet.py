@@ -57,7 +57,8 @@ class DeviceStatus(StrEnum):
 class Device:
     """One machine in the field.
 
-    ``commit`` and ``version`` are what it runs, None while unknown. ``since_at``: from when on it has been reachable and as it is (slices go by it).
+    ``commit`` and ``version`` are what it runs, None while unknown. ``since_at``: from when on it has been reachable
+    and as it is (slices go by it).
     ``usual_gap``: its usual time between check-ins. ``held_because``: why a person holds it.
     """
 
@@ -85,8 +86,10 @@ class Device:
 class Scope:
     """Whom a rollout is for, in a form that Python and SQL evaluate alike.
 
-    ``commits`` maps each hardware id the version exists for to its commit. ``older_than``: devices that run this version or a newer one are
-    already there. ``from_versions``: with ``allow_older``, the versions whose devices may be taken back; then only those are eligible.
+    ``commits`` maps each hardware id the version exists for to its commit. ``older_than``: devices that run this
+    version or a newer one are
+    already there. ``from_versions``: with ``allow_older``, the versions whose devices may be taken back; then only
+    those are eligible.
     ``selectors`` in file order, bounds worked out. ``others_excluded``: a device in no wave is not eligible.
     """
 

@@ -1,4 +1,5 @@
-"""Whether two rollouts could claim the same device (RULES 7.1): worked out from what they select, not from today's devices."""
+"""Whether two rollouts could claim the same device (RULES 7.1): worked out from what they select, not from today's
+devices."""
 
 from __future__ import annotations
 

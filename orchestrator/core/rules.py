@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from orchestrator.core.outcomes import Tolerance, OutcomeClass
+from orchestrator.core.outcomes import OutcomeClass, Tolerance
 from orchestrator.core.policy import FromUnknown, Otherwise, Policy, Promotion
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
@@ -14,7 +14,8 @@ from orchestrator.core.window import Window
 
 @dataclass(frozen=True, slots=True)
 class WaveRules:
-    """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``, ``otherwise``, ``from_unknown``
+    """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``,
+    ``otherwise``, ``from_unknown``
     are its delta gate; ``at_least``, ``reports``, ``at_most`` its bake."""
 
     wave: str
@@ -53,7 +54,8 @@ class Rules:
 def bind(rollout: RolloutFile, policy: Policy) -> Rules:
     """The rules of a rollout file under a policy, each wave's own keys laid over it.
 
-    A wave that comes after nothing is let open by the start itself: a policy's ``promote: manual`` guards it only when the wave says so itself.
+    A wave that comes after nothing is let open by the start itself: a policy's ``promote: manual`` guards it only
+    when the wave says so itself.
     """
     waves: list[WaveRules] = []
     for name in rollout.topological_order:

@@ -1,4 +1,5 @@
-"""What a decision, or a person's order, makes of a rollout's record. Pure; every move goes through the tables of ``states``."""
+"""What a decision, or a person's order, makes of a rollout's record. Pure; every move goes through the tables of
+``states``."""
 
 from __future__ import annotations
 

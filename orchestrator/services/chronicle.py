@@ -1,6 +1,7 @@
 """Writing down what was decided or ordered: state, slices, journal and outbox in one version-checked transaction.
 
-Everything that changes a rollout goes through ``commit`` or ``order``: there is no status without reason, since and who, and no change without
+Everything that changes a rollout goes through ``commit`` or ``order``: there is no status without reason, since and
+who, and no change without
 its journal entry.
 """
 
@@ -29,7 +30,7 @@ from orchestrator.core.decisions import (
     StartRollout,
 )
 from orchestrator.core.facts import Facts, RolloutState
-from orchestrator.core.journal import Entry, GENESIS
+from orchestrator.core.journal import GENESIS, Entry
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
@@ -54,7 +55,8 @@ EVENTS: Final[Mapping[type, str]] = {
 """The journal's word for each decision; looks at deltas are not worth an entry."""
 
 SEGMENT_DIMENSIONS: Final = ("hardware_id", "source_version")
-"""The populations beside rollout and wave in which places are given from the start, so that nothing has to be filled in later."""
+"""The populations beside rollout and wave in which places are given from the start, so that nothing has to be filled
+in later."""
 
 
 @lru_cache(maxsize=256)
@@ -68,7 +70,8 @@ def rules_of(row: RolloutRow) -> Rules:
 
 
 def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Facts, *, now: datetime) -> RolloutRow:
-    """Carry out the machine's decisions inside this transaction: record, slices, journal, outbox. Raises Conflict when somebody was faster."""
+    """Carry out the machine's decisions inside this transaction: record, slices, journal, outbox. Raises Conflict
+    when somebody was faster."""
     rules = rules_of(row)
     based_on = as_json(facts)
     entries: list[Entry] = []

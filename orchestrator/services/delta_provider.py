@@ -87,7 +87,8 @@ class DeltaProvider(Protocol):
         """Whether the commit object itself is there."""
 
     def estimate(self, pair: DeltaPair) -> DeltaEstimate:
-        """Without building. Cheap after the first call for each commit. Raises ContentUnavailable for a missing commit."""
+        """Without building. Cheap after the first call for each commit. Raises ContentUnavailable for a missing
+        commit."""
 
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         """The published delta if every piece of it is there with the right size and checksum; None when there is none.
@@ -106,7 +107,8 @@ class DeltaProvider(Protocol):
         Raises BuildFailed, ContentUnavailable."""
 
     def verify(self, pair: DeltaPair) -> DeltaRecord:
-        """As ``find``, and really applies it in a scratch repository. Raises CorruptDelta, or NotFound when there is none."""
+        """As ``find``, and really applies it in a scratch repository. Raises CorruptDelta, or NotFound when there is
+        none."""
 
     def drop(self, pair: DeltaPair) -> bool:
         """Remove a published delta and refresh the index; False when there was none."""

@@ -43,7 +43,8 @@ class Planner:
     builders: int = 2
 
     def plan(self, spec: RolloutFile, policy: Policy) -> RolloutPlan:
-        """Raises NotFound for a version without Target or a tag that nobody follows, ContentUnavailable without repository."""
+        """Raises NotFound for a version without Target or a tag that nobody follows, ContentUnavailable without
+        repository."""
         now = self.clock()
         rules = bind(spec, policy)
         with self.store.reading() as r:
@@ -214,7 +215,8 @@ class Planner:
                 and could_share(row.scope, bound.scope)
             ):
                 found.append(
-                    f"Rollout {row.state.rollout} is {row.state.status} and could claim the same devices: start refuses."
+                    f"Rollout {row.state.rollout} is {row.state.status} and could claim the same devices:"
+                    " start refuses."
                 )
         if bound.devices == 0:
             found.append("No device would be offered the Target: all run it or a newer version, or none is eligible.")
@@ -235,7 +237,8 @@ class Planner:
             if planned.chance_at_tolerance > WARN_ABOVE:
                 chance = f"{100 * planned.chance_at_tolerance:.2g} %"
                 found.append(
-                    f"The budget of {budget.limit} {words(budget.outcomes)} stops {chance} of releases that are just tolerable."
+                    f"The budget of {budget.limit} {words(budget.outcomes)} stops {chance} of releases that are"
+                    " just tolerable."
                 )
         halting = [m for m in bound.monitors if m.answer is Answer.HALT and m.wave is None]
         for monitor in halting:
@@ -296,8 +299,8 @@ def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
         notes.append("Silence holds and does not halt: without history only its hard stop speaks.")
     if bound.devices < SMALL_FLEET_BELOW:
         notes.append(
-            f"A fleet of {bound.devices} is small: one monitor for all that is bad, and the first bad device in a wave of"
-            " fewer than 10 holds. Advancing rests on you."
+            f"A fleet of {bound.devices} is small: one monitor for all that is bad, and the first bad device in a"
+            " wave of fewer than 10 holds. Advancing rests on you."
         )
     return tuple(notes)
 

@@ -1,7 +1,9 @@
 """What a person may order: apply, start, pause, resume, promote, complete, halt, cancel, skip, retry, freeze.
 
-Every order is one transaction: it is allowed by the state tables or refused with what is allowed, it is written into the journal with who and
-why, and it wakes the ticker. With ``dry_run`` everything happens and is then taken back: what is shown is what would be.
+Every order is one transaction: it is allowed by the state tables or refused with what is allowed, it is written into
+the journal with who and
+why, and it wakes the ticker. With ``dry_run`` everything happens and is then taken back: what is shown is what would
+be.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ class Rollouts:
     # ------------------------------------------------------------------------------------------ apply and start
 
     def apply(self, spec: RolloutFile, policy: Policy, *, by: str, dry_run: bool = False) -> Applied:
-        """Bind a rollout to copies of both files. A draft may be applied again; a rollout that was started keeps what it began with.
+        """Bind a rollout to copies of both files. A draft may be applied again; a rollout that was started keeps what
+        it began with.
 
         Raises NotFound for a version without Target or a tag nobody follows, WrongState for one that was started.
         """
@@ -119,7 +122,8 @@ class Rollouts:
         return Applied(spec.name, row is None, changes, spec_digest, policy_digest)
 
     def start(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
-        """Let a draft run, now or at its ``start_at``. Raises Overlap when another live rollout could claim the same devices."""
+        """Let a draft run, now or at its ``start_at``. Raises Overlap when another live rollout could claim the same
+        devices."""
         now = self.clock()
         with self._writing(dry_run) as w:
             row = self._row(w, name)
@@ -179,7 +183,8 @@ class Rollouts:
     ) -> Ordered:
         """Leave a pause, a hold or a halt; or one wave's hold.
 
-        What stopped it must be accepted by name (``accept``: monitors such as ``rollout/failed``, budgets such as ``budget/failed``) with a reason.
+        What stopped it must be accepted by name (``accept``: monitors such as ``rollout/failed``, budgets such as
+        ``budget/failed``) with a reason.
         Raises Refused, naming what is missing.
         """
         now = self.clock()
@@ -232,7 +237,8 @@ class Rollouts:
         accept: Sequence[str] = (),
         dry_run: bool = False,
     ) -> Ordered:
-        """Make the Target generally available now, or let one wave pass. ``at_once`` serves whole what has no delta (RULES 7.2)."""
+        """Make the Target generally available now, or let one wave pass. ``at_once`` serves whole what has no delta
+        (RULES 7.2)."""
         if wave is not None:
             return self._move_wave(name, wave, WaveStatus.PASSED, "passed", by, reason, dry_run)
         now = self.clock()
@@ -360,7 +366,8 @@ class Rollouts:
                 continue
             if could_share(row.scope, other.scope):
                 raise Overlap(
-                    f"Rollout {other.state.rollout} is {other.state.status} and could claim the same devices of tag {row.tag}.",
+                    f"Rollout {other.state.rollout} is {other.state.status} and could claim the same devices of tag"
+                    f" {row.tag}.",
                     remedy=f"Cancel it first, or write `supersedes: {other.state.rollout}` into the rollout file.",
                 )
 

@@ -1,4 +1,5 @@
-"""Settings: where things are and how much of them, parsed once into a frozen value. Files and environment are read in ``adapters.files``."""
+"""Settings: where things are and how much of them, parsed once into a frozen value. Files and environment are read in
+``adapters.files``."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class Settings(BaseModel):
     """Everything an installation may set; every key has a safe default.
 
-    ``root`` holds the database, the repository and the state of a default installation. ``public_url`` is how devices reach the gateway.
+    ``root`` holds the database, the repository and the state of a default installation. ``public_url`` is how devices
+    reach the gateway.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -19,7 +21,9 @@ class Settings(BaseModel):
     root: Path = Field(default=Path(".wave"), description="Directory of the default database and repository.")
     database: str | None = Field(default=None, description="Database URL; without it SQLite under the root.")
     synchronous: str = Field(default="FULL", pattern="^(FULL|NORMAL)$", description="SQLite's synchronous level.")
-    repository: Path | None = Field(default=None, description="The OSTree repository; without it `repo` under the root.")
+    repository: Path | None = Field(
+        default=None, description="The OSTree repository; without it `repo` under the root."
+    )
     policies: tuple[Path, ...] = Field(default=(), description="Further directories of policies, before the shipped.")
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
@@ -30,7 +34,7 @@ class Settings(BaseModel):
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
     build_timeout: timedelta = Field(default=timedelta(hours=2), description="After that a build is ended.")
-    max_bsdiff_size: int | None = Field(default=None, ge=0, description="MB of from and to that bsdiff may compare.")
+    max_bsdiff_size: int = Field(default=8, ge=0, description="MB, old and new file together, that bsdiff may compare.")
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property

@@ -21,7 +21,8 @@ from orchestrator.services.store import Reading, RolloutRow, WaveCount, Writing
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Everything that a start fixes. ``counts`` by wave, as of the look; ``devices``: eligible in all waves together."""
+    """Everything that a start fixes. ``counts`` by wave, as of the look; ``devices``: eligible in all waves
+    together."""
 
     scope: Scope
     counts: Mapping[str, WaveCount]
@@ -31,7 +32,8 @@ class Bound:
 
 
 def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, seen_since: datetime) -> Bound:
-    """Work out scope, bounds, sizes, monitors and budgets from the fleet as it is. Raises NotFound when the version has no Target."""
+    """Work out scope, bounds, sizes, monitors and budgets from the fleet as it is. Raises NotFound when the version
+    has no Target."""
     targets = r.targets(version=spec.target)
     if not targets:
         raise NotFound(

@@ -1,7 +1,9 @@
 """The tick: load → decide → apply, then the outbox.
 
-One tick looks at every rollout that can still change. What it decides is written in one version-checked transaction per rollout; effects that
-take long come out of the outbox afterwards and are idempotent. A crash between any two lines is repaired by the next tick: nothing lives only
+One tick looks at every rollout that can still change. What it decides is written in one version-checked transaction
+per rollout; effects that
+take long come out of the outbox afterwards and are idempotent. A crash between any two lines is repaired by the next
+tick: nothing lives only
 in this process.
 """
 
@@ -22,7 +24,8 @@ from orchestrator.services.store import Effect, EffectKind, RolloutRow, Store, W
 LOG = logging.getLogger(__name__)
 
 MOST_ROUNDS: Final = 100
-"""Decisions follow one another within a tick (a wave passes, the next opens); more rounds than this mean a fault in the rules."""
+"""Decisions follow one another within a tick (a wave passes, the next opens); more rounds than this mean a fault in
+the rules."""
 
 RETRY_EFFECTS: Final = timedelta(seconds=10)
 """How soon an effect that failed is tried again."""
@@ -44,7 +47,8 @@ class EnsuresDeltas(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """What a tick did: how many decisions it carried out, when to look again at the latest (None: only when something happens), and what
+    """What a tick did: how many decisions it carried out, when to look again at the latest (None: only when something
+    happens), and what
     went wrong, by rollout, without stopping the others."""
 
     at: datetime
@@ -55,7 +59,8 @@ class Ticked:
 
 @dataclass(slots=True)
 class Ticker:
-    """Runs ticks. ``expire`` and ``ensure`` are the services it calls; ``changed`` is told after each commit (to refresh snapshots)."""
+    """Runs ticks. ``expire`` and ``ensure`` are the services it calls; ``changed`` is told after each commit (to
+    refresh snapshots)."""
 
     store: Store
     expire: Expires
@@ -64,7 +69,8 @@ class Ticker:
     _problems: dict[str, str] = field(default_factory=dict)
 
     def tick(self, now: datetime) -> Ticked:
-        """Look at everything once. ``now`` is the one reading of the clock; a clock that went back is taken as standing still (RULES 8.2)."""
+        """Look at everything once. ``now`` is the one reading of the clock; a clock that went back is taken as
+        standing still (RULES 8.2)."""
         with self.store.writing() as w:
             now = w.latest_tick(now=now)
         with self.store.reading() as r:
@@ -124,7 +130,8 @@ class Ticker:
             return len(plan.decisions) + silences
 
     def _run_effects(self, now: datetime) -> set[str]:
-        """Do what the outbox asks for; the rollouts for which something failed. That stays, and a later tick tries again."""
+        """Do what the outbox asks for; the rollouts for which something failed. That stays, and a later tick tries
+        again."""
         failed: set[str] = set()
         with self.store.reading() as r:
             waiting = r.effects()

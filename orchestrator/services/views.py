@@ -1,4 +1,5 @@
-"""What people are shown: frozen views of rollouts, waves, devices, deltas and plans. Values only; rendering is the CLI's and the console's."""
+"""What people are shown: frozen views of rollouts, waves, devices, deltas and plans. Values only; rendering is the
+CLI's and the console's."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class WaveView:
 class RolloutView:
     """A rollout as it stands, with everything the next decision sees.
 
-    ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say otherwise;
+    ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
+    otherwise;
     ``problems``: work of the outbox that failed, to be tried again.
     """
 
@@ -92,7 +94,8 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class PlannedDelta:
-    """A required delta before it is built. ``state``: ready, building, queued, failed, missing, or unknown (the repository lacks the from
+    """A required delta before it is built. ``state``: ready, building, queued, failed, missing, or unknown (the
+    repository lacks the from
     commit). Bytes are estimates until it is ready; ``loose_bytes`` is what a device fetches without it."""
 
     from_commit: str | None
@@ -108,9 +111,12 @@ class PlannedDelta:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWave:
-    """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before it in file order;
-    ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if all fail);
-    ``first_halt``: how many bad devices in a row halt it; ``opens``/``passes``: earliest times; ``at_the_latest`` with every ceiling used."""
+    """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before
+    it in file order;
+    ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if
+    all fail);
+    ``first_halt``: how many bad devices in a row halt it; ``opens``/``passes``: earliest times; ``at_the_latest``
+    with every ceiling used."""
 
     wave: str
     after: tuple[str, ...]
@@ -144,7 +150,8 @@ class PlannedMonitor:
 
 @dataclass(frozen=True, slots=True)
 class PlannedBudget:
-    """A budget before it starts, with the chance that a release at its tolerance, and at half of it, reaches it by mistake."""
+    """A budget before it starts, with the chance that a release at its tolerance, and at half of it, reaches it by
+    mistake."""
 
     budget: str
     limit: int
@@ -155,7 +162,8 @@ class PlannedBudget:
 
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
-    """What ``wave plan`` shows; making it changes nothing. ``in_flight_risk``: devices that may still fail after a stop, at most."""
+    """What ``wave plan`` shows; making it changes nothing. ``in_flight_risk``: devices that may still fail after a
+    stop, at most."""
 
     rollout: str
     target_version: int
