@@ -1,14 +1,15 @@
 """Which wave a device is in: a pure predicate, never a row per device.
 
-A device belongs to the first wave, in file order, whose selector holds (RULES 5.5). ``share`` and ``count`` are bounds on the
-device's position in that wave: a share's follows from the share, a count's is fixed when the rollout starts, one
-for each hardware id when it is spread. The store says the same in SQL; the contract tests hold the two together.
+A device belongs to the first wave, in file order, whose selector holds (RULES 5.5). ``share`` and ``count`` are bounds
+on the device's position in that wave: a share's follows from the share, a count's is fixed when the rollout starts,
+one for each hardware id when it is spread. The store says the same in SQL; the contract tests hold the two together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from orchestrator.core.position import DeviceHash, Salt, position
 
@@ -27,8 +28,8 @@ class Member:
 class WaveSelector:
     """A wave's selector with its bounds worked out.
 
-    ``group`` None and ``labels`` empty ask for nothing. At most one of ``bound`` (for all) and ``bounds`` (by hardware id, 0
-    for one that is not named) is given; a device is in only when its position is below it.
+    ``group`` None and ``labels`` empty ask for nothing. At most one of ``bound`` (for all) and ``bounds`` (by hardware
+    id, 0 for one that is not named) is given; a device is in only when its position is below it.
     """
 
     wave: str
@@ -64,24 +65,22 @@ def wave_of(member: Member, selectors: Sequence[WaveSelector]) -> WaveSelector |
 
 
 def spread_counts(available: Mapping[str, int], count: int) -> dict[str, int]:
-    """Split ``count`` places over strata with that many devices each, as evenly in proportion as whole numbers allow.
+    """Split ``count`` places over strata with that many devices each: in proportion, by largest remainder.
 
-    Every stratum gets at least one while there are enough places, so that the rarest hardware is in the canary too; the rest
-    by largest remainder. Never more than a stratum has; the sum is ``min(count, all there are)``.
+    Every stratum gets at least one while there are enough places, so that the rarest hardware is in the canary too.
+    Never more than a stratum has; the sum is ``min(count, all there are)``. Ties go to the larger stratum, then by
+    name.
     """
     strata = sorted((name for name, devices in available.items() if devices > 0), key=lambda n: (-available[n], n))
     total = sum(available[name] for name in strata)
     count = min(count, total)
-    if not strata or count <= 0:
-        return {}
-    given = {name: 1 if rank < count else 0 for rank, name in enumerate(strata)}
-    while (left := count - sum(given.values())) > 0:
-        # The stratum furthest below its exact share gets the next place; ties go to the larger, then by name.
-        open_strata = [name for name in strata if given[name] < available[name]]
-        short = {name: count * available[name] / total - given[name] for name in open_strata}
-        for name in sorted(open_strata, key=lambda n: (-short[n], strata.index(n)))[:left]:
-            step = min(max(1, int(short[name])), available[name] - given[name], count - sum(given.values()))
-            given[name] += step
-            if step > 1:
-                break
-    return {name: places for name, places in given.items() if places}
+    if count < len(strata):
+        return dict.fromkeys(strata[: max(0, count)], 1)
+    share = {name: Fraction(count * available[name], total) for name in strata}
+    given = {name: max(1, int(share[name])) for name in strata}
+    missing = max(0, count - sum(given.values()))
+    for name in sorted(strata, key=lambda n: given[n] - share[n])[:missing]:
+        given[name] += 1
+    while sum(given.values()) > count:
+        given[max((n for n in reversed(strata) if given[n] > 1), key=lambda n: given[n] - share[n])] -= 1
+    return given

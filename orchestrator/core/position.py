@@ -1,12 +1,13 @@
 """Where a device stands in a wave: a fixed point per device, rollout and wave, from a salted hash.
 
-A device's id is hashed once (two 31-bit halves, kept with the device). A wave's salt turns the halves into a position by
-integer arithmetic that SQLite, PostgreSQL and Python do alike, without overflow of 64 bits::
+A device's id is hashed once (two 31-bit halves, kept with the device). A wave's salt turns the halves into a position
+by integer arithmetic that SQLite, PostgreSQL and Python do alike, without overflow of 64 bits::
 
     position = (high * a + low * b + c) mod (2**31 - 1)
 
-Over random halves this is uniform, and pairwise independent between two waves (Carter & Wegman 1979), so that who is early in one
-wave says nothing about who is early in another. Positions are whole numbers in ``[0, SPACE)``; shown divided by SPACE.
+Over random halves this is uniform, and pairwise independent between two waves (Carter & Wegman 1979), so that who is
+early in one wave says nothing about who is early in another. Positions are whole numbers in ``[0, SPACE)``; shown
+divided by SPACE.
 """
 
 from __future__ import annotations

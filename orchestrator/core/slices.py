@@ -1,14 +1,14 @@
 """Slices and places: who may be offered so far, and every device's rank among them.
 
-A wave is opened in slices (RULES 3.1). A slice takes the next devices by position and is at most as large as all the wave
-has had before (``growth: 2``), so what is at risk is never more than what has been seen. Membership of a slice and
+A wave is opened in slices (RULES 3.1). A slice takes the next devices by position and is at most as large as all the
+wave has had before (``growth: 2``), so what is at risk is never more than what has been seen. Membership of a slice and
 the places in it are pure functions of the device and the slice table: no row and no counter per device.
 
-* ``since`` of a device is the moment from which it has been reachable and unchanged (first seen, seen again after more than
-  ``reach``, or moved by group, label, tag or hardware id). A slice holds the devices whose ``since`` is not after its
-  opening, whose position is below its ``upto``, and that no earlier slice of the wave holds.
-* A **place** is a rank by position, in each population a device belongs to: the members of all slices opened before, in the
-  order of their opening, plus the rank among this slice's members of that population (RULES 3.2).
+* ``since`` of a device is the moment from which it has been reachable and unchanged (first seen, seen again after more
+  than ``reach``, or moved by group, label, tag or hardware id). A slice holds the devices whose ``since`` is not after
+  its opening, whose position is below its ``upto``, and that no earlier slice of the wave holds.
+* A **place** is a rank by position, in each population a device belongs to: the members of all slices opened before,
+  in the order of their opening, plus the rank among this slice's members of that population (RULES 3.2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
+from fractions import Fraction
 from typing import Final
 
 from orchestrator.core.position import SPACE
@@ -26,7 +26,7 @@ EXACT_RANKS: Final = 1_000
 """Up to so many members ranks are exact; above they are interpolated (positions are uniform)."""
 
 BINS: Final = 256
-"""Stretches of position whose members are counted for interpolation."""
+"""Stretches, equally long, in which members are counted for interpolation."""
 
 ROLLOUT: Final = "rollout"
 """The population of all devices of the rollout."""
@@ -45,11 +45,15 @@ def segment_population(dimension: str, value: str) -> str:
 class Ranks:
     """The ranks of one slice's members of one population: exact positions, or counts by stretch of position.
 
-    Exactly one of the two is given: ``positions`` ascending, or ``counts`` of length BINS.
+    Exactly one of the two is given: ``positions`` ascending, or ``counts`` of length BINS over the stretches of
+    ``[low, upto)``. The closer these bounds lie around the members, the closer the ranks: in a large fleet an early
+    slice is narrower than one 256th of all positions.
     """
 
     positions: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
+    low: int = 0
+    upto: int = SPACE
 
     @property
     def members(self) -> int:
@@ -59,28 +63,30 @@ class Ranks:
         """The rank from 1 of a member at this position; never above ``members``, whoever asks."""
         if not self.counts:
             return max(1, min(len(self.positions), bisect_right(self.positions, position)))
-        scaled = position * BINS
-        stretch = min(scaled // SPACE, BINS - 1)
+        width = self.upto - self.low
+        scaled = min(max(position - self.low, 0), width - 1) * BINS
+        stretch = scaled // width
+        here = self.counts[stretch]
         below = sum(self.counts[:stretch])
-        within = self.counts[stretch] * (scaled - stretch * SPACE) // SPACE
-        return max(1, min(below + within + 1, below + max(self.counts[stretch], 1), self.members))
+        within = here * (scaled - stretch * width) // width
+        return max(1, min(below + within + 1, self.members))
 
 
 def exact_ranks(positions: Iterable[int]) -> Ranks:
     return Ranks(positions=tuple(sorted(positions)))
 
 
-def coarse_ranks(counts: Mapping[int, int]) -> Ranks:
-    """From members counted by stretch (``position * BINS // SPACE``)."""
-    return Ranks(counts=tuple(counts.get(stretch, 0) for stretch in range(BINS)))
+def coarse_ranks(counts: Mapping[int, int], *, low: int = 0, upto: int = SPACE) -> Ranks:
+    """From members counted by stretch: ``(position - low) * BINS // (upto - low)``."""
+    return Ranks(counts=tuple(counts.get(stretch, 0) for stretch in range(BINS)), low=low, upto=upto)
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One opened slice of a wave.
 
-    ``number`` counts from 1 within its wave; ``before`` says for each population how many places were given in slices opened
-    earlier (of all waves); ``ranks`` holds this slice's members by population.
+    ``number`` counts from 1 within its wave; ``before`` says for each population how many places were given in slices
+    opened earlier (of all waves); ``ranks`` holds this slice's members by population.
     """
 
     wave: str
@@ -100,8 +106,8 @@ class Slice:
         return position < self.upto and since <= self.opened_at
 
     def places(self, position: int, populations: Iterable[str]) -> dict[str, int]:
-        """The places, from 1, of a member at this position. A population that had no member when the slice opened (the device changed
-        since) gets the place after all that were given before it."""
+        """The places, from 1, of a member at this position. A population that had no member when the slice opened (the
+        device changed since) gets the place after all that were given before it."""
         return {
             name: self.before.get(name, 0) + (ranks.rank(position) if (ranks := self.ranks.get(name)) else 1)
             for name in populations
@@ -117,8 +123,8 @@ def slice_of(slices: Sequence[Slice], position: int, since: datetime) -> Slice |
 class Staircase:
     """What earlier slices of a wave hold, as few steps: ``(opened_at, upto)`` with falling ``upto``.
 
-    A device is in an earlier slice exactly when some step has ``since <= opened_at`` and ``position < upto``; a step that a later and higher
-    one covers is left out.
+    A device is in an earlier slice exactly when some step has ``since <= opened_at`` and ``position < upto``; a step
+    that a later and higher one covers is left out.
     """
 
     steps: tuple[tuple[datetime, int], ...]
@@ -135,8 +141,11 @@ def covered(slices: Iterable[tuple[datetime, int]]) -> Staircase:
 
 
 def next_size(given: int, *, first: int, growth: float) -> int:
-    """How many devices the next slice may hold when the wave has given ``given`` places so far."""
-    return first if given == 0 else max(1, int(given * (growth - 1)))
+    """How many devices the next slice may hold when the wave has given ``given`` places so far.
+
+    ``growth`` is taken as the decimal it was written as: 1.9 times 20 leaves 18 for the next, not 17.
+    """
+    return first if given == 0 else max(1, int(given * (Fraction(repr(growth)) - 1)))
 
 
 def sizes(devices: int, *, first: int, growth: float) -> tuple[int, ...]:
@@ -147,13 +156,19 @@ def sizes(devices: int, *, first: int, growth: float) -> tuple[int, ...]:
     return tuple(found)
 
 
-def cut(waiting: Mapping[int, int], size: int) -> int:
-    """The bound below which about ``size`` waiting devices stand, from their counts by stretch; SPACE when all fit."""
+def cut(waiting: Mapping[int, int], size: int, *, low: int = 0) -> int:
+    """The bound below which about ``size`` waiting devices stand, from their counts by stretch; SPACE when all fit.
+
+    A stretch is ``position * BINS // SPACE``. Nobody waits below ``low``: where earlier slices of the wave end.
+    """
     if size >= sum(waiting.values()):
         return SPACE
-    for stretch, below in zip(range(BINS), accumulate(waiting.get(s, 0) for s in range(BINS)), strict=True):
-        if below >= size:
-            here = waiting.get(stretch, 0)
-            inside = size - (below - here)
-            return min(SPACE, (stretch * SPACE + inside * SPACE // max(here, 1)) // BINS)
+    below = 0
+    for stretch in sorted(waiting):
+        here = waiting[stretch]
+        if below + here >= size:
+            begin, end = (-(-edge * SPACE // BINS) for edge in (stretch, stretch + 1))
+            begin = min(max(begin, low), end)
+            return begin + (size - below) * (end - begin) // max(here, 1)
+        below += here
     return SPACE

@@ -1,7 +1,7 @@
 """The states of a rollout and of a wave, who may move them, and the sentences people read.
 
-Every change of status goes through ``move_rollout`` or ``move_wave``; the graphs in README are drawn from the tables here
-(``state_graphs``).
+Every change of status goes through ``move_rollout`` or ``move_wave``; the graphs in README are drawn from the tables
+here (``state_graphs``).
 """
 
 from __future__ import annotations

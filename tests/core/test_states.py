@@ -43,7 +43,8 @@ def test_every_status_has_a_sentence_and_is_reached(
 ) -> None:
     assert set(meaning) == set(statuses)
     assert all(sentence.endswith(".") and sentence[0].isupper() for sentence in meaning.values())
-    reached, before = {first}, set()
+    reached: set[StrEnum] = {first}
+    before: set[StrEnum] = set()
     while reached != before:
         before = set(reached)
         reached |= {to for origin, to in moves if origin in before}
