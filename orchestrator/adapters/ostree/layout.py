@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from orchestrator.adapters.ostree.gvariant import Malformed, dictionary
 from orchestrator.adapters.ostree.objects import checked_commit, is_whole
 from orchestrator.adapters.ostree.superblock import Superblock, parse
 from orchestrator.errors import CorruptDelta
@@ -50,21 +51,42 @@ def published_pairs(repository: Path) -> Iterator[DeltaPair]:
         yield DeltaPair(origin[0] if origin else None, target)
 
 
-def read_superblock(folder: Path, pair: DeltaPair) -> Superblock:
-    """Raises CorruptDelta when there is none, or one that is damaged or for another pair."""
+def indexed_digest(repository: Path, pair: DeltaPair) -> str | None:
+    """The sha256 of the superblock that the index names for a pair, None when it names none. Raises CorruptDelta.
+
+    Devices refuse a superblock that has another one. (The index has a file per target commit, ``a{sv}`` with one key.)
+    """
+    path = delta_path(DeltaPair(None, pair.to_commit)).replace("deltas/", "delta-indexes/", 1) + ".index"
+    name = "-".join(commit for commit in (pair.from_commit, pair.to_commit) if commit)
     try:
-        superblock = parse((folder / "superblock").read_bytes())
+        deltas = dictionary((repository / path).read_bytes()).get("ostree.static-deltas")
+        entry = dictionary(deltas[1]).get(name) if deltas else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Malformed as error:
+        raise CorruptDelta(f"The index {path} is damaged: {error}.", remedy=_REMEDY) from error
+    return entry[1].hex() if entry else None
+
+
+def read_superblock(folder: Path, pair: DeltaPair, *, digest: str | None = None) -> Superblock:
+    """Raises CorruptDelta when there is none, or one that is damaged, for another pair, or has not this sha256."""
+    try:
+        content = (folder / "superblock").read_bytes()
     except OSError as error:
         raise CorruptDelta(f"The delta {folder} has no superblock: {error.strerror}.", remedy=_REMEDY) from error
+    superblock = parse(content)
+    if digest is not None and sha256(content).hexdigest() != digest:
+        raise CorruptDelta(f"The superblock of {folder} is not the one that the index names.", remedy=_REMEDY)
     if DeltaPair(superblock.from_commit, superblock.to_commit) != pair:
         raise CorruptDelta(f"The delta {folder} is for another pair of commits.", remedy=_REMEDY)
     return superblock
 
 
-def inspect(repository: Path, folder: Path, pair: DeltaPair) -> DeltaRecord:
+def inspect(repository: Path, folder: Path, pair: DeltaPair, *, digest: str | None = None) -> DeltaRecord:
     """The delta in ``folder`` if all of it is there with its size and checksum: parts, and the fallback objects in
-    ``repository``. Reads every byte of them. Raises CorruptDelta that says what is wrong."""
-    superblock = read_superblock(folder, pair)
+    ``repository``; the superblock too when its ``digest`` is known. Reads every byte. Raises CorruptDelta that says
+    what is wrong."""
+    superblock = read_superblock(folder, pair, digest=digest)
     size = (folder / "superblock").stat().st_size
     for part in superblock.parts:
         if part.inline:
@@ -74,14 +96,14 @@ def inspect(repository: Path, folder: Path, pair: DeltaPair) -> DeltaRecord:
         try:
             found = file.stat().st_size
             with file.open("rb") as content:
-                digest = sha256()
+                found_digest = sha256()
                 while piece := content.read(1 << 20):
-                    digest.update(piece)
+                    found_digest.update(piece)
         except OSError as error:
             raise CorruptDelta(f"Part {part.index} of {folder}: {error.strerror}.", remedy=_REMEDY) from error
         if found != part.size:
             raise CorruptDelta(f"Part {part.index} of {folder} has {found} bytes, not {part.size}.", remedy=_REMEDY)
-        if digest.hexdigest() != part.sha256:
+        if found_digest.hexdigest() != part.sha256:
             raise CorruptDelta(f"Part {part.index} of {folder} is not what its checksum says.", remedy=_REMEDY)
     expected = {"superblock", *(str(part.index) for part in superblock.parts if not part.inline)}
     if stale := sorted({entry.name for entry in folder.iterdir()} - expected):

@@ -18,7 +18,7 @@ from orchestrator.adapters.ostree import estimate as estimates
 from orchestrator.adapters.ostree import workspace
 from orchestrator.adapters.ostree.apply import ScratchApply
 from orchestrator.adapters.ostree.command import CommandFailed, OstreeCommand, explain, missing_repository
-from orchestrator.adapters.ostree.layout import delta_path, inspect, published_pairs
+from orchestrator.adapters.ostree.layout import delta_path, indexed_digest, inspect, published_pairs
 from orchestrator.adapters.ostree.objects import checked_commit, object_path, read_history, read_refs
 from orchestrator.errors import BuildFailed, ContentUnavailable, CorruptDelta, NotFound
 from orchestrator.services.delta_provider import (
@@ -87,7 +87,9 @@ class OstreeProvider:
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         folder = self._repository / delta_path(pair)
         self._check_repository()
-        return inspect(self._repository, folder, pair) if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        return inspect(self._repository, folder, pair, digest=indexed_digest(self._repository, pair))
 
     def published(self) -> Sequence[DeltaPair]:
         self._check_repository()
