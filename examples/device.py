@@ -52,8 +52,8 @@ class UpdateFailed(Exception):
 
 @dataclass
 class Device:
-    """One device with all it has below ``root``. ``requests`` and ``bytes`` count what it downloaded (bodies of
-    answers, for a whole pull as ostree states it); a broken download is taken up again ``attempts`` times, ever later."""
+    """One device with all it has below ``root``. ``requests`` and ``bytes`` count its downloads (bodies of answers,
+    of a whole pull what ostree says); a broken download is taken up again ``attempts`` times, ever later."""
 
     server: str
     device_id: str
@@ -118,7 +118,7 @@ class Device:
 
     def send_reports(self) -> None:
         """An event keeps its id until the server has taken it, so that one sent twice is known as the same. A server
-        that takes none must not keep the device from asking for its next version: they stay here, the last 1,000."""
+        that takes none must not keep the device from asking for its next version: the last 1,000 stay here."""
         try:
             while events := self.state["events"][-1000:][:100]:
                 self._post("reports", {"events": events})
