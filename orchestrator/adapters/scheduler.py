@@ -25,7 +25,11 @@ LOG = logging.getLogger(__name__)
 
 LEASE: Final = "ticker"
 GATEWAY: Final = "gateway"
+LISTEN_EVERY: Final = timedelta(seconds=0.5)
+"""How often the store's pulse is felt: an order given in another process is carried out within that."""
+
 _JOB: Final = "tick"
+_PULSE: Final = "pulse"
 
 
 def process_name() -> str:
@@ -64,11 +68,13 @@ class TickScheduler:
         self._guard = threading.Lock()
         self._running = False
         self._again = False
+        self._pulse = ""
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "misfire_grace_time": None})
 
     def start(self) -> None:
         self._scheduler.start()
         self._scheduler.add_job(self._run, "date", id=_JOB, run_date=datetime.now(UTC), replace_existing=True)
+        self._scheduler.add_job(self._listen, "interval", id=_PULSE, seconds=LISTEN_EVERY.total_seconds())
 
     def stop(self) -> None:
         """Let a tick under way end, and give the lease back."""
@@ -109,6 +115,17 @@ class TickScheduler:
             with self._guard:
                 again, self._running = self._again, False
             self._at(datetime.now(UTC) + (timedelta(0) if again else pause))
+
+    def _listen(self) -> None:
+        try:
+            with self._store.reading() as r:
+                pulse = r.pulse()
+        except WaveError as error:
+            LOG.warning("the store's pulse could not be felt: %s", error)
+            return
+        if pulse != self._pulse:
+            self._pulse = pulse
+            self.poke()
 
     def _look(self) -> timedelta:
         """One tick, when this process holds the lease; how long to wait for the next."""

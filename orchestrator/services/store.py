@@ -329,6 +329,9 @@ class Reading(Protocol):
 
     def frozen(self) -> Reason | None: ...
 
+    def pulse(self) -> str:
+        """Another text after any order or decision and after any build that ended, whichever process made it."""
+
     def lease_holder(self, name: str) -> tuple[str, datetime] | None:
         """Owner and end of the lease, held or expired."""
 

@@ -124,6 +124,13 @@ class RolloutReading(Session):
     def _frozen_query(self) -> str:
         return "SELECT note FROM house WHERE name = ?"
 
+    def pulse(self) -> str:
+        """Every change of a rollout raises its version; a build that ends says when."""
+        row = self.link.one(
+            "SELECT (SELECT coalesce(sum(version), 0) FROM rollout), (SELECT max(ended_at) FROM build)", ()
+        )
+        return "" if row is None else f"{row[0]}:{row[1]}"
+
     # ------------------------------------------------------------------------------------------- facts
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
