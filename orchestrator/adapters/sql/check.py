@@ -1,13 +1,151 @@
-"""Recounting: whether the stored figures are what the updates, the needs and the journals say."""
+"""Recounting: whether the stored figures are what the updates, the needs and the journals say.
+
+``applied`` is not recounted: an update does not remember how often it was applied. Of a closed monitor only its chain
+of attempts
+is looked at, because reports that came after its closing went to the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.codec import BITS, decode_ranks
+from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, RolloutReading
+from orchestrator.adapters.sql.updates import bits_of
+from orchestrator.core.evidence.allowance import ROLLOUT
+from orchestrator.core.evidence.crossing import recount
+from orchestrator.core.evidence.limits import staircase
+from orchestrator.core.journal import GENESIS, Entry, first_break
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.slices import wave_population
 from orchestrator.services.store import Difference
 
+_ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
+"""Bits of the classes that end an update; a failed download alone does not."""
 
-class Recount(Session):
+_COUNTED = {
+    "offered": "count(*)",
+    "withdrawn": "sum(CASE WHEN status = 'withdrawn' THEN 1 ELSE 0 END)",
+    "started": "sum(CASE WHEN started_at IS NOT NULL THEN 1 ELSE 0 END)",
+    "resolved": "sum(resolved)",
+    "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {_ENDING}) = 0 THEN 1 ELSE 0 END)",
+    "departed": "sum(CASE WHEN status = 'left' AND resolved = 0 THEN 1 ELSE 0 END)",
+    **{
+        column: f"sum(CASE WHEN (bad & {BITS[outcome]}) <> 0 THEN 1 ELSE 0 END)"
+        for outcome, column in BAD_COLUMNS.items()
+    },
+}
+"""What each tally of a slice is in terms of its updates."""
+
+_PAGE = 1_000
+
+
+class Recount(RolloutReading):
     def check(self) -> Sequence[Difference]:
-        return []
+        found: list[Difference] = []
+        for key, name in self.link.rows("SELECT key, name FROM rollout ORDER BY key"):
+            for part in (self._slices, self._places, self._budgets, self._monitors, self._needs, self._journal):
+                found += part(key, f"rollout {name}")
+        return found
+
+    def _slices(self, key: int, rollout: str) -> Iterator[Difference]:
+        stored = self.link.rows(
+            f"SELECT wave, number, {', '.join(_COUNTED)} FROM slice WHERE rollout_key = ? ORDER BY ordinal", (key,)
+        )
+        counted = {
+            (wave, number): numbers
+            for wave, number, *numbers in self.link.rows(
+                f"SELECT wave, slice_number, {', '.join(_COUNTED.values())} FROM device_update WHERE rollout_key = ? "
+                "GROUP BY wave, slice_number",
+                (key,),
+            )
+        }
+        for wave, number, *numbers in stored:
+            for tally, before, after in zip(
+                _COUNTED, numbers, counted.pop((wave, number), [0] * len(_COUNTED)), strict=True
+            ):
+                if before != after:
+                    what = f"{rollout}, wave {wave}, slice {number}: {tally}"
+                    yield Difference(what, str(before), str(after))
+        for (wave, number), numbers in counted.items():
+            yield Difference(f"{rollout}, wave {wave}, slice {number}", "not there", f"{numbers[0]} updates")
+
+    def _places(self, key: int, rollout: str) -> Iterator[Difference]:
+        """Members of each slice, and the places given in each population, from the ranks as they were written."""
+        given: dict[str, int] = {}
+        for wave, number, members, ranks in self.link.rows(
+            "SELECT s.wave, s.number, s.members, r.ranks FROM slice s JOIN slice_ranks r "
+            "ON r.rollout_key = s.rollout_key AND r.wave = s.wave AND r.number = s.number "
+            "WHERE s.rollout_key = ? ORDER BY s.ordinal",
+            (key,),
+        ):
+            counted = {name: one.members for name, one in decode_ranks(ranks).items()}
+            if (mine := counted.get(wave_population(wave), 0)) != members:
+                yield Difference(f"{rollout}, wave {wave}, slice {number}: members", str(members), str(mine))
+            for name, many in counted.items():
+                given[name] = given.get(name, 0) + many
+        stored: dict[str, int] = dict(
+            self.link.rows("SELECT name, places FROM population WHERE rollout_key = ?", (key,))
+        )
+        for name in sorted(stored.keys() | given.keys()):
+            if stored.get(name, 0) != given.get(name, 0):
+                yield Difference(f"{rollout}, places of {name}", str(stored.get(name, 0)), str(given.get(name, 0)))
+
+    def _budgets(self, key: int, rollout: str) -> Iterator[Difference]:
+        for budget in self.budgets(key):
+            rows = self.link.rows(
+                "SELECT count(*) FROM device_update WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0",
+                (key, bits_of(budget.outcomes)),
+            )
+            if rows[0][0] != budget.bad:
+                yield Difference(f"{rollout}, budget {budget.name}: bad", str(budget.bad), str(rows[0][0]))
+
+    def _monitors(self, key: int, rollout: str) -> Iterator[Difference]:
+        for row in self.monitors(key):
+            if row.accepted_at is not None:
+                continue
+            spec = row.spec
+            column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
+            rows = self.link.rows(
+                f"SELECT {column} FROM device_update WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0 AND {column} > ?"
+                + ("" if spec.wave is None else " AND wave = ?"),
+                (key, bits_of(spec.outcomes), row.from_place, *(() if spec.wave is None else (spec.wave,))),
+            )
+            places = [place - row.from_place for (place,) in rows]
+            what = f"{rollout}, monitor {spec.key} (attempt {row.attempt})"
+            if len(places) != row.bad:
+                yield Difference(f"{what}: bad", str(row.bad), str(len(places)))
+            crossing = recount(places, staircase(spec.tolerance, spec.alpha))
+            # Outcomes that came later may cross even earlier: what is recorded is the crossing that was first in time.
+            if (crossing is None) != (row.crossed_at is None):
+                counted = "none" if crossing is None else f"{crossing.bad} among the first {crossing.place}"
+                before = (
+                    "none" if row.crossed_at is None else f"{row.crossed_at[0]} among the first {row.crossed_at[1]}"
+                )
+                yield Difference(f"{what}: crossing", before, counted)
+
+    def _needs(self, key: int, rollout: str) -> Iterator[Difference]:
+        for wave, reachable, devices in self.link.rows(
+            "SELECT l.wave, l.reachable, sum(n.devices) FROM look l JOIN need n "
+            "ON n.rollout_key = l.rollout_key AND n.wave = l.wave WHERE l.rollout_key = ? GROUP BY l.wave, l.reachable",
+            (key,),
+        ):
+            if devices > reachable:
+                yield Difference(
+                    f"{rollout}, wave {wave}: devices with a needed delta", str(devices), f"{reachable} at most"
+                )
+
+    def _journal(self, key: int, rollout: str) -> Iterator[Difference]:
+        seen = [(0, "")]
+
+        def entries() -> Iterator[Entry]:
+            while page := self.journal(key, after=seen[-1][0], limit=_PAGE):
+                seen.append((page[-1].seq, page[-1].hash))
+                yield from page
+
+        if (broken := first_break(entries())) is not None:
+            yield Difference(f"{rollout}, journal", broken, f"a chain from {GENESIS[:4]}…")
+            return
+        stored = self.link.rows("SELECT journal_seq, journal_hash FROM rollout WHERE key = ?", (key,))[0]
+        if stored[0] != seen[-1][0] or (stored[0] and stored[1] != seen[-1][1]):
+            yield Difference(f"{rollout}, head of the journal", f"entry {stored[0]}", f"entry {seen[-1][0]}")

@@ -207,13 +207,14 @@ class Engine:
         return raw
 
     def _connect_postgres(self) -> psycopg.Connection[Any]:
-        query = {name: value for name, value in self.url.query.items() if isinstance(value, str)}
-        return psycopg.connect(
-            host=self.url.host,
-            port=self.url.port,
-            dbname=self.url.database,
-            user=self.url.username,
-            password=None if self.url.password is None else str(self.url.password),
-            autocommit=True,
-            **{"connect_timeout": 10, "application_name": "wave", **query},  # type: ignore[arg-type]
-        )
+        asked: dict[str, Any] = {
+            "host": self.url.host,
+            "port": self.url.port,
+            "dbname": self.url.database,
+            "user": self.url.username,
+            "password": None if self.url.password is None else str(self.url.password),
+            "connect_timeout": 10,
+            "application_name": "wave",
+            **self.url.query,
+        }
+        return psycopg.connect(autocommit=True, **{name: value for name, value in asked.items() if value is not None})
