@@ -93,3 +93,52 @@ def open_application(
         ticker=Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh),
         clock=clock,
     )
+
+
+def upgrade_database(settings: Settings) -> str:
+    """Bring the database to the newest schema; the version it has then. Raises StoreUnavailable."""
+    from orchestrator.adapters.sql.store import upgrade
+
+    return upgrade(settings.database_url)
+
+
+def initialise(root: Path) -> list[str]:
+    """Make an installation: directory, database, repository, settings file. What is there stays; what was made is told."""
+    from orchestrator.adapters.files.settings import DEFAULT_FILE, settings_page
+    from orchestrator.adapters.ostree.making import make_repository
+
+    made: list[str] = []
+    try:
+        if not root.is_dir():
+            root.mkdir(parents=True, mode=0o700)
+            made.append(f"directory {root}")
+        file = root / DEFAULT_FILE
+        if not file.exists():
+            file.write_text(settings_page(), encoding="utf-8")
+            made.append(f"settings {file}")
+    except OSError as error:
+        raise StoreUnavailable(f"{root} cannot be made: {error.strerror}.") from None
+    settings = load_settings(file, {})
+    fresh = settings.database is None and not (settings.root / "wave.db").exists()
+    open_store(settings, create=True).close()
+    if fresh:
+        made.append(f"database {settings.root / 'wave.db'}")
+    if make_repository(settings.repository_path):
+        made.append(f"repository {settings.repository_path}")
+    return made
+
+
+def run_builder(settings: Settings) -> None:
+    """Build deltas until told to stop by SIGTERM or SIGINT."""
+    from orchestrator.adapters.processes import stop_on_signals
+    from orchestrator.adapters.scheduler import process_name
+    from orchestrator.services.builder import Builder, Pace
+
+    store = open_store(settings)
+    try:
+        builder = Builder(
+            store, open_provider(settings), utc_now, owner=process_name(), pace=Pace(lease=settings.lease)
+        )
+        builder.run(stop_on_signals())
+    finally:
+        store.close()

@@ -1,12 +1,14 @@
 """Where settings come from: the file, then the environment, then the command line; the last one wins.
 
-The file is ``wave.yaml`` in the working directory, or what ``--settings`` or ``WAVE_SETTINGS`` name. Every key of
-``services.settings.Settings`` can be written in it, or given as ``WAVE_`` and the key in capitals.
+The file is what ``--settings`` or ``WAVE_SETTINGS`` name, else ``wave.yaml`` in the directory that ``--root`` or
+``WAVE_ROOT`` name, else in the working directory, else in ``.wave``. Every key of ``services.settings.Settings`` can be
+written in it, or given as ``WAVE_`` and the key in capitals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ from pydantic import ValidationError
 
 from orchestrator.adapters.files.source import read_source
 from orchestrator.core.document import did_you_mean
-from orchestrator.core.durations import parse_duration
+from orchestrator.core.durations import duration_text, parse_duration
 from orchestrator.errors import InvalidFile, InvalidInput
 from orchestrator.services.settings import Settings
 
@@ -30,10 +32,10 @@ _PATHS: Final = frozenset({"root", "repository"})
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     """Raises InvalidFile for the file's faults and InvalidInput for the environment's and the command line's."""
     named = path or (Path(environment["WAVE_SETTINGS"]) if environment.get("WAVE_SETTINGS") else None)
-    file = named or Path(DEFAULT_FILE)
-    values: dict[str, Any] = {}
-    if named is not None or file.is_file():
-        values = _from_file(file)
+    root = overrides.get("root") or environment.get("WAVE_ROOT")
+    places = [Path(root)] if root else [Path(), Settings.model_fields["root"].default]
+    file = named or next((place / DEFAULT_FILE for place in places if (place / DEFAULT_FILE).is_file()), None)
+    values = _from_file(file) if file is not None else {}
     given = {
         key.removeprefix(PREFIX).lower(): value
         for key, value in environment.items()
@@ -82,3 +84,24 @@ def _read(key: str, value: Any, *, beside: Path | None = None) -> Any:
         many = value if isinstance(value, list) else str(value).split(":")
         return tuple(beside / each if beside is not None else Path(each) for each in many)
     return value
+
+
+def settings_page() -> str:
+    """A settings file in which everything is commented out but the root, with what each key means."""
+    lines = [
+        "# Settings of this installation. Every key can also be given as WAVE_KEY in the environment.",
+        "# A path counts from the directory of this file.",
+        "root: .",
+    ]
+    for key, field in Settings.model_fields.items():
+        if key != "root":
+            lines += ["", f"# {field.description}", f"# {key}: {_shown(field.default)}".rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, tuple):
+        return "[]"
+    return "" if value is None else str(value)
