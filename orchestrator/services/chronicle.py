@@ -54,6 +54,9 @@ EVENTS: Final[Mapping[type, str]] = {
 }
 """The journal's word for each decision; looks at deltas are not worth an entry."""
 
+MOST_NAMED: Final = 200
+"""Bad devices that are looked at for what they have in common."""
+
 SEGMENT_DIMENSIONS: Final = ("hardware_id", "source_version")
 """The populations beside rollout and wave in which places are given from the start, so that nothing has to be filled
 in later."""
@@ -74,6 +77,7 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
     when somebody was faster."""
     rules = rules_of(row)
     based_on = as_json(facts)
+    decisions = [_naming(w, row, each) if isinstance(each, HaltRollout) else each for each in decisions]
     entries: list[Entry] = []
     effects: list[Effect] = []
     after = replace(row, state=apply_all(row.state, decisions, now))
@@ -98,6 +102,21 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
             entry = _entry(after, entries, event, POLICY, decision.reason.sentence, now, wave, {**based_on, **extra})
             entries.append(entry)
     return _save(w, after, entries, effects)
+
+
+def _naming(w: Writing, row: RolloutRow, halt: HaltRollout) -> HaltRollout:
+    """The halt with what its bad devices have in common, where that is less than the whole rollout: the first thing
+    anybody asks."""
+    bad = [update for _, update in w.list_updates(row.key, bad=True, limit=MOST_NAMED)]
+    commons = (
+        ("are", {each.hardware_id for each in bad}, len(row.scope.commits) if row.scope else 0),
+        ("ran version", {str(each.from_version) for each in bad if each.from_version is not None}, MOST_NAMED),
+    )
+    for verb, values, others in commons:
+        if len(bad) > 1 and len(values) == 1 and others > 1:
+            sentence = f"{halt.reason.sentence} All {len(bad)} bad devices {verb} {next(iter(values))}."
+            return replace(halt, reason=replace(halt.reason, sentence=sentence))
+    return halt
 
 
 def order(
