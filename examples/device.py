@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -36,22 +34,13 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from examples.device_delta import read_superblock
+    from examples.device_fetch import Downloads, UpdateFailed, read_superblock
 except ImportError:  # run as a program, which finds what lies beside it
-    from device_delta import read_superblock  # type: ignore[import-not-found, no-redef]
-
-
-class UpdateFailed(Exception):
-    """An update cannot go on. ``event`` and ``code`` are what the server is told."""
-
-    def __init__(self, event: str, code: str, message: str) -> None:
-        super().__init__(message)
-        self.event = event
-        self.code = code
+    from device_fetch import Downloads, UpdateFailed, read_superblock  # type: ignore[import-not-found, no-redef]
 
 
 @dataclass
-class Device:
+class Device(Downloads):
     """One device with all it has below ``root``. ``requests`` and ``bytes`` count its downloads (bodies of answers,
     of a whole pull what ostree says); a broken download is taken up again ``attempts`` times, ever later."""
 
@@ -230,48 +219,6 @@ class Device:
         (self.repo / "state" / f"{commit}.commitpartial").touch()
         self._ostree("static-delta", "apply-offline", str(folder / "parts/superblock"), code="apply")
         self._ostree("pull-local", "--untrusted", str(extra), commit, code="apply")
-
-    def _download(self, url: str, file: Path, *, checksum: str | None) -> None:
-        """A file, taken up where it broke off. Raises UpdateFailed when it cannot be had."""
-        if file.exists():
-            return
-        partial, problem = file.with_name(file.name + ".partial"), ("stopped", f"{url}: the device was stopped")
-        for attempt in range(self.attempts):
-            if attempt and self.stopping.wait(self.retry_seconds * 2 ** (attempt - 1)):
-                break
-            try:
-                self._get(url, partial)
-                if checksum is None or hashlib.sha256(partial.read_bytes()).hexdigest() == checksum:
-                    partial.replace(file)
-                    return
-                problem = "bad_checksum", f"{url} is not what its checksum says"
-                partial.unlink()
-            except urllib.error.HTTPError as error:
-                problem = f"http_{error.code}", f"{url}: {error.reason}"
-                partial.unlink(missing_ok=True)
-                if error.code in (401, 403, 404, 410):  # asking again gives the same answer
-                    break
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                    raise
-                problem = "network", f"{url}: {error}"
-        raise UpdateFailed("download_failed", *problem)
-
-    def _get(self, url: str, partial: Path) -> None:
-        done = partial.stat().st_size if partial.exists() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-        self.requests += 1
-        with urllib.request.urlopen(request, timeout=self.http_seconds) as response:
-            left = int(response.headers["Content-Length"])
-            with partial.open("ab" if response.status == 206 else "wb") as file:
-                while piece := response.read(min(left, 64 * 1024)):
-                    file.write(piece)
-                    self.bytes += len(piece)
-                    left -= len(piece)
-                file.flush()
-                os.fsync(file.fileno())
-        if left:
-            raise ConnectionError(f"the connection broke {left} bytes before the end")
 
     def _install(self, commit: str) -> None:
         deployment = self.root / "deployments" / commit

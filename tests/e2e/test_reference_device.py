@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 from examples.device import Device
-from examples.device_delta import read_superblock
+from examples.device_fetch import read_superblock
 from orchestrator.adapters.ostree import OstreeProvider, OstreeSettings
 from orchestrator.adapters.ostree.superblock import parse
 from orchestrator.gateway.files import FileSent, FileServer
