@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.services.settings import Settings
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
+
+
+LOG = logging.getLogger(__name__)
+
+STAND_BY_EVERY: Final = timedelta(seconds=1)
+"""How often a second `wave serve` on one SQLite database looks whether the first is gone."""
 
 
 def utc_now() -> datetime:
@@ -129,16 +136,75 @@ def initialise(root: Path) -> list[str]:
 
 
 def run_builder(settings: Settings) -> None:
-    """Build deltas until told to stop by SIGTERM or SIGINT."""
-    from orchestrator.adapters.processes import stop_on_signals
+    """Build deltas until told to stop by SIGTERM or SIGINT, or until whoever started this process is gone."""
+    from orchestrator.adapters.processes import stop_event
     from orchestrator.adapters.scheduler import process_name
     from orchestrator.services.builder import Builder, Pace
 
     store = open_store(settings)
     try:
-        builder = Builder(
-            store, open_provider(settings), utc_now, owner=process_name(), pace=Pace(lease=settings.lease)
-        )
-        builder.run(stop_on_signals())
+        pace = Pace(lease=settings.lease)
+        builder = Builder(store, open_provider(settings), utc_now, owner=process_name(), pace=pace)
+        with stop_event(with_parent=True) as stop:
+            builder.run(stop)
     finally:
         store.close()
+
+
+def serve(settings: Settings) -> None:
+    """Gateway, file server, clockwork and builders in one process group, until SIGTERM or SIGINT.
+
+    On SQLite one process serves; a second one stands by, listens nowhere and takes over when the first is gone. On
+    PostgreSQL all serve and one ticks. Raises StoreUnavailable, ContentUnavailable, Unavailable (the port is taken).
+    """
+    from orchestrator.adapters.lock import Lock
+    from orchestrator.adapters.processes import stop_event
+
+    if settings.database_url.startswith("postgresql"):
+        _serve(settings)
+        return
+    open_store(settings).close()
+    lock = Lock(settings.root / "wave.lock")
+    with lock.held():
+        with stop_event() as stop:
+            if not lock.take():
+                LOG.warning("another `wave serve` (process %s) holds this database: standing by", lock.holder())
+            while not lock.take():
+                if stop.wait(STAND_BY_EVERY.total_seconds()):
+                    return
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
+    from orchestrator.adapters.files.settings import as_environment
+    from orchestrator.adapters.processes import Workers, wave_command
+    from orchestrator.adapters.scheduler import TickScheduler, process_name
+    from orchestrator.gateway.app import Gateway
+    from orchestrator.gateway.files import FileServer
+    from orchestrator.gateway.server import run
+
+    ticks: list[TickScheduler] = []
+
+    def poke() -> None:
+        for each in ticks:
+            each.poke()
+
+    app = open_application(settings, poke=poke)
+    try:
+        app.provider.check()
+        # On SQLite the lock above says who ticks, so a lease that a killed process left is no reason to wait.
+        owner = process_name() if settings.database_url.startswith("postgresql") else "serve"
+        scheduler = TickScheduler(
+            app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
+        )
+        ticks.append(scheduler)
+        files = FileServer(settings.repository_path)
+        environment = {**os.environ, **as_environment(settings)}
+        with Workers(wave_command("builder"), settings.builders, nice=settings.build_nice, environment=environment):
+            scheduler.start()
+            try:
+                run(Gateway(app.devices, files), host=settings.host, port=settings.port)
+            finally:
+                scheduler.stop()
+    finally:
+        app.close()

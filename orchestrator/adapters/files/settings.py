@@ -86,6 +86,20 @@ def _read(key: str, value: Any, *, beside: Path | None = None) -> Any:
     return value
 
 
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The same settings as variables, for a process of the same installation; paths absolute."""
+    found: dict[str, str] = {}
+    for key in Settings.model_fields:
+        value = getattr(settings, key)
+        if isinstance(value, Path):
+            found[PREFIX + key.upper()] = str(value.absolute())
+        elif isinstance(value, tuple):
+            found[PREFIX + key.upper()] = ":".join(str(each.absolute()) for each in value)
+        elif value is not None:
+            found[PREFIX + key.upper()] = _shown(value)
+    return {key: value for key, value in found.items() if value}
+
+
 def settings_page() -> str:
     """A settings file in which everything is commented out but the root, with what each key means."""
     lines = [
