@@ -121,6 +121,18 @@ def test_big_new_objects_are_counted_as_fallbacks(provider: OstreeProvider, vers
     assert record.bytes > BIG_FILE_BYTES
 
 
+def test_a_tree_with_setuid_programs_is_proven_too(
+    provider: OstreeProvider, versions: Versions, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "su").write_bytes(b"su")
+    (tree / "su").chmod(0o4755)
+    options = ["--branch=setuid", f"--tree=dir={tree}", "--no-xattrs", "--owner-uid=0", "--owner-gid=0"]
+    record = build(provider, DeltaPair(versions.commits[1], ostree(versions.repo, "commit", *options)))
+    assert record.parts == 1
+
+
 def test_the_index_names_what_is_published(provider: OstreeProvider, versions: Versions) -> None:
     index = versions.repo / "delta-indexes"
     build(provider, versions.pair(1, 2))
@@ -216,6 +228,24 @@ def test_what_is_broken_is_found_and_repaired(provider: OstreeProvider, versions
     again = build(provider, pair)
     assert again.bytes == record.bytes
     provider.verify(pair)
+
+
+def test_a_delta_that_cannot_be_read_is_not_taken_for_broken(
+    provider: OstreeProvider, versions: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = versions.pair(1, 2)
+    record = build(provider, pair)
+
+    def too_many(self: Path) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", too_many)
+        with pytest.raises(ContentUnavailable, match="Too many open files"):
+            provider.find(pair)
+    found = provider.find(pair)
+    assert found is not None
+    assert found.bytes == record.bytes
 
 
 def test_a_delta_of_another_pair_is_not_taken(provider: OstreeProvider, versions: Versions) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.adapters.ostree.command import CommandFailed, OstreeCommand, explain
+from orchestrator.adapters.ostree.command import CommandFailed, OstreeCommand, explain, is_disk_full
 from orchestrator.adapters.ostree.layout import read_superblock
 from orchestrator.adapters.ostree.objects import object_path, read_content
 from orchestrator.adapters.ostree.workspace import Workspace
@@ -99,7 +100,8 @@ class ScratchApply:
         except CommandFailed as error:
             fault = explain(error, self._repository, doing="applying the delta for a test")
             # ostree aborts (SIGABRT) on some damaged deltas; SIGKILL comes from outside
-            if isinstance(fault, BuildFailed) and "disk" not in fault.message and error.result.returncode != -9:
+            full = is_disk_full(error.reason)
+            if isinstance(fault, BuildFailed) and not full and error.result.returncode != -signal.SIGKILL:
                 raise CorruptDelta(f"The delta cannot be applied: {error.reason}.", remedy="Build it again.") from error
             raise fault from error
 

@@ -241,7 +241,7 @@ def explain(error: CommandFailed | OSError, repository: Path, *, doing: str) -> 
     """A failed command or system call in our tree, with what to do. ``doing`` completes "while …"."""
     reason = error.reason if isinstance(error, CommandFailed) else (error.strerror or str(error))
     match reason:
-        case _ if "No space left" in reason or "min-free-space" in reason or "Disk quota" in reason:
+        case _ if is_disk_full(reason):
             return BuildFailed(
                 f"The disk of {repository} is full (while {doing}).",
                 remedy=f"Free space there ({_free(repository)}), or drop deltas that no rollout needs.",
@@ -265,6 +265,11 @@ def explain(error: CommandFailed | OSError, repository: Path, *, doing: str) -> 
     return BuildFailed(
         f"It failed while {doing}: {reason}.", remedy="See the build's log; `wave doctor` checks the parts."
     )
+
+
+def is_disk_full(reason: str) -> bool:
+    """By the words of the kernel and of ostree."""
+    return any(words in reason for words in ("No space left", "min-free-space", "Disk quota"))
 
 
 def missing_repository(repository: Path) -> ContentUnavailable:

@@ -20,6 +20,10 @@ from orchestrator.errors import CorruptDelta
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 
 _NAME = re.compile(r"[A-Za-z0-9+_]{43}(-[A-Za-z0-9+_]{43})?")
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What opening a piece that is not there says. Any other error is the machine's (too many open files, a broken disk)
+and goes up as it is: it must not make a whole delta look broken."""
+
 _REMEDY = "Build it again; that replaces it."
 
 
@@ -61,7 +65,7 @@ def indexed_digest(repository: Path, pair: DeltaPair) -> str | None:
     try:
         deltas = dictionary((repository / path).read_bytes()).get("ostree.static-deltas")
         entry = dictionary(deltas[1]).get(name) if deltas else None
-    except (FileNotFoundError, NotADirectoryError):
+    except _ABSENT:
         return None
     except Malformed as error:
         raise CorruptDelta(f"The index {path} is damaged: {error}.", remedy=_REMEDY) from error
@@ -72,7 +76,7 @@ def read_superblock(folder: Path, pair: DeltaPair, *, digest: str | None = None)
     """Raises CorruptDelta when there is none, or one that is damaged, for another pair, or has not this sha256."""
     try:
         content = (folder / "superblock").read_bytes()
-    except OSError as error:
+    except _ABSENT as error:
         raise CorruptDelta(f"The delta {folder} has no superblock: {error.strerror}.", remedy=_REMEDY) from error
     superblock = parse(content)
     if digest is not None and sha256(content).hexdigest() != digest:
@@ -85,7 +89,7 @@ def read_superblock(folder: Path, pair: DeltaPair, *, digest: str | None = None)
 def inspect(repository: Path, folder: Path, pair: DeltaPair, *, digest: str | None = None) -> DeltaRecord:
     """The delta in ``folder`` if all of it is there with its size and checksum: parts, and the fallback objects in
     ``repository``; the superblock too when its ``digest`` is known. Reads every byte. Raises CorruptDelta that says
-    what is wrong."""
+    what is wrong, and OSError when that cannot be found out."""
     superblock = read_superblock(folder, pair, digest=digest)
     size = (folder / "superblock").stat().st_size
     for part in superblock.parts:
@@ -99,7 +103,7 @@ def inspect(repository: Path, folder: Path, pair: DeltaPair, *, digest: str | No
                 found_digest = sha256()
                 while piece := content.read(1 << 20):
                     found_digest.update(piece)
-        except OSError as error:
+        except _ABSENT as error:
             raise CorruptDelta(f"Part {part.index} of {folder}: {error.strerror}.", remedy=_REMEDY) from error
         if found != part.size:
             raise CorruptDelta(f"Part {part.index} of {folder} has {found} bytes, not {part.size}.", remedy=_REMEDY)

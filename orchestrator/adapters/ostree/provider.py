@@ -87,9 +87,18 @@ class OstreeProvider:
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         folder = self._repository / delta_path(pair)
         self._check_repository()
-        if not folder.is_dir():
-            return None
-        return inspect(self._repository, folder, pair, digest=indexed_digest(self._repository, pair))
+        try:
+            if not folder.is_dir():
+                return None
+            return inspect(self._repository, folder, pair, digest=indexed_digest(self._repository, pair))
+        except CorruptDelta:
+            if not folder.is_dir():
+                return None  # dropped while it was read
+            raise
+        except OSError as error:
+            raise ContentUnavailable(
+                f"The delta {folder} cannot be read: {error.strerror}.", remedy="See the machine's log."
+            ) from error
 
     def published(self) -> Sequence[DeltaPair]:
         self._check_repository()
