@@ -107,7 +107,8 @@ class Recount(RolloutReading):
             spec = row.spec
             column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
             rows = self.link.rows(
-                f"SELECT {column} FROM device_update WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0 AND {column} > ?"
+                f"SELECT {column} FROM device_update "
+                f"WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0 AND {column} > ?"
                 + ("" if spec.wave is None else " AND wave = ?"),
                 (key, bits_of(spec.outcomes), row.from_place, *(() if spec.wave is None else (spec.wave,))),
             )
