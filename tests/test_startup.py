@@ -8,12 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = {"alembic", "apscheduler", "fastapi", "networkx", "sqlalchemy", "sqlmodel", "uvicorn"}
+HEAVY = {"alembic", "apscheduler", "fastapi", "networkx", "pydantic", "sqlalchemy", "sqlmodel", "uvicorn", "yaml"}
 
 HELP = """
 import sys
 sys.argv = ["wave", "--help"]
-from orchestrator.cli.app import main
+from orchestrator.__main__ import main
 try:
     ended = main()
 except SystemExit as stop:

@@ -1,0 +1,77 @@
+"""``wave`` and ``python -m orchestrator``: hands the command line its doors to the rest, each opened only when it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.app import run
+from orchestrator.cli.context import Openers, install
+
+if TYPE_CHECKING:
+    from orchestrator.services.application import Application, Files
+    from orchestrator.services.settings import Settings
+
+
+def _load_settings(path: Path | None, overrides: Mapping[str, str]) -> Settings:
+    from orchestrator import bootstrap
+
+    return bootstrap.load_settings(path, overrides)
+
+
+def _open_application(settings: Settings, *, create: bool = False) -> Application:
+    from orchestrator import bootstrap
+
+    return bootstrap.open_application(settings, create=create)
+
+
+def _open_files(settings: Settings) -> Files:
+    from orchestrator.adapters.files.library import Library
+
+    return Library(settings.policies)
+
+
+def _serve(settings: Settings) -> None:
+    from orchestrator import bootstrap
+
+    bootstrap.serve(settings)
+
+
+def _run_builder(settings: Settings) -> None:
+    from orchestrator import bootstrap
+
+    bootstrap.run_builder(settings)
+
+
+def _upgrade_database(settings: Settings) -> str:
+    from orchestrator import bootstrap
+
+    return bootstrap.upgrade_database(settings)
+
+
+def _initialise(root: Path) -> list[str]:
+    from orchestrator import bootstrap
+
+    return bootstrap.initialise(root)
+
+
+def main() -> int:
+    """What the installed ``wave`` calls; the exit code."""
+    install(
+        Openers(
+            load_settings=_load_settings,
+            open_application=_open_application,
+            open_files=_open_files,
+            serve=_serve,
+            run_builder=_run_builder,
+            upgrade_database=_upgrade_database,
+            initialise=_initialise,
+        )
+    )
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

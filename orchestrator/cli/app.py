@@ -1,0 +1,208 @@
+"""The tree of commands, the global options, and how every error ends: one sentence, a remedy, an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from orchestrator.cli import (
+    delta_commands,
+    device_commands,
+    house_commands,
+    policy_commands,
+    rollout_commands,
+    target_commands,
+)
+from orchestrator.cli.context import Invocation
+from orchestrator.errors import InvalidFile, WaveError
+
+ANYWHERE: Final = {"--settings": True, "--root": True, "--by": True, "--no-color": False}
+"""Global options, which may also stand behind the command; True for those with a value."""
+
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+
+
+class WaveGroup(TyperGroup):
+    """The top of the tree. Global options may stand anywhere; whatever goes wrong is told in one sentence."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        words = hoisted(list(sys.argv[1:] if args is None else args))
+        call = Invocation(as_json=wants_json(words))
+        try:
+            code = super().main(
+                args=words,
+                prog_name=prog_name or "wave",
+                complete_var=complete_var or "_WAVE_COMPLETE",
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                obj=call,
+                **extra,
+            )
+        except BaseException as error:
+            code = told(error, call)
+        code = code if isinstance(code, int) else 0
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+def hoisted(words: list[str]) -> list[str]:
+    """The words with the global options in front, wherever they stood before a ``--``."""
+    front: list[str] = []
+    rest: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        if word == "--":
+            rest += [word, *waiting]
+        elif (name := word.partition("=")[0]) in ANYWHERE:
+            front.append(word)
+            if ANYWHERE[name] and "=" not in word and (value := next(waiting, None)) is not None:
+                front.append(value)
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether ``--json`` was given, known even when the words cannot be parsed."""
+    return "--json" in words[: words.index("--") if "--" in words else len(words)]
+
+
+def told(error: BaseException, call: Invocation) -> int:
+    """Tell a person, and a program that asked for JSON, what went wrong; the exit code."""
+    match error:
+        case WaveError():
+            return _tell(call, error.kind, error.message, error.remedy, error.exit_code, error)
+        case typer.Abort() | EOFError():
+            return _tell(call, "aborted", "Nothing was done.", None, 1)
+        case typer.Exit():
+            return error.exit_code
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else 1
+        case BrokenPipeError():
+            # Whoever read us has gone; nothing is left to say, and Python's own flush at the end must not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        context = getattr(error, "ctx", None)
+        if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(context.get_help())
+            return 0
+        where = f"{context.command_path} --help" if context is not None else "wave --help"
+        return _tell(call, "usage", _sentence(error.format_message()), f"`{where}` shows how.", USAGE_ERROR)
+    log = written(error)
+    place = f"What it was is in {log}." if log else "It could not even be written down."
+    return _tell(call, "internal", f"A fault in wave itself: {type(error).__name__}.", f"{place} Please report it.", 1)
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _tell(
+    call: Invocation, kind: str, message: str, remedy: str | None, code: int, error: WaveError | None = None
+) -> int:
+    said = str(error) if error is not None else f"{message} {remedy}" if remedy else message
+    sys.stderr.write(f"wave: {said}\n")
+    if call.as_json:
+        from orchestrator.cli.render.json import error_envelope
+
+        more: dict[str, Any] = {}
+        if isinstance(error, InvalidFile):
+            more["problems"] = [
+                {"file": each.file, "line": each.line, "path": each.path, "message": each.message}
+                for each in error.problems
+            ]
+        sys.stdout.write(error_envelope(kind, message, remedy, **more) + "\n")
+    return code
+
+
+def written(error: BaseException) -> str | None:
+    """Write the traceback into a file of the user's own and give its name; None when that fails as well."""
+    import tempfile
+
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="wave-fault-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
+            log.write(f"wave {' '.join(sys.argv[1:])}\n\n{''.join(traceback.format_exception(error))}")
+            return log.name
+    except OSError:
+        return None
+
+
+app = typer.Typer(
+    name="wave",
+    cls=WaveGroup,
+    help="Bring one Target to a fleet in waves: deltas first, evidence always, and a person can stop it at any time.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings", metavar="FILE", help="Settings file; else WAVE_SETTINGS, or wave.yaml here or under the root."
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", metavar="DIR", help="Directory of the installation; else WAVE_ROOT, or .wave."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="NAME", help="Your name for the journal; else WAVE_USER or the login name."),
+    ] = None,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR does the same.")] = False,
+) -> None:
+    """Take the global options."""
+    call = ctx.obj
+    assert isinstance(call, Invocation)
+    call.settings_file, call.root, call.user, call.colour = settings, root, by, not no_color
+
+
+rollout_commands.add_to(app)
+app.add_typer(target_commands.app, rich_help_panel="Content")
+app.add_typer(delta_commands.app, rich_help_panel="Content")
+app.add_typer(device_commands.app, rich_help_panel="Fleet")
+app.add_typer(policy_commands.app, rich_help_panel="Fleet")
+house_commands.add_to(app)
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that cannot show an arrow gets a question mark, not a fault
+    try:
+        app(args=args, prog_name="wave")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0

@@ -1,0 +1,74 @@
+"""Names for the shell's completion, asked of the installation; silence when there is none."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import typer
+
+MOST = 50
+
+
+def rollout_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Rollouts whose name begins so."""
+    return [name for name in _rollouts(ctx) if name.startswith(incomplete)]
+
+
+def wave_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Waves of the rollout that stands before, whose name begins so."""
+    rollout = ctx.params.get("rollout")
+    with suppress(Exception), _call(ctx).application() as app:
+        return [w.state.wave for w in app.queries.rollout(rollout).waves if w.state.wave.startswith(incomplete)]
+    return []
+
+
+def device_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Devices whose id begins so."""
+    from orchestrator.services.store import DeviceFilter
+
+    with suppress(Exception), _call(ctx).application() as app:
+        found = app.queries.devices(DeviceFilter(text=incomplete or None), limit=MOST)
+        return [device.id for device in found if device.id.startswith(incomplete)]
+    return []
+
+
+def devices_and_rollouts(ctx: typer.Context, incomplete: str) -> list[str]:
+    return rollout_names(ctx, incomplete) + device_ids(ctx, incomplete)
+
+
+def _rollouts(ctx: typer.Context) -> list[str]:
+    with suppress(Exception), _call(ctx).application() as app:
+        return [each.rollout for each in app.queries.summaries()]
+    return []
+
+
+def _call(ctx: typer.Context):  # type: ignore[no-untyped-def]
+    """The run as the words before the cursor describe it: no callback has read the global options."""
+    from orchestrator.cli.context import Invocation
+
+    logging.disable(logging.CRITICAL)
+    root = ctx.find_root()
+    return Invocation(settings_file=root.params.get("settings"), root=root.params.get("root"))
+
+
+def target_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names and versions of Targets that begin so."""
+    with suppress(Exception), _call(ctx).application() as app:
+        found = app.targets.list()
+        names = [target.name for target in found] + [str(target.version) for target in found]
+        return [name for name in dict.fromkeys(names) if name.startswith(incomplete)][:MOST]
+    return []
+
+
+def target_versions(ctx: typer.Context, incomplete: str) -> list[str]:
+    with suppress(Exception), _call(ctx).application() as app:
+        versions = dict.fromkeys(str(target.version) for target in app.targets.list())
+        return [version for version in versions if version.startswith(incomplete)][:MOST]
+    return []
+
+
+def policy_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    with suppress(Exception):
+        return [name for name in _call(ctx).files().policies() if name.startswith(incomplete)]
+    return []

@@ -1,0 +1,215 @@
+"""What every command shares: who asks, which installation, where the answer goes, and how it is opened.
+
+The command line stands on floor 4 and knows no concrete class: ``orchestrator.__main__`` installs the ``Openers``.
+Nothing here imports the services; that is left to the command that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
+
+import typer
+
+from orchestrator.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from orchestrator.services.application import Application, Files
+    from orchestrator.services.settings import Settings
+
+PIPED_WIDTH: Final = 1000
+"""Columns when nobody sees the lines: a sentence stays on one line, for grep."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "--dryrun", help="Show what would happen; change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Because = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the journal.")]
+
+
+class Opens(Protocol):
+    """Opens an installation. ``create``: make what is missing."""
+
+    def __call__(self, settings: Settings, *, create: bool = False) -> Application: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Openers:
+    """The doors to floor 5, each of which imports what it needs when it is called."""
+
+    load_settings: Callable[[Path | None, Mapping[str, str]], Settings]
+    open_application: Opens
+    open_files: Callable[[Settings], Files]
+    serve: Callable[[Settings], None]
+    run_builder: Callable[[Settings], None]
+    upgrade_database: Callable[[Settings], str]
+    initialise: Callable[[Path], list[str]]
+
+
+_installed: list[Openers] = []
+
+
+def install(openers: Openers) -> None:
+    """From now on commands open installations by these."""
+    _installed[:] = [openers]
+
+
+def openers() -> Openers:
+    """Raises Unavailable when nobody installed any."""
+    if not _installed:
+        raise Unavailable(
+            "This program was not put together.", remedy="Start it as `wave` or `python -m orchestrator`."
+        )
+    return _installed[0]
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One run of ``wave``: the global options, and the two consoles.
+
+    ``as_json`` is set by the command; from then on errors are told as JSON as well.
+    """
+
+    settings_file: Path | None = None
+    root: Path | None = None
+    user: str | None = None
+    colour: bool = True
+    as_json: bool = False
+    _consoles: dict[str, Console] = field(default_factory=dict)
+
+    @property
+    def by(self) -> str:
+        """Who gives the order: ``--by``, or ``WAVE_USER``, or the login name."""
+        import getpass
+
+        name = self.user or os.environ.get("WAVE_USER")
+        if name is None:
+            try:
+                name = getpass.getuser()
+            except (KeyError, OSError):
+                raise InvalidInput("Nobody knows who you are: say it with --by NAME or WAVE_USER.") from None
+        if not name.strip() or not name.isprintable() or len(name) > 128:
+            raise InvalidInput("A name for --by is printable and 128 characters long at most.")
+        return name.strip()
+
+    @property
+    def out(self) -> Console:
+        return self._console("out")
+
+    @property
+    def err(self) -> Console:
+        return self._console("err")
+
+    def _console(self, which: str) -> Console:
+        from rich.console import Console
+
+        stream = sys.stdout if which == "out" else sys.stderr
+        known = self._consoles.get(which)
+        if known is None or known.file is not stream:
+            seen = stream.isatty() or "COLUMNS" in os.environ
+            known = Console(
+                file=stream,
+                no_color=True if not self.colour else None,
+                highlight=False,
+                markup=False,
+                emoji=False,
+                soft_wrap=False,
+                width=None if seen else PIPED_WIDTH,
+            )
+            self._consoles[which] = known
+        return known
+
+    def load_settings(self, **overrides: str) -> Settings:
+        """The settings of the installation that is meant."""
+        if self.root is not None:
+            overrides["root"] = str(self.root)
+        return openers().load_settings(self.settings_file, overrides)
+
+    @contextmanager
+    def application(self, *, create: bool = False) -> Iterator[Application]:
+        """The installation, opened; closed again when the block ends."""
+        app = openers().open_application(self.load_settings(), create=create)
+        try:
+            yield app
+        finally:
+            app.close()
+
+    def files(self) -> Files:
+        """Reads policy, rollout and fleet files; no database is opened."""
+        return openers().open_files(self.load_settings())
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    def show(self, *what: RenderableType) -> None:
+        """Lines for people, on standard output."""
+        for each in what:
+            self.out.print(each)
+
+    def tell(self, sentence: str) -> None:
+        """A remark that is not the answer, on standard error."""
+        self.err.print(sentence)
+
+    def answer(self, kind: str, result: Any) -> None:
+        """The answer as JSON."""
+        from orchestrator.cli.render.json import envelope
+
+        sys.stdout.write(envelope(kind, result) + "\n")
+
+
+def invocation(ctx: typer.Context, *, as_json: bool = False) -> Invocation:
+    """The run that a command belongs to."""
+    call = ctx.find_root().obj
+    assert isinstance(call, Invocation)
+    call.as_json = call.as_json or as_json
+    return call
+
+
+def confirm(call: Invocation, question: str, *, yes: bool, dry_run: bool = False) -> None:
+    """Ask before something dangerous, when a person sits there. Raises typer.Abort on a no."""
+    if yes or dry_run or call.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    typer.confirm(question, abort=True, err=True)
+
+
+def now() -> datetime:
+    """For what is shown when no installation is open."""
+    return datetime.now(UTC)
+
+
+# ------------------------------------------------------------------------------------------------- commands with examples
+
+EXAMPLES: Final[dict[str, tuple[str, ...]]] = {}
+"""Every command's examples, by its whole name such as ``target add``: each is pasted into its help and parsed by a test."""
+
+_F = TypeVar("_F", bound=Callable[..., None])
+
+
+def command(
+    app: typer.Typer, name: str, *examples: str, hidden: bool = False, panel: str | None = None
+) -> Callable[[_F], _F]:
+    """Register a command whose help is its docstring's first sentence (and more), then its examples."""
+    prefix = (app.info.name or "") if isinstance(app.info.name, str) else ""
+
+    def register(function: _F) -> _F:
+        EXAMPLES[f"{prefix} {name}".strip()] = examples
+        doc = " ".join((function.__doc__ or "").split())
+        shown = "\n".join(f"  {example}" for example in examples)
+        text = f"{doc}\n\n\b\nExample{'s' if len(examples) > 1 else ''}:\n{shown}" if examples else doc
+        app.command(name, help=text, short_help=doc.split(";")[0].rstrip("."), hidden=hidden, rich_help_panel=panel)(
+            function
+        )
+        return function
+
+    return register
+
+
+def names_of(words: Sequence[str] | None) -> tuple[str, ...]:
+    """Words given one by one or with commas between, each once, in order."""
+    return tuple(dict.fromkeys(part.strip() for word in words or () for part in word.split(",") if part.strip()))

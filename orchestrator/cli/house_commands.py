@@ -1,0 +1,139 @@
+"""``wave init | serve | tick | db … | version`` and the hidden ``builder``: the installation itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.context import AsJson, Invocation, command, invocation, openers
+
+PANEL = "Installation"
+
+db = typer.Typer(name="db", help="The database: upgrade, check.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    command(app, "init", "wave init", "wave init /var/lib/wave", panel=PANEL)(init)
+    command(app, "serve", "wave serve", "wave serve --host 0.0.0.0 --port 8700", panel=PANEL)(serve)
+    command(app, "tick", "wave tick --once", "wave tick --once --json", panel=PANEL)(tick)
+    app.add_typer(db, rich_help_panel=PANEL)
+    command(app, "builder", "wave builder", hidden=True, panel=PANEL)(builder)
+    command(app, "version", "wave version", "wave version --json", panel=PANEL)(version)
+
+
+def init(
+    ctx: typer.Context,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where; else --root, or .wave here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an installation: directory, settings, database, repository; what is there stays."""
+    call = invocation(ctx, as_json=as_json)
+    root = directory or call.root or Path(".wave")
+    made = openers().initialise(root)
+    if as_json:
+        return call.answer("initialised", {"root": str(root), "made": made})
+    for each in made:
+        call.show(f"+ {each}")
+    call.show(f"{root} is ready." if made else f"{root} was ready already: nothing was changed.")
+    call.show("Next: `wave target add`, `wave device enroll`, `wave serve`.")
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else as set.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port; 0 for any free one.", min=0, max=65535)] = None,
+) -> None:
+    """Run the gateway for devices, the ticker and the builders until Ctrl-C."""
+    call = invocation(ctx)
+    overrides = {} if host is None else {"host": host}
+    if port is not None:
+        overrides["port"] = str(port)
+    openers().serve(call.load_settings(**overrides))
+
+
+def tick(
+    ctx: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at every rollout and carry out what its policy decides, without serving devices."""
+    call = invocation(ctx, as_json=as_json)
+    import time
+
+    with call.application() as app:
+        while True:
+            done = app.ticker.tick(app.clock())
+            if as_json:
+                call.answer("tick", done)
+            else:
+                _tell_tick(call, done)
+            if once:
+                break
+            pause = app.settings.tick_at_most.total_seconds()
+            if done.wake_at is not None:
+                pause = min(pause, max(0.5, (done.wake_at - app.clock()).total_seconds()))
+            time.sleep(pause)
+    if once and done.problems:
+        raise typer.Exit(1)
+
+
+def _tell_tick(call: Invocation, done: object) -> None:
+    from orchestrator.cli.render.words import clock, plural
+    from orchestrator.services.tick import Ticked
+
+    assert isinstance(done, Ticked)
+    when = f"; looks again {clock(done.wake_at, done.at)}" if done.wake_at is not None else ""
+    call.show(f"{clock(done.at, done.at)}  {plural(done.decided, 'decision')}{when}.")
+    for rollout, problem in done.problems:
+        call.show(f"  ! {rollout}: {problem}")
+
+
+@command(db, "upgrade", "wave db upgrade")
+def upgrade(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Bring the database to this program's schema; rollouts and journals stay."""
+    call = invocation(ctx, as_json=as_json)
+    now_at = openers().upgrade_database(call.load_settings())
+    if as_json:
+        return call.answer("database", {"schema": now_at})
+    call.show(f"The database has schema {now_at}.")
+
+
+@command(db, "check", "wave db check", "wave db check --json")
+def check(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Recount every tally, monitor and journal chain from the updates and the evidence log; 1 when something differs."""
+    call = invocation(ctx, as_json=as_json)
+    with call.application() as app, app.store.reading() as r:
+        found = r.check()
+    if as_json:
+        call.answer("check", {"holds": not found, "differences": found})
+    else:
+        for each in found:
+            call.show(f"x {each.what}: stored {each.stored}, counted {each.counted}")
+        call.show("Everything counts up." if not found else f"{len(found)} differences.")
+    if found:
+        raise typer.Exit(1)
+
+
+def builder(ctx: typer.Context) -> None:
+    """Build queued deltas until told to stop; `wave serve` starts its own."""
+    openers().run_builder(invocation(ctx).load_settings())
+
+
+def version(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Print the version."""
+    import platform
+    from importlib import metadata
+
+    call = invocation(ctx, as_json=as_json)
+    try:
+        number = metadata.version("wave-orchestrator")
+    except metadata.PackageNotFoundError:
+        number = "0 (not installed)"
+    if as_json:
+        return call.answer("version", {"wave": number, "python": platform.python_version()})
+    call.show(f"wave {number}")

@@ -1,0 +1,189 @@
+"""``wave explain``: why a rollout stands where it stands and what would move it; why a device has, or has not, an offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from orchestrator.cli.render.grid import Grid, Paragraph, heading
+from orchestrator.cli.render.rollout import header, waiting_line
+from orchestrator.cli.render.words import ago, clock, digest, plural, status
+from orchestrator.core.outcomes import Answer
+from orchestrator.core.reasons import budget_sentence, monitor_state, ordinal, words
+from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
+from orchestrator.services.views import DeviceView, RolloutView, WhyNot
+
+
+def rollout(view: RolloutView, now: datetime) -> RenderableType:
+    return Group(*_rollout(view, now))
+
+
+def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
+    yield from header(view, now)
+    yield Paragraph(Text(ROLLOUT_MEANING[view.summary.status], style="dim"), indent=2)
+    yield from _section("Waves", _waves(view, now))
+    yield from _section("Evidence", _evidence(view))
+    yield from _section("Goes on when", _goes_on(view, now))
+    yield from _section("Stops when", _stops(view))
+    if view.wake_at is not None:
+        yield Text()
+        at = f"{clock(view.wake_at, now)} ({ago(view.wake_at, now)})"
+        yield Paragraph(
+            f"Looks again with the next report that counts, at the latest at {at}; until then the same facts decide nothing new."
+        )
+
+
+def _section(name: str, lines: Iterator[str | Text]) -> Iterator[RenderableType]:
+    found = list(lines)
+    if found:
+        yield Text()
+        yield heading(name)
+        for line in found:
+            yield Paragraph(line, indent=2, hang=2)
+
+
+def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
+    for wave in view.waves:
+        state = wave.state
+        if state.hold is not None:
+            told = f"held since {ago(state.hold.since, now)}: {state.hold.reason.sentence}"
+        elif wave.waiting:
+            told = f"{state.status}. " + " ".join(waiting_line(why, at, now) for why, at in wave.waiting)
+        else:
+            told = f"{state.status} since {ago(state.standing.since, now)}. {state.standing.reason.sentence or WAVE_MEANING[state.status]}"
+        yield Text.assemble((state.wave, "bold"), f": {told}")
+
+
+def _evidence(view: RolloutView) -> Iterator[str | Text]:
+    for monitor in view.monitors:
+        style = "red" if monitor.crossed_at and not monitor.accepted else "yellow" if monitor.amber else ""
+        yield Text(f"{monitor.monitor}: {monitor_state(monitor)}.", style=style)
+    for budget in view.budgets:
+        if budget.reached:
+            yield Text(f"budget/{budget.name}: {budget_sentence(budget)}", style="red")
+        else:
+            left = budget.limit - (budget.bad - budget.base)
+            yield f"budget/{budget.name}: {budget.bad} {words(budget.outcomes)}; {left} more {_verb(budget.answer)}."
+
+
+def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
+    s = view.summary
+    for sentence in view.would:
+        yield f"Now: {sentence}"
+    match s.status:
+        case RolloutStatus.DRAFT:
+            yield f"A person starts it: `wave start {s.rollout}`."
+        case RolloutStatus.PAUSED:
+            yield f"A person resumes it: `wave resume {s.rollout}`."
+        case RolloutStatus.HELD | RolloutStatus.HALTED:
+            accepts = "".join(f" --accept {name}" for name in stopped_by(view))
+            reason = " --reason TEXT" if accepts else ""
+            yield f"A person looks and resumes it: `wave resume {s.rollout}{accepts}{reason}`; or ends it: `wave cancel {s.rollout}`."
+        case RolloutStatus.COMPLETED | RolloutStatus.CANCELLED:
+            yield "It has ended."
+        case _:
+            for wave in view.waves:
+                held = wave.state.hold
+                if held is not None:
+                    yield f"Wave {wave.state.wave} is held: `wave resume {s.rollout} --wave {wave.state.wave}`, or `wave complete {s.rollout} {wave.state.wave}`."
+                elif wave.state.status not in (WaveStatus.PENDING, WaveStatus.PASSED, WaveStatus.SKIPPED):
+                    for reason, at in wave.waiting:
+                        yield f"{wave.state.wave}: {waiting_line(reason, at, now)}"
+
+
+def stopped_by(view: RolloutView) -> list[str]:
+    """What a resume has to accept, by name."""
+    crossed = [m.monitor for m in view.monitors if m.crossed_at and not m.accepted and m.answer is not Answer.COUNT]
+    return crossed + [f"budget/{b.name}" for b in view.budgets if b.reached]
+
+
+def _stops(view: RolloutView) -> Iterator[str | Text]:
+    if view.summary.status not in (
+        RolloutStatus.RUNNING,
+        RolloutStatus.PAUSED,
+        RolloutStatus.COMPLETED,
+        RolloutStatus.HELD,
+    ):
+        return
+    for monitor in view.monitors:
+        if monitor.crossed_at is None and monitor.next_limit >= 1 and monitor.answer is not Answer.COUNT:
+            where = f"of wave {monitor.wave}" if monitor.wave else "of the rollout"
+            yield (
+                f"a {ordinal(monitor.bad + 1)} device is {words(monitor.outcomes)} while all of them are within the first "
+                f"{monitor.next_limit:,} places {where}: {_verb(monitor.answer)};"
+            )
+    for budget in view.budgets:
+        if not budget.reached:
+            left = budget.limit - (budget.bad - budget.base)
+            yield f"{plural(left, 'more device')} {'is' if left == 1 else 'are'} {words(budget.outcomes)}: {_verb(budget.answer)};"
+    yield f"or a person says so: `wave halt {view.summary.rollout}`."
+
+
+def _verb(answer: Answer) -> str:
+    return {Answer.HALT: "halts", Answer.HOLD: "holds", Answer.COUNT: "is only counted"}[answer]
+
+
+def device(view: DeviceView, now: datetime) -> RenderableType:
+    return Group(*_device(view, now))
+
+
+def _device(view: DeviceView, now: datetime) -> Iterator[RenderableType]:
+    d = view.device
+    yield Text.assemble((d.id, "bold"), "  ", status(d.status, loud=True), f"  seen {ago(d.last_seen_at, now)}")
+    if d.held_because:
+        yield Paragraph(f"Held: {d.held_because}", indent=2)
+    runs = f"version {d.version}" if d.version is not None else "a version nobody knows"
+    group = f", group {d.group}" if d.group else ""
+    labels = "".join(f", {key}={value}" for key, value in sorted(d.labels.items()))
+    yield Paragraph(f"{d.hardware_id} following {d.tag}{group}{labels}", indent=2)
+    yield Paragraph(
+        f"Runs {runs} (commit {digest(d.commit)}){'' if d.healthy else '; it says it is not healthy'}", indent=2
+    )
+    if not view.rollouts:
+        yield Text()
+        yield Paragraph("No rollout that could still offer anything is for this device.")
+    for why in view.rollouts:
+        yield Text()
+        yield from _why(why)
+    if view.updates:
+        yield Text()
+        grid = Grid(["~ROLLOUT", "STATUS", "WAVE", ">PLACE", "OFFERED", "CONFIRMED"])
+        for name, row in view.updates:
+            made = row.update
+            grid.add(
+                name,
+                status(made.status),
+                row.wave,
+                row.places[0],
+                clock(made.offered_at, now),
+                clock(made.confirmed_at, now),
+            )
+        yield grid
+    if view.events:
+        yield Text()
+        yield heading("Last events")
+        for event in view.events:
+            said = f": {event.message}" if event.message else ""
+            code = f" [{event.code}]" if event.code else ""
+            yield Paragraph(f"{clock(event.received_at, now)}  {event.kind}{code}{said}", indent=2, hang=4)
+
+
+def _why(why: WhyNot) -> Iterator[RenderableType]:
+    yield Text.assemble((f"Rollout {why.rollout}", "bold"), "  ", status(why.status))
+    yield Paragraph(why.sentence, indent=2)
+    parts = []
+    if why.wave is not None:
+        parts.append(f"wave {why.wave}" + (f" ({why.wave_status})" if why.wave_status is not None else ""))
+    if why.slice is not None:
+        parts.append(f"slice {why.slice}")
+    if why.place is not None:
+        parts.append(f"place {why.place:,}")
+    if why.position is not None:
+        parts.append(f"position {why.position:.4f}")
+    if why.update is not None:
+        parts.append(f"update {why.update.update.status.replace('_', ' ')}")
+    if parts:
+        yield Paragraph(", ".join(parts), indent=2)

@@ -1,0 +1,237 @@
+"""``wave list`` and ``wave status`` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from orchestrator.cli.render.grid import Grid, Paragraph, heading
+from orchestrator.cli.render.words import (
+    MARK,
+    STYLE,
+    ago,
+    clock,
+    number,
+    plural,
+    span,
+    status,
+    until,
+)
+from orchestrator.core.facts import BudgetFacts, MonitorFacts
+from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.reasons import words
+from orchestrator.core.states import Reason, RolloutStatus, WaveStatus
+from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
+
+BAR: Final = 14
+
+EXIT: Final = {
+    RolloutStatus.HELD: 10,
+    RolloutStatus.HALTED: 11,
+    RolloutStatus.CANCELLED: 12,
+    RolloutStatus.PAUSED: 13,
+}
+"""What ``wave status --exit-code`` ends with; 0 for every other status."""
+
+
+def rollouts(found: Sequence[RolloutSummary], now: datetime) -> RenderableType:
+    if not found:
+        return Text("No rollout yet. `wave apply FILE` makes one.")
+    grid = Grid(["~NAME", ">VERSION", "~TAG", "STATUS", ">DEVICES", ">CONFIRMED", ">BAD", "SINCE"])
+    for each in found:
+        since = span(now - each.standing.since)
+        bad = Text(number(each.bad), style="red" if each.bad else "")
+        devices = "-" if each.status is RolloutStatus.DRAFT else number(each.devices)
+        grid.add(
+            each.rollout,
+            each.target_version,
+            each.tag,
+            status(each.status),
+            devices,
+            number(each.confirmed),
+            bad,
+            since,
+        )
+    return grid
+
+
+def rollout(view: RolloutView, now: datetime) -> RenderableType:
+    """The whole page of ``wave status``."""
+    return Group(*_page(view, now))
+
+
+def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
+    yield from header(view, now)
+    yield Text()
+    yield waves(view, now)
+    if (lines := list(monitors(view.monitors, view.budgets))) and view.summary.status is not RolloutStatus.DRAFT:
+        yield Text()
+        yield from lines
+    if view.would or view.wake_at is not None:
+        yield Text()
+        yield from next_look(view, now)
+
+
+def header(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
+    """Name, status, since, by, why; Target, tag, policy, devices."""
+    s = view.summary
+    since = f"  since {ago(s.standing.since, now)} ({clock(s.standing.since, now)}), by {s.standing.by}"
+    yield Text.assemble((s.rollout, "bold"), "  ", status(s.status, loud=True), since)
+    if s.standing.reason.sentence:
+        yield Paragraph(s.standing.reason.sentence, indent=2)
+    if view.frozen is not None:
+        yield Paragraph(Text(f"! All offers are frozen: {view.frozen.sentence}", style="bold yellow"), indent=2)
+    for reason, _until in view.waiting:
+        if reason.sentence not in (s.standing.reason.sentence, view.frozen.sentence if view.frozen else ""):
+            yield Paragraph(waiting_line(reason, _until, now), indent=2)
+    for problem in view.problems:
+        yield Paragraph(Text(f"! Not done yet, tried again: {problem}", style="yellow"), indent=2)
+    attempt = f", attempt {view.attempt}" if view.attempt > 1 else ""
+    counted = "" if s.status is RolloutStatus.DRAFT else f", {plural(s.devices, 'device')}"
+    yield Paragraph(f"Target {s.target_version} to tag {s.tag} under policy {s.policy}{counted}{attempt}", indent=2)
+
+
+def waiting_line(reason: Reason, at: datetime | None, now: datetime) -> str:
+    """Why something waits, and until when where that is known and not said already."""
+    late = until(at, now)
+    return f"{reason.sentence} Looks again {late.removeprefix('until ')}." if late else reason.sentence
+
+
+def waves(view: RolloutView, now: datetime) -> Grid:
+    grid = Grid(["", "~WAVE", "STATE", "", ">DEVICES", ">OFFERED", ">CONFIRMED", ">BAD", ">DELTAS"])
+    for wave in view.waves:
+        facts = wave.facts
+        held = wave.state.hold is not None
+        word = "held" if held else wave.state.status.value
+        deltas = "-" if facts.deltas is None else f"{facts.deltas.ready}/{facts.deltas.pairs}"
+        bad = sum(facts.bad(outcome) for outcome in OutcomeClass)
+        grid.add(
+            Text(MARK[word], style=STYLE.get(word, "")),
+            wave.state.wave,
+            status(word),
+            bar(wave),
+            number(size(wave)),
+            number(facts.offered),
+            number(facts.confirmed),
+            Text(number(bad), style="red" if bad else ""),
+            deltas,
+            under=list(_below(wave, now)),
+        )
+    return grid
+
+
+def size(wave: WaveView) -> int | None:
+    """Devices of the wave as far as they are known: with a place, waiting for one, or found at the last look."""
+    facts = wave.facts
+    placed = facts.members + facts.waiting
+    if facts.slices:
+        return max(placed, facts.offered)
+    return facts.eligible
+
+
+def bar(wave: WaveView, width: int = BAR) -> Text:
+    """Confirmed ``#``, bad ``x``, under way ``=``, not yet ``.``: readable without colour and without Unicode."""
+    facts, whole = wave.facts, size(wave)
+    if not whole:
+        return Text("." * width, style="dim")
+    bad = sum(facts.bad(outcome) for outcome in OutcomeClass)
+    parts = [("#", facts.confirmed, "green"), ("x", bad, "red"), ("=", max(0, facts.in_flight), "cyan")]
+    made = Text()
+    used = 0
+    for sign, count, style in parts:
+        cells = min(width - used, max(1, round(width * count / whole))) if count else 0
+        made.append(sign * cells, style=style)
+        used += cells
+    made.append("." * (width - used), style="dim")
+    return made
+
+
+def _below(wave: WaveView, now: datetime) -> Iterator[str | Text]:
+    state = wave.state
+    if state.hold is not None:
+        yield Text(f"{state.hold.reason.sentence} (since {ago(state.hold.since, now)})", style="yellow")
+    elif state.status in (WaveStatus.FAILED, WaveStatus.CANCELLED, WaveStatus.SKIPPED):
+        yield state.standing.reason.sentence
+    for reason, at in wave.waiting:
+        if state.hold is None or reason.sentence != state.hold.reason.sentence:
+            yield waiting_line(reason, at, now)
+    deltas = wave.facts.deltas
+    if deltas is not None and deltas.failed:
+        yield Text(f"{plural(deltas.failed, 'delta')} could not be built: `wave delta list --failed`.", style="red")
+    if deltas is not None and deltas.unknown:
+        yield f"{plural(deltas.unknown, 'device')} on a commit that the repository does not have."
+
+
+def monitors(found: Sequence[MonitorFacts], budgets: Sequence[BudgetFacts]) -> Iterator[RenderableType]:
+    """Monitors that have something to say, one line each; the quiet ones together."""
+    grid = Grid(["", "~MONITOR", ">BAD", ">PLACES", "NEXT", ">TOLERATED"])
+    counted = 0
+    for each in found:
+        if each.answer is Answer.COUNT:
+            continue
+        counted += 1
+        crossed = each.crossed_at is not None and not each.accepted
+        mark = "x" if crossed else "!" if each.amber else "+" if each.places else "."
+        style = "red" if crossed else "yellow" if each.amber else ""
+        grid.add(
+            Text(mark, style=style or "green"),
+            each.monitor,
+            Text(str(each.bad), style=style),
+            number(each.places),
+            Text(_next(each), style=style),
+            f"{100 * each.tolerance:g}%",
+        )
+    for budget in budgets:
+        counted += 1
+        left = budget.limit - (budget.bad - budget.base)
+        told = f"used up: {budget.answer.value}s" if budget.reached else f"{left} more {budget.answer.value}"
+        grid.add(
+            Text("x" if budget.reached else "+", style="red" if budget.reached else "green"),
+            f"budget/{budget.name}",
+            Text(str(budget.bad), style="red" if budget.reached else ""),
+            "",
+            told,
+            f"<{budget.limit + budget.base}",
+        )
+    if counted:
+        yield grid
+
+
+def _next(each: MonitorFacts) -> str:
+    """What one more bad device would do, in a few words."""
+    if each.accepted:
+        return "accepted by a person"
+    if each.crossed_at is not None:
+        count, place = each.crossed_at
+        return f"crossed: {count} within {place}"
+    if each.next_limit < 1:
+        return "one more decides nothing"
+    return f"{each.bad + 1} within {number(each.next_limit)} {each.answer.value}"
+
+
+def next_look(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
+    for sentence in view.would:
+        yield Paragraph(f"Next: {sentence}", hang=6)
+    if view.wake_at is not None and view.summary.status in (RolloutStatus.RUNNING, RolloutStatus.SCHEDULED):
+        yield Paragraph(f"Looks again with the next report, or {ago(view.wake_at, now)} ({clock(view.wake_at, now)}).")
+
+
+def one_line(view: RolloutView, now: datetime) -> str:
+    """A status for logs: what ``--watch`` repeats when nobody sits before a terminal."""
+    s = view.summary
+    now_at = [
+        f"{wave.state.wave}={'held' if wave.state.hold else wave.state.status.value}"
+        for wave in view.waves
+        if wave.state.status is not WaveStatus.PENDING
+    ]
+    return (
+        f"{now:%Y-%m-%dT%H:%M:%SZ} {s.rollout} {s.status} offered={s.offered} confirmed={s.confirmed} bad={s.bad} "
+        f"{' '.join(now_at)}".rstrip()
+    )
+
+
+__all__ = ["EXIT", "bar", "header", "heading", "monitors", "next_look", "one_line", "rollout", "rollouts", "words"]

@@ -1,0 +1,469 @@
+"""``wave plan | apply | start | list | status | explain | pause | … | journal``: what a release manager types all day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.complete import devices_and_rollouts, rollout_names, wave_names
+from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, Yes, command, confirm, invocation, names_of
+from orchestrator.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from orchestrator.services.rollouts import Ordered, Rollouts
+
+RolloutName = Annotated[
+    str, typer.Argument(metavar="ROLLOUT", help="The rollout's name.", autocompletion=rollout_names)
+]
+WaveName = Annotated[str, typer.Argument(metavar="WAVE", help="The wave's name.", autocompletion=wave_names)]
+MaybeWave = Annotated[
+    str | None,
+    typer.Argument(metavar="[WAVE]", help="One wave of it only.", show_default=False, autocompletion=wave_names),
+]
+RolloutPath = Annotated[Path, typer.Argument(metavar="FILE", help="The rollout file (YAML).")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept", metavar="NAME", help="What stopped it and is accepted, such as rollout/failed; repeatable."
+    ),
+]
+
+PREPARE = "Prepare a rollout"
+WATCH = "Watch"
+STEER = "Steer"
+STOP = "Stop"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands in the order in which they are used."""
+    command(app, "plan", "wave plan examples/rollout.yaml", "wave plan examples/rollout.yaml --json", panel=PREPARE)(
+        plan
+    )
+    command(
+        app,
+        "apply",
+        "wave apply examples/rollout.yaml --dry-run",
+        "wave apply examples/rollout.yaml --start",
+        panel=PREPARE,
+    )(apply)
+    command(app, "start", "wave start lmp-42", panel=PREPARE)(start)
+    command(app, "list", "wave list", "wave list --status running,held --json", panel=WATCH)(list_rollouts)
+    command(app, "status", "wave status lmp-42 --watch", "wave status lmp-42 --exit-code", panel=WATCH)(status)
+    command(app, "explain", "wave explain lmp-42", "wave explain gw-7f3a", panel=WATCH)(explain)
+    command(app, "journal", "wave journal lmp-42", "wave journal lmp-42 --after 20 --json", panel=WATCH)(journal)
+    command(app, "pause", 'wave pause lmp-42 --reason "network maintenance"', panel=STEER)(pause)
+    command(
+        app,
+        "resume",
+        "wave resume lmp-42",
+        'wave resume lmp-42 --accept rollout/failed --reason "one bad batch of SD cards"',
+        "wave resume lmp-42 --wave canary",
+        panel=STEER,
+    )(resume)
+    command(app, "promote", "wave promote lmp-42 rest", panel=STEER)(promote)
+    command(app, "skip", "wave skip lmp-42 lab", panel=STEER)(skip)
+    command(app, "retry", "wave retry lmp-42 gw-7f3a gw-7f3b", "wave retry lmp-42 --dry-run", panel=STEER)(retry)
+    command(
+        app,
+        "complete",
+        "wave complete lmp-42",
+        "wave complete lmp-42 canary",
+        "wave complete lmp-42 --now --yes",
+        panel=STEER,
+    )(complete)
+    command(app, "halt", 'wave halt lmp-42 --reason "support reports black screens"', panel=STOP)(halt)
+    command(app, "cancel", "wave cancel lmp-42", "wave cancel lmp-42 emea --reason holiday", panel=STOP)(cancel)
+    command(app, "freeze", 'wave freeze --reason "certificate expired"', panel=STOP)(freeze)
+    command(app, "unfreeze", "wave unfreeze", panel=STOP)(unfreeze)
+
+
+# ------------------------------------------------------------------------------------------------- prepare
+
+
+def plan(ctx: typer.Context, file: RolloutPath, as_json: AsJson = False) -> None:
+    """Show what a rollout would do, wave by wave, with deltas, evidence and calendar; nothing is changed."""
+    call = invocation(ctx, as_json=as_json)
+    with call.application() as app:
+        made = app.planner.plan(*app.files.rollout(file))
+    if as_json:
+        return call.answer("plan", made)
+    from orchestrator.cli.render.plan import plan as page
+
+    call.show(page(made))
+
+
+def apply(
+    ctx: typer.Context,
+    file: RolloutPath,
+    start: Annotated[bool, typer.Option("--start", help="Start it as well.")] = False,
+    reason: Because = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bind a rollout to copies of its file and its policy; a draft may be applied again."""
+    call = invocation(ctx, as_json=as_json)
+    with call.application() as app:
+        spec, policy = app.files.rollout(file)
+        done = app.rollouts.apply(spec, policy, by=call.by, dry_run=dry_run)
+        started = None
+        if start and not dry_run:
+            started = app.rollouts.start(done.rollout, by=call.by, reason=reason)
+    if as_json:
+        from orchestrator.cli.render.json import plain
+
+        return call.answer("applied", {**plain(done), "dry_run": dry_run, "started": plain(started)})
+    what = "is new" if done.created else "has changed" if done.changes else "is as it was applied before"
+    tense = "Dry run: rollout" if dry_run else "Rollout"
+    tail = "" if started or dry_run else f" `wave start {done.rollout}` starts it."
+    call.show(f"{tense} {done.rollout} {what}.{tail}")
+    for line in done.changes:
+        call.show(f"  {line}")
+    if started is not None:
+        call.show(started.sentence)
+
+
+def start(
+    ctx: typer.Context, rollout: RolloutName, reason: Because = None, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Let an applied rollout run, now or at its start_at."""
+    _order(ctx, as_json, dry_run, lambda orders, by: orders.start(rollout, by=by, reason=reason, dry_run=dry_run))
+
+
+# ------------------------------------------------------------------------------------------------- watch
+
+
+def list_rollouts(
+    ctx: typer.Context,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only these; repeatable or with commas.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only rollouts of this tag.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the rollouts, newest first."""
+    call = invocation(ctx, as_json=as_json)
+    from orchestrator.core.states import RolloutStatus
+
+    wanted = names_of(status)
+    unknown = [word for word in wanted if word not in set(RolloutStatus)]
+    if unknown:
+        raise InvalidInput(f"{unknown[0]} is no status of a rollout.", remedy=f"There are {', '.join(RolloutStatus)}.")
+    with call.application() as app:
+        found = app.queries.summaries([RolloutStatus(word) for word in wanted] or None)
+        now = app.clock()
+    found = [each for each in found if tag is None or each.tag == tag]
+    if as_json:
+        from orchestrator.cli.render import shapes
+
+        return call.answer("rollouts", [shapes.summary(each) for each in found])
+    from orchestrator.cli.render.rollout import rollouts
+
+    call.show(rollouts(found, now))
+
+
+def status(
+    ctx: typer.Context,
+    rollout: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ROLLOUT]",
+            help="The rollout's name; else the live one, or the newest.",
+            show_default=False,
+            autocompletion=rollout_names,
+        ),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it, once a second.")] = False,
+    exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code", help="End with 0 running or completed, 10 held, 11 halted, 12 cancelled, 13 paused."
+        ),
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option("--every", help="Seconds between two looks of --watch.", min=0.1, max=3600, show_default=True),
+    ] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a rollout stands: its waves, what they wait for, monitors and budgets."""
+    call = invocation(ctx, as_json=as_json)
+    from orchestrator.cli.render.rollout import EXIT
+
+    with call.application() as app:
+        if watch:
+            from orchestrator.cli.watch import watch as go_on
+
+            last = go_on(call, app, rollout, every=every, until_it_rests=exit_code)
+        else:
+            view, now = app.queries.rollout(rollout), app.clock()
+            last = view.summary.status
+            if as_json:
+                from orchestrator.cli.render import shapes
+
+                call.answer("rollout", shapes.rollout(view))
+            else:
+                from orchestrator.cli.render.rollout import rollout as page
+
+                call.show(page(view, now))
+    if exit_code:
+        raise typer.Exit(EXIT.get(last, 0))
+
+
+def explain(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROLLOUT|DEVICE", help="A rollout's name or a device's id.", autocompletion=devices_and_rollouts
+        ),
+    ],
+    device: Annotated[
+        bool, typer.Option("--device", help="It is a device, though a rollout has that name too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a rollout stands where it does and what would move it, or why a device has its offer or not yet."""
+    call = invocation(ctx, as_json=as_json)
+    from orchestrator.cli.render import explain as page
+    from orchestrator.cli.render import shapes
+
+    with call.application() as app:
+        now = app.clock()
+        if not device:
+            try:
+                view = app.queries.rollout(name)
+            except NotFound:
+                if not app.queries.is_device(name):
+                    raise NotFound(
+                        f"There is no rollout and no device {name}.",
+                        remedy="`wave list` and `wave device list` show what there is.",
+                    ) from None
+            else:
+                return call.answer("rollout", shapes.rollout(view)) if as_json else call.show(page.rollout(view, now))
+        found = app.queries.device(name)
+    if as_json:
+        return call.answer("device", shapes.device_view(found))
+    call.show(page.device(found, now))
+
+
+def journal(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    after: Annotated[int, typer.Option("--after", metavar="SEQ", help="Only entries after this one.", min=0)] = 0,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many.", min=1, max=100_000)] = 1000,
+    facts: Annotated[bool, typer.Option("--facts", help="With what each entry was based on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was decided and ordered, by whom and why, oldest first."""
+    call = invocation(ctx, as_json=as_json)
+    with call.application() as app:
+        entries = app.queries.journal(rollout, after=after, limit=limit)
+    if as_json:
+        return call.answer("journal", entries)
+    from orchestrator.cli.render.house import journal as page
+
+    call.show(page(entries, facts=facts))
+
+
+# ------------------------------------------------------------------------------------------------- steer and stop
+
+
+def pause(
+    ctx: typer.Context, rollout: RolloutName, reason: Because = None, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Give no new offer and open nothing until somebody resumes it; devices that started may finish."""
+    _order(ctx, as_json, dry_run, lambda orders, by: orders.pause(rollout, by=by, reason=reason, dry_run=dry_run))
+
+
+def resume(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    accept: Accept = None,
+    wave: Annotated[
+        str | None, typer.Option("--wave", metavar="WAVE", help="Only this held wave.", autocompletion=wave_names)
+    ] = None,
+    reason: Because = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on after a pause, a hold or a halt; what stopped it must be accepted by name, with a reason."""
+    accepted = names_of(accept)
+    _order(
+        ctx,
+        as_json,
+        dry_run,
+        lambda orders, by: orders.resume(rollout, by=by, reason=reason, accept=accepted, wave=wave, dry_run=dry_run),
+    )
+
+
+def promote(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    wave: WaveName,
+    reason: Because = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a wave open that waits for a person; said beforehand, it need not wait."""
+    _order(
+        ctx, as_json, dry_run, lambda orders, by: orders.promote(rollout, wave, by=by, reason=reason, dry_run=dry_run)
+    )
+
+
+def skip(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    wave: WaveName,
+    reason: Because = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let what comes after a wave go on without it."""
+    _order(ctx, as_json, dry_run, lambda orders, by: orders.skip(rollout, wave, by=by, reason=reason, dry_run=dry_run))
+
+
+def retry(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    devices: Annotated[
+        list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Devices; else all with a bad outcome.")
+    ] = None,
+    reason: Because = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let devices with a bad outcome try once more; what was counted stays counted."""
+    named = names_of(devices)
+    _order(
+        ctx, as_json, dry_run, lambda orders, by: orders.retry(rollout, named, by=by, reason=reason, dry_run=dry_run)
+    )
+
+
+def complete(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    wave: MaybeWave = None,
+    at_once: Annotated[bool, typer.Option("--now", help="Serve whole what has no delta yet.")] = False,
+    accept: Accept = None,
+    reason: Because = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the Target available to every device of the tag at once, or let one wave pass."""
+    if wave is not None and (at_once or accept):
+        raise InvalidInput(
+            "--now and --accept belong to a whole rollout.", remedy="Leave them out, or leave out the wave."
+        )
+    what = (
+        f"Let wave {wave} of {rollout} pass?"
+        if wave
+        else f"Offer the Target of {rollout} to every device of its tag now?"
+    )
+    accepted = names_of(accept)
+    _order(
+        ctx,
+        as_json,
+        dry_run,
+        lambda orders, by: orders.complete(
+            rollout, by=by, reason=reason, wave=wave, at_once=at_once, accept=accepted, dry_run=dry_run
+        ),
+        question=None if yes else what,
+    )
+
+
+def halt(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    reason: Because = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop for safety: offers whose device has not started are withdrawn."""
+    _order(
+        ctx,
+        as_json,
+        dry_run,
+        lambda orders, by: orders.halt(rollout, by=by, reason=reason, dry_run=dry_run),
+        question=None if yes else f"Halt {rollout} and withdraw its offers?",
+    )
+
+
+def cancel(
+    ctx: typer.Context,
+    rollout: RolloutName,
+    wave: MaybeWave = None,
+    reason: Because = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """End a rollout early, or one wave of it; updated devices stay updated."""
+    _order(
+        ctx,
+        as_json,
+        dry_run,
+        lambda orders, by: orders.cancel(rollout, by=by, reason=reason, wave=wave, dry_run=dry_run),
+        question=None if yes else f"Cancel {f'wave {wave} of ' if wave else ''}{rollout}? That cannot be undone.",
+    )
+
+
+def freeze(
+    ctx: typer.Context,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; everybody can read it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Stop all offers of all rollouts at once."""
+    call = invocation(ctx, as_json=as_json)
+    by = call.by
+    with call.application() as app:
+        app.rollouts.freeze(by=by, reason=reason)
+    _said(call, f"All offers are frozen by {by}: {reason.strip()}. `wave unfreeze` ends it.", frozen=True, by=by)
+
+
+def unfreeze(ctx: typer.Context, reason: Because = None, as_json: AsJson = False) -> None:
+    """Let offers go on after a freeze."""
+    call = invocation(ctx, as_json=as_json)
+    by = call.by
+    with call.application() as app:
+        app.rollouts.unfreeze(by=by, reason=reason)
+    _said(call, f"Offers go on, by {by}.", frozen=False, by=by)
+
+
+def _said(call: Invocation, sentence: str, *, frozen: bool, by: str) -> None:
+    if call.as_json:
+        return call.answer("freeze", {"frozen": frozen, "by": by, "sentence": sentence})
+    call.show(sentence)
+
+
+def _order(
+    ctx: typer.Context,
+    as_json: bool,
+    dry_run: bool,
+    give: Callable[[Rollouts, str], Ordered],
+    *,
+    question: str | None = None,
+) -> None:
+    """Ask where that is due, give the order, say what it did."""
+    call = invocation(ctx, as_json=as_json)
+    by = call.by
+    if question is not None:
+        confirm(call, question, yes=False, dry_run=dry_run)
+    with call.application() as app:
+        done = give(app.rollouts, by)
+    if as_json:
+        return call.answer(
+            "ordered",
+            {
+                "rollout": done.rollout,
+                "status": done.status.value,
+                "sentence": done.sentence,
+                "by": by,
+                "dry_run": dry_run,
+            },
+        )
+    call.show(f"Dry run, nothing was changed: {done.sentence}" if dry_run else done.sentence)
