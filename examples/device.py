@@ -56,6 +56,7 @@ class Device(Downloads):
     http_seconds: float = 30
     attempts: int = 4
     retry_seconds: float = 1
+    durable: bool = True
     log: Callable[[str], None] = lambda line: None
     requests: int = 0
     bytes: int = 0
@@ -65,7 +66,7 @@ class Device(Downloads):
         self.repo = self.root / "repo"
         self.stopping = threading.Event()
         self.root.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        self._lock = os.open(self.root, os.O_RDONLY | os.O_CLOEXEC)  # the folder: clones by hard links share no folder
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             self.state: dict[str, Any] = json.loads((self.root / "state.json").read_bytes())
@@ -227,7 +228,8 @@ class Device(Downloads):
             shutil.rmtree(new, ignore_errors=True)
             new.parent.mkdir(exist_ok=True)
             self._ostree("checkout", "-U", "-H", commit, str(new), code="checkout")
-            os.sync()  # all of it on the disk before anything can start it
+            if self.durable:
+                os.sync()  # all of it on the disk before anything can start it
             new.rename(deployment)
 
     def _switch(self, commit: str) -> None:

@@ -22,8 +22,12 @@ SIMILAR = 0.5
 
 SECONDS_PER_MB = 0.6
 SECONDS_PER_MB_FULL_BSDIFF = 2.0
-"""Building time per compressed MB of new objects, bsdiff limited to 8 MB and unlimited: 0.4 to 1.2 and 0.8 to 3.5
-measured."""
+SECONDS_PER_MB_FROM_SCRATCH = 1.5
+"""Building time per compressed MB of new objects, with bsdiff limited to 8 MB, unlimited, and without an old commit
+(where all is packed by LZMA): 0.4 to 1.2, 0.8 to 3.5, and 1.4 to 1.6 measured."""
+
+SECONDS_TO_PROVE = 2.0
+"""Of checking out the old commit and applying, for an image of some 80 MB."""
 
 
 def estimate(repository: Path, pair: DeltaPair, *, max_bsdiff_size: int) -> DeltaEstimate:
@@ -49,7 +53,9 @@ def estimate(repository: Path, pair: DeltaPair, *, max_bsdiff_size: int) -> Delt
             f"{repository} lacks an object of {pair.to_commit}: {error.filename}.", remedy="Push the commit again."
         ) from error
     rate = SECONDS_PER_MB if max_bsdiff_size <= 16 else SECONDS_PER_MB_FULL_BSDIFF
-    return DeltaEstimate(round(likely), at_most, len(added), build_seconds=1.0 + rate * at_most / 1e6)
+    if old is None:
+        rate = SECONDS_PER_MB_FROM_SCRATCH
+    return DeltaEstimate(round(likely), at_most, len(added), SECONDS_TO_PROVE + rate * at_most / 1e6)
 
 
 def _any_similar(repository: Path, name: str, others: Iterable[str], limit: int) -> bool:
