@@ -1,0 +1,242 @@
+"""Offers and reports: each counts once, whatever is sent, resent or retried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.adapters.sql.store import SqlStore
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.slices import ROLLOUT
+from orchestrator.core.update import Counts, EventKind, UpdateStatus, on_check_in, on_event
+from orchestrator.services.store import EventRow, LoggedEvent
+from tests.contract.building import (
+    DAY,
+    HOUR,
+    NEW,
+    NOW,
+    OTHER,
+    PATIENCE,
+    WEEK_AGO,
+    device,
+    enroll,
+    offered,
+    rollout,
+    scope,
+    undone,
+)
+
+UUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
+
+
+def event(device_key: int, event_id: str, **more: object) -> EventRow:
+    known: dict[str, object] = {"rollout_key": None, "kind": "installing", "received_at": NOW}
+    known |= {"device_at": None, "code": None, "message": None}
+    return EventRow(device_key, event_id, **known | more)  # type: ignore[arg-type]
+
+
+def test_an_event_is_new_once_for_its_device_in_and_across_calls(store: SqlStore) -> None:
+    with store.writing() as w:
+        one, two = enroll(w, device("a"), device("b"))
+        assert w.log_events([event(one, "x"), event(one, "y"), event(one, "x"), event(two, "x")]) == [
+            True,
+            True,
+            False,
+            True,
+        ]
+    with store.writing() as w:
+        assert w.log_events([event(one, "x"), event(two, "y"), event(two, "y")]) == [False, True, False]
+        assert w.log_events([]) == []
+    with store.reading() as r:
+        assert len(r.events()) == 4
+
+
+def test_many_events_at_once_are_told_apart(store: SqlStore) -> None:
+    with undone(store) as w:
+        events = [event(1, f"{UUID[:-6]}{number // 2:06x}") for number in range(2_001)]
+        assert w.log_events(events) == [number % 2 == 0 for number in range(2_001)]
+        assert not any(w.log_events(events))
+
+
+@pytest.mark.parametrize(
+    "name", [UUID, UUID.upper(), "x", "", "a" * 16, "ü" * 8, "a" * 15, "\0" * 15, "e-1", "a" * 200]
+)
+def test_an_id_comes_back_as_it_was_sent(store: SqlStore, name: str) -> None:
+    with undone(store) as w:
+        (key,) = enroll(w, device("a"))
+        assert w.log_events([event(key, name)]) == [True]
+        assert w.log_events([event(key, name)]) == [False]
+        assert w.events()[0].event_id == name
+
+
+def test_the_log_is_read_by_device_and_rollout_in_the_order_of_receipt(store: SqlStore) -> None:
+    with undone(store) as w:
+        one, two = enroll(w, device("a"), device("b"))
+        row = w.add_rollout(rollout())
+        full = event(one, "1", rollout_key=row.key, device_at="yesterday", code="E5", message="no space")
+        w.log_events([full, event(two, "2", received_at=NOW + HOUR), event(one, "3")])
+        seqs = [logged.seq for logged in w.events()]
+        assert seqs == sorted(seqs)
+        assert w.events(device="a", limit=1) == [
+            LoggedEvent(seqs[0], "a", "r", "1", "installing", NOW, "yesterday", "E5", "no space")
+        ]
+        assert [logged.event_id for logged in w.events(device="a", after=seqs[0])] == ["3"]
+        assert [logged.event_id for logged in w.events(rollout="r")] == ["1"]
+        assert w.events(device="nobody") == []
+
+
+def test_an_offer_is_there_once_and_comes_back_as_it_was(store: SqlStore) -> None:
+    with undone(store) as w:
+        (key,) = enroll(w, device("a"))
+        row = w.add_rollout(rollout())
+        full = offered(row, key, segment_places='{"hardware_id=rpi4": 3}', unhealthy_before=True, by_delta=False)
+        full.usual_gap = 2 * HOUR
+        assert w.offered_to(row.key, key) is None
+        assert w.add_update(full)
+        assert not w.add_update(replace(full, wave="other"))
+        assert w.offered_to(row.key, key) == w.update(row.key, key) == full
+        assert w.load_updates([(row.key, key), (row.key, 99), (7, key)]) == {(row.key, key): full}
+        assert w.load_updates([]) == {}
+
+
+def test_a_saved_update_comes_back_with_every_mark(store: SqlStore) -> None:
+    with undone(store) as w:
+        one, two = enroll(w, device("a"), device("b"))
+        row = w.add_rollout(rollout())
+        for key in (one, two):
+            w.add_update(offered(row, key))
+        rows = w.load_updates([(row.key, two), (row.key, one)])
+        rows[row.key, one].update = replace(
+            rows[row.key, one].update,
+            status=UpdateStatus.ROLLED_BACK,
+            from_commit=None,
+            started_at=NOW,
+            installing_at=NOW + HOUR,
+            confirmed_at=NOW + 2 * HOUR,
+            recovered_at=NOW + 3 * HOUR,
+            deadline_at=None,
+            resolved=True,
+            bad=frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED}),
+            check_ins=2,
+            tries=3,
+        )
+        rows[row.key, two] = replace(rows[row.key, two], by_delta=True, from_version=None, hardware_id="imx8")
+        w.save_updates(rows.values())
+        w.save_updates([])
+        assert w.load_updates([(row.key, one), (row.key, two)]) == rows
+
+
+def test_updates_are_listed_newest_offer_first(store: SqlStore) -> None:
+    with undone(store) as w:
+        keys = enroll(w, device("a"), device("b"), device("c"))
+        row, other = w.add_rollout(rollout()), w.add_rollout(rollout("other"))
+        for number, key in enumerate(keys):
+            update = offered(row, key)
+            update.update = replace(update.update, offered_at=NOW + number * HOUR)
+            w.add_update(update)
+        again = offered(other, keys[0])
+        again.update = replace(again.update, offered_at=NOW + DAY)
+        w.add_update(again)
+        rows = w.load_updates([(row.key, keys[1])])
+        step = on_event(rows[row.key, keys[1]].update, EventKind.FAILED, patience=PATIENCE, now=NOW)
+        rows[row.key, keys[1]].update = step.update
+        w.save_updates(rows.values())
+
+        assert [name for name, _ in w.list_updates(row.key)] == ["c", "b", "a"]
+        assert [name for name, _ in w.list_updates(row.key, limit=1)] == ["c"]
+        assert [name for name, _ in w.list_updates(row.key, bad=True)] == ["b"]
+        assert [name for name, _ in w.list_updates(row.key, statuses={UpdateStatus.OFFERED})] == ["c", "a"]
+        assert w.count_updates(row.key) == {"all": {UpdateStatus.OFFERED: 2, UpdateStatus.FAILED: 1}}
+        assert [name for name, _ in w.updates_of_device(keys[0])] == ["other", "r"]
+        assert [name for name, _ in w.updates_of_device(keys[0], limit=1)] == ["other"]
+
+
+def test_counts_add_up_in_their_slice(store: SqlStore) -> None:
+    with undone(store) as w:
+        enroll(w, *(device(f"d{n}") for n in range(5)))
+        row = w.add_rollout(rollout())
+        w.open_slice(row, scope(), "all", size=2, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        bad = (OutcomeClass.FAILED, OutcomeClass.FAILED, OutcomeClass.SILENT)
+        w.add_counts(
+            {(row.key, "all", 1): Counts(offered=3, started=2, left=1, bad=bad), (row.key, "all", 2): Counts()}
+        )
+        w.add_counts({(row.key, "all", 1): Counts(offered=1, withdrawn=1, applied=4, resolved=2, confirmed=-1)})
+        one, two = w.facts(row, now=NOW).waves[0].slices
+        assert (one.offered, one.withdrawn, one.started, one.applied) == (4, 1, 2, 4)
+        assert (one.resolved, one.confirmed, one.left) == (2, -1, 1)
+        assert one.bad == {OutcomeClass.FAILED: 2, OutcomeClass.SILENT: 1}
+        assert (two.offered, two.bad) == (0, {})
+
+
+def test_who_is_due_earliest_first_with_the_last_sight(store: SqlStore) -> None:
+    with undone(store) as w:
+        keys = enroll(w, device("a"), device("b", last_seen_at=None), device("c"), device("d"))
+        row = w.add_rollout(rollout())
+        for key, hours in zip(keys, (3, 1, 5, None), strict=True):
+            update = offered(row, key)
+            deadline = None if hours is None else NOW + hours * HOUR
+            update.update = replace(update.update, deadline_at=deadline)
+            w.add_update(update)
+        found = w.due(row.key, now=NOW + 3 * HOUR)
+        assert [(one.device_key, seen) for one, seen in found] == [(keys[1], None), (keys[0], NOW - HOUR)]
+        assert len(w.due(row.key, now=NOW + DAY, limit=1)) == 1
+        assert w.postpone_deadlines(timedelta(hours=1)) == 3
+        assert [one.device_key for one, _ in w.due(row.key, now=NOW + 3 * HOUR)] == [keys[1]]
+
+
+def test_offers_that_have_not_started_are_withdrawn_and_counted(store: SqlStore) -> None:
+    with undone(store) as w:
+        keys = enroll(w, *(device(f"d{n}") for n in range(4)))
+        row = w.add_rollout(rollout())
+        w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        for key in keys:
+            w.add_update(offered(row, key, wave="all" if key != keys[3] else "other"))
+        rows = w.load_updates([(row.key, keys[0])])
+        step = on_event(rows[row.key, keys[0]].update, EventKind.INSTALLING, patience=PATIENCE, now=NOW)
+        rows[row.key, keys[0]].update = step.update
+        w.save_updates(rows.values())
+        assert w.withdraw(row.key, "all") == 2
+        assert w.withdraw(row.key, "all") == 0
+        assert w.facts(row, now=NOW).waves[0].slices[0].withdrawn == 2
+        assert w.withdraw(row.key) == 1
+        taken = w.update(row.key, keys[1])
+        assert taken is not None
+        assert (taken.update.status, taken.update.deadline_at) == (UpdateStatus.WITHDRAWN, None)
+
+
+def test_the_recount_agrees_after_a_life_of_reports(store: SqlStore) -> None:
+    """Offers, reports sent twice, confirmations, one that leaves: tallies stay what the updates say."""
+    with undone(store) as w:
+        keys = enroll(w, *(device(f"d{n}") for n in range(6)))
+        row = w.add_rollout(rollout())
+        piece = w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        assert piece is not None
+        assert piece.ranks[ROLLOUT].members == 6
+        for key in keys:
+            w.add_update(offered(row, key))
+            w.add_counts({(row.key, "all", 1): Counts(offered=1)})
+        kinds = (
+            EventKind.FAILED,
+            EventKind.FAILED,
+            EventKind.ROLLED_BACK,
+            EventKind.APPLIED,
+            EventKind.DOWNLOAD_FAILED,
+        )
+        for key, kind in [(keys[n % 4], kind) for n, kind in enumerate(kinds * 2)]:
+            rows = w.load_updates([(row.key, key)])
+            step = on_event(rows[row.key, key].update, kind, patience=PATIENCE, now=NOW)
+            rows[row.key, key].update = step.update
+            w.save_updates(rows.values())
+            w.add_counts({(row.key, "all", 1): step.counts})
+        for key, running in ((keys[4], NEW), (keys[5], OTHER), (keys[3], NEW)):
+            rows = w.load_updates([(row.key, key)])
+            step = on_check_in(rows[row.key, key].update, running=running, patience=PATIENCE, now=NOW)
+            rows[row.key, key].update = step.update
+            w.save_updates(rows.values())
+            w.add_counts({(row.key, "all", 1): step.counts})
+        assert w.check() == []
+        w.link.run("UPDATE slice SET resolved = resolved + 1")
+        assert [one.what for one in w.check()] == ["rollout r, wave all, slice 1: resolved"]
