@@ -10,17 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
-from orchestrator.cli import (
-    delta_commands,
-    device_commands,
-    house_commands,
-    policy_commands,
-    rollout_commands,
-    target_commands,
-)
 from orchestrator.cli.context import Invocation
+from orchestrator.cli.late import LateGroup, late_group
 from orchestrator.errors import InvalidFile, WaveError
 
 ANYWHERE: Final = {"--settings": True, "--root": True, "--by": True, "--no-color": False}
@@ -30,7 +22,7 @@ USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 
 
-class WaveGroup(TyperGroup):
+class WaveGroup(LateGroup):
     """The top of the tree. Global options may stand anywhere; whatever goes wrong is told in one sentence."""
 
     def main(
@@ -150,6 +142,19 @@ def written(error: BaseException) -> str | None:
         return None
 
 
+from orchestrator.cli import rollout_commands  # noqa: E402, F401 - registers the daily commands, first in the help
+
+late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
+late_group("delta", "delta_commands", "Deltas: list, show, build, drop, verify.", panel="Content")
+late_group(
+    "device", "device_commands", "Devices: list, show, enroll, group, label, hold, retire, token.", panel="Fleet"
+)
+late_group("policy", "policy_commands", "Policies: check, list, show, and the schemas for editors.", panel="Fleet")
+
+from orchestrator.cli import house_commands  # noqa: E402, F401 - and the installation, last
+
+late_group("db", "db_commands", "The database: upgrade, check.", panel="Installation")
+
 app = typer.Typer(
     name="wave",
     cls=WaveGroup,
@@ -184,14 +189,6 @@ def options(
     call = ctx.obj
     assert isinstance(call, Invocation)
     call.settings_file, call.root, call.user, call.colour = settings, root, by, not no_color
-
-
-rollout_commands.add_to(app)
-app.add_typer(target_commands.app, rich_help_panel="Content")
-app.add_typer(delta_commands.app, rich_help_panel="Content")
-app.add_typer(device_commands.app, rich_help_panel="Fleet")
-app.add_typer(policy_commands.app, rich_help_panel="Fleet")
-house_commands.add_to(app)
 
 
 def run(args: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import typer
 
@@ -181,33 +181,6 @@ def confirm(call: Invocation, question: str, *, yes: bool, dry_run: bool = False
 def now() -> datetime:
     """For what is shown when no installation is open."""
     return datetime.now(UTC)
-
-
-# ------------------------------------------------------------------------------------------------- commands with examples
-
-EXAMPLES: Final[dict[str, tuple[str, ...]]] = {}
-"""Every command's examples, by its whole name such as ``target add``: each is pasted into its help and parsed by a test."""
-
-_F = TypeVar("_F", bound=Callable[..., None])
-
-
-def command(
-    app: typer.Typer, name: str, *examples: str, hidden: bool = False, panel: str | None = None
-) -> Callable[[_F], _F]:
-    """Register a command whose help is its docstring's first sentence (and more), then its examples."""
-    prefix = (app.info.name or "") if isinstance(app.info.name, str) else ""
-
-    def register(function: _F) -> _F:
-        EXAMPLES[f"{prefix} {name}".strip()] = examples
-        doc = " ".join((function.__doc__ or "").split())
-        shown = "\n".join(f"  {example}" for example in examples)
-        text = f"{doc}\n\n\b\nExample{'s' if len(examples) > 1 else ''}:\n{shown}" if examples else doc
-        app.command(name, help=text, short_help=doc.split(";")[0].rstrip("."), hidden=hidden, rich_help_panel=panel)(
-            function
-        )
-        return function
-
-    return register
 
 
 def names_of(words: Sequence[str] | None) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.complete import target_versions
-from orchestrator.cli.context import AsJson, DryRun, Invocation, command, invocation, names_of
+from orchestrator.cli.context import AsJson, DryRun, Invocation, invocation, names_of
+from orchestrator.cli.late import command, group
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.services.delta_provider import DeltaPair
     from orchestrator.services.delta_views import DeltaView
 
-app = typer.Typer(name="delta", help="Deltas: list, show, build, drop, verify.", no_args_is_help=True)
+app = group("delta")
 
 From = Annotated[
     str,

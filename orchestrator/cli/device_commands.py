@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.complete import device_ids
-from orchestrator.cli.context import AsJson, command, invocation
+from orchestrator.cli.context import AsJson, invocation
+from orchestrator.cli.late import command, group
 from orchestrator.errors import InvalidInput
 
-app = typer.Typer(name="device", help="Devices: list, show, enroll, group, label, hold, retire.", no_args_is_help=True)
+app = group("device")
 
 DeviceId = Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.", autocompletion=device_ids)]
 

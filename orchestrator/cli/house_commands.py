@@ -1,4 +1,4 @@
-"""``wave init | serve | tick | db … | version`` and the hidden ``builder``: the installation itself."""
+"""``wave init | serve | tick | version`` and the hidden ``builder``: the installation itself."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.context import AsJson, Invocation, command, invocation, openers
+from orchestrator.cli.context import AsJson, Invocation, invocation, openers
+from orchestrator.cli.late import top
 
 PANEL = "Installation"
 
-db = typer.Typer(name="db", help="The database: upgrade, check.", no_args_is_help=True)
 
-
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    command(app, "init", "wave init", "wave init /var/lib/wave", panel=PANEL)(init)
-    command(app, "serve", "wave serve", "wave serve --host 0.0.0.0 --port 8700", panel=PANEL)(serve)
-    command(app, "tick", "wave tick --once", "wave tick --once --json", panel=PANEL)(tick)
-    app.add_typer(db, rich_help_panel=PANEL)
-    command(app, "builder", "wave builder", hidden=True, panel=PANEL)(builder)
-    command(app, "version", "wave version", "wave version --json", panel=PANEL)(version)
-
-
+@top("init", "wave init", "wave init /var/lib/wave", panel=PANEL)
 def init(
     ctx: typer.Context,
     directory: Annotated[
@@ -43,6 +33,7 @@ def init(
     call.show("Next: `wave target add`, `wave device enroll`, `wave serve`.")
 
 
+@top("serve", "wave serve", "wave serve --host 0.0.0.0 --port 8700", panel=PANEL)
 def serve(
     ctx: typer.Context,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else as set.")] = None,
@@ -56,6 +47,7 @@ def serve(
     openers().serve(call.load_settings(**overrides))
 
 
+@top("tick", "wave tick --once", "wave tick --once --json", panel=PANEL)
 def tick(
     ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
@@ -93,37 +85,13 @@ def _tell_tick(call: Invocation, done: object) -> None:
         call.show(f"  ! {rollout}: {problem}")
 
 
-@command(db, "upgrade", "wave db upgrade")
-def upgrade(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Bring the database to this program's schema; rollouts and journals stay."""
-    call = invocation(ctx, as_json=as_json)
-    now_at = openers().upgrade_database(call.load_settings())
-    if as_json:
-        return call.answer("database", {"schema": now_at})
-    call.show(f"The database has schema {now_at}.")
-
-
-@command(db, "check", "wave db check", "wave db check --json")
-def check(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Recount every tally, monitor and journal chain from the updates and the evidence log; 1 when something differs."""
-    call = invocation(ctx, as_json=as_json)
-    with call.application() as app, app.store.reading() as r:
-        found = r.check()
-    if as_json:
-        call.answer("check", {"holds": not found, "differences": found})
-    else:
-        for each in found:
-            call.show(f"x {each.what}: stored {each.stored}, counted {each.counted}")
-        call.show("Everything counts up." if not found else f"{len(found)} differences.")
-    if found:
-        raise typer.Exit(1)
-
-
+@top("builder", "wave builder", panel=PANEL, hidden=True)
 def builder(ctx: typer.Context) -> None:
     """Build queued deltas until told to stop; `wave serve` starts its own."""
     openers().run_builder(invocation(ctx).load_settings())
 
 
+@top("version", "wave version", "wave version --json", panel=PANEL)
 def version(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Print the version."""
     import platform

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.complete import policy_names
-from orchestrator.cli.context import AsJson, command, invocation
+from orchestrator.cli.context import AsJson, invocation
+from orchestrator.cli.late import command, group
 
-app = typer.Typer(name="policy", help="Policies: check, list, show, and the schemas for editors.", no_args_is_help=True)
+app = group("policy")
 
 
 class Schema(StrEnum):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.complete import devices_and_rollouts, rollout_names, wave_names
-from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, Yes, command, confirm, invocation, names_of
+from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, Yes, confirm, invocation, names_of
+from orchestrator.cli.late import top
 from orchestrator.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -37,52 +38,10 @@ STEER = "Steer"
 STOP = "Stop"
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands in the order in which they are used."""
-    command(app, "plan", "wave plan examples/rollout.yaml", "wave plan examples/rollout.yaml --json", panel=PREPARE)(
-        plan
-    )
-    command(
-        app,
-        "apply",
-        "wave apply examples/rollout.yaml --dry-run",
-        "wave apply examples/rollout.yaml --start",
-        panel=PREPARE,
-    )(apply)
-    command(app, "start", "wave start lmp-42", panel=PREPARE)(start)
-    command(app, "list", "wave list", "wave list --status running,held --json", panel=WATCH)(list_rollouts)
-    command(app, "status", "wave status lmp-42 --watch", "wave status lmp-42 --exit-code", panel=WATCH)(status)
-    command(app, "explain", "wave explain lmp-42", "wave explain gw-7f3a", panel=WATCH)(explain)
-    command(app, "journal", "wave journal lmp-42", "wave journal lmp-42 --after 20 --json", panel=WATCH)(journal)
-    command(app, "pause", 'wave pause lmp-42 --reason "network maintenance"', panel=STEER)(pause)
-    command(
-        app,
-        "resume",
-        "wave resume lmp-42",
-        'wave resume lmp-42 --accept rollout/failed --reason "one bad batch of SD cards"',
-        "wave resume lmp-42 --wave canary",
-        panel=STEER,
-    )(resume)
-    command(app, "promote", "wave promote lmp-42 rest", panel=STEER)(promote)
-    command(app, "skip", "wave skip lmp-42 lab", panel=STEER)(skip)
-    command(app, "retry", "wave retry lmp-42 gw-7f3a gw-7f3b", "wave retry lmp-42 --dry-run", panel=STEER)(retry)
-    command(
-        app,
-        "complete",
-        "wave complete lmp-42",
-        "wave complete lmp-42 canary",
-        "wave complete lmp-42 --now --yes",
-        panel=STEER,
-    )(complete)
-    command(app, "halt", 'wave halt lmp-42 --reason "support reports black screens"', panel=STOP)(halt)
-    command(app, "cancel", "wave cancel lmp-42", "wave cancel lmp-42 emea --reason holiday", panel=STOP)(cancel)
-    command(app, "freeze", 'wave freeze --reason "certificate expired"', panel=STOP)(freeze)
-    command(app, "unfreeze", "wave unfreeze", panel=STOP)(unfreeze)
-
-
 # ------------------------------------------------------------------------------------------------- prepare
 
 
+@top("plan", "wave plan examples/rollout.yaml", "wave plan examples/rollout.yaml --json", panel=PREPARE)
 def plan(ctx: typer.Context, file: RolloutPath, as_json: AsJson = False) -> None:
     """Show what a rollout would do, wave by wave, with deltas, evidence and calendar; nothing is changed."""
     call = invocation(ctx, as_json=as_json)
@@ -95,6 +54,7 @@ def plan(ctx: typer.Context, file: RolloutPath, as_json: AsJson = False) -> None
     call.show(page(made))
 
 
+@top("apply", "wave apply examples/rollout.yaml --dry-run", "wave apply examples/rollout.yaml --start", panel=PREPARE)
 def apply(
     ctx: typer.Context,
     file: RolloutPath,
@@ -125,6 +85,7 @@ def apply(
         call.show(started.sentence)
 
 
+@top("start", "wave start lmp-42", panel=PREPARE)
 def start(
     ctx: typer.Context, rollout: RolloutName, reason: Because = None, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
@@ -135,6 +96,7 @@ def start(
 # ------------------------------------------------------------------------------------------------- watch
 
 
+@top("list", "wave list", "wave list --status running,held --json", panel=WATCH)
 def list_rollouts(
     ctx: typer.Context,
     status: Annotated[
@@ -164,6 +126,7 @@ def list_rollouts(
     call.show(rollouts(found, now))
 
 
+@top("status", "wave status lmp-42 --watch", "wave status lmp-42 --exit-code", panel=WATCH)
 def status(
     ctx: typer.Context,
     rollout: Annotated[
@@ -212,6 +175,7 @@ def status(
         raise typer.Exit(EXIT.get(last, 0))
 
 
+@top("explain", "wave explain lmp-42", "wave explain gw-7f3a", panel=WATCH)
 def explain(
     ctx: typer.Context,
     name: Annotated[
@@ -249,6 +213,7 @@ def explain(
     call.show(page.device(found, now))
 
 
+@top("journal", "wave journal lmp-42", "wave journal lmp-42 --after 20 --json", panel=WATCH)
 def journal(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -271,6 +236,7 @@ def journal(
 # ------------------------------------------------------------------------------------------------- steer and stop
 
 
+@top("pause", 'wave pause lmp-42 --reason "network maintenance"', panel=STEER)
 def pause(
     ctx: typer.Context, rollout: RolloutName, reason: Because = None, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
@@ -278,6 +244,13 @@ def pause(
     _order(ctx, as_json, dry_run, lambda orders, by: orders.pause(rollout, by=by, reason=reason, dry_run=dry_run))
 
 
+@top(
+    "resume",
+    "wave resume lmp-42",
+    'wave resume lmp-42 --accept rollout/failed --reason "one bad batch of SD cards"',
+    "wave resume lmp-42 --wave canary",
+    panel=STEER,
+)
 def resume(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -299,6 +272,7 @@ def resume(
     )
 
 
+@top("promote", "wave promote lmp-42 rest", panel=STEER)
 def promote(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -313,6 +287,7 @@ def promote(
     )
 
 
+@top("skip", "wave skip lmp-42 lab", panel=STEER)
 def skip(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -325,6 +300,7 @@ def skip(
     _order(ctx, as_json, dry_run, lambda orders, by: orders.skip(rollout, wave, by=by, reason=reason, dry_run=dry_run))
 
 
+@top("retry", "wave retry lmp-42 gw-7f3a gw-7f3b", "wave retry lmp-42 --dry-run", panel=STEER)
 def retry(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -342,6 +318,7 @@ def retry(
     )
 
 
+@top("complete", "wave complete lmp-42", "wave complete lmp-42 canary", "wave complete lmp-42 --now --yes", panel=STEER)
 def complete(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -375,6 +352,7 @@ def complete(
     )
 
 
+@top("halt", 'wave halt lmp-42 --reason "support reports black screens"', panel=STOP)
 def halt(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -393,6 +371,7 @@ def halt(
     )
 
 
+@top("cancel", "wave cancel lmp-42", "wave cancel lmp-42 emea --reason holiday", panel=STOP)
 def cancel(
     ctx: typer.Context,
     rollout: RolloutName,
@@ -412,6 +391,7 @@ def cancel(
     )
 
 
+@top("freeze", 'wave freeze --reason "certificate expired"', panel=STOP)
 def freeze(
     ctx: typer.Context,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; everybody can read it.")],
@@ -425,6 +405,7 @@ def freeze(
     _said(call, f"All offers are frozen by {by}: {reason.strip()}. `wave unfreeze` ends it.", frozen=True, by=by)
 
 
+@top("unfreeze", "wave unfreeze", panel=STOP)
 def unfreeze(ctx: typer.Context, reason: Because = None, as_json: AsJson = False) -> None:
     """Let offers go on after a freeze."""
     call = invocation(ctx, as_json=as_json)

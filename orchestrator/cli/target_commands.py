@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.complete import target_names
-from orchestrator.cli.context import AsJson, DryRun, command, invocation, names_of
+from orchestrator.cli.context import AsJson, DryRun, invocation, names_of
 from orchestrator.cli.delta_commands import Here, Log, NoWait, wait_for
+from orchestrator.cli.late import command, group
 from orchestrator.errors import InvalidInput
 
-app = typer.Typer(name="target", help="Targets: add, list, tag, import, and their static deltas.", no_args_is_help=True)
+app = group("target")
 
 HardwareId = Annotated[
     str | None, typer.Option("--hardware-id", "--hw-id", metavar="ID", help="Only for this hardware id.")
