@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.adapters.ostree import OstreeProvider, OstreeSettings
 from orchestrator.adapters.ostree.gvariant import BYTE, BYTES, WIDE, Malformed, children_of_array, children_of_tuple
 from orchestrator.adapters.ostree.layout import delta_path
 from orchestrator.adapters.ostree.objects import is_whole, read_content, unpacked_size
 from orchestrator.adapters.ostree.superblock import Superblock, parse
 from orchestrator.errors import CorruptDelta
+from orchestrator.services.delta_provider import DeltaPair
 from tests.adapters.ostree_trees import BIG_FILE_BYTES, Versions, make_versions, ostree
 
 pytestmark = pytest.mark.ostree
@@ -134,3 +138,42 @@ def test_every_object_of_a_commit_is_listed_and_whole(versions: Versions) -> Non
     assert "odd \n name é" in content.by_basename
     (big,) = content.by_basename["big"]
     assert unpacked_size(versions.repo, big) == BIG_FILE_BYTES
+
+
+def published(versions: Versions, pair: DeltaPair, superblock: bytes, parts: dict[int, bytes]) -> OstreeProvider:
+    """A repository in which this was published, by somebody who left no index."""
+    folder = versions.repo / delta_path(pair)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "superblock").write_bytes(superblock)
+    for index, part in parts.items():
+        (folder / str(index)).write_bytes(part)
+    shutil.rmtree(versions.repo / "delta-indexes", ignore_errors=True)
+    return OstreeProvider(OstreeSettings(versions.repo))
+
+
+def test_a_delta_that_fits_its_checksums_but_cannot_be_applied_is_found(
+    versions: Versions, delta: Path, tmp_path: Path
+) -> None:
+    content = (delta / "superblock").read_bytes()
+    parts = {part.index: (delta / str(part.index)).read_bytes() for part in parse(content).parts}
+    broken = bytearray(parts[0])
+    broken[len(broken) // 2] ^= 1
+    old, new = (hashlib.sha256(part).digest() for part in (parts[0], broken))
+    pair = versions.pair(2, 3)
+    provider = published(versions.copy(tmp_path / "repo"), pair, content.replace(old, new), {**parts, 0: bytes(broken)})
+    assert provider.find(pair) is not None  # by its own word it is whole
+    with pytest.raises(CorruptDelta, match="cannot be applied"):
+        provider.verify(pair)
+    provider.build(pair, progress=lambda _: None, cancelled=lambda: False)
+    provider.verify(pair)
+
+
+def test_a_delta_that_does_not_bring_everything_is_found(versions: Versions, delta: Path, tmp_path: Path) -> None:
+    block = parse((delta / "superblock").read_bytes())
+    parts = {part.index: (delta / str(part.index)).read_bytes() for part in block.parts}
+    pair = versions.pair(2, 3)
+    provider = published(versions.copy(tmp_path / "repo"), pair, block.without_fallbacks, parts)
+    assert provider.find(pair) is not None
+    with pytest.raises(CorruptDelta, match=r"does not bring the object .*filez"):
+        provider.verify(pair)

@@ -46,9 +46,9 @@ class ScratchApply:
         """The delta in ``folder`` turns the old commit into the whole new one. Raises CorruptDelta if not,
         ContentUnavailable and BuildFailed when it could not be tried."""
         superblock = read_superblock(folder, pair)
+        delta = self._space.folder / "apply"
         try:
             self._prepare(pair)
-            delta = self._space.folder / "apply"
             delta.mkdir()
             (delta / "superblock").write_bytes(superblock.without_fallbacks)
             for part in superblock.parts:
@@ -65,7 +65,9 @@ class ScratchApply:
         except (OSError, CommandFailed) as error:
             raise explain(error, self._repository, doing="applying the delta for a test") from error
         finally:
+            # both, because a build proves twice when what was published already does not hold
             shutil.rmtree(self._scratch, ignore_errors=True)
+            shutil.rmtree(delta, ignore_errors=True)
 
     def _prepare(self, pair: DeltaPair) -> None:
         self._scratch.mkdir()
