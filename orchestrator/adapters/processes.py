@@ -190,7 +190,8 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        # Not from here: the handler may interrupt the very lines of ``wait`` that hold the event's lock.
+        threading.Thread(target=stop.set, name="stop").start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
