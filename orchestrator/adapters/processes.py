@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType, TracebackType
@@ -184,21 +184,29 @@ def _end_group(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-def stop_on_signals() -> threading.Event:
-    """For a worker's main thread: an event that SIGTERM and SIGINT set, and in a process that ``Workers`` started the
-    death of whoever started it too: nobody would be left to end it."""
+@contextlib.contextmanager
+def stop_event(*, with_parent: bool = False) -> Iterator[threading.Event]:
+    """For a main thread: an event that SIGTERM and SIGINT set; the former handlers come back at the end.
+
+    ``with_parent``: in a process that ``Workers`` started, the death of whoever started it sets it too, for nobody
+    would be left to end it. One that was started by hand outlives its shell.
+    """
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         # Not from here: the handler may interrupt the very lines of ``wait`` that hold the event's lock.
         threading.Thread(target=stop.set, name="stop").start()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    parent = os.environ.get(PARENT)
-    if parent is not None and parent.isdecimal():
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    parent = os.environ.get(PARENT, "")
+    if with_parent and parent.isdecimal():
         threading.Thread(target=_watch_parent, args=(int(parent), stop), name="parent", daemon=True).start()
-    return stop
+    try:
+        yield stop
+    finally:
+        stop.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _watch_parent(parent: int, stop: threading.Event) -> None:

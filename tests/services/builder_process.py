@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orchestrator.adapters.processes import stop_on_signals
+from orchestrator.adapters.processes import stop_event
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.services.builder import Builder, Pace
 from tests.services.fake_provider import FakeProvider
@@ -19,12 +19,12 @@ from tests.services.fake_provider import FakeProvider
 
 def main(database: str, folder: str, owner: str, lease: str, *commits: str) -> None:
     logging.basicConfig(level=logging.WARNING)
-    stop = stop_on_signals()
     store = open_store(database)
     pace = Pace(lease=timedelta(seconds=float(lease)), idle=timedelta(seconds=0.05), retry_after=timedelta(seconds=0.2))
     provider = FakeProvider(Path(folder), commits)
     name = f"{owner}:{os.getpid()}"
-    Builder(store, provider, lambda: datetime.now(UTC), owner=name, pace=pace).run(stop)
+    with stop_event(with_parent=True) as stop:
+        Builder(store, provider, lambda: datetime.now(UTC), owner=name, pace=pace).run(stop)
     store.close()
 
 
