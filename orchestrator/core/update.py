@@ -1,8 +1,10 @@
 """One device's attempt at one rollout: what a report, a check-in or the clock makes of it, and what enters the tallies.
 
-Everything here is a pure step ``Update -> Step``; whoever stores an update adds the step's ``Counts`` in the same transaction. A device
-adds at most one bad outcome per class and at most one resolution to a rollout, whatever is sent, resent, reordered or
-retried (P10): each count is guarded by a mark that is set once in the update itself.
+Everything here is a pure step ``Update -> Step``; whoever stores an update adds the step's ``Counts`` in the same
+transaction. What an update counts is a function of the update as it stands (``counted``), and a step adds the
+difference:
+so the tallies always equal a recount. A device adds at most one bad outcome per class and at most one resolution to a
+rollout, whatever is sent, resent, reordered or retried (P10), because ``bad`` and ``resolved`` only ever grow.
 
 * Only a check-in that runs the Target's commit confirms; a success event means ``applied`` (RULES 3.5).
 * A failure is never overturned; a confirmation is, once, by a later failure, rollback or silence (RULES 3.4).
@@ -83,10 +85,17 @@ _RANK: Final[Mapping[UpdateStatus, int]] = {
 }
 """Progress only goes up: an event that comes late changes nothing."""
 
+_ENDED: Final = frozenset(_BAD_STATUS.values())
+"""A bad end is never overturned (RULES 3.4); only a retry leaves it."""
+
+UNDER_WAY: Final = frozenset({UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING, UpdateStatus.APPLIED})
+"""Started and not come to an end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long silence is borne: ``silent_after`` of the policy, at least three times the device's usual gap between check-ins."""
+    """How long silence is borne: ``silent_after`` of the policy, at least three times the device's usual gap between
+    check-ins."""
 
     silent_after: timedelta
     usual_gap: timedelta = timedelta(0)
@@ -100,8 +109,9 @@ class Patience:
 class Update:
     """The facts of one update that its steps depend on.
 
-    ``bad`` holds the classes already counted; ``resolved`` whether an outcome was counted; ``confirmed_at`` when it was first seen
-    running the Target; ``deadline_at`` when silence counts, None when it no longer can; ``check_ins`` since the offer without a start.
+    ``bad`` holds the classes already counted; ``resolved`` whether an outcome was counted; ``confirmed_at`` when it was
+    first seen running the Target in this try; ``deadline_at`` when silence counts, None when it no longer can;
+    ``check_ins`` since the offer without a start, at which the offer was repeated.
     """
 
     status: UpdateStatus
@@ -123,6 +133,11 @@ class Update:
         return self.started_at is not None
 
     @property
+    def under_way(self) -> bool:
+        """Started, and neither at an end nor gone elsewhere: nothing else is offered to the device meanwhile."""
+        return self.status in UNDER_WAY
+
+    @property
     def counts_as_confirmed(self) -> bool:
         """Confirmed, and nothing bad known of it."""
         return self.confirmed_at is not None and not self.bad_outcome
@@ -135,7 +150,10 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a step adds to the tallies of the update's slice; a negative number takes back."""
+    """What a step adds to the tallies of the update's slice; a negative number takes back.
+
+    ``applied``: written, and either waiting for the reboot or confirmed.
+    """
 
     offered: int = 0
     withdrawn: int = 0
@@ -145,6 +163,53 @@ class Counts:
     confirmed: int = 0
     left: int = 0
     bad: tuple[OutcomeClass, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != _NOTHING
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.offered + other.offered,
+            self.withdrawn + other.withdrawn,
+            self.started + other.started,
+            self.applied + other.applied,
+            self.resolved + other.resolved,
+            self.confirmed + other.confirmed,
+            self.left + other.left,
+            self.bad + other.bad,
+        )
+
+
+_NOTHING: Final = Counts()
+
+
+def counted(update: Update) -> Counts:
+    """What an update as it stands has added in all: the tallies of a slice are the sum over its updates."""
+    return Counts(
+        offered=1,
+        withdrawn=1 if update.status is UpdateStatus.WITHDRAWN else 0,
+        started=1 if update.started_at is not None else 0,
+        applied=1 if update.status is UpdateStatus.APPLIED or update.confirmed_at is not None else 0,
+        resolved=1 if update.resolved else 0,
+        confirmed=1 if update.counts_as_confirmed else 0,
+        left=1 if update.status is UpdateStatus.LEFT and not update.resolved else 0,
+        bad=tuple(each for each in OutcomeClass if each in update.bad),
+    )
+
+
+def difference(before: Update, after: Update) -> Counts:
+    """What the tallies must gain when one becomes the other."""
+    was, now = counted(before), counted(after)
+    return Counts(
+        offered=0,
+        withdrawn=now.withdrawn - was.withdrawn,
+        started=now.started - was.started,
+        applied=now.applied - was.applied,
+        resolved=now.resolved - was.resolved,
+        confirmed=now.confirmed - was.confirmed,
+        left=now.left - was.left,
+        bad=tuple(each for each in now.bad if each not in before.bad),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,162 +224,155 @@ class Step:
 def offer(*, from_commit: str | None, to_commit: str, patience: Patience, now: datetime) -> Step:
     """A device is admitted."""
     update = Update(UpdateStatus.OFFERED, now, from_commit, to_commit, deadline_at=now + patience.length)
-    return Step(update, Counts(offered=1))
+    return Step(update, counted(update))
 
 
-def offer_again(update: Update, *, from_commit: str | None, patience: Patience, now: datetime) -> Step:
-    """A withdrawn offer is given again; place and outcomes stay."""
-    renewed = replace(
+def offer_again(
+    update: Update, *, from_commit: str | None, patience: Patience, now: datetime, to_commit: str | None = None
+) -> Step:
+    """An offer that was withdrawn, or whose device had left, is given again; place and outcomes stay.
+
+    ``to_commit`` where the device's hardware id now has another one."""
+    return _step(
         update,
-        status=UpdateStatus.OFFERED,
-        offered_at=now,
-        from_commit=from_commit,
-        deadline_at=now + patience.length,
-        check_ins=0,
+        replace(
+            update,
+            status=UpdateStatus.OFFERED,
+            offered_at=now,
+            from_commit=from_commit,
+            to_commit=to_commit or update.to_commit,
+            deadline_at=now + patience.length,
+            installing_at=None,
+            confirmed_at=None,
+            check_ins=0,
+        ),
     )
-    return Step(renewed, Counts(withdrawn=-1))
 
 
 def retry(update: Update, *, patience: Patience, now: datetime) -> Step:
-    """A person lets a device with a bad outcome try once more; what was counted stays counted (RULES 7.5)."""
-    renewed = replace(
+    """A person lets a device with a bad outcome try once more; what was counted stays counted (RULES 7.5). The new try
+    has its own time, so that it comes to an end too."""
+    return _step(
         update,
-        status=UpdateStatus.OFFERED,
-        offered_at=now,
-        deadline_at=None,
-        installing_at=None,
-        check_ins=0,
-        tries=update.tries + 1,
+        replace(
+            update,
+            status=UpdateStatus.OFFERED,
+            offered_at=now,
+            deadline_at=now + patience.length,
+            installing_at=None,
+            confirmed_at=None,
+            recovered_at=None,
+            check_ins=0,
+            tries=update.tries + 1,
+        ),
     )
-    return Step(renewed)
 
 
 def on_event(update: Update, kind: EventKind, *, patience: Patience, now: datetime) -> Step:
     """The device reported ``kind``; ``now`` is the moment of receipt."""
-    counts = Counts()
     # Whatever it says, it speaks: a first report is the start, and a withdrawn device that started counts again.
-    if update.started_at is None:
-        withdrawn = -1 if update.status is UpdateStatus.WITHDRAWN else 0
-        counts = replace(counts, started=1, withdrawn=withdrawn)
-        update = replace(update, started_at=now)
+    after = update if update.started_at is not None else replace(update, started_at=now)
     match kind:
         case EventKind.FAILED:
-            return _bad(update, counts, OutcomeClass.FAILED)
+            after = _bad(after, OutcomeClass.FAILED)
         case EventKind.ROLLED_BACK:
-            return _bad(update, counts, OutcomeClass.ROLLED_BACK)
+            after = _bad(after, OutcomeClass.ROLLED_BACK)
         case EventKind.DOWNLOAD_FAILED:
-            return _download_failed(update, counts, patience=patience, now=now)
+            after = _download_failed(after, patience=patience, now=now)
         case EventKind.DOWNLOADING | EventKind.INSTALLING | EventKind.APPLIED:
-            return _progress(update, counts, kind, patience=patience, now=now)
+            after = _progress(after, kind, patience=patience, now=now)
+    return _step(update, after)
 
 
-def on_check_in(update: Update, *, running: str | None, patience: Patience, now: datetime) -> Step:
-    """The device asked and said which commit it runs (None: it could not say)."""
+def on_check_in(
+    update: Update, *, running: str | None, patience: Patience, now: datetime, repeated: bool = True
+) -> Step:
+    """The device asked and said which commit it runs (None: it could not say). ``repeated``: the offer may still be
+    given, so that coming back without a start says something (RULES 3.7)."""
     if running == update.to_commit:
-        return _running_target(update, patience=patience, now=now)
-    if update.confirmed_at is not None and running is not None and not update.bad_outcome:
+        return _step(update, _running_target(update, patience=patience, now=now))
+    if running is None or update.status is UpdateStatus.WITHDRAWN or update.status in _ENDED:
+        return Step(update, changed=False)
+    if update.status is UpdateStatus.CONFIRMED:
+        if update.bad_outcome:
+            return Step(update, changed=False)  # a retry that had succeeded: its outcomes are counted
         # It ran the Target and runs something else now: back to the old one is a rollback, a third is a departure.
         if running == update.from_commit:
-            return _bad(update, Counts(), OutcomeClass.ROLLED_BACK)
-        return _left(update)
-    if running is None or update.status is UpdateStatus.WITHDRAWN:
-        return Step(update, changed=False)
-    if update.from_commit is not None and running != update.from_commit and not update.resolved:
-        return _left(update)
-    if update.status is UpdateStatus.OFFERED and not update.resolved:
+            return _step(update, _bad(update, OutcomeClass.ROLLED_BACK))
+        return _step(update, _left(update))
+    if update.from_commit is not None and running != update.from_commit:
+        return _step(update, _left(update))
+    if update.status is UpdateStatus.OFFERED and not update.started and repeated:
         seen = replace(update, check_ins=update.check_ins + 1)
-        if seen.check_ins >= IGNORED_AFTER and OutcomeClass.IGNORED not in seen.bad:
-            return _bad(seen, Counts(), OutcomeClass.IGNORED)
-        return Step(seen)
+        return _step(update, _bad(seen, OutcomeClass.IGNORED) if seen.check_ins >= IGNORED_AFTER else seen)
     return Step(update, changed=False)
 
 
 def on_deadline(update: Update, *, last_seen_at: datetime | None, patience: Patience, now: datetime) -> Step:
-    """The update's deadline has passed. A confirmed device is looked at once more: seen since it confirmed, it is well."""
+    """The update's deadline has passed. A confirmed device is looked at once more: seen since it confirmed, it is
+    well."""
     if update.deadline_at is None or now < update.deadline_at:
         return Step(update, changed=False)
     if update.confirmed_at is not None and last_seen_at is not None and last_seen_at > update.confirmed_at:
-        return Step(replace(update, deadline_at=None))
+        return _step(update, replace(update, deadline_at=None))
     if (
         update.status is UpdateStatus.OFFERED
         and last_seen_at is not None
         and (extended := last_seen_at + patience.length) > now
     ):
         # Heard of since the offer: it comes back without starting, which is for `ignored` to judge.
-        return Step(replace(update, deadline_at=extended))
-    return _bad(update, Counts(), OutcomeClass.SILENT)
+        return _step(update, replace(update, deadline_at=extended))
+    return _step(update, _bad(update, OutcomeClass.SILENT))
 
 
 def withdraw(update: Update) -> Step:
     """Take the offer back from a device that has not started; one that has may finish."""
     if update.status is not UpdateStatus.OFFERED or update.resolved:
         return Step(update, changed=False)
-    return Step(replace(update, status=UpdateStatus.WITHDRAWN, deadline_at=None), Counts(withdrawn=1))
+    return _step(update, replace(update, status=UpdateStatus.WITHDRAWN, deadline_at=None))
 
 
-def _bad(update: Update, counts: Counts, outcome: OutcomeClass) -> Step:
-    if outcome in update.bad:
-        return Step(replace(update, deadline_at=None), counts)
-    after = replace(update, status=_BAD_STATUS[outcome], bad=update.bad | {outcome}, resolved=True, deadline_at=None)
-    return Step(
-        after,
-        replace(
-            counts,
-            resolved=counts.resolved + (0 if update.resolved else 1),
-            confirmed=counts.confirmed - (1 if update.counts_as_confirmed else 0),
-            left=counts.left + _returned(update),
-            bad=(*counts.bad, outcome),
-        ),
-    )
+def _step(before: Update, after: Update) -> Step:
+    if after is before or after == before:
+        return Step(before, changed=False)
+    return Step(after, difference(before, after))
 
 
-def _download_failed(update: Update, counts: Counts, *, patience: Patience, now: datetime) -> Step:
-    if update.resolved:
-        return Step(update, counts)
-    after = replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
-    if OutcomeClass.DOWNLOAD_FAILED in update.bad:
-        return Step(after, counts)
-    bad = (*counts.bad, OutcomeClass.DOWNLOAD_FAILED)
-    return Step(replace(after, bad=update.bad | {OutcomeClass.DOWNLOAD_FAILED}), replace(counts, bad=bad))
+def _bad(update: Update, outcome: OutcomeClass) -> Update:
+    return replace(update, status=_BAD_STATUS[outcome], bad=update.bad | {outcome}, resolved=True, deadline_at=None)
 
 
-def _progress(update: Update, counts: Counts, kind: EventKind, *, patience: Patience, now: datetime) -> Step:
+def _download_failed(update: Update, *, patience: Patience, now: datetime) -> Update:
+    """No end: the device may try again, and is offered again when it asks and may be."""
+    if update.status not in _RANK:
+        return update
+    if not update.resolved:
+        update = replace(update, bad=update.bad | {OutcomeClass.DOWNLOAD_FAILED})
+    if update.status is UpdateStatus.WITHDRAWN:
+        return update
+    return replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
+
+
+def _progress(update: Update, kind: EventKind, *, patience: Patience, now: datetime) -> Update:
     status = _PROGRESS[kind]
     if update.status not in _RANK or _RANK[status] <= _RANK[update.status]:
-        return Step(update, counts, changed=bool(counts.started or counts.withdrawn))
-    after = replace(update, status=status)
-    if not update.resolved:
-        # Silence runs from `installing`; before it, from what was heard last.
-        installing = update.installing_at or (now if status is not UpdateStatus.DOWNLOADING else None)
-        base = update.installing_at or now
-        after = replace(after, installing_at=installing, deadline_at=base + patience.length)
-    if status is UpdateStatus.APPLIED:
-        counts = replace(counts, applied=1)
-    return Step(after, counts)
+        return update
+    # Silence runs from `installing`; before it, from what was heard last.
+    installing = update.installing_at or (now if status is not UpdateStatus.DOWNLOADING else None)
+    return replace(update, status=status, installing_at=installing, deadline_at=(installing or now) + patience.length)
 
 
-def _running_target(update: Update, *, patience: Patience, now: datetime) -> Step:
+def _running_target(update: Update, *, patience: Patience, now: datetime) -> Update:
     if update.confirmed_at is not None:
-        return Step(update, changed=False)
-    withdrawn = -1 if update.status is UpdateStatus.WITHDRAWN else 0
-    started = 0 if update.started else 1
+        # Back from a departure, or nothing new.
+        return replace(update, status=UpdateStatus.CONFIRMED) if update.status is UpdateStatus.LEFT else update
     after = replace(update, confirmed_at=now, started_at=update.started_at or now)
     if update.bad_outcome:
-        return Step(replace(after, recovered_at=now, deadline_at=None), Counts(started=started, withdrawn=withdrawn))
+        status = update.status if update.status in _ENDED else UpdateStatus.CONFIRMED
+        return replace(after, status=status, recovered_at=now, deadline_at=None)
     # One more look: a device that confirms and then falls dark within the same patience is silent after all.
-    confirmed = replace(after, status=UpdateStatus.CONFIRMED, resolved=True, deadline_at=now + patience.length)
-    resolved = 0 if update.resolved else 1
-    counts = Counts(started=started, withdrawn=withdrawn, resolved=resolved, confirmed=1, left=_returned(update))
-    return Step(confirmed, counts)
+    return replace(after, status=UpdateStatus.CONFIRMED, resolved=True, deadline_at=now + patience.length)
 
 
-def _returned(update: Update) -> int:
-    """What an outcome takes back from ``left``: a device that had left without one is heard of after all."""
-    return -1 if update.status is UpdateStatus.LEFT and not update.resolved else 0
-
-
-def _left(update: Update) -> Step:
-    if update.status is UpdateStatus.LEFT:
-        return Step(update, changed=False)
-    after = replace(update, status=UpdateStatus.LEFT, deadline_at=None)
-    return Step(after, Counts(left=0 if update.resolved else 1))
+def _left(update: Update) -> Update:
+    return replace(update, status=UpdateStatus.LEFT, deadline_at=None)

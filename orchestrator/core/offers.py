@@ -1,0 +1,297 @@
+"""May this device be offered this rollout's Target now, and if not, why not yet? (RULES 1, 3.6, 5, 6, 7)
+
+Pure, and asked in three places with the same answer: by the snapshot (which may only believe the *no*), inside the
+transaction that gives the offer, and by ``wave explain DEVICE``. Two questions, in this order: ``may_offer`` whether
+the device's turn has come, and ``way`` how it would get the content.
+
+The order of the checks is fixed, from what a person can least change to what time brings: the device itself, the
+freeze, the rollout, what the device came to before, eligibility, wave, slice, budgets, hours, pace; then deltas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, assert_never
+
+from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
+from orchestrator.core.fleet import Device, DeviceStatus, Scope
+from orchestrator.core.membership import wave_of
+from orchestrator.core.policy import FromUnknown, Otherwise
+from orchestrator.core.position import position
+from orchestrator.core.reasons import budget_sentence
+from orchestrator.core.rules import Rules, WaveRules
+from orchestrator.core.slices import ROLLOUT, Slice, segment_population, slice_of, wave_population
+from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
+from orchestrator.core.update import Update, UpdateStatus
+
+
+class NoOfferKind(StrEnum):
+    """Why there is no offer: the bounded word beside the sentence."""
+
+    RETIRED = "retired"
+    HELD = "held"
+    FROZEN = "frozen"
+    ROLLOUT = "rollout"
+    CONFIRMED = "confirmed"
+    OUTCOME = "outcome"
+    UNDER_WAY = "under_way"
+    TAG = "tag"
+    HARDWARE = "hardware"
+    ALREADY_THERE = "already_there"
+    VERSION = "version"
+    NO_WAVE = "no_wave"
+    WAVE = "wave"
+    SLICE = "slice"
+    BUDGET = "budget"
+    OFFER_WINDOW = "offer_window"
+    PACE = "pace"
+    WAVE_PACE = "wave_pace"
+    ELSEWHERE = "elsewhere"
+    DELTA = "delta"
+    FROM_UNKNOWN = "from_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NoOffer:
+    """Why not, in one sentence, and the earliest moment at which time alone changes that (None: not a matter of
+    time)."""
+
+    kind: NoOfferKind
+    sentence: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offerable:
+    """The device may have the offer. ``places``: in the rollout and in the wave; ``segments``: in its segments."""
+
+    wave: str
+    slice: int
+    places: tuple[int, int]
+    segments: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the device has had of this rollout: its update with the place that an offer froze (RULES 3.6)."""
+
+    update: Update
+    wave: str
+    slice: int
+    places: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A rollout as far as offers depend on it.
+
+    ``slices`` by wave, in the order of their opening. ``in_flight`` and ``wave_in_flight``: offers without an outcome
+    now. ``budget``: one that is used up. ``frozen``: why all offers are stopped.
+    """
+
+    state: RolloutState
+    rules: Rules
+    scope: Scope
+    slices: Mapping[str, Sequence[Slice]] = field(default_factory=dict)
+    in_flight: int = 0
+    wave_in_flight: Mapping[str, int] = field(default_factory=dict)
+    budget: BudgetFacts | None = None
+    frozen: Reason | None = None
+
+
+DIMENSIONS: Final = ("hardware_id", "source_version")
+"""Segments in which an offer records a place."""
+
+_REPEATED: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING})
+"""An offer that stands is told again to a device that asks in these: it may have lost power half-way."""
+
+_RENEWED: Final = frozenset({UpdateStatus.WITHDRAWN, UpdateStatus.LEFT})
+"""From these the offer is given anew, with the same place."""
+
+
+def may_offer(terms: Terms, device: Device, earlier: Earlier | None, now: datetime) -> Offerable | NoOffer:
+    """Whether the device's turn has come, deltas aside. What it had before keeps wave, slice and places."""
+    for stop in (_device, _standing):
+        if (no := stop(terms, device)) is not None:
+            return no
+    if earlier is not None and (no := _came_to(earlier.update)) is not None:
+        return no
+    if (no := _ineligible(terms.scope, device)) is not None:
+        return no
+    found = _kept(earlier) if earlier is not None else _place(terms, device, now)
+    if isinstance(found, NoOffer):
+        return found
+    if (no := _wave(terms.state, terms.state.wave(found.wave))) is not None:
+        return no
+    outstanding = earlier is not None and earlier.update.status in _REPEATED
+    return _limited(terms, found.wave, now, outstanding=outstanding) or found
+
+
+def elsewhere(rollout: str) -> NoOffer:
+    """A started update of another rollout comes to its outcome first (RULES 7.1)."""
+    return NoOffer(
+        NoOfferKind.ELSEWHERE, f"Its update in rollout {rollout} has started and must come to its end first."
+    )
+
+
+def _device(terms: Terms, device: Device) -> NoOffer | None:
+    match device.status:
+        case DeviceStatus.RETIRED:
+            return NoOffer(NoOfferKind.RETIRED, "The device is retired.")
+        case DeviceStatus.HELD:
+            because = f": {device.held_because}" if device.held_because else "."
+            return NoOffer(NoOfferKind.HELD, f"A person holds the device{because}")
+        case DeviceStatus.ACTIVE:
+            return None
+        case _:
+            assert_never(device.status)
+
+
+def _standing(terms: Terms, device: Device) -> NoOffer | None:
+    if terms.frozen is not None:
+        return NoOffer(NoOfferKind.FROZEN, f"All offers are frozen: {terms.frozen.sentence}")
+    state = terms.state
+    if state.status not in OFFERING_ROLLOUT:
+        sentence = f"Rollout {state.rollout} is {state.status}: {state.standing.reason.sentence}"
+        return NoOffer(NoOfferKind.ROLLOUT, sentence, state.start_at)
+    return None
+
+
+def _came_to(update: Update) -> NoOffer | None:
+    """What the update has come to already, when that rules out another offer."""
+    if update.status in _REPEATED:
+        return None
+    if update.status is UpdateStatus.APPLIED:
+        return NoOffer(NoOfferKind.UNDER_WAY, "It has written the Target and waits for its reboot.")
+    if update.bad_outcome:
+        word = update.status.replace("_", " ")
+        return NoOffer(NoOfferKind.OUTCOME, f"Its update is {word}: only `wave retry` offers it again.")
+    if update.status in _RENEWED:
+        return None
+    return NoOffer(NoOfferKind.CONFIRMED, "It has confirmed that it runs the Target.")
+
+
+def _ineligible(scope: Scope, device: Device) -> NoOffer | None:
+    if device.tag != scope.tag:
+        return NoOffer(NoOfferKind.TAG, f"It follows the tag {device.tag}; the rollout is for {scope.tag}.")
+    if device.hardware_id not in scope.commits:
+        return NoOffer(NoOfferKind.HARDWARE, f"Version {scope.version} does not exist for {device.hardware_id}.")
+    if scope.already_there(device):
+        return NoOffer(NoOfferKind.ALREADY_THERE, f"It already runs version {scope.version} or a newer one.")
+    if not scope.eligible(device):
+        versions = ", ".join(map(str, scope.from_versions))
+        return NoOffer(NoOfferKind.VERSION, f"The rollout takes back only devices that run {versions}.")
+    return None
+
+
+def _kept(earlier: Earlier) -> Offerable:
+    return Offerable(earlier.wave, earlier.slice, earlier.places)
+
+
+def _place(terms: Terms, device: Device, now: datetime) -> Offerable | NoOffer:
+    """Wave, slice and places of a device that has none yet."""
+    selector = wave_of(device.member, terms.scope.selectors)
+    if selector is None:
+        return NoOffer(NoOfferKind.NO_WAVE, "It is in no wave of the rollout.")
+    wave = selector.wave
+    if (no := _wave(terms.state, terms.state.wave(wave))) is not None:
+        return no
+    if device.since_at is None:
+        return NoOffer(NoOfferKind.SLICE, "It has not been seen yet, so no slice counts it.")
+    at = position(device.member.hash, selector.salt)
+    opened = terms.slices.get(wave, ())
+    piece = slice_of(opened, at, device.since_at)
+    if piece is None:
+        return NoOffer(NoOfferKind.SLICE, f"It waits for a later slice of wave {wave}; {len(opened)} are open so far.")
+    places = piece.places(at, (ROLLOUT, wave_population(wave), *segments_of(device)))
+    mine = (places.pop(ROLLOUT), places.pop(wave_population(wave)))
+    return Offerable(wave, piece.number, mine, places)
+
+
+def segments_of(device: Device) -> tuple[str, ...]:
+    """The segments a device is in, as populations."""
+    found = [segment_population("hardware_id", device.hardware_id)]
+    if device.version is not None:
+        found.append(segment_population("source_version", str(device.version)))
+    return tuple(found)
+
+
+def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:
+    """RULES 1.1; in a completed rollout every wave offers that nobody cancelled, skipped ones too."""
+    if state.status is RolloutStatus.COMPLETED:
+        offers = wave.status is not WaveStatus.CANCELLED
+    else:
+        offers = wave.status in OFFERING_WAVE
+    if offers:
+        return None
+    sentence = f"Its wave {wave.wave} is {wave.status}: {wave.standing.reason.sentence}"
+    return NoOffer(NoOfferKind.WAVE, sentence)
+
+
+def _limited(terms: Terms, wave: str, now: datetime, *, outstanding: bool) -> NoOffer | None:
+    """What stops offers for now. An offer that stands already has its part of the pace."""
+    if terms.budget is not None:
+        return NoOffer(NoOfferKind.BUDGET, budget_sentence(terms.budget))
+    window = terms.rules.offer_window
+    if window is not None and not window.is_open(now):
+        opens = window.next_open(now)
+        when = f"at {opens:%Y-%m-%d %H:%M} UTC" if opens else "never again"
+        return NoOffer(NoOfferKind.OFFER_WINDOW, f"Offers are given again {when}.", opens)
+    if outstanding:
+        return None
+    cap, flying = terms.rules.in_flight, terms.in_flight
+    if cap is not None and flying >= cap:
+        return NoOffer(NoOfferKind.PACE, f"{flying} devices are at it; at most {cap} may be at once.")
+    cap, flying = terms.rules.wave(wave).in_flight, terms.wave_in_flight.get(wave, 0)
+    if cap is not None and flying >= cap:
+        return NoOffer(NoOfferKind.WAVE_PACE, f"{flying} of wave {wave} are at it; at most {cap} may be at once.")
+    return None
+
+
+class Way(StrEnum):
+    """How a device gets the content: nothing to fetch by delta, by a delta that is there, or whole."""
+
+    SAME = "same"
+    DELTA = "delta"
+    WHOLE = "whole"
+
+
+def way(
+    terms: Terms, wave: str, *, from_commit: str | None, to_commit: str, ready: bool, known: bool, now: datetime
+) -> Way | NoOffer:
+    """How the device of this wave gets the content, or why it must wait for its delta (RULES 6).
+
+    ``ready``: its delta is recorded; ``known``: the repository has its commit, so that a delta could be built.
+    """
+    if from_commit == to_commit:
+        return Way.SAME
+    if ready:
+        return Way.DELTA
+    if terms.state.serve_whole:
+        return Way.WHOLE
+    rules = terms.rules.wave(wave)
+    if from_commit is None or not known:
+        if rules.from_unknown is FromUnknown.FULL:
+            return Way.WHOLE
+        sentence = "What it runs is not in the repository, and the policy skips such devices."
+        return NoOffer(NoOfferKind.FROM_UNKNOWN, sentence)
+    return _late(terms.state.wave(wave), rules, now)
+
+
+def _late(wave: WaveState, rules: WaveRules, now: datetime) -> Way | NoOffer:
+    ends = (wave.prepared_at or wave.standing.since) + rules.within
+    match rules.otherwise:
+        case Otherwise.FULL:
+            if now >= ends:
+                return Way.WHOLE
+            minutes = math.ceil((ends - now).total_seconds() / 60)
+            sentence = f"Its delta is being made; in {minutes} minutes at the latest it is served whole."
+            return NoOffer(NoOfferKind.DELTA, sentence, ends)
+        case Otherwise.HOLD | Otherwise.SKIP:
+            return NoOffer(NoOfferKind.DELTA, "Its delta is not ready yet.")
+        case _:
+            assert_never(rules.otherwise)

@@ -1,0 +1,113 @@
+"""Runs an ASGI application on Uvicorn, in the current thread, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from typing import Any, Final
+
+import uvicorn
+
+App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+
+STOP_WITHIN: Final = 10
+"""Seconds that requests under way get to end when the server stops."""
+
+KEEP_ALIVE: Final = 75
+"""Seconds an idle connection is kept open."""
+
+MOST_AT_ONCE: Final = 10_000
+"""Connections and requests at once; more are told 503."""
+
+BACKLOG: Final = 2048
+
+
+class Server:
+    """``run`` serves until ``stop`` (from any thread) or, with ``signals``, SIGINT or SIGTERM; then requests under way
+    end first. ``started`` is called with the port once it listens. Give ``sockets`` instead of host and port to listen
+    on what is bound already. Port 0 takes any free one."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        sockets: Sequence[socket.socket] = (),
+        signals: bool = True,
+        started: Callable[[int], None] = lambda port: None,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            limit_concurrency=MOST_AT_ONCE,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=STOP_WITHIN,
+        )
+        self._server = _Quiet(config, signals=signals, started=started)
+        self._sockets = list(sockets)
+
+    def run(self) -> None:
+        """Serve in this thread, on an event loop of its own. Raises OSError when the port cannot be had."""
+        loop_factory = self._server.config.get_loop_factory()
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(self.serve())
+
+    async def serve(self) -> None:
+        """Serve in the running event loop. Raises OSError when the port cannot be had."""
+        sockets = self._sockets or [_listening(self._server.config.host, self._server.config.port)]
+        try:
+            await self._server.serve(sockets=sockets)
+        finally:
+            for each in sockets:
+                each.close()
+
+    def stop(self) -> None:
+        """Stop listening, let requests under way end, and return from ``run``. From any thread."""
+        self._server.should_exit = True
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once it does."""
+        return self._server.port
+
+
+class _Quiet(uvicorn.Server):
+    """Tells when it listens, and leaves signals alone when asked to."""
+
+    def __init__(self, config: uvicorn.Config, *, signals: bool, started: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._signals = signals
+        self._tell = started
+        self.port = 0
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals() if self._signals else contextlib.nullcontext():
+            yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            name = sockets[0].getsockname()
+            self.port = name[1] if isinstance(name, tuple) else 0
+            self._tell(self.port)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -1,0 +1,214 @@
+"""The board: which rollouts might offer something, kept in memory and read anew when they change.
+
+It lets an idle check-in be answered *none* without the database. It may never give an offer: that is decided inside the
+transaction that writes it (``offering``), because a snapshot can be a second old (RULES 1.4).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from orchestrator.core.facts import Facts
+from orchestrator.core.offers import Terms
+from orchestrator.core.rules import Rules
+from orchestrator.core.slices import Slice
+from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus
+from orchestrator.errors import WaveError
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.store import Reading, RolloutRow, Store
+
+_log = logging.getLogger(__name__)
+
+FRESH_FOR: Final = timedelta(seconds=1)
+"""How old the board may be before it is read again."""
+
+READ_WHOLE_EVERY: Final = timedelta(seconds=10)
+"""How long the store's pulse is believed when it says that nothing changed."""
+
+LISTED: Final = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
+
+REGISTER: Final = "device-register"
+"""The mark that every change of devices by a person leaves, so that what is cached of them is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One rollout with a scope on the board. ``names``: the Target's name by hardware id. ``known``: from-commits that
+    the last look found in the repository or missing, by wave."""
+
+    row: RolloutRow
+    terms: Terms
+    names: Mapping[str, str]
+    known: Mapping[str, Mapping[str | None, bool]]
+
+    @property
+    def key(self) -> int:
+        return self.row.key
+
+    @property
+    def rules(self) -> Rules:
+        return self.terms.rules
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The board at one moment. ``by_tag``: whom to ask for a device of the tag, in this order. Compared by identity: a
+    reading that finds nothing new keeps the object."""
+
+    listed: Mapping[int, Listed] = field(default_factory=dict)
+    by_tag: Mapping[str, tuple[Listed, ...]] = field(default_factory=dict)
+    by_name: Mapping[str, RolloutRow] = field(default_factory=dict)
+    ready: frozenset[DeltaPair] = frozenset()
+    register: object = None
+    look: object = None
+
+
+def candidates(rows: Iterable[RolloutRow], tag: str) -> list[RolloutRow]:
+    """Whom to ask for a device of this tag: live rollouts, then the newest completed one only (RULES 7.1)."""
+    live, completed = [], None
+    for row in rows:
+        if row.tag != tag:
+            continue
+        if row.state.status in LIVE_ROLLOUT:
+            live.append(row)
+        elif row.state.status is RolloutStatus.COMPLETED and (
+            completed is None or row.state.standing.since > completed.state.standing.since
+        ):
+            completed = row
+    return live + ([] if completed is None else [completed])
+
+
+def terms_of(
+    row: RolloutRow,
+    *,
+    rules: Rules,
+    slices: Mapping[str, Sequence[Slice]],
+    facts: Facts | None,
+    r: Reading,
+    frozen: Reason | None,
+) -> Terms:
+    """A rollout as far as offers depend on it. ``facts`` None: it has no cap, so nobody counts who is at it."""
+    assert row.scope is not None
+    budgets = r.budgets(row.key)
+    return Terms(
+        state=row.state,
+        rules=rules,
+        scope=row.scope,
+        slices=slices,
+        in_flight=sum(wave.in_flight for wave in facts.waves) if facts else 0,
+        wave_in_flight={wave.wave: wave.in_flight for wave in facts.waves} if facts else {},
+        budget=next((budget for budget in budgets if budget.reached), None),
+        frozen=frozen,
+    )
+
+
+def capped(rules: Rules) -> bool:
+    """Whether anything limits how many may be at it."""
+    return rules.in_flight is not None or any(wave.in_flight is not None for wave in rules.waves)
+
+
+def slices_by_wave(slices: Iterable[Slice]) -> dict[str, tuple[Slice, ...]]:
+    found: dict[str, tuple[Slice, ...]] = {}
+    for piece in slices:
+        found[piece.wave] = (*found.get(piece.wave, ()), piece)
+    return found
+
+
+class Board:
+    """Holds the snapshot. ``refresh`` reads it anew; ``look`` gives the present one and, when that is older than a
+    second, asks ``later`` to have it read (by default at once, in the caller's thread)."""
+
+    def __init__(
+        self, store: Store, *, clock: Callable[[], datetime], later: Callable[[Callable[[], None]], None] | None = None
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._later = later or (lambda work: work())
+        self._guard = threading.Lock()
+        self._asked = False
+        self._read_at: datetime | None = None
+        self._read_whole_at: datetime | None = None
+        self.snapshot = Snapshot()
+
+    def look(self, now: datetime) -> Snapshot:
+        """The snapshot. Never raises: without the store the old one stands, which can only say *none* or *ask*."""
+        if (self._read_at is None or abs(now - self._read_at) >= FRESH_FOR) and not self._asked:
+            self._asked = True
+            self._later(self._read_quietly)
+        return self.snapshot
+
+    def expire(self) -> None:
+        """Something changed: read anew with the next look."""
+        self._read_at = None
+
+    def refresh(self) -> None:
+        """Read it now. Raises StoreUnavailable, Busy."""
+        with self._guard:
+            read_at = self._clock()
+            with self._store.reading() as r:
+                self.snapshot = self._read(r, self.snapshot, read_at)
+            self._read_at = read_at
+
+    def _read_quietly(self) -> None:
+        try:
+            self.refresh()
+        except WaveError as error:
+            self._read_at = self._clock()
+            _log.warning("the board could not be read: %s", error)
+        finally:
+            self._asked = False
+
+    def _read(self, r: Reading, before: Snapshot, now: datetime) -> Snapshot:
+        register = r.lease_holder(REGISTER)
+        frozen = r.frozen()
+        look = (r.pulse(), frozen, register)
+        believed = self._read_whole_at is not None and abs(now - self._read_whole_at) < READ_WHOLE_EVERY
+        moving = any(capped(each.rules) or each.terms.budget for each in before.listed.values())
+        if look == before.look and believed and not moving:
+            return before
+        self._read_whole_at = now
+        rows = r.rollouts(LISTED)
+        by_tag: dict[str, tuple[Listed, ...]] = {}
+        listed: dict[int, Listed] = {}
+        for tag in {row.tag for row in rows}:
+            found = []
+            for row in candidates(rows, tag):
+                if row.scope is not None:
+                    listed[row.key] = self._list(r, row, before.listed.get(row.key), frozen, now)
+                    found.append(listed[row.key])
+            by_tag[tag] = tuple(found)
+        targets = {commit for each in listed.values() for commit in each.terms.scope.commits.values()}
+        ready = frozenset(record.pair for record in r.deltas() if record.pair.to_commit in targets)
+        after = Snapshot(listed, by_tag, {row.state.rollout: row for row in rows}, ready, register, look)
+        same = (before.look, before.listed, before.ready) == (look, listed, ready)
+        return before if same else after
+
+    def _list(self, r: Reading, row: RolloutRow, before: Listed | None, frozen: Reason | None, now: datetime) -> Listed:
+        rules = rules_of(row)
+        if before is not None and before.row.version == row.version:
+            slices, names = before.terms.slices, before.names
+        else:
+            slices, names = slices_by_wave(r.slices(row.key)), names_of(r, row)
+        facts = r.facts(row, now=now) if capped(rules) else None
+        terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=r, frozen=frozen)
+        return Listed(row, terms, names, known_of(r, row))
+
+
+def names_of(r: Reading, row: RolloutRow) -> dict[str, str]:
+    """What the rollout's Target is called for each hardware id."""
+    targets = r.targets(version=row.target_version)
+    return {hardware_id: target.name for target in reversed(targets) for hardware_id in target.hardware_ids}
+
+
+def known_of(r: Reading, row: RolloutRow) -> dict[str, dict[str | None, bool]]:
+    """Which from-commits the last look at each wave found in the repository."""
+    return {
+        wave.wave: {need.pair.from_commit: need.known for need in r.needs(row.key, wave.wave)}
+        for wave in row.state.waves
+    }

@@ -1,0 +1,210 @@
+"""A batch of check-ins in one transaction: what the devices run now, what that makes of their updates, and offers.
+
+In this order: the device is brought up to date; its updates are told what it runs (confirmed, rolled back, left,
+ignored); a halt that follows is set; only then are offers given, from what the transaction itself sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from orchestrator.core.fleet import Device
+from orchestrator.core.offers import NoOffer
+from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdraw
+from orchestrator.errors import Unauthorized, WaveError
+from orchestrator.services.board import Board, Snapshot
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.messages import CheckIn, Offer
+from orchestrator.services.offering import Desk
+from orchestrator.services.store import DeviceRow, UpdateRow, Writing
+from orchestrator.services.tallies import Tallies
+from orchestrator.services.writer import Batch
+
+Settle = Callable[..., bool]
+"""``settle(w, rollout_key, *, now) -> bool``: stop the rollout in this transaction if its evidence says so."""
+
+REACH: Final = timedelta(days=7)
+"""A device unseen for so long has been away: it is a newcomer to the slices when it comes back."""
+
+GAP_WEIGHT: Final = 1 / 8
+"""How much of the latest gap between check-ins enters the usual one."""
+
+GAP_GROWTH: Final = 4
+"""One gap counts at most as this many usual ones: a week in a drawer is no habit."""
+
+
+class Arrival(NamedTuple):
+    """A check-in that must be written. ``digest``: the token it was let in by; ``also``: rollouts in which the device
+    is known to have an update."""
+
+    key: int
+    digest: bytes
+    said: CheckIn
+    also: tuple[int, ...] = ()
+
+
+class Welcome(NamedTuple):
+    """What came of it: the device and its updates by rollout as they stand now, and the offer."""
+
+    person: DeviceRow
+    updates: Mapping[int, UpdateRow]
+    offer: Offer | None
+
+
+def usual_gap(before: timedelta, gap: timedelta) -> timedelta:
+    """The usual time between check-ins after one more, as a moving average."""
+    if not before:
+        return gap
+    return before + (min(gap, GAP_GROWTH * before) - before) * GAP_WEIGHT
+
+
+def moved(before: Device, after: Device) -> bool:
+    """Whether it is another device to the slices: by tag, hardware id or label (groups move it by themselves)."""
+    return (before.tag, before.hardware_id, before.labels) != (after.tag, after.hardware_id, after.labels)
+
+
+def unchanged(device: Device, said: CheckIn) -> bool:
+    """Whether a check-in says what is known already."""
+    return (
+        device.commit == said.commit
+        and (said.version is None or device.version == said.version)
+        and (said.hardware_id is None or device.hardware_id == said.hardware_id)
+        and (said.tag is None or device.tag == said.tag)
+        and (said.labels is None or device.labels == said.labels)
+        and device.healthy == said.healthy
+    )
+
+
+@dataclass(slots=True)
+class CheckIns:
+    """Runs batches. ``poke`` is called after a commit that changed what decisions depend on."""
+
+    board: Board
+    settle: Settle
+    poke: Callable[[], None]
+    knows: Callable[[Writing, str, str], bool]
+    repository: str
+    offers: int = 0
+
+    def run(self, batch: Batch, arrivals: Sequence[Arrival]) -> list[Welcome | WaveError]:
+        snapshot = self.board.look(batch.now)
+        tallies = Tallies()
+        desk = Desk(batch, snapshot, tallies, lambda hw, commit: self.knows(batch.w, hw, commit), self.repository)
+        people = {one.key: row for one in arrivals if (row := batch.w.device_by_key(one.key)) is not None}
+        updates = self._updates(batch.w, snapshot, arrivals)
+        admitted: list[bool] = []
+        for one in arrivals:
+            person = people.get(one.key)
+            admitted.append(person is not None and person.token_digest == one.digest)
+            if person is not None and admitted[-1]:
+                person = people[one.key] = _heard(batch.w, person, one.said, batch.now)
+                self._tell(desk, tallies, person, updates[one.key], one.said.commit)
+        stopped = self._settle(batch, desk, tallies)
+        answers: list[Welcome | WaveError] = []
+        for one, let_in in zip(arrivals, admitted, strict=True):
+            if not let_in:
+                answers.append(Unauthorized("The device's token is not valid any more."))
+                continue
+            person, mine = people[one.key], updates[one.key]
+            answers.append(Welcome(person, mine, desk.ask(person, mine)))
+        tallies.write(batch.w)
+        desk.finish()
+        for key, person in people.items():
+            batch.w.save_device(key, person.device)
+            batch.saved.add(key)
+        batch.after.append(lambda: self._committed(desk.given, stopped, tallies.moved))
+        return answers
+
+    def _updates(self, w: Writing, snapshot: Snapshot, arrivals: Sequence[Arrival]) -> dict[int, dict[int, UpdateRow]]:
+        """Each device's updates by rollout: in those on the board, and in those it is known to have one in."""
+        keys = {(key, one.key) for one in arrivals for key in (*snapshot.listed, *one.also)}
+        found: dict[int, dict[int, UpdateRow]] = {one.key: {} for one in arrivals}
+        for (rollout, device), row in batch_rows(w, keys).items():
+            found[device][rollout] = row
+        return found
+
+    def _tell(
+        self, desk: Desk, tallies: Tallies, person: DeviceRow, updates: dict[int, UpdateRow], running: str | None
+    ) -> None:
+        """Tell its updates what the device runs now.
+
+        Only the newest started update can still be overturned by what the device runs: an older one was followed by
+        another Target on purpose.
+        """
+        started = [row for row in updates.values() if row.update.started]
+        newest = max(started, key=lambda row: row.update.offered_at, default=None)
+        for key in sorted(updates):
+            row = updates[key]
+            update = row.update
+            outstanding = update.status is UpdateStatus.OFFERED
+            if not (outstanding or update.under_way or not update.resolved or row is newest):
+                continue
+            repeated = False
+            if outstanding and (listed := desk.rollout(key)) is not None:
+                scope, device = listed.terms.scope, person.device
+                if device.tag != scope.tag or scope.commits.get(device.hardware_id) != update.to_commit:
+                    # Leaving the tag before the start takes the offer back (RULES 3.6).
+                    tallies.step(row, withdraw(update))
+                    continue
+                repeated = not isinstance(desk.verdict(listed, device, row), NoOffer)
+            patience = Patience(self._silent_after(desk, key), row.usual_gap)
+            step = on_check_in(update, running=running, patience=patience, now=desk.batch.now, repeated=repeated)
+            tallies.step(row, step)
+
+    def _silent_after(self, desk: Desk, key: int) -> timedelta:
+        listed = desk.snapshot.listed.get(key)
+        if listed is not None:
+            return listed.rules.silent_after
+        row = desk.batch.w.rollout_by_key(key)
+        return rules_of(row).silent_after if row is not None else timedelta(days=1)
+
+    def _settle(self, batch: Batch, desk: Desk, tallies: Tallies) -> bool:
+        stopped = False
+        for key in tallies.write(batch.w):
+            if self.settle(batch.w, key, now=batch.now):
+                stopped = True
+                desk.forget(key)
+        return stopped
+
+    def _committed(self, given: int, stopped: bool, moved: bool) -> None:
+        self.offers += given
+        if stopped:
+            self.board.expire()
+        if stopped or moved:
+            self.poke()
+
+
+def batch_rows(w: Writing, keys: set[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
+    return w.load_updates(keys) if keys else {}
+
+
+def _heard(w: Writing, person: DeviceRow, said: CheckIn, now: datetime) -> DeviceRow:
+    """The device as it is after what it said."""
+    before = person.device
+    gap = now - before.last_seen_at if before.last_seen_at is not None else None
+    hardware_id = said.hardware_id or before.hardware_id
+    version = said.version
+    if version is None and said.commit is not None:
+        version = w.known_version(hardware_id, said.commit)
+    after = replace(
+        before,
+        commit=said.commit,
+        version=version,
+        hardware_id=hardware_id,
+        tag=said.tag or before.tag,
+        labels=before.labels if said.labels is None else said.labels,
+        healthy=said.healthy,
+        last_seen_at=now,
+        usual_gap=before.usual_gap if gap is None else usual_gap(before.usual_gap, gap),
+    )
+    if after.labels != before.labels:
+        # A label that a person set stays: only the store can tell what came of it.
+        w.save_device(person.key, after)
+        stored = w.device_by_key(person.key)
+        after = replace(after, labels=stored.device.labels if stored is not None else before.labels)
+    if before.since_at is None or gap is None or gap > REACH or moved(before, after):
+        after = replace(after, since_at=now)
+    return replace(person, device=after)

@@ -1,0 +1,372 @@
+"""What devices ask for and tell: check-ins and reports, from the token to the commit.
+
+An idle check-in (nothing changed, nothing to offer) is answered from memory; its time is written later with many
+others. Everything else goes through the one ``Writer``. A device in memory is believed as long as the register's mark
+stands; where several processes serve one database, nothing is kept (``most_kept=0``): a device may be seen by another.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from orchestrator.core.fleet import Device, DeviceStatus
+from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
+from orchestrator.core.position import SPACE
+from orchestrator.errors import Unauthorized
+from orchestrator.services.board import Board, Listed, Snapshot
+from orchestrator.services.check_in import REACH, Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
+from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
+from orchestrator.services.offering import STANDS, earlier_of
+from orchestrator.services.register import Register, digest_of
+from orchestrator.services.reports import Reports, Told
+from orchestrator.services.settings import Settings
+from orchestrator.services.store import DeviceRow, Reading, RolloutRow, Store, UpdateRow, Writing
+from orchestrator.services.views import WhyNot
+from orchestrator.services.why_not import reasons_of
+from orchestrator.services.writer import Work, Writer
+
+Result = TypeVar("Result")
+Other = TypeVar("Other")
+
+MOST_KEPT: Final = 100_000
+"""Devices kept in memory; the rest is read when it comes."""
+
+MOST_STRANGERS: Final = 10_000
+"""Unknown ids remembered, so that asking again costs no look into the store."""
+
+STRANGER_FOR: Final = timedelta(seconds=5)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A device in memory: what it said last, what it has had of which rollout (and at which version of that), and the
+    last verdict: *none* as long as the snapshot is this one and ``until`` has not come."""
+
+    person: DeviceRow
+    register: object
+    said: CheckIn | None
+    had: dict[int, tuple[Earlier, int]]
+    seen_at: datetime | None
+    usual_gap: timedelta
+    snapshot: Snapshot | None = None
+    until: datetime | None = None
+
+    @property
+    def outstanding(self) -> bool:
+        return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start, for metrics."""
+
+    check_ins: int = 0
+    idle: int = 0
+    unauthorized: int = 0
+
+
+class Devices:
+    """The device path. Threads begin with the first work; ``close`` finishes what waits.
+
+    ``settle`` stops a rollout inside a transaction; ``poke`` wakes the ticker and must not block; ``knows`` says
+    whether the repository has a commit (without it, the commits of Targets count as there); ``later`` runs work soon in
+    another thread, for a caller that must not wait for a look into the store (without it, looks are made at once).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        *,
+        settle: Settle,
+        poke: Callable[[], None] = lambda: None,
+        knows: Callable[[str], bool] | None = None,
+        later: Callable[[Callable[[], None]], None] | None = None,
+        most_kept: int = MOST_KEPT,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._knows_commit = knows
+        self._known: dict[tuple[str, str], bool] = {}
+        self._later = later
+        self._most_kept = most_kept
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._strangers: OrderedDict[str, datetime] = OrderedDict()
+        self._guard = threading.Lock()
+        self.board = Board(store, clock=clock, later=later)
+        self.writer = Writer(store, clock=clock)
+        self.register = Register(store, clock, self.board.expire)
+        self.counters = Counters()
+        repository = f"{settings.url}/ostree"
+        self.check_ins = CheckIns(self.board, settle, poke, self._knows, repository)
+        self.reports = Reports(self.board, settle, poke, self._reported)
+        self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run)
+        self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run)
+
+    # --------------------------------------------------------------------------------------------- the house
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def refresh(self) -> None:
+        """A rollout changed: read the board anew now."""
+        self.board.refresh()
+
+    def expire(self, w: Writing, row: RolloutRow, *, now: datetime) -> int:
+        """Count the silences of a rollout that are due, inside the ticker's transaction; how many were looked at."""
+        return self.reports.expire(w, row, now=now)
+
+    def why_not(self, device_id: str) -> tuple[WhyNot, ...]:
+        """What each rollout of its tag holds for the device, and why it is offered the Target or not yet. Raises
+        NotFound."""
+        now = self._clock()
+        with self._store.reading() as r:
+            return reasons_of(r, device_id, now=now, knows=lambda hw, commit: self._knows(r, hw, commit))
+
+    # --------------------------------------------------------------------------------------------- check-ins
+
+    def check_in(self, device_id: str, token: str, said: CheckIn) -> Answer | Future[Answer]:
+        """A device asks. The answer at once when nothing is to be written, else when it is committed.
+
+        Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
+        now = self._clock()
+        kept = self._in_memory(device_id, now)
+        if kept is not None or self._later is None:
+            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now))
+
+    def _check_in(
+        self, device_id: str, token: str, said: CheckIn, kept: _Kept | None, now: datetime
+    ) -> Answer | Future[Answer]:
+        kept = self._let_in(kept, token)
+        self.counters.check_ins += 1
+        if self._idle(kept, said, now):
+            self.counters.idle += 1
+            if kept.seen_at is not None:
+                kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
+            kept.seen_at = now
+            self.writer.touch(kept.person.key, now, kept.usual_gap)
+            return Answer(None, self.check_in_after(kept.person.device))
+        if said != kept.said:
+            said.check()
+        digest = kept.person.token_digest or b""
+        waiting = self.writer.submit(self._check_ins, Arrival(kept.person.key, digest, said, tuple(kept.had)))
+        return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
+
+    def _idle(self, kept: _Kept, said: CheckIn, now: datetime) -> bool:
+        """Whether nothing changed and the board has nothing for it."""
+        if kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
+            return False
+        device = kept.person.device
+        if device.since_at is None or kept.seen_at is None or now - kept.seen_at > REACH or kept.outstanding:
+            return False
+        snapshot = self.board.look(now)
+        if snapshot is kept.snapshot and (kept.until is None or now < kept.until):
+            return True
+        kept.snapshot = None
+        until: datetime | None = None
+        for listed in snapshot.by_tag.get(device.tag, ()):
+            had, version = kept.had.get(listed.key, (None, 0))
+            no = self._no(snapshot, listed, device, had, now)
+            if no is None or (had is not None and had.update.bad_outcome and version != listed.row.version):
+                return False
+            until = no.until if until is None or (no.until is not None and no.until < until) else until
+        kept.snapshot, kept.until = snapshot, until
+        return True
+
+    def _no(
+        self, snapshot: Snapshot, listed: Listed, device: Device, had: Earlier | None, now: datetime
+    ) -> NoOffer | None:
+        """Why this rollout surely offers nothing, from the snapshot; None when it might."""
+        found = may_offer(listed.terms, device, had, now)
+        if isinstance(found, NoOffer):
+            return found
+        to_commit = listed.terms.scope.commits[device.hardware_id]
+        known = device.commit is not None and (
+            listed.known.get(found.wave, {}).get(device.commit)
+            or self._known.get((device.hardware_id, device.commit), False)
+        )
+        ready = DeltaPair(device.commit, to_commit) in snapshot.ready
+        if not known and not ready:
+            return None  # the transaction finds out, and has the delta built
+        how = way(
+            listed.terms,
+            found.wave,
+            from_commit=device.commit,
+            to_commit=to_commit,
+            ready=ready,
+            known=known,
+            now=now,
+        )
+        return how if isinstance(how, NoOffer) else None
+
+    def _welcomed(self, device_id: str, said: CheckIn, welcome: Welcome) -> Answer:
+        kept = self._kept.get(device_id)
+        if kept is not None:
+            kept.person, kept.said = welcome.person, said
+            kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
+            kept.had = self._had(welcome.updates.values())
+            kept.snapshot = None
+        return Answer(welcome.offer, self.check_in_after(welcome.person.device))
+
+    def check_in_after(self, device: Device) -> float:
+        """Seconds until this device shall ask again: its own fixed part of the jitter, so that a fleet spreads."""
+        every, jitter = self._settings.check_in_every.total_seconds(), self._settings.check_in_jitter
+        return round(every * (1 + jitter * (2 * device.member.hash.low / SPACE - 1)), 1)
+
+    # --------------------------------------------------------------------------------------------- reports
+
+    def report(self, device_id: str, token: str, events: Sequence[ReportedEvent]) -> Future[Received]:
+        """A device tells. Done when it is committed. Raises Unauthorized, Busy."""
+        now = self._clock()
+        kept = self._in_memory(device_id, now)
+        if kept is not None or self._later is None:
+            return self._report(token, events, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._report(token, events, self._load(device_id, now), now))
+
+    def _report(
+        self, token: str, events: Sequence[ReportedEvent], kept: _Kept | None, now: datetime
+    ) -> Future[Received]:
+        person = self._let_in(kept, token).person
+        told = Told(person.key, person.device.id, events, now)
+        return self.writer.submit(self._reports, told, weight=max(1, len(events)))
+
+    def _reported(self, touched: Mapping[str, list[UpdateRow]]) -> None:
+        """After a commit: what is kept of the devices whose updates moved is not true any more."""
+        for device_id, rows in touched.items():
+            if (kept := self._kept.get(device_id)) is not None:
+                kept.had.update(self._had(rows))
+                kept.snapshot = None
+
+    # --------------------------------------------------------------------------------------------- who is it
+
+    def _in_memory(self, device_id: str, now: datetime) -> _Kept | None:
+        """The device as it is kept, while no person changed devices since."""
+        kept = self._kept.get(device_id)
+        if kept is None or kept.register != self.board.look(now).register:
+            return None
+        return kept
+
+    def _load(self, device_id: str, now: datetime) -> _Kept | None:
+        """Read the device and keep it; None for a stranger."""
+        since = self._strangers.get(device_id)
+        if since is not None and now - since < STRANGER_FOR:
+            return None
+        snapshot = self.board.look(now)
+        with self._store.reading() as r:
+            person = r.device(device_id)
+            rows = [row for _, row in r.updates_of_device(person.key)] if person is not None else []
+        with self._guard:
+            if person is None:
+                self._strangers[device_id] = now
+                while len(self._strangers) > MOST_STRANGERS:
+                    self._strangers.popitem(last=False)
+                return None
+            self._strangers.pop(device_id, None)
+            device = person.device
+            kept = _Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
+            if self._most_kept:
+                self._kept[device_id] = kept
+                while len(self._kept) > self._most_kept:
+                    self._kept.popitem(last=False)
+        return kept
+
+    def _had(self, rows: Iterable[UpdateRow]) -> dict[int, tuple[Earlier, int]]:
+        listed = self.board.snapshot.listed
+        found: dict[int, tuple[Earlier, int]] = {}
+        for row in rows:
+            earlier = earlier_of(row)
+            assert earlier is not None
+            on_board = listed.get(row.rollout_key)
+            found[row.rollout_key] = (earlier, on_board.row.version if on_board is not None else 0)
+        return found
+
+    def _let_in(self, kept: _Kept | None, token: str) -> _Kept:
+        """Compared in constant time; a stranger costs as much as a wrong token."""
+        digest = kept.person.token_digest if kept is not None else None
+        if not hmac.compare_digest(digest_of(token), digest or b"") or kept is None:
+            self.counters.unauthorized += 1
+            raise Unauthorized("The device is not known here, or its token is wrong.")
+        return kept
+
+    def _knows(self, r: Reading, hardware_id: str, commit: str) -> bool:
+        """Whether the repository has the commit: those of Targets, and what it says itself. Only a yes is kept."""
+        known = self._known.get((hardware_id, commit), False)
+        if not known:
+            known = r.known_version(hardware_id, commit) is not None
+            if not known and self._knows_commit is not None:
+                known = self._knows_commit(commit)
+            if known and len(self._known) < MOST_STRANGERS:
+                self._known[hardware_id, commit] = True
+        return known
+
+    def _soon(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:
+        """Run in another thread; a future of what comes of it in the end."""
+        assert self._later is not None
+        done: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                found = work()
+            except Exception as error:
+                done.set_exception(error)
+                return
+            if isinstance(found, Future):
+                _pass_on(found, done, lambda result: result)
+            else:
+                done.set_result(found)
+
+        self._later(run)
+        return done
+
+    # --------------------------------------------------------------------------------------------- people's orders
+
+    def enroll(self, devices: Iterable[Device], *, tokens: bool) -> Iterator[tuple[str, str | None]]:
+        """See ``Register``; the same for the orders below."""
+        return self.register.enroll(devices, tokens=tokens)
+
+    def new_token(self, device_id: str) -> str:
+        return self.register.new_token(device_id)
+
+    def revoke(self, device_id: str) -> None:
+        self.register.revoke(device_id)
+
+    def set_group(self, device_ids: Sequence[str], group: str | None) -> int:
+        return self.register.set_group(device_ids, group)
+
+    def add_group(self, group: str) -> None:
+        self.register.add_group(group)
+
+    def set_label(self, device_ids: Sequence[str], key: str, value: str | None) -> int:
+        return self.register.set_label(device_ids, key, value)
+
+    def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
+        return self.register.set_status(device_ids, status, because)
+
+
+def _then(first: Future[Other], work: Callable[[Other], Result]) -> Future[Result]:
+    done: Future[Result] = Future()
+    _pass_on(first, done, work)
+    return done
+
+
+def _pass_on(first: Future[Other], done: Future[Result], work: Callable[[Other], Result]) -> None:
+    def finish(future: Future[Other]) -> None:
+        try:
+            result = work(future.result())
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    first.add_done_callback(finish)

@@ -1,0 +1,122 @@
+"""What devices say and are told: frozen values that are also the wire format, field by field.
+
+A field a device does not know is ignored, so that newer devices may say more. What is named like our words means them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct, field
+
+from orchestrator.core.fleet import check_commit, check_name
+from orchestrator.errors import InvalidReport
+
+MOST_LABELS: Final = 64
+"""Labels that a device may say of itself."""
+
+LONGEST_VALUE: Final = 255
+LONGEST_ID: Final = 128
+LONGEST_CODE: Final = 128
+LONGEST_MESSAGE: Final = 2_000
+LARGEST_VERSION: Final = 2**63 - 1
+
+Version = Annotated[int, Meta(ge=0, le=LARGEST_VERSION)]
+
+
+class CheckIn(Struct, frozen=True):
+    """A device asks, and says what it runs. ``commit`` None: it cannot say. ``version`` None: it goes by the commit.
+    ``hardware_id``, ``tag`` and ``labels`` None: as before. ``healthy``: whether it finds itself well."""
+
+    commit: str | None = None
+    version: Version | None = None
+    hardware_id: str | None = None
+    tag: str | None = None
+    labels: dict[str, str] | None = None
+    healthy: bool = True
+
+    def check(self) -> None:
+        """Raises InvalidInput when something in it cannot be."""
+        if self.commit is not None:
+            check_commit(self.commit)
+        if self.hardware_id is not None:
+            check_name(self.hardware_id, "hardware id")
+        if self.tag is not None:
+            check_name(self.tag, "tag")
+        if self.labels is None:
+            return
+        if len(self.labels) > MOST_LABELS:
+            raise InvalidReport(f"The device says {len(self.labels)} labels; at most {MOST_LABELS} are taken.")
+        for key, value in self.labels.items():
+            check_name(key.replace("/", "."), "label")
+            if not 1 <= len(value) <= LONGEST_VALUE or not value.isprintable():
+                raise InvalidReport(
+                    f"The label {key} must have 1 to {LONGEST_VALUE} printable characters on one line as its value."
+                )
+
+
+class OfferedTarget(Struct, frozen=True):
+    """What to run."""
+
+    name: str
+    version: int
+    commit: str
+
+
+class OfferedDelta(Struct, frozen=True, rename={"from_commit": "from"}):
+    """Where the delta is below the repository, and how many bytes it is in all."""
+
+    from_commit: str
+    path: str
+    bytes: int
+
+
+class Offer(Struct, frozen=True):
+    """A Target for this device. ``delta`` None: fetch it whole (or it has it already)."""
+
+    rollout: str
+    target: OfferedTarget
+    repository: str
+    delta: OfferedDelta | None = None
+
+
+class Answer(Struct, frozen=True):
+    """To a check-in. ``check_in_after`` in seconds."""
+
+    offer: Offer | None
+    check_in_after: float
+
+
+class ReportedEvent(Struct, frozen=True):
+    """One item of a report. ``id`` is the device's own and unique among its events; ``at`` is shown, never believed."""
+
+    id: str
+    rollout: str
+    target: int
+    event: str
+    at: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class Report(Struct, frozen=True):
+    """What a device has to tell, oldest first."""
+
+    events: list[ReportedEvent]
+
+
+class Refusal(Struct, frozen=True):
+    """An item that was not taken: where it stood, and why. Sending it again as it is will be refused again."""
+
+    index: int
+    id: str
+    kind: str
+    message: str
+
+
+class Received(Struct, frozen=True):
+    """What became of a report. Accepted and duplicate items need never be sent again."""
+
+    accepted: int
+    duplicates: int
+    refused: list[Refusal] = field(default_factory=list)

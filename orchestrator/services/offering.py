@@ -1,0 +1,237 @@
+"""Giving offers inside the transaction that writes them: everything is looked at again, locked (RULES 1.4).
+
+A desk belongs to one batch. It counts who is at it while it gives offers, so that a cap holds within the batch too;
+between processes a cap is held by a row that only one of them can write at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+
+from orchestrator.core.fleet import Device
+from orchestrator.core.offers import Earlier, NoOffer, Offerable, Terms, Way, may_offer, way
+from orchestrator.core.states import Reason
+from orchestrator.core.update import Patience, UpdateStatus, counted, offer, offer_again, withdraw
+from orchestrator.services.board import (
+    Listed,
+    Snapshot,
+    candidates,
+    capped,
+    known_of,
+    names_of,
+    slices_by_wave,
+    terms_of,
+)
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.messages import Offer, OfferedDelta, OfferedTarget
+from orchestrator.services.store import DeviceRow, RolloutRow, UpdateRow
+from orchestrator.services.tallies import Tallies
+from orchestrator.services.writer import Batch
+
+LATE_WEIGHT: Final = 1.0
+"""What a delta weighs in the queue when only a device that came by asked for it: less than what a wave requires."""
+
+STANDS: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING})
+"""An update in one of these is told its offer again."""
+
+
+def earlier_of(row: UpdateRow | None) -> Earlier | None:
+    return None if row is None else Earlier(row.update, row.wave, row.slice, row.places)
+
+
+@dataclass(slots=True)
+class Desk:
+    """The rollouts as they are inside one transaction. ``knows``: whether the repository has a commit."""
+
+    batch: Batch
+    snapshot: Snapshot
+    tallies: Tallies
+    knows: Callable[[str, str], bool]
+    repository: str
+    given: int = 0
+    _rollouts: dict[int, Listed | None] = field(default_factory=dict)
+    _by_tag: dict[str, list[Listed]] = field(default_factory=dict)
+    _deltas: dict[DeltaPair, DeltaRecord | None] = field(default_factory=dict)
+    _wanted: dict[DeltaPair, float] = field(default_factory=dict)
+    _frozen: tuple[Reason | None] | None = None
+
+    def candidates(self, tag: str) -> list[Listed]:
+        """Whom to ask for a device of this tag, as it is inside the transaction."""
+        found = self._by_tag.get(tag)
+        if found is None:
+            listed = [self.rollout(each.key) for each in sorted(self.snapshot.by_tag.get(tag, ()), key=lambda e: e.key)]
+            by_key = {each.key: each for each in listed if each is not None}
+            found = [by_key[row.key] for row in candidates((each.row for each in by_key.values()), tag)]
+            self._by_tag[tag] = found
+        return found
+
+    def rollout(self, key: int) -> Listed | None:
+        """Locked, and read inside the transaction; None when it has not begun."""
+        if key not in self._rollouts:
+            w = self.batch.w
+            w.lock_rollout(key)
+            row = w.rollout_by_key(key)
+            self._rollouts[key] = None if row is None or row.scope is None else self._list(row)
+        return self._rollouts[key]
+
+    def forget(self, key: int) -> None:
+        """It was stopped in this transaction: read it again."""
+        self._rollouts.pop(key, None)
+        self._by_tag.clear()
+
+    def _list(self, row: RolloutRow) -> Listed:
+        w, now = self.batch.w, self.batch.now
+        if self._frozen is None:
+            self._frozen = (w.frozen(),)
+        rules = rules_of(row)
+        before = self.snapshot.listed.get(row.key)
+        if before is not None and before.row.version == row.version:
+            slices, names = before.terms.slices, before.names
+        else:
+            slices, names = slices_by_wave(w.slices(row.key)), names_of(w, row)
+        facts = None
+        if capped(rules):
+            # Only one transaction at a time holds this row, so nobody else counts and offers meanwhile.
+            w.heartbeat(f"pace:{row.key}", now=now)
+            facts = w.facts(row, now=now)
+        terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=w, frozen=self._frozen[0])
+        return Listed(row, terms, names, known_of(w, row))
+
+    def ask(self, person: DeviceRow, updates: dict[int, UpdateRow]) -> Offer | None:
+        """The offer for this device, written into the transaction; or None. ``updates``: its own, by rollout, changed
+        as offers are given and withdrawn."""
+        busy = next((key for key, row in updates.items() if row.update.under_way), None)
+        for listed in self.candidates(person.device.tag):
+            if busy is not None and busy != listed.key:
+                continue
+            verdict = self.verdict(listed, person.device, updates.get(listed.key))
+            if not isinstance(verdict, NoOffer):
+                return self._give(listed, person, updates, *verdict)
+        return None
+
+    def verdict(
+        self, listed: Listed, device: Device, update: UpdateRow | None
+    ) -> NoOffer | tuple[Offerable, Way, DeltaRecord | None]:
+        """Whether it may be offered, and how it gets the content."""
+        found = may_offer(listed.terms, device, earlier_of(update), self.batch.now)
+        if isinstance(found, NoOffer):
+            return found
+        to_commit = listed.terms.scope.commits[device.hardware_id]
+        record = self._delta(DeltaPair(device.commit, to_commit)) if device.commit not in (None, to_commit) else None
+        known = self._known(listed, found.wave, device)
+        how = way(
+            listed.terms,
+            found.wave,
+            from_commit=device.commit,
+            to_commit=to_commit,
+            ready=record is not None,
+            known=known,
+            now=self.batch.now,
+        )
+        if record is None and known and device.commit not in (None, to_commit):
+            self._wanted[DeltaPair(device.commit, to_commit)] = LATE_WEIGHT
+        return how if isinstance(how, NoOffer) else (found, how, record)
+
+    def finish(self) -> None:
+        """Queue the deltas that were missed."""
+        if self._wanted:
+            self.batch.w.queue_builds(self._wanted, now=self.batch.now)
+            self._wanted = {}
+
+    def _delta(self, pair: DeltaPair) -> DeltaRecord | None:
+        if pair not in self._deltas:
+            self._deltas[pair] = self.batch.w.delta(pair)
+        return self._deltas[pair]
+
+    def _known(self, listed: Listed, wave: str, device: Device) -> bool:
+        if device.commit is None:
+            return False
+        found = listed.known.get(wave, {}).get(device.commit)
+        return self.knows(device.hardware_id, device.commit) if not found else True
+
+    def _give(
+        self,
+        listed: Listed,
+        person: DeviceRow,
+        updates: dict[int, UpdateRow],
+        place: Offerable,
+        how: Way,
+        record: DeltaRecord | None,
+    ) -> Offer | None:
+        device, before = person.device, updates.get(listed.key)
+        by_delta = None if how is Way.SAME else how is Way.DELTA
+        if before is not None and before.update.status in STANDS:
+            if before.by_delta != by_delta:
+                before.by_delta = by_delta
+                self.tallies.change(before)
+        else:
+            if before is not None:
+                self._renew(listed, device, before, by_delta)
+            else:
+                row = self._row(listed, person, place, by_delta)
+                if not self.batch.w.add_update(row):
+                    return None  # another process was faster; the next check-in will tell
+                self.tallies.count(row, counted(row.update))
+                updates[listed.key] = row
+            self._admitted(listed, place.wave)
+        for key, row in updates.items():
+            # One offer at a time: the device takes this one.
+            if key != listed.key and row.update.status is UpdateStatus.OFFERED:
+                self.tallies.step(row, withdraw(row.update))
+        self.given += 1
+        return self._offer(listed, device, record if how is Way.DELTA else None)
+
+    def _renew(self, listed: Listed, device: Device, row: UpdateRow, by_delta: bool | None) -> None:
+        """The offer once more; wave, slice and places stay."""
+        patience = Patience(listed.rules.silent_after, device.usual_gap)
+        to_commit = listed.terms.scope.commits[device.hardware_id]
+        step = offer_again(
+            row.update, from_commit=device.commit, to_commit=to_commit, patience=patience, now=self.batch.now
+        )
+        row.by_delta, row.usual_gap = by_delta, device.usual_gap
+        row.hardware_id, row.from_version = device.hardware_id, device.version
+        self.tallies.step(row, step)
+
+    def _row(self, listed: Listed, person: DeviceRow, place: Offerable, by_delta: bool | None) -> UpdateRow:
+        """The update with what the offer freezes (RULES 3.6)."""
+        device, now = person.device, self.batch.now
+        to_commit = listed.terms.scope.commits[device.hardware_id]
+        patience = Patience(listed.rules.silent_after, device.usual_gap)
+        step = offer(from_commit=device.commit, to_commit=to_commit, patience=patience, now=now)
+        return UpdateRow(
+            rollout_key=listed.key,
+            device_key=person.key,
+            update=step.update,
+            wave=place.wave,
+            slice=place.slice,
+            places=place.places,
+            segment_places=msgspec.json.encode(dict(place.segments)).decode(),
+            hardware_id=device.hardware_id,
+            from_version=device.version,
+            unhealthy_before=not device.healthy,
+            by_delta=by_delta,
+            usual_gap=device.usual_gap,
+        )
+
+    def _admitted(self, listed: Listed, wave: str) -> None:
+        terms = listed.terms
+        flying = {**terms.wave_in_flight, wave: terms.wave_in_flight.get(wave, 0) + 1}
+        now_at_it: Terms = replace(terms, in_flight=terms.in_flight + 1, wave_in_flight=flying)
+        changed = replace(listed, terms=now_at_it)
+        self._rollouts[listed.key] = changed
+        for tag, found in self._by_tag.items():
+            self._by_tag[tag] = [changed if each.key == listed.key else each for each in found]
+
+    def _offer(self, listed: Listed, device: Device, record: DeltaRecord | None) -> Offer:
+        scope = listed.terms.scope
+        delta = None
+        if record is not None and record.pair.from_commit is not None:
+            delta = OfferedDelta(record.pair.from_commit, record.path, record.bytes + record.fallback_bytes)
+        name = listed.names.get(device.hardware_id, f"{scope.version}")
+        target = OfferedTarget(name, scope.version, scope.commits[device.hardware_id])
+        return Offer(scope.rollout, target, self.repository, delta)

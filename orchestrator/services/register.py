@@ -1,0 +1,130 @@
+"""The register of devices: what people do with them. No journal; each change leaves a mark, so that every process that
+keeps devices in memory reads them again within a second."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Final, TypeVar
+
+from orchestrator.core.fleet import Device, DeviceStatus, check_name
+from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.services.board import REGISTER
+from orchestrator.services.messages import LONGEST_VALUE
+from orchestrator.services.store import Store, Writing
+
+TOKEN_BYTES: Final = 32
+"""256 random bits: nothing that could be guessed or looked up, so a plain digest is kept."""
+
+_AT_ONCE: Final = 2_000
+
+Done = TypeVar("Done")
+
+
+def digest_of(token: str) -> bytes:
+    """What is kept of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def new_secret() -> tuple[str, bytes]:
+    """A fresh token, and its digest."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    return token, digest_of(token)
+
+
+def mark(w: Writing, now: datetime) -> None:
+    """Tell every process that devices changed. (A lease that is over at once: its owner is what is looked at.)"""
+    w.take_lease(REGISTER, secrets.token_hex(8), now=now, until=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Thin methods over the store; names are checked here. ``changed`` is called after each change in this process."""
+
+    store: Store
+    clock: Callable[[], datetime]
+    changed: Callable[[], None] = lambda: None
+
+    def enroll(self, devices: Iterable[Device], *, tokens: bool) -> Iterator[tuple[str, str | None]]:
+        """Add devices, or bring known ones up to date; each id with its new token (None without ``tokens``). Works in
+        steps of two thousand: what was yielded is stored. Raises InvalidInput before anything of a step is stored."""
+        source = iter(devices)
+        while some := list(islice(source, _AT_ONCE)):
+            for device in some:
+                check_device(device)
+            secrets_of = {device.id: new_secret() if tokens else (None, None) for device in some}
+            now = self.clock()
+            with self.store.writing() as w:
+                w.enroll(((device, secrets_of[device.id][1]) for device in some), now=now)
+                mark(w, now)
+            self.changed()
+            yield from ((device_id, secret) for device_id, (secret, _) in secrets_of.items())
+
+    def new_token(self, device_id: str) -> str:
+        """A new token; the one before is worth nothing from now on. Raises NotFound."""
+        secret, digest = new_secret()
+        self._change(lambda w, now: w.set_token(device_id, digest))
+        return secret
+
+    def revoke(self, device_id: str) -> None:
+        """No token is good for this device until it gets a new one. Raises NotFound."""
+        self._change(lambda w, now: w.set_token(device_id, None))
+
+    def set_group(self, device_ids: Sequence[str], group: str | None) -> int:
+        """Put devices into a group, or into none; how many changed. Raises NotFound."""
+        if group is not None:
+            check_name(group, "group")
+        return self._each(device_ids, lambda w, now: w.set_group(device_ids, group, now=now))
+
+    def add_group(self, group: str) -> None:
+        """A group may exist before it has devices."""
+        check_name(group, "group")
+        self._change(lambda w, now: w.add_group(group))
+
+    def set_label(self, device_ids: Sequence[str], key: str, value: str | None) -> int:
+        """Set or remove a label as a person's word, which the device's own cannot change; how many changed. Raises
+        NotFound."""
+        check_label(key, value)
+        return self._each(device_ids, lambda w, now: w.set_label(device_ids, key, value, now=now))
+
+    def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
+        """Hold, retire or take back; how many changed. Raises NotFound."""
+        return self._each(device_ids, lambda w, now: w.set_device_status(device_ids, status, because, now=now))
+
+    def _each(self, device_ids: Sequence[str], work: Callable[[Writing, datetime], int]) -> int:
+        def checked(w: Writing, now: datetime) -> int:
+            for device_id in device_ids:
+                if w.device(device_id) is None:
+                    raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
+            return work(w, now)
+
+        return self._change(checked)
+
+    def _change(self, work: Callable[[Writing, datetime], Done]) -> Done:
+        now = self.clock()
+        with self.store.writing() as w:
+            done = work(w, now)
+            mark(w, now)
+        self.changed()
+        return done
+
+
+def check_device(device: Device) -> None:
+    """Raises InvalidInput when something in it cannot be."""
+    check_name(device.id, "device id")
+    check_name(device.hardware_id, "hardware id")
+    check_name(device.tag, "tag")
+    if device.group is not None:
+        check_name(device.group, "group")
+    for key, value in device.labels.items():
+        check_label(key, value)
+
+
+def check_label(key: str, value: str | None) -> None:
+    check_name(key.replace("/", "."), "label")
+    if value is not None and (not 1 <= len(value) <= LONGEST_VALUE or not value.isprintable()):
+        raise InvalidInput(f"The label {key} must have 1 to {LONGEST_VALUE} printable characters on one line.")

@@ -1,0 +1,204 @@
+"""A batch of reports in one transaction: each event once, each update folded once, and the halt that they prove.
+
+Events are taken whatever the rollout's status; what cannot be about this device is refused item by item, and the good
+ones beside it are kept. Also counts silences when their time has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from orchestrator.core.update import EventKind, Patience, on_deadline, on_event
+from orchestrator.errors import WaveError
+from orchestrator.services.board import Board
+from orchestrator.services.check_in import Settle, batch_rows
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.messages import (
+    LONGEST_CODE,
+    LONGEST_ID,
+    LONGEST_MESSAGE,
+    Received,
+    Refusal,
+    ReportedEvent,
+)
+from orchestrator.services.store import EventRow, RolloutRow, UpdateRow, Writing
+from orchestrator.services.tallies import Tallies
+from orchestrator.services.writer import Batch
+
+DUE_AT_ONCE: Final = 1_000
+"""Silences counted between two looks at whether they stop the rollout."""
+
+MOST_BATCHES: Final = 10
+"""Such looks in one transaction; the next tick goes on."""
+
+_LONGEST_TIME: Final = 64
+_KINDS: Final[Mapping[str, EventKind]] = {str(kind): kind for kind in EventKind}
+_MOST_NAMES: Final = 1_000
+
+
+class Told(NamedTuple):
+    """A report that was let in."""
+
+    device_key: int
+    device_id: str
+    events: Sequence[ReportedEvent]
+    received_at: datetime
+
+
+class _Known(NamedTuple):
+    key: int
+    target: int
+    silent_after: timedelta
+
+
+@dataclass(slots=True)
+class Reports:
+    """Runs batches. ``changed`` is told which devices' updates moved, after the commit."""
+
+    board: Board
+    settle: Settle
+    poke: Callable[[], None]
+    changed: Callable[[Mapping[str, list[UpdateRow]]], None] = lambda rows: None
+    accepted: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    _names: dict[str, _Known] = field(default_factory=dict)
+
+    def run(self, batch: Batch, told: Sequence[Told]) -> list[Received | WaveError]:
+        rollouts = self._rollouts(batch, {event.rollout for one in told for event in one.events})
+        pairs = {
+            (known.key, one.device_key)
+            for one in told
+            for event in one.events
+            if (known := rollouts[event.rollout]) is not None
+        }
+        updates = batch_rows(batch.w, pairs)
+        refusals: list[list[Refusal]] = []
+        good: list[tuple[int, ReportedEvent, _Known]] = []
+        rows: list[EventRow] = []
+        for number, one in enumerate(told):
+            mine: list[Refusal] = []
+            for index, event in enumerate(one.events):
+                known = rollouts[event.rollout]
+                problem = _problem(event, known, updates, one.device_key)
+                if problem is not None or known is None:
+                    mine.append(Refusal(index, event.id[:LONGEST_ID], *(problem or ("unknown_rollout", ""))))
+                    continue
+                good.append((number, event, known))
+                rows.append(_row(one, event, known))
+            refusals.append(mine)
+        fresh = batch.w.log_events(rows) if rows else []
+        tallies = Tallies()
+        accepted = [0] * len(told)
+        duplicates = [0] * len(told)
+        for (number, event, known), new in zip(good, fresh, strict=True):
+            if not new:
+                duplicates[number] += 1
+                continue
+            accepted[number] += 1
+            row = updates[known.key, told[number].device_key]
+            patience = Patience(known.silent_after, row.usual_gap)
+            tallies.step(row, on_event(row.update, _KINDS[event.event], patience=patience, now=batch.now))
+        ids = {one.device_key: one.device_id for one in told}
+        touched: dict[str, list[UpdateRow]] = {}
+        for row in tallies.changed.values():
+            touched.setdefault(ids[row.device_key], []).append(row)
+        stopped = False
+        for key in tallies.write(batch.w):
+            stopped = self.settle(batch.w, key, now=batch.now) or stopped
+        done = [Received(*each) for each in zip(accepted, duplicates, refusals, strict=True)]
+        batch.after.append(lambda: self._committed(done, touched, stopped, tallies.moved))
+        return list(done)
+
+    def expire(self, w: Writing, row: RolloutRow, *, now: datetime) -> int:
+        """Count the silences that are due, at most ten thousand, part of the caller's transaction; how many updates it
+        looked at. Stops the rollout when they prove that it must be."""
+        looked = 0
+        silent_after = rules_of(row).silent_after
+        for _ in range(MOST_BATCHES):
+            due = w.due(row.key, now=now, limit=DUE_AT_ONCE)
+            tallies = Tallies()
+            for update, seen_at in due:
+                patience = Patience(silent_after, update.usual_gap)
+                tallies.step(update, on_deadline(update.update, last_seen_at=seen_at, patience=patience, now=now))
+            looked += len(due)
+            stopped = False
+            for key in tallies.write(w):
+                stopped = self.settle(w, key, now=now) or stopped
+            if stopped or len(due) < DUE_AT_ONCE:
+                break
+        return looked
+
+    def _rollouts(self, batch: Batch, names: set[str]) -> dict[str, _Known | None]:
+        """By name. What a name means never changes; its patience may, so the board's word goes first."""
+        snapshot = self.board.look(batch.now)
+        found: dict[str, _Known | None] = {}
+        for name in names:
+            row = snapshot.by_name.get(name)
+            if row is not None:
+                found[name] = _Known(row.key, row.target_version, rules_of(row).silent_after)
+            elif name in self._names:
+                found[name] = self._names[name]
+            else:
+                found[name] = self._look_up(batch.w, name)
+        return found
+
+    def _look_up(self, w: Writing, name: str) -> _Known | None:
+        row = w.rollout(name) if len(name) <= LONGEST_ID and name.isprintable() else None
+        if row is None:
+            return None
+        if len(self._names) >= _MOST_NAMES:
+            self._names.clear()
+        known = self._names[name] = _Known(row.key, row.target_version, rules_of(row).silent_after)
+        return known
+
+    def _committed(
+        self, done: list[Received], touched: Mapping[str, list[UpdateRow]], stopped: bool, moved: bool
+    ) -> None:
+        for one in done:
+            self.accepted += one.accepted
+            self.duplicates += one.duplicates
+            self.refused += len(one.refused)
+        self.changed(touched)
+        if stopped:
+            self.board.expire()
+        if stopped or moved:
+            self.poke()
+
+
+def _problem(
+    event: ReportedEvent, known: _Known | None, updates: Mapping[tuple[int, int], UpdateRow], device_key: int
+) -> tuple[str, str] | None:
+    """Kind and sentence of what is wrong with one item; None when nothing is."""
+    if not 1 <= len(event.id) <= LONGEST_ID or not event.id.isprintable():
+        return "bad_id", f"An event needs an id of 1 to {LONGEST_ID} printable characters."
+    if event.event not in _KINDS:
+        return "unknown_event", f"{event.event[:40]!r} is no event; there are {', '.join(_KINDS)}."
+    if known is None:
+        return "unknown_rollout", f"There is no rollout {event.rollout[:80]!r}."
+    if event.target != known.target:
+        return "other_target", f"Rollout {event.rollout} brings version {known.target}, not {event.target}."
+    if (known.key, device_key) not in updates:
+        return "not_offered", f"Rollout {event.rollout} was never offered to this device."
+    return None
+
+
+def _row(one: Told, event: ReportedEvent, known: _Known) -> EventRow:
+    return EventRow(
+        one.device_key,
+        event.id,
+        known.key,
+        event.event,
+        one.received_at,
+        None if event.at is None else _plain(event.at, _LONGEST_TIME),
+        None if event.code is None else _plain(event.code, LONGEST_CODE),
+        None if event.message is None else _plain(event.message, LONGEST_MESSAGE),
+    )
+
+
+def _plain(text: str, longest: int) -> str:
+    """Text of a device as the log keeps it: cut, and without the NUL that a database may not take."""
+    return text[:longest].replace("\0", "")

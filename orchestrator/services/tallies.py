@@ -1,0 +1,63 @@
+"""What a batch of reports and check-ins adds up to, written in a few statements at its end.
+
+Each update is saved once, each slice's tallies are added to once, each rollout's bad outcomes entered once, in the
+order in which everybody locks: updates, slices, then budgets and monitors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.update import Counts, Step
+from orchestrator.services.store import BadOutcome, UpdateRow, Writing
+
+_NONE = Counts()
+
+
+@dataclass(slots=True)
+class Tallies:
+    """Gathers steps until ``write``."""
+
+    changed: dict[tuple[int, int], UpdateRow] = field(default_factory=dict)
+    counts: dict[tuple[int, str, int], Counts] = field(default_factory=dict)
+    bad: dict[int, list[BadOutcome]] = field(default_factory=dict)
+    moved: bool = False
+
+    def step(self, row: UpdateRow, step: Step) -> None:
+        """Carry out a step on a row that the store has already. ``row.update`` becomes what the step made of it."""
+        if not step.changed:
+            return
+        earlier: frozenset[OutcomeClass] = row.update.bad
+        row.update = step.update
+        self.change(row)
+        self.count(row, step.counts, earlier)
+
+    def change(self, row: UpdateRow) -> None:
+        """The row must be saved."""
+        self.changed[row.rollout_key, row.device_key] = row
+
+    def count(self, row: UpdateRow, counts: Counts, earlier: frozenset[OutcomeClass] = frozenset()) -> None:
+        if counts == _NONE:
+            return
+        self.moved = True
+        key = (row.rollout_key, row.wave, row.slice)
+        known = self.counts.get(key)
+        self.counts[key] = counts if known is None else known + counts
+        for outcome in counts.bad:
+            found = BadOutcome(outcome, row.wave, row.places[0], row.places[1], earlier)
+            self.bad.setdefault(row.rollout_key, []).append(found)
+            earlier = earlier | {outcome}
+
+    def write(self, w: Writing) -> list[int]:
+        """Write all of it; the rollouts that have new bad outcomes. What is gathered afterwards is written by the next
+        call."""
+        if self.changed:
+            w.save_updates(self.changed.values())
+        if self.counts:
+            w.add_counts(self.counts)
+        stained = sorted(self.bad)
+        for key in stained:
+            w.add_bad(key, self.bad[key])
+        self.changed, self.counts, self.bad = {}, {}, {}
+        return stained

@@ -1,0 +1,91 @@
+"""Why a device is offered what, or not yet: the checks that give offers, asked without giving any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from orchestrator.core.membership import wave_of
+from orchestrator.core.offers import NoOffer, Offerable, Terms, Way, elsewhere, may_offer, way
+from orchestrator.core.position import SPACE, position
+from orchestrator.errors import NotFound
+from orchestrator.services.board import LISTED, candidates, capped, known_of, slices_by_wave, terms_of
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.offering import earlier_of
+from orchestrator.services.store import DeviceRow, Reading, RolloutRow, UpdateRow
+from orchestrator.services.views import WhyNot
+
+_WAYS = {
+    Way.SAME: "It is offered the Target, and has its content already.",
+    Way.DELTA: "It is offered the Target, by delta.",
+    Way.WHOLE: "It is offered the Target, whole.",
+}
+
+
+def reasons_of(r: Reading, device_id: str, *, now: datetime, knows: Callable[[str, str], bool]) -> tuple[WhyNot, ...]:
+    """One answer for each rollout that is asked for the device, in the order of asking. Raises NotFound."""
+    person = r.device(device_id)
+    if person is None:
+        raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
+    rows = [row for row in candidates(r.rollouts(LISTED), person.device.tag) if row.scope is not None]
+    busy = next(((name, row) for name, row in r.updates_of_device(person.key) if row.update.under_way), None)
+    return tuple(_why(r, row, person, busy, now, knows) for row in rows)
+
+
+def _why(
+    r: Reading,
+    row: RolloutRow,
+    person: DeviceRow,
+    busy: tuple[str, UpdateRow] | None,
+    now: datetime,
+    knows: Callable[[str, str], bool],
+) -> WhyNot:
+    device = person.device
+    rules = rules_of(row)
+    facts = r.facts(row, now=now) if capped(rules) else None
+    slices = slices_by_wave(r.slices(row.key))
+    terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=r, frozen=r.frozen())
+    update = r.update(row.key, person.key)
+    found = may_offer(terms, device, earlier_of(update), now)
+    if busy is not None and busy[1].rollout_key != row.key and isinstance(found, Offerable):
+        found = elsewhere(busy[0])
+    answer = found if isinstance(found, NoOffer) else _way(r, row, terms, found, person, now, knows)
+    selector = wave_of(device.member, terms.scope.selectors)
+    wave = update.wave if update is not None else selector.wave if selector is not None else None
+    own = next((each for each in terms.scope.selectors if each.wave == wave), None)
+    number, place = (update.slice, update.places[0]) if update is not None else (None, None)
+    if isinstance(found, Offerable):
+        number, place = found.slice, found.places[0]
+    return WhyNot(
+        rollout=row.state.rollout,
+        status=row.state.status,
+        wave=wave,
+        wave_status=row.state.wave(wave).status if wave is not None else None,
+        position=position(device.member.hash, own.salt) / SPACE if own is not None else None,
+        slice=number,
+        place=place,
+        kind=answer.kind if isinstance(answer, NoOffer) else "offered",
+        sentence=answer.sentence if isinstance(answer, NoOffer) else _WAYS[answer],
+        update=update,
+    )
+
+
+def _way(
+    r: Reading,
+    row: RolloutRow,
+    terms: Terms,
+    found: Offerable,
+    person: DeviceRow,
+    now: datetime,
+    knows: Callable[[str, str], bool],
+) -> Way | NoOffer:
+    device = person.device
+    to_commit = terms.scope.commits[device.hardware_id]
+    commit = device.commit
+    if commit is None:
+        ready, known = False, False
+    else:
+        ready = commit != to_commit and r.delta(DeltaPair(commit, to_commit)) is not None
+        known = known_of(r, row).get(found.wave, {}).get(commit) or knows(device.hardware_id, commit)
+    return way(terms, found.wave, from_commit=commit, to_commit=to_commit, ready=ready, known=known, now=now)
