@@ -1,4 +1,4 @@
-"""``wave`` and ``python -m orchestrator``: hands the command line its doors to the rest, each opened only when it is used."""
+"""``wave`` and ``python -m orchestrator``: the command line gets its doors to the rest, opened when they are used."""
 
 from __future__ import annotations
 

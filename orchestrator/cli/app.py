@@ -1,4 +1,4 @@
-"""The tree of commands, the global options, and how every error ends: one sentence, a remedy, an exit code, never a traceback."""
+"""The tree of commands, the global options, and how errors end: a sentence, a remedy, an exit code, no traceback."""
 
 from __future__ import annotations
 

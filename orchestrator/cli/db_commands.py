@@ -22,7 +22,7 @@ def upgrade(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @command(app, "check", "wave db check", "wave db check --json")
 def check(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Recount every tally, monitor and journal chain from the updates and the evidence log; 1 when something differs."""
+    """Recount every tally, monitor and journal chain from the updates and the evidence log."""
     call = invocation(ctx, as_json=as_json)
     with call.application() as house, house.store.reading() as r:
         found = r.check()

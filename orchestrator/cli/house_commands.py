@@ -23,7 +23,7 @@ def init(
 ) -> None:
     """Make an installation: directory, settings, database, repository; what is there stays."""
     call = invocation(ctx, as_json=as_json)
-    root = directory or call.root or Path(".wave")
+    root = directory or call.load_settings().root
     made = openers().initialise(root)
     if as_json:
         return call.answer("initialised", {"root": str(root), "made": made})
@@ -70,7 +70,7 @@ def tick(
             if done.wake_at is not None:
                 pause = min(pause, max(0.5, (done.wake_at - app.clock()).total_seconds()))
             time.sleep(pause)
-    if once and done.problems:
+    if done.problems:
         raise typer.Exit(1)
 
 

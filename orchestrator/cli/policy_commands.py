@@ -26,7 +26,7 @@ class Schema(StrEnum):
 @command(app, "check", "wave policy check policies/standard.yaml", "wave policy check policies/*.yaml examples/*.yaml")
 def check(
     ctx: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Policy, rollout or fleet files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Policy, rollout or fleet files.")],
     as_json: AsJson = False,
 ) -> None:
     """Read policy, rollout or fleet files as `apply` would, and say everything that is wrong with them."""

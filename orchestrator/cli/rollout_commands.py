@@ -1,4 +1,4 @@
-"""``wave plan | apply | start | list | status | explain | pause | … | journal``: what a release manager types all day."""
+"""``wave plan | apply | start | list | status | explain | pause | … | journal``: what one types every day."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def retry(
     ctx: typer.Context,
     rollout: RolloutName,
     devices: Annotated[
-        list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Devices; else all with a bad outcome.")
+        list[str] | None, typer.Argument(metavar="[DEVICE]", help="Devices; else all with a bad outcome.")
     ] = None,
     reason: Because = None,
     dry_run: DryRun = False,

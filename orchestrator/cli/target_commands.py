@@ -60,9 +60,8 @@ def add(
         return call.answer("target_added", {**shapes.target(target), "new": new, "dry_run": dry_run})
     what = ("Would add" if dry_run else "Added") if new else "There already:"
     tags = f", tags {', '.join(target.tags)}" if target.tags else ""
-    call.show(
-        f"{what} {target.name}: version {target.version} for {', '.join(target.hardware_ids)}, commit {target.commit[:12]}{tags}."
-    )
+    for_ids = ", ".join(target.hardware_ids)
+    call.show(f"{what} {target.name}: version {target.version} for {for_ids}, commit {target.commit[:12]}{tags}.")
 
 
 @command(app, "list", "wave target list", "wave target list --tag promoted --json")
@@ -115,7 +114,7 @@ def tag(
     ctx: typer.Context,
     which: Annotated[
         list[str],
-        typer.Argument(metavar="TARGET...", help="Names; versions with --by-version.", autocompletion=target_names),
+        typer.Argument(metavar="TARGET", help="Names; versions with --by-version.", autocompletion=target_names),
     ],
     tags: Annotated[
         list[str], typer.Option("--tags", "--tag", "-T", metavar="TAG,…", help="The tags; with commas or repeated.")
@@ -176,9 +175,7 @@ def read_bytes(file: Path) -> bytes:
 def static_deltas(
     ctx: typer.Context,
     version: Annotated[int, typer.Argument(metavar="VERSION", help="The version to come to.", min=1)],
-    from_versions: Annotated[
-        list[int] | None, typer.Argument(metavar="[FROM]...", help="Versions to come from.")
-    ] = None,
+    from_versions: Annotated[list[int] | None, typer.Argument(metavar="[FROM]", help="Versions to come from.")] = None,
     by_tag: Annotated[
         str | None, typer.Option("--by-tag", metavar="TAG", help="From whatever the devices of this tag run.")
     ] = None,

@@ -19,7 +19,7 @@ UNDER_WAY = frozenset({RolloutStatus.DRAFT, RolloutStatus.SCHEDULED, RolloutStat
 
 
 def watch(call: Invocation, app: Application, name: str | None, *, every: float, until_it_rests: bool) -> RolloutStatus:
-    """Look until Ctrl-C, or with ``until_it_rests`` until the rollout has ended or needs a person; the last status seen.
+    """Look until Ctrl-C, or with ``until_it_rests`` until it has ended or needs a person; the last status seen.
 
     A store that is busy for a moment does not end the watching. Raises NotFound for a rollout that is not there.
     """

@@ -52,15 +52,15 @@ def imported(found: Sequence[Imported], *, dry_run: bool) -> RenderableType:
     said = ", ".join(f"{n} {what}" for what, n in count.items() if n) or "nothing in it"
     lines: list[RenderableType] = [Text(f"{'Dry run: ' if dry_run else ''}{said}.")]
     lines += [
-        Paragraph(
-            f"{'x' if each.what is Import.SKIPPED else '+'} {each.name} {each.what}{f': {each.reason}' if each.reason else ''}",
-            2,
-            2,
-        )
+        Paragraph(f"{_import_mark(each)} {each.name} {each.what}{f': {each.reason}' if each.reason else ''}", 2, 2)
         for each in found
         if each.what is not Import.UNCHANGED
     ]
     return Group(*lines)
+
+
+def _import_mark(each: Imported) -> str:
+    return "x" if each.what is Import.SKIPPED else "+"
 
 
 def static_deltas_more(found: StaticDeltaPlan) -> Iterator[str]:
@@ -68,12 +68,14 @@ def static_deltas_more(found: StaticDeltaPlan) -> Iterator[str]:
     for item in found.items:
         ready = "is there already" if item.state == "ready" else f"about {megabytes(item.bytes)} MB, {item.state}"
         orphan = ", a version that is no Target any more" if item.orphan else ""
-        yield f"{item.label} -> {found.to_version} for {plural(item.devices, 'device')} ({', '.join(item.hardware_ids)}{orphan}): {ready}."
+        who = f"{plural(item.devices, 'device')} ({', '.join(item.hardware_ids)}{orphan})"
+        yield f"{item.label} -> {found.to_version} for {who}: {ready}."
     unknown = sum(count.devices for count in found.unknown)
     if unknown:
         yield f"{plural(unknown, 'device')} on commits that the repository does not have: they load everything."
     for hardware_id, devices in found.without_target.items():
-        yield f"{plural(devices, 'device')} with hardware id {hardware_id}: version {found.to_version} is not made for them."
+        who = f"{plural(devices, 'device')} with hardware id {hardware_id}"
+        yield f"{who}: version {found.to_version} is not made for them."
     if not found.items:
         yield "No delta is needed."
 

@@ -1,4 +1,4 @@
-"""``wave explain``: why a rollout stands where it stands and what would move it; why a device has, or has not, an offer."""
+"""``wave explain``: why a rollout stands where it stands and what would move it; why a device has an offer or not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
         yield Text()
         at = f"{clock(view.wake_at, now)} ({ago(view.wake_at, now)})"
         yield Paragraph(
-            f"Looks again with the next report that counts, at the latest at {at}; until then the same facts decide nothing new."
+            f"Looks again with the next report that counts, at the latest at {at};"
+            " until then the same facts decide nothing new."
         )
 
 
@@ -51,9 +52,10 @@ def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
         if state.hold is not None:
             told = f"held since {ago(state.hold.since, now)}: {state.hold.reason.sentence}"
         elif wave.waiting:
-            told = f"{state.status}. " + " ".join(waiting_line(why, at, now) for why, at in wave.waiting)
+            told = f"{state.status}. " + " ".join(waiting_line(each, at, now) for each, at in wave.waiting)
         else:
-            told = f"{state.status} since {ago(state.standing.since, now)}. {state.standing.reason.sentence or WAVE_MEANING[state.status]}"
+            why = state.standing.reason.sentence or WAVE_MEANING[state.status]
+            told = f"{state.status} since {ago(state.standing.since, now).removesuffix(' ago')}. {why}"
         yield Text.assemble((state.wave, "bold"), f": {told}")
 
 
@@ -80,15 +82,20 @@ def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
             yield f"A person resumes it: `wave resume {s.rollout}`."
         case RolloutStatus.HELD | RolloutStatus.HALTED:
             accepts = "".join(f" --accept {name}" for name in stopped_by(view))
-            reason = " --reason TEXT" if accepts else ""
-            yield f"A person looks and resumes it: `wave resume {s.rollout}{accepts}{reason}`; or ends it: `wave cancel {s.rollout}`."
+            because = " --reason TEXT" if accepts else ""
+            yield f"A person has looked and resumes it: `wave resume {s.rollout}{accepts}{because}`;"
+            yield f"or ends it: `wave cancel {s.rollout}`."
         case RolloutStatus.COMPLETED | RolloutStatus.CANCELLED:
             yield "It has ended."
         case _:
             for wave in view.waves:
                 held = wave.state.hold
                 if held is not None:
-                    yield f"Wave {wave.state.wave} is held: `wave resume {s.rollout} --wave {wave.state.wave}`, or `wave complete {s.rollout} {wave.state.wave}`."
+                    name = wave.state.wave
+                    yield (
+                        f"{name} is held; a person lets it go on, `wave resume {s.rollout} --wave {name}`, or pass, "
+                        f"`wave complete {s.rollout} {name}`."
+                    )
                 elif wave.state.status not in (WaveStatus.PENDING, WaveStatus.PASSED, WaveStatus.SKIPPED):
                     for reason, at in wave.waiting:
                         yield f"{wave.state.wave}: {waiting_line(reason, at, now)}"
@@ -112,13 +119,14 @@ def _stops(view: RolloutView) -> Iterator[str | Text]:
         if monitor.crossed_at is None and monitor.next_limit >= 1 and monitor.answer is not Answer.COUNT:
             where = f"of wave {monitor.wave}" if monitor.wave else "of the rollout"
             yield (
-                f"a {ordinal(monitor.bad + 1)} device is {words(monitor.outcomes)} while all of them are within the first "
+                f"a {ordinal(monitor.bad + 1)} device is {words(monitor.outcomes)}, all of them within the first "
                 f"{monitor.next_limit:,} places {where}: {_verb(monitor.answer)};"
             )
     for budget in view.budgets:
         if not budget.reached:
             left = budget.limit - (budget.bad - budget.base)
-            yield f"{plural(left, 'more device')} {'is' if left == 1 else 'are'} {words(budget.outcomes)}: {_verb(budget.answer)};"
+            are = "is" if left == 1 else "are"
+            yield f"{plural(left, 'more device')} {are} {words(budget.outcomes)}: {_verb(budget.answer)};"
     yield f"or a person says so: `wave halt {view.summary.rollout}`."
 
 

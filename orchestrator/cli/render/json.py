@@ -1,4 +1,6 @@
-"""Answers as JSON: one envelope, ``{"format": 1, "kind": …, "result": …}``; an error is ``{"error": {"kind", "message", "remedy"}}``.
+"""Answers as JSON in one envelope, ``{"format": 1, "kind": …, "result": …}``.
+
+An error is ``{"error": {"kind": …, "message": …, "remedy": …}}``, with ``problems`` where a file is at fault.
 
 Times are ISO 8601 in UTC with ``Z``, durations seconds, enums their words, a byte string its hex. Keys are added, never
 renamed, while ``format`` is 1.

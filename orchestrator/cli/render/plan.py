@@ -103,8 +103,8 @@ def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
     yield grid
     saved = 1 - made.bytes_with / made.bytes_without if made.bytes_without else 0.0
     yield Paragraph(
-        f"In all {megabytes(made.bytes_with)} MB instead of {megabytes(made.bytes_without)} MB ({percent(max(0.0, saved))} less), "
-        f"about {minutes(60 * made.build_minutes)} minutes of building.",
+        f"In all {megabytes(made.bytes_with)} MB instead of {megabytes(made.bytes_without)} MB "
+        f"({percent(max(0.0, saved))} less), about {minutes(60 * made.build_minutes)} minutes of building.",
         indent=2,
     )
 

@@ -1,4 +1,4 @@
-"""The JSON shapes of rollouts, waves, devices and the rest: flat, named as people name them, kept apart from our own classes.
+"""The JSON shapes of rollouts, waves, devices and the rest: flat, as people name them, apart from our own classes.
 
 README documents them; ``tests/cli/test_json.py`` pins their keys.
 """
