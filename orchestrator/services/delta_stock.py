@@ -28,8 +28,8 @@ ADOPT_AT_MOST: Final = 64_000_000
 """Bytes up to which a delta that somebody else published is verified in place; a larger one is left to a builder, which
 verifies instead of building."""
 
-ADOPT_AT_ONCE: Final = 8
-"""How many such deltas are verified in one call."""
+ADOPT_AT_ONCE: Final = 2
+"""How many such deltas are verified in one look, which the tick waits for; the others are queued as if missing."""
 
 UNKNOWN_COST: Final = DeltaEstimate(likely_bytes=0, at_most_bytes=0, objects=0, build_seconds=60.0)
 """Stands in where an estimate is not possible, as for a commit that lacks an object: the build will say why."""
