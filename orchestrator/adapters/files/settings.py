@@ -22,7 +22,7 @@ from orchestrator.services.settings import Settings
 
 DEFAULT_FILE: Final = "wave.yaml"
 PREFIX: Final = "WAVE_"
-ELSEWHERE: Final = frozenset({"SETTINGS", "USER"})
+ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
 _DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
