@@ -181,7 +181,7 @@ def _serve(settings: Settings) -> None:
     from orchestrator.adapters.scheduler import TickScheduler, process_name
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.files import FileServer
-    from orchestrator.gateway.server import run
+    from orchestrator.gateway.server import Server
 
     ticks: list[TickScheduler] = []
 
@@ -203,7 +203,7 @@ def _serve(settings: Settings) -> None:
         with Workers(wave_command("builder"), settings.builders, nice=settings.build_nice, environment=environment):
             scheduler.start()
             try:
-                run(Gateway(app.devices, files), host=settings.host, port=settings.port)
+                Server(Gateway(app.devices, files=files), host=settings.host, port=settings.port).run()
             finally:
                 scheduler.stop()
     finally:
