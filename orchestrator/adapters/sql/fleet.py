@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import as_json
 from orchestrator.adapters.sql.devices import DeviceReading
 from orchestrator.adapters.sql.members import (
+    ALWAYS,
     Piece,
     all_of,
     covered,
@@ -20,11 +22,10 @@ from orchestrator.adapters.sql.members import (
     position,
     without_update,
 )
-from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.tables import NO_VERSION
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core import slices as core_slices
-from orchestrator.core.fleet import Device, Scope
+from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.position import SPACE
 from orchestrator.core.slices import BINS, EXACT_RANKS, Ranks, Slice, coarse_ranks, exact_ranks, segment_population
@@ -39,16 +40,32 @@ def _selector(scope: Scope, wave: str) -> WaveSelector:
 
 
 class FleetReading(DeviceReading):
-    def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
-        """One pass: members by what they run. Which of that is eligible is then asked of ``Scope`` itself, once for
-        each."""
-        asked = all_of(follows(scope), member(scope, wave))
-        rows = self.link.rows(
-            f"SELECT d.software_key, count(*), sum(CASE WHEN d.last_seen_at >= {stored(seen_since):d} THEN 1 ELSE 0 "
-            f"END) "
-            f"FROM device d WHERE {asked.sql} GROUP BY d.software_key",
-            asked.parameters,
+    def _devices_of(self, scope: Scope, wave: str) -> str:
+        """``device d`` with the way to go through a wave's devices, which SQLite must be told: it keeps no statistics.
+
+        A group is few devices; so are those of a tag that a tenth of the fleet follows at most. To look up more by
+        an index takes four times as long as to read the whole table.
+        """
+        if self.link.postgres:
+            return "device d"
+        if _selector(scope, wave).group is not None:
+            return "device d INDEXED BY device_in_group"
+        few = self.link.one(
+            "SELECT NOT EXISTS (SELECT 1 FROM device WHERE tag = ? AND status = ? "
+            "LIMIT 1 OFFSET (SELECT coalesce(max(key), 0) / 10 FROM device))",
+            (scope.tag, DeviceStatus.ACTIVE.value),
         )
+        return "device d" if few is not None and few[0] else "device d NOT INDEXED"
+
+    def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
+        """One pass: members by what they run. Of that it is asked once for each whether it is eligible, of
+        ``Scope``."""
+        asked = all_of(follows(scope), member(scope, wave))
+        recent = f"CASE WHEN d.last_seen_at >= {stored(seen_since):d} THEN 1 ELSE 0 END"
+        found = self.link.counted(
+            ("d.software_key", recent), f"FROM {self._devices_of(scope, wave)} WHERE {asked.sql}", asked.parameters
+        )
+        rows = [(key, found[key, 0] + found[key, 1], found[key, 1]) for key in sorted({key for key, _ in found})]
         self.learn_software(row[0] for row in rows)
         able = there = 0
         reachable: dict[int, int] = {}
@@ -67,12 +84,12 @@ class FleetReading(DeviceReading):
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         asked = all_of(eligible(scope), member(scope, wave, own_bounds=False))
-        rows = self.link.rows(
-            f"SELECT d.software_key, count(*) FROM device d WHERE {asked.sql} GROUP BY d.software_key", asked.parameters
+        counted = self.link.counted(
+            ("d.software_key",), f"FROM {self._devices_of(scope, wave)} WHERE {asked.sql}", asked.parameters
         )
-        self.learn_software(row[0] for row in rows)
+        self.learn_software(key for (key,) in counted)
         found: Counter[str] = Counter()
-        for key, devices in rows:
+        for (key,), devices in counted.items():
             found[self.software(key)[0]] += devices
         return dict(sorted(found.items()))
 
@@ -84,8 +101,8 @@ class FleetReading(DeviceReading):
             one = Piece("d.software_key IN (SELECT s.key FROM software s WHERE s.hardware_id = ?)", (hardware_id,))
             asked = all_of(asked, one)
         row = self.link.one(
-            f"SELECT {position(_selector(scope, wave).salt).sql} AS place FROM device d WHERE {asked.sql} "
-            "ORDER BY place LIMIT 1 OFFSET ?",
+            f"SELECT {position(_selector(scope, wave).salt).sql} AS place FROM {self._devices_of(scope, wave)} "
+            f"WHERE {asked.sql} ORDER BY place LIMIT 1 OFFSET ?",
             (*asked.parameters, count - 1),
         )
         return SPACE if row is None else int(row[0]) + 1
@@ -96,7 +113,19 @@ class FleetReading(DeviceReading):
         return [row[0] for row in rows]
 
 
-class SliceWriting(Session):
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Who waits for a slice: where they are found, their position, above which most of them stand, the condition, and
+    the dimensions of their places."""
+
+    source: str
+    place: str
+    above: int
+    condition: Piece
+    dimensions: tuple[str, ...]
+
+
+class SliceWriting(FleetReading):
     """Opening slices. Two kinds: up to EXACT_RANKS members their positions are listed; above, they are counted by
     stretch of position."""
 
@@ -126,83 +155,93 @@ class SliceWriting(Session):
             ~covered(steps, salt),
             without_update(row.key),
         )
-        where = position(salt).sql
-        stretches = {
-            int(stretch): int(devices)
-            for stretch, devices in self.link.rows(
-                # Positions are uniform, so 256 stretches say how many wait and, above EXACT_RANKS, where to cut.
-                f"SELECT {where} * {BINS} / {SPACE} AS stretch, count(*) FROM device d WHERE {waiting.sql} GROUP BY "
-                f"stretch",
-                waiting.parameters,
-            )
-        }
-        total = sum(stretches.values())
+        above = max((upto for _, upto in steps.steps), default=0)
+        source = self._devices_of(scope, wave)
+        waits = _Waiting(source, position(salt).sql, above, waiting, tuple(dimensions))
+        number = len(opened) + 1
+        if size is not None and size <= EXACT_RANKS:
+            row_of = self.link.one(f"SELECT count(*) FROM {waits.source} WHERE {waiting.sql}", waiting.parameters)
+            total = int(row_of[0]) if row_of else 0
+            counted: Counter[tuple[Any, ...]] = Counter()
+        else:
+            counted = self._by_stretch(waits)
+            total = counted.total()
         if not total:
-            if opened:
-                self.link.run(
-                    "UPDATE slice SET waiting = 0 WHERE rollout_key = ? AND wave = ? AND number = ?",
-                    (row.key, wave, opened[-1][2]),
-                )
-            else:
-                self._store(row.key, Slice(wave, 1, SPACE, now, self._given(row.key), {}), waiting=0)
+            self._none_waits(row.key, wave, number, now)
             return None
         wanted = total if size is None else min(size, total)
         if wanted <= EXACT_RANKS:
-            upto, ranks = self._exact(waiting, where, wave, wanted, total, stretches, dimensions)
+            upto, ranks = self._exact(waits, wave, wanted, total)
         else:
-            upto = SPACE if wanted == total else core_slices.cut(stretches, wanted)
-            ranks = self._coarse(waiting, where, wave, upto, dimensions)
-        piece = Slice(wave, len(opened) + 1, upto, now, self._given(row.key), ranks)
+            upto, ranks = self._coarse(waits, wave, wanted, counted)
+        piece = Slice(wave, number, upto, now, self._given(row.key), ranks)
         self._store(row.key, piece, waiting=total - piece.members)
         return piece
 
-    def _exact(
-        self,
-        waiting: Piece,
-        where: str,
-        wave: str,
-        wanted: int,
-        total: int,
-        stretches: Mapping[int, int],
-        dimensions: Sequence[str],
-    ) -> tuple[int, dict[str, Ranks]]:
-        """The ``wanted`` lowest positions. The stretches already tell a bound below which they all stand, which keeps
-        the sort short."""
-        enough, below = 0, SPACE
-        for stretch in sorted(stretches):
-            enough += stretches[stretch]
-            if enough >= wanted:
-                below = min(SPACE, (stretch + 1) * SPACE // BINS + 1)
-                break
-        columns, joins, values = _dimensions(dimensions)
-        rows = self.link.rows(
-            f"SELECT {where} AS place, d.software_key{columns} FROM device d{joins} WHERE {where} < {below} AND "
-            f"{waiting.sql} "
-            "ORDER BY place LIMIT ?",
-            (*values, *waiting.parameters, wanted),
-        )
-        upto = SPACE if wanted == total else rows[-1][0] + 1
+    def _none_waits(self, rollout_key: int, wave: str, number: int, now: datetime) -> None:
+        if number == 1:
+            self._store(rollout_key, Slice(wave, 1, SPACE, now, self._given(rollout_key), {}), waiting=0)
+        else:
+            self.link.run(
+                "UPDATE slice SET waiting = 0 WHERE rollout_key = ? AND wave = ? AND number = ?",
+                (rollout_key, wave, number - 1),
+            )
+
+    def _exact(self, waits: _Waiting, wave: str, wanted: int, total: int) -> tuple[int, dict[str, Ranks]]:
+        """The ``wanted`` lowest positions. They stand just above the slices before: first only a stretch there is searched,
+        half as long again as it should need, which leaves out nearly all devices before anything else is asked of them.
+        """
+        columns, joins, values = _dimensions(waits.dimensions)
+        share = min(1.0, (wanted * 1.5 + 50) / total)
+        likely = waits.above + int((SPACE - waits.above) * share)
+        rows: list[tuple[Any, ...]] = []
+        for below in (likely, SPACE):
+            if len(rows) < wanted:
+                rows = self.link.rows(
+                    f"SELECT {waits.place} AS place, {', '.join(columns)} FROM {waits.source}{joins} "
+                    f"WHERE {waits.place} < {below} AND {waits.condition.sql} ORDER BY place LIMIT ?",
+                    (*values, *waits.condition.parameters, wanted),
+                )
+        upto = SPACE if wanted == total else int(rows[-1][0]) + 1
         self.learn_software(row[1] for row in rows)
         members: dict[str, list[int]] = defaultdict(list)
         for row in rows:
-            for population in self._populations(wave, row[1:], dimensions):
+            for population in self._populations(wave, row[1:], waits.dimensions):
                 members[population].append(row[0])
         return upto, {population: exact_ranks(places) for population, places in sorted(members.items())}
 
-    def _coarse(self, waiting: Piece, where: str, wave: str, upto: int, dimensions: Sequence[str]) -> dict[str, Ranks]:
-        columns, joins, values = _dimensions(dimensions)
-        groups = ", ".join(str(number + 1) for number in range(2 + columns.count(",")))
-        rows = self.link.rows(
-            f"SELECT {where} * {BINS} / {SPACE}, d.software_key{columns}, count(*) FROM device d{joins} "
-            f"WHERE {where} < {upto} AND {waiting.sql} GROUP BY {groups}",
-            (*values, *waiting.parameters),
-        )
-        self.learn_software(row[1] for row in rows)
+    def _coarse(
+        self, waits: _Waiting, wave: str, wanted: int, counted: Counter[tuple[Any, ...]]
+    ) -> tuple[int, dict[str, Ranks]]:
+        """Cut by the counts, which then need to be taken again only for the stretch that the cut goes through."""
+        stretches: Counter[int] = Counter()
+        for (stretch, *_), devices in counted.items():
+            stretches[stretch] += devices
+        upto = core_slices.cut(stretches, wanted)
+        through = upto * BINS // SPACE
+        within = {key: devices for key, devices in counted.items() if key[0] < through}
+        if upto < SPACE:
+            # From a position just below the stretch on, so that rounding cannot leave one out; those below it are counted.
+            some = Piece(f"{waits.place} >= {max(0, through * SPACE // BINS - 1)} AND {waits.place} < {upto}")
+            for key, devices in self._by_stretch(waits, some).items():
+                if key[0] >= through:
+                    within[key] = devices
+        self.learn_software({key[1] for key in within})
         counts: dict[str, Counter[int]] = defaultdict(Counter)
-        for row in rows:
-            for population in self._populations(wave, row[1:-1], dimensions):
-                counts[population][row[0]] += row[-1]
-        return {population: coarse_ranks(found) for population, found in sorted(counts.items())}
+        for (stretch, *kind), devices in within.items():
+            for population in self._populations(wave, kind, waits.dimensions):
+                counts[population][stretch] += devices
+        return upto, {population: coarse_ranks(found) for population, found in sorted(counts.items())}
+
+    def _by_stretch(self, waits: _Waiting, only: Piece = ALWAYS) -> Counter[tuple[Any, ...]]:
+        """Who waits, by stretch of position, software, and the labels among the dimensions."""
+        columns, joins, values = _dimensions(waits.dimensions)
+        asked = all_of(only, waits.condition)
+        return self.link.counted(
+            (f"{waits.place} * {BINS} / {SPACE}", *columns),
+            f"FROM {waits.source}{joins} WHERE {asked.sql}",
+            (*values, *asked.parameters),
+        )
 
     def _populations(self, wave: str, row: Sequence[Any], dimensions: Sequence[str]) -> list[str]:
         """Where a member counts. A device without a value in a dimension is in no population of it."""
@@ -252,10 +291,10 @@ class SliceWriting(Session):
         )
 
 
-def _dimensions(dimensions: Sequence[str]) -> tuple[str, str, tuple[Any, ...]]:
-    """Columns and joins for the labels among them; the rest follows from what the device runs."""
+def _dimensions(dimensions: Sequence[str]) -> tuple[tuple[str, ...], str, tuple[Any, ...]]:
+    """Columns, joins and their parameters: the labels among them; the rest follows from what the device runs."""
     labels = [dimension.removeprefix(_LABEL) for dimension in dimensions if dimension.startswith(_LABEL)]
-    columns = "".join(f", l{number}.value" for number in range(len(labels)))
+    columns = ("d.software_key", *(f"l{number}.value" for number in range(len(labels))))
     joins = "".join(
         f" LEFT JOIN device_label l{number} ON l{number}.device_key = d.key AND l{number}.key = ?"
         for number in range(len(labels))

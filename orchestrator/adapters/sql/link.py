@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -148,6 +149,23 @@ class Link:
         """A statement without parameters, as it stands."""
         try:
             self._cursor.execute(sql)
+        except FOREIGN as error:
+            raise translated(error, self.where) from error
+
+    def counted(self, columns: Sequence[str], rest: str, parameters: Sequence[Any] = ()) -> Counter[Row]:
+        """How many rows there are of each combination of ``columns``; ``rest`` begins with FROM. Nothing is kept per
+        row.
+
+        PostgreSQL groups by hash. SQLite groups by sorting, which for a million rows takes three times as long as
+        counting
+        them here as they stream by.
+        """
+        try:
+            if self.postgres:
+                places = ", ".join(str(place) for place, _ in enumerate(columns, 1))
+                rows = self.rows(f"SELECT {', '.join(columns)}, count(*) {rest} GROUP BY {places}", parameters)
+                return Counter({row[:-1]: row[-1] for row in rows})
+            return Counter(self._cursor.execute(f"SELECT {', '.join(columns)} {rest}", parameters))
         except FOREIGN as error:
             raise translated(error, self.where) from error
 

@@ -66,7 +66,8 @@ def position(salt: Salt) -> Piece:
 
 
 def asks_for(selector: WaveSelector) -> Piece:
-    """``WaveSelector.asks_for``: group and labels. A label is one look into the primary key of ``device_label``."""
+    """``WaveSelector.asks_for``: group and labels, never NULL. A label is one look into the primary key of
+    ``device_label``."""
     pieces = [] if selector.group is None else [Piece("coalesce(d.group_name, '') = ?", (selector.group,))]
     pieces += [
         Piece(
@@ -103,8 +104,15 @@ def member(scope: Scope, wave: str, *, own_bounds: bool = True) -> Piece:
     earlier: list[Piece] = []
     for selector in scope.selectors:
         if selector.wave == wave:
-            mine = all_of(within_bound(selector), asks_for(selector)) if own_bounds else asks_for(selector)
-            return all_of(mine, *(~piece for piece in earlier))
+            asked = [within_bound(selector)] if own_bounds else []
+            if selector.group is not None:
+                asked.append(Piece("d.group_name = ?", (selector.group,)))
+            # For the wave's own labels the list of their devices, which may be short; for "not" it is one look each.
+            asked += [
+                Piece("d.key IN (SELECT l.device_key FROM device_label l WHERE l.key = ? AND l.value = ?)", label)
+                for label in selector.labels
+            ]
+            return all_of(*asked, *(~piece for piece in earlier))
         earlier.append(holds(selector))
     return NEVER
 
