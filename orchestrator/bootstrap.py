@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,7 +111,8 @@ def upgrade_database(settings: Settings) -> str:
 
 
 def initialise(root: Path) -> list[str]:
-    """Make an installation: directory, database, repository, settings file. What is there stays; what was made is told."""
+    """Make an installation: directory, database, repository, settings file. What is there stays; what was made is
+    told."""
     from orchestrator.adapters.files.settings import DEFAULT_FILE, settings_page
     from orchestrator.adapters.ostree.making import make_repository
 
@@ -160,28 +162,28 @@ def serve(settings: Settings) -> None:
     from orchestrator.adapters.lock import Lock
     from orchestrator.adapters.processes import stop_event
 
-    if settings.database_url.startswith("postgresql"):
-        _serve(settings)
-        return
-    open_store(settings).close()
-    lock = Lock(settings.root / "wave.lock")
-    with lock.held():
-        with stop_event() as stop:
+    with stop_event() as stop:
+        if settings.database_url.startswith("postgresql"):
+            _serve(settings, stop)
+            return
+        open_store(settings).close()
+        lock = Lock(settings.root / "wave.lock")
+        with lock.held():
             if not lock.take():
                 LOG.warning("another `wave serve` (process %s) holds this database: standing by", lock.holder())
             while not lock.take():
                 if stop.wait(STAND_BY_EVERY.total_seconds()):
                     return
-        _serve(settings)
+            _serve(settings, stop)
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.files.settings import as_environment
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler, process_name
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.files import FileServer
-    from orchestrator.gateway.server import Server
+    from orchestrator.gateway.server import Server, listen
 
     ticks: list[TickScheduler] = []
 
@@ -189,6 +191,9 @@ def _serve(settings: Settings) -> None:
         for each in ticks:
             each.poke()
 
+    door = listen(settings.host, settings.port)
+    # With port 0 the system has chosen one; devices are told the real one.
+    settings = settings.model_copy(update={"port": door.getsockname()[1]})
     app = open_application(settings, poke=poke)
     try:
         app.provider.check()
@@ -198,13 +203,21 @@ def _serve(settings: Settings) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
-        files = FileServer(settings.repository_path)
+        server = Server(Gateway(app.devices, files=FileServer(settings.repository_path)), sockets=[door], signals=False)
         environment = {**os.environ, **as_environment(settings)}
         with Workers(wave_command("builder"), settings.builders, nice=settings.build_nice, environment=environment):
             scheduler.start()
+            threading.Thread(target=_stop_when, args=(stop, server.stop), name="stop", daemon=True).start()
+            LOG.info("serving devices on %s", settings.url)
             try:
-                Server(Gateway(app.devices, files=files), host=settings.host, port=settings.port).run()
+                server.run()
             finally:
                 scheduler.stop()
     finally:
         app.close()
+        door.close()
+
+
+def _stop_when(stop: threading.Event, end: Callable[[], None]) -> None:
+    stop.wait()
+    end()

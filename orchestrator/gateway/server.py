@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from orchestrator.errors import Unavailable
+
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
 
 STOP_WITHIN: Final = 10
@@ -62,14 +64,14 @@ class Server:
         self._sockets = list(sockets)
 
     def run(self) -> None:
-        """Serve in this thread, on an event loop of its own. Raises OSError when the port cannot be had."""
+        """Serve in this thread, on an event loop of its own. Raises Unavailable when the port cannot be had."""
         loop_factory = self._server.config.get_loop_factory()
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(self.serve())
 
     async def serve(self) -> None:
-        """Serve in the running event loop. Raises OSError when the port cannot be had."""
-        sockets = self._sockets or [_listening(self._server.config.host, self._server.config.port)]
+        """Serve in the running event loop. Raises Unavailable when the port cannot be had."""
+        sockets = self._sockets or [listen(self._server.config.host, self._server.config.port)]
         try:
             await self._server.serve(sockets=sockets)
         finally:
@@ -108,6 +110,13 @@ class _Quiet(uvicorn.Server):
             self._tell(self.port)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on loopback or wherever it is told; port 0 takes any free one. Raises Unavailable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise Unavailable(
+            f"Nothing can listen on {host} port {port}: {error.strerror}.",
+            remedy="Set another `port` or `host`, or end what holds it.",
+        ) from None
