@@ -1,26 +1,26 @@
 """The decision: ``decide(state, facts, rules, now) -> Plan``. Pure, total, deterministic.
 
-It looks at a rollout's own record, at counters and at the rules it is bound to, and says what is to be done, why nothing more, and
-when the same facts would say otherwise. It costs the same for a hundred devices and for ten million. One call goes as far as these
-facts allow: when a wave passes, the waves after it are looked at again at once, so that deciding twice decides nothing new.
+It looks at a rollout's own record, at counters and at the rules it is bound to, and says what is to be done, why
+nothing more, and when the same facts would say otherwise. It costs the same for a hundred devices and for ten million.
+One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
+deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, then monitors that halt, then what holds. Time never leads out of ``halted`` or ``held``.
+Safety comes first and alone: budgets, then monitors that halt, then what holds. Time never leads out of ``halted`` or
+``held``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Final, TypeVar, assert_never
+from typing import Final, assert_never
 
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
     EnsureDeltas,
-    HaltRollout,
-    HoldRollout,
     HoldWave,
     OpenSlice,
     OpenWave,
@@ -31,29 +31,49 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
 from orchestrator.core.evidence.door import Condition, Unmet, door
-from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, RolloutState, WaveFacts, WaveState
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.facts import (
+    DeltaFacts,
+    Facts,
+    MonitorFacts,
+    RolloutState,
+    SliceFacts,
+    WaveFacts,
+    WaveState,
+)
+from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Otherwise
-from orchestrator.core.reasons import budget_sentence, first_bad_sentence, monitor_sentence
+from orchestrator.core.reasons import (
+    after_sentence,
+    already_there_sentence,
+    are,
+    bad_sentence,
+    cancelled_among,
+    covered_sentence,
+    devices,
+    done_sentence,
+    have,
+    missing_sentence,
+    moment,
+    slice_held_sentence,
+    slice_sentence,
+)
 from orchestrator.core.rules import Rules, WaveRules
+from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
+from orchestrator.core.safety import safety as safety
+from orchestrator.core.safety import small_wave_with_bad as small_wave_with_bad
 from orchestrator.core.slices import next_size
-from orchestrator.core.states import DONE_WAVE, WATCHED_ROLLOUT, Reason, ReasonKind, RolloutStatus, WaveStatus
+from orchestrator.core.states import DONE_WAVE, Reason, ReasonKind, RolloutStatus, WaveStatus
+from orchestrator.core.window import Window
 
 LOOK_AGAIN: Final = timedelta(minutes=15)
 """How old the look at a preparing wave's devices may grow: they update and move meanwhile."""
 
-SLICE_RESOLVED: Final = Fraction(3, 4)
-"""Of a slice's places: those that must have an outcome before the next one opens."""
+SLICE_REPORTED: Final = Fraction(3, 4)
+"""Of a slice's places: those that must have an outcome, silence and ignoring aside, before the next one opens."""
 
 OFFERED_ENOUGH: Final = Fraction(9, 10)
 """Of the reachable: those that must have been offered before the bake clock starts."""
-
-SMALL_WAVE: Final = 10
-"""In a small fleet, the first bad device of a wave of fewer devices holds the rollout."""
-
-_Stop = TypeVar("_Stop", BudgetFacts, MonitorFacts)
 
 _BEGUN: Final = frozenset({WaveStatus.OPEN, WaveStatus.BAKING, WaveStatus.PASSED, WaveStatus.SKIPPED})
 
@@ -84,51 +104,6 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
             assert_never(state.status)
 
 
-def safety(state: RolloutState, facts: Facts, rules: Rules) -> HaltRollout | HoldRollout | None:
-    """What must stop the rollout now, whatever else: the most severe first. None when nothing does."""
-    if state.status not in WATCHED_ROLLOUT:
-        return None
-    budgets = [budget for budget in facts.budgets if budget.reached]
-    crossed = [monitor for monitor in facts.monitors if monitor.crossed_at is not None and not monitor.accepted]
-    for budget in _severest(budgets, Answer.HALT):
-        return HaltRollout(Reason(ReasonKind.BUDGET, budget_sentence(budget)))
-    for monitor in _severest(crossed, Answer.HALT):
-        return HaltRollout(Reason(ReasonKind.MONITOR, monitor_sentence(monitor)))
-    if state.status is RolloutStatus.HELD or state.status is RolloutStatus.PAUSED:
-        return None
-    for budget in _severest(budgets, Answer.HOLD):
-        return HoldRollout(Reason(ReasonKind.BUDGET, budget_sentence(budget)))
-    for monitor in _severest(crossed, Answer.HOLD):
-        return HoldRollout(Reason(ReasonKind.MONITOR, monitor_sentence(monitor)))
-    if facts.devices < SMALL_FLEET_BELOW and (wave := small_wave_with_bad(facts, rules, state.first_bad_accepted)):
-        return HoldRollout(Reason(ReasonKind.FIRST_BAD, first_bad_sentence(wave)))
-    return None
-
-
-def bad_in_small_waves(facts: Facts, rules: Rules) -> int:
-    """Bad outcomes, of classes that halt, in waves of fewer than ten devices."""
-    return sum(_halting_bad(wave, rules) for wave in facts.waves if 0 < _size(wave) < SMALL_WAVE)
-
-
-def small_wave_with_bad(facts: Facts, rules: Rules, accepted: int) -> str | None:
-    """A small wave with a bad device, when there are more than a person has accepted; else None."""
-    if bad_in_small_waves(facts, rules) <= accepted:
-        return None
-    return next(wave.wave for wave in facts.waves if 0 < _size(wave) < SMALL_WAVE and _halting_bad(wave, rules))
-
-
-def _size(wave: WaveFacts) -> int:
-    return max(wave.members + wave.waiting, wave.eligible or 0) if wave.slices else 0
-
-
-def _halting_bad(wave: WaveFacts, rules: Rules) -> int:
-    return sum(wave.bad(outcome) for outcome, tolerance in rules.tolerate.items() if tolerance.then is Answer.HALT)
-
-
-def _severest(found: list[_Stop], answer: Answer) -> list[_Stop]:
-    return [each for each in found if each.answer is answer]
-
-
 @dataclass(slots=True)
 class _Look:
     """One pass: what was given, and what has been found so far."""
@@ -148,6 +123,9 @@ class _Look:
         if at > self.now and (self.wake_at is None or at < self.wake_at):
             self.wake_at = at
 
+    def of(self, wave: WaveState) -> WaveFacts:
+        return self.waves.get(wave.wave) or WaveFacts(wave.wave)
+
     def wait(self, wave: str | None, kind: ReasonKind, sentence: str, until: datetime | None = None) -> None:
         self.reasons.append(Waiting(wave, Reason(kind, sentence), until))
         if until is not None:
@@ -165,50 +143,56 @@ def _still(look: _Look, kind: ReasonKind, sentence: str, *, wake: bool = True) -
 
 def _scheduled(state: RolloutState, look: _Look) -> Plan:
     if state.start_at is not None and state.start_at > look.now:
-        look.wait(None, ReasonKind.START_AT, f"It starts at {_moment(state.start_at)}.", state.start_at)
-    else:
-        look.decisions.append(StartRollout(Reason(ReasonKind.START_AT, "Its start time has come.")))
-    return look.plan()
+        look.wait(None, ReasonKind.START_AT, f"It starts at {moment(state.start_at)}.", state.start_at)
+        return look.plan()
+    look.decisions.append(StartRollout(Reason(ReasonKind.START_AT, "Its start time has come.")))
+    return _moving(state, look)
 
 
 def _moving(state: RolloutState, look: _Look) -> Plan:
+    """First each wave as far as it goes, in an order in which it stands after all it comes after; then who is left."""
     completed = state.status is RolloutStatus.COMPLETED
+    before = {wave.wave: wave for wave in state.waves}
     statuses = {wave.wave: wave.status for wave in state.waves}
-    waves = {wave.wave: wave for wave in state.waves}
-    for rules in look.rules.waves:
-        if completed:
-            _served(waves[rules.wave], look)
-        else:
-            statuses[rules.wave] = _wave(waves[rules.wave], rules, statuses, look)
-    if not completed and all(status in DONE_WAVE for status in statuses.values()):
-        reason = Reason(ReasonKind.WAVES_DONE, "Every wave has passed: the Target is generally available.")
-        look.decisions.append(CompleteRollout(reason))
     if completed:
         look.wait(None, state.standing.reason.kind, state.standing.reason.sentence)
+    else:
+        for rules in look.rules.waves:
+            statuses[rules.wave] = _wave(before[rules.wave], rules, statuses, look)
+        completed = all(status in DONE_WAVE for status in statuses.values())
+        if completed:
+            passed = "has passed" if WaveStatus.SKIPPED not in statuses.values() else "has passed or was skipped"
+            reason = Reason(ReasonKind.WAVES_DONE, f"Every wave {passed}: the Target is generally available.")
+            look.decisions.append(CompleteRollout(reason))
+    for rules in look.rules.waves:
+        wave, status = before[rules.wave], statuses[rules.wave]
+        if completed and status is WaveStatus.PASSED:
+            _serve_all(wave, look)
+        elif status is WaveStatus.PASSED or wave.status in (WaveStatus.OPEN, WaveStatus.BAKING):
+            _serve_rest(wave, status, look)
     return look.plan()
 
 
 def _wave(wave: WaveState, rules: WaveRules, statuses: dict[str, WaveStatus], look: _Look) -> WaveStatus:
     """Take one wave as far as it goes now; its status afterwards."""
-    facts = look.waves.get(wave.wave) or WaveFacts(wave.wave)
+    facts = look.of(wave)
     status = wave.status
     if status is WaveStatus.PENDING:
         not_begun = [name for name in rules.after if statuses[name] not in _BEGUN]
         if not_begun:
-            look.wait(wave.wave, ReasonKind.AFTER, _after_sentence(not_begun, statuses, "opens"))
+            look.wait(wave.wave, _after_kind(not_begun, statuses), after_sentence(not_begun, statuses, opened=True))
             return status
         reason = Reason(ReasonKind.DELTAS, "Its turn comes next: its devices are looked at and their deltas made.")
         look.decisions.append(PrepareWave(wave.wave, reason))
-        status = WaveStatus.PREPARING
+        status, wave = WaveStatus.PREPARING, replace(wave, prepared_at=look.now, asked_at=look.now)
     if status is WaveStatus.PREPARING:
         return _preparing(wave, rules, facts, statuses, look)
     if status is WaveStatus.OPEN:
         status = _open(wave, facts, look)
+        wave = replace(wave, baking_at=look.now)
     if status is WaveStatus.BAKING:
-        return _baking(wave, rules, facts, look)
-    if status is WaveStatus.PASSED:
-        _stragglers(wave, facts, look)
-    elif status in (WaveStatus.FAILED, WaveStatus.CANCELLED):
+        return _baking(wave, rules, look.of(wave), look)
+    if status in (WaveStatus.FAILED, WaveStatus.CANCELLED):
         look.wait(wave.wave, wave.standing.reason.kind, wave.standing.reason.sentence)
     return status
 
@@ -216,60 +200,69 @@ def _wave(wave: WaveState, rules: WaveRules, statuses: dict[str, WaveStatus], lo
 def _preparing(
     wave: WaveState, rules: WaveRules, facts: WaveFacts, statuses: dict[str, WaveStatus], look: _Look
 ) -> WaveStatus:
-    name = wave.wave
-    if facts.deltas is None or facts.eligible is None:
-        look.wait(name, ReasonKind.DELTAS, "Its devices are being looked at.")
-        return WaveStatus.PREPARING
-    stale_at = facts.deltas.computed_at + LOOK_AGAIN
-    if stale_at <= look.now:
-        reason = Reason(ReasonKind.DELTAS, "The last look at its devices is a quarter of an hour old.")
-        look.decisions.append(EnsureDeltas(name, reason))
+    name, deltas = wave.wave, facts.deltas
+    fresh = deltas is not None and _fresh(deltas.computed_at, wave, look)
+    if deltas is not None and fresh:
+        look.wake(deltas.computed_at + LOOK_AGAIN)
     else:
-        look.wake(stale_at)
-    if not_done := [before for before in rules.after if statuses[before] not in DONE_WAVE]:
-        look.wait(name, _after_kind(not_done, statuses), _after_sentence(not_done, statuses, "has passed"))
-    elif facts.eligible == 0 and facts.already_there > 0:
-        devices = _devices(facts.already_there)
-        sentence = f"Nothing to do: {devices} of it already {_run(facts.already_there)} the Target or a newer version."
-        look.decisions.append(PassWave(name, Reason(ReasonKind.ALREADY_THERE, sentence)))
-        return WaveStatus.PASSED
-    elif facts.eligible == 0:
-        look.wait(name, ReasonKind.EMPTY, "No eligible device is in it: `wave skip` lets the next waves go on.")
-    elif (late := _deltas_missing(wave, rules, facts, look)) is not None:
-        look.reasons.append(late)
+        _look_at_devices(wave, look, "Its devices are looked at again: they update and move meanwhile.")
+    if wave.hold is not None:
+        look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
+    elif not_done := [before for before in rules.after if statuses[before] not in DONE_WAVE]:
+        look.wait(name, _after_kind(not_done, statuses), after_sentence(not_done, statuses, opened=False))
+    elif deltas is None or facts.eligible is None or not fresh:
+        look.wait(name, ReasonKind.DELTAS, "Its devices are being looked at.")
+    elif facts.eligible == 0 and facts.already_there == 0:
+        sentence = (
+            "No eligible device is in it: `wave resume` looks again when some have come, `wave skip` lets the next"
+            " waves go on without it."
+        )
+        look.decisions.append(HoldWave(name, Reason(ReasonKind.EMPTY, sentence)))
+    elif deltas.coverage < rules.cover and not _served_without(wave, rules, deltas, look):
+        pass  # it has said why
     elif rules.awaits_promotion and not wave.promoted:
         look.wait(name, ReasonKind.AWAITING_PROMOTION, "It waits for a person: `wave promote`.")
     elif rules.window is not None and not rules.window.is_open(look.now):
-        _wait_for_window(name, rules, look, "opens")
+        _wait_for_window(name, rules.window, look, "open")
+    elif facts.eligible == 0:
+        sentence = already_there_sentence(facts.already_there)
+        look.decisions.append(PassWave(name, Reason(ReasonKind.ALREADY_THERE, sentence)))
+        return WaveStatus.PASSED
     elif look.facts.frozen is not None:
         look.wait(name, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
     else:
-        sentence = f"{_done_before(rules)}{_covered_sentence(facts)}"
+        sentence = f"{done_sentence(rules.after, statuses)}{covered_sentence(deltas, rules)}"
         look.decisions.append(OpenWave(name, Reason(ReasonKind.OFFERING, sentence)))
-        first = Reason(ReasonKind.SLICE, f"The first slice: up to {_devices(look.rules.first_slice)}.")
-        look.decisions.append(OpenSlice(name, look.rules.first_slice, first))
+        _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
         return WaveStatus.OPEN
     return WaveStatus.PREPARING
 
 
-def _deltas_missing(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> Waiting | None:
-    """Why the delta gate keeps the wave shut; None when it lets it open."""
-    deltas = facts.deltas
-    if deltas is None or deltas.coverage >= rules.cover:
-        return None
-    failed = f", {deltas.failed} could not be built (`wave delta list`)" if deltas.failed else ""
-    sentence = (
-        f"{deltas.ready} of {deltas.pairs} deltas are ready, for {deltas.covered} of {_devices(deltas.devices)};"
-        f" {_percent(rules.cover)} must be covered{failed}."
-    )
-    ends = (wave.prepared_at or look.now) + rules.within
+def _fresh(looked_at: datetime, wave: WaveState, look: _Look) -> bool:
+    """Whether a look is young enough to decide by: not a quarter of an hour old, nor from before a person's resume."""
+    return looked_at + LOOK_AGAIN > look.now and (wave.granted_at is None or looked_at >= wave.granted_at)
+
+
+def _look_at_devices(wave: WaveState, look: _Look, sentence: str) -> None:
+    """Ask for a look, unless one was asked for a short time ago and is under way."""
+    if wave.asked_at is not None and _fresh(wave.asked_at, wave, look):
+        look.wake(wave.asked_at + LOOK_AGAIN)
+    else:
+        look.decisions.append(EnsureDeltas(wave.wave, Reason(ReasonKind.DELTAS, sentence)))
+
+
+def _served_without(wave: WaveState, rules: WaveRules, deltas: DeltaFacts, look: _Look) -> bool:
+    """Whether the wave opens although deltas are missing (RULES 6.2); while not, it waits, and at the end it holds."""
+    sentence = missing_sentence(deltas, rules.cover)
+    ends = _later(wave.prepared_at, wave.granted_at, look) + rules.within
     if look.now < ends:
-        look.wake(ends)
-        return Waiting(wave.wave, Reason(ReasonKind.DELTAS, sentence), ends)
+        look.wait(wave.wave, ReasonKind.DELTAS, sentence, ends)
+        return False
     if rules.otherwise is Otherwise.HOLD:
-        late = f"{sentence} The time for that is over; it opens when they are there."
-        return Waiting(wave.wave, Reason(ReasonKind.DELTAS_LATE, late))
-    return None
+        late = f"{sentence} The time for that is over: `wave resume` grants as long again."
+        look.decisions.append(HoldWave(wave.wave, Reason(ReasonKind.DELTAS_LATE, late)))
+        return False
+    return True
 
 
 def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
@@ -278,42 +271,29 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
         return WaveStatus.OPEN
     if not facts.slices:
-        _open_slice(name, facts, look, "The first slice", f"up to {_devices(look.rules.first_slice)}")
+        _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
         return WaveStatus.OPEN
-    last = facts.slices[-1]
     if facts.waiting > 0:
-        needed = math.ceil(SLICE_RESOLVED * last.members)
-        ends = last.opened_at + look.rules.slice_at_most * (1 + wave.extra_slices)
-        if last.resolved >= needed:
-            have = f"{last.resolved} of {_devices(last.members)} of the slice before have an outcome"
-            _open_slice(name, facts, look, "The next slice", have)
+        last = facts.slices[-1]
+        seen, ends = _seen_enough(wave, facts, look)
+        if seen:
+            facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
-            sentence = (
-                f"{last.resolved} of {_devices(last.members)} in slice {last.number} have an outcome; the next slice"
-                f" opens at {needed}."
+            look.wait(
+                name, ReasonKind.SLICE, slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.members)), ends
             )
-            look.wait(name, ReasonKind.SLICE, sentence, ends)
-        elif 2 * last.confirmed >= last.members:
-            have = f"{last.confirmed} of {_devices(last.members)} of the slice before are confirmed in time"
-            _open_slice(name, facts, look, "The next slice", have)
         else:
-            sentence = (
-                f"Only {last.resolved} of {_devices(last.members)} in slice {last.number} have an outcome and"
-                f" {last.confirmed} are confirmed, after all the time it had: `wave resume` grants as much again."
-            )
-            look.decisions.append(HoldWave(name, Reason(ReasonKind.SLICE_INCONCLUSIVE, sentence)))
-        return WaveStatus.OPEN
-    if facts.late:
-        _open_slice(name, facts, look, "A late slice", "devices came since the last one")
-        return WaveStatus.OPEN
-    ends = (wave.opened_at or look.now) + look.rules.open_at_most
-    offered, needed = facts.offered, math.ceil(OFFERED_ENOUGH * facts.members)
-    if facts.members and offered >= needed:
-        sentence = f"{offered} of {_devices(facts.members)} have the offer: the bake begins."
+            look.decisions.append(HoldWave(name, Reason(ReasonKind.SLICE_INCONCLUSIVE, slice_held_sentence(last))))
+        if facts.waiting > 0:
+            return WaveStatus.OPEN
+    ends = _later(wave.opened_at, wave.granted_at, look) + look.rules.open_at_most
+    offers, needed = facts.standing, math.ceil(OFFERED_ENOUGH * facts.members)
+    if facts.members and offers >= needed:
+        sentence = f"{have(offers, facts.members)} the offer: the bake begins."
     elif look.now >= ends:
-        sentence = f"{offered} of {_devices(facts.members)} have the offer after all the time it had: the bake begins."
+        sentence = f"{have(offers, facts.members)} the offer after all the time it had: the bake begins."
     else:
-        missing = f"{offered} of {_devices(facts.members)} have come for the offer; the bake begins at {needed}."
+        missing = f"{have(offers, facts.members)} come for the offer; the bake begins at {needed}."
         nobody = "None of its devices has been seen lately; it waits for them."
         look.wait(name, ReasonKind.OFFERING, missing if facts.members else nobody, ends)
         return WaveStatus.OPEN
@@ -321,29 +301,50 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
     return WaveStatus.BAKING
 
 
+def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, datetime]:
+    """What of the last slice lets the next one open (RULES 3.1), empty while nothing does; when its time is over."""
+    last = facts.slices[-1]
+    ends = _later(last.opened_at, wave.granted_at, look) + look.rules.slice_at_most
+    if last.members == 0:
+        return "nobody was there before", ends
+    if last.reported >= SLICE_REPORTED * last.members:
+        return f"{have(last.reported, last.members)} reported an outcome in the slice before", ends
+    if 2 * last.confirmed < last.members:
+        return "", ends
+    if look.now < ends:
+        look.wake(ends)
+        return "", ends
+    return f"{are(last.confirmed, last.members)} confirmed in the slice before, whose time is over", ends
+
+
+def _slice_wait(last: SliceFacts) -> str:
+    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.members))
+
+
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
     name, since = wave.wave, wave.baking_at or look.now
     if wave.hold is not None:
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
         return WaveStatus.BAKING
-    if facts.late:
-        _open_slice(name, facts, look, "A late slice", "devices came since the last one")
+    # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
+    facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
     unmet = unmet_at_door(facts, rules, look.rules, look.facts.monitors, baked=look.now - since)
-    floor, ceiling = since + rules.at_least, since + rules.at_most * (1 + wave.extra_bakes)
-    look.wake(floor)
+    floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     if not unmet:
         if rules.window is not None and not rules.window.is_open(look.now):
-            _wait_for_window(name, rules, look, "passes")
+            _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
-        sentence = f"{facts.confirmed} of {_devices(facts.members)} are confirmed, {_bad_sentence(facts)}."
+        sentence = f"{are(facts.confirmed, facts.members)} confirmed, {bad_sentence(facts)}."
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
+    why = " ".join(each.sentence for each in unmet)
     if look.now >= ceiling:
-        sentence = f"Its bake is over and it could not pass: {unmet[0].sentence} `wave resume` grants as long again."
+        sentence = f"Its bake is over and it could not pass: {why} `wave resume` grants as long again."
         look.decisions.append(HoldWave(name, Reason(ReasonKind.BAKE_INCONCLUSIVE, sentence)))
         return WaveStatus.BAKING
+    look.wake(floor)
     time_only = all(each.condition is Condition.TIME for each in unmet)
-    look.wait(name, ReasonKind.BAKE, " ".join(each.sentence for each in unmet), floor if time_only else ceiling)
+    look.wait(name, ReasonKind.BAKE, why, floor if time_only else ceiling)
     return WaveStatus.BAKING
 
 
@@ -367,88 +368,77 @@ def unmet_at_door(
     )
 
 
-def _stragglers(wave: WaveState, facts: WaveFacts, look: _Look) -> None:
-    """A passed wave goes on to serve who is left of it, as carefully as before."""
+def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
+    """Who came late, and who is left of a wave that bakes or has passed: slice by slice, as carefully as before."""
+    facts = look.of(wave)
     if not facts.slices:
-        _open_slice(wave.wave, facts, look, "The first slice", "passed by a person")
+        if status is WaveStatus.PASSED:
+            _first_of_passed(wave, facts, look)
         return
-    last = facts.slices[-1]
-    if facts.late or (facts.waiting > 0 and last.resolved >= math.ceil(SLICE_RESOLVED * last.members)):
-        _open_slice(wave.wave, facts, look, "A further slice", "devices of a passed wave are left")
-
-
-def _served(wave: WaveState, look: _Look) -> None:
-    """A wave of a completed rollout: everybody may come."""
-    if wave.status is WaveStatus.CANCELLED:
+    next_is_decided = wave.hold is not None or (status is WaveStatus.OPEN and facts.waiting > 0)
+    if next_is_decided or not (facts.late or facts.waiting > 0):
         return
-    facts = look.waves.get(wave.wave) or WaveFacts(wave.wave)
-    if facts.deltas is None:
-        reason = Reason(ReasonKind.DELTAS, "Completed before its turn: its devices are looked at.")
+    seen, ends = _seen_enough(wave, facts, look)
+    if not seen:
+        last = facts.slices[-1]
+        until = ends if look.now < ends and 2 * last.confirmed >= last.members else None
+        look.wait(
+            wave.wave,
+            ReasonKind.SLICE,
+            f"Who came later waits: {_slice_wait(last)}",
+            until,
+        )
+        return
+    if facts.late and look.facts.frozen is None:
+        reason = Reason(ReasonKind.DELTAS, "Devices came since the last look: their deltas are made.")
         look.decisions.append(EnsureDeltas(wave.wave, reason))
-    if look.facts.frozen is not None:
-        return
+    _open_slice(wave.wave, facts, look, "A slice for those who came later" if facts.late else "A further slice", seen)
+
+
+def _first_of_passed(wave: WaveState, facts: WaveFacts, look: _Look) -> None:
+    """A wave that passed without having opened: nobody's word lifts the care for its devices."""
+    if facts.deltas is None:
+        _look_at_devices(wave, look, "It passed before its turn: its devices are looked at.")
+    _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
+
+
+def _serve_all(wave: WaveState, look: _Look) -> None:
+    """A passed wave of a completed rollout: everybody may come."""
+    facts = look.of(wave)
+    if facts.deltas is None:
+        _look_at_devices(wave, look, "It passed before its turn: its devices are looked at.")
     if not facts.slices or facts.waiting > 0 or facts.late:
-        reason = Reason(ReasonKind.SLICE, "Completed: all that are left may come.")
+        if look.facts.frozen is not None:
+            look.wait(wave.wave, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
+            return
+        reason = Reason(ReasonKind.SLICE, "The rollout is completed: all that are left may come.")
         look.decisions.append(OpenSlice(wave.wave, None, reason))
 
 
-def _open_slice(wave: str, facts: WaveFacts, look: _Look, what: str, because: str) -> None:
+def _open_slice(wave: str, facts: WaveFacts, look: _Look, what: str, because: str) -> WaveFacts:
+    """Open the next slice; the wave's facts as they are then, as far as they can be foreseen."""
     if look.facts.frozen is not None:
         look.wait(wave, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
-        return
+        return facts
     size = next_size(facts.members, first=look.rules.first_slice, growth=look.rules.growth)
     look.decisions.append(OpenSlice(wave, size, Reason(ReasonKind.SLICE, f"{what}: {because}.")))
+    members = min(size, facts.waiting)
+    opened = SliceFacts(len(facts.slices) + 1, look.now, members, facts.waiting - members)
+    look.waves[wave] = replace(facts, slices=(*facts.slices, opened), late=False)
+    return look.waves[wave]
 
 
-def _wait_for_window(wave: str, rules: WaveRules, look: _Look, verb: str) -> None:
-    opens = rules.window.next_open(look.now) if rules.window is not None else None
-    when = f"at {_moment(opens)}" if opens else "never again"
-    look.wait(wave, ReasonKind.WINDOW, f"It {verb} when the window does, {when}.", opens)
+def _wait_for_window(wave: str, window: Window, look: _Look, verb: str) -> None:
+    opens = window.next_open(look.now)
+    until = f"until {moment(opens)}" if opens else "for more than a year"
+    look.wait(wave, ReasonKind.WINDOW, f"Its window is closed {until}; only then can it {verb}.", opens)
 
 
 def _after_kind(names: list[str], statuses: dict[str, WaveStatus]) -> ReasonKind:
-    cancelled = any(statuses[name] is WaveStatus.CANCELLED for name in names)
-    return ReasonKind.CANCELLED_BEFORE if cancelled else ReasonKind.AFTER
+    return ReasonKind.CANCELLED_BEFORE if cancelled_among(names, statuses) else ReasonKind.AFTER
 
 
-def _after_sentence(names: list[str], statuses: dict[str, WaveStatus], verb: str) -> str:
-    cancelled = [name for name in names if statuses[name] is WaveStatus.CANCELLED]
-    if cancelled:
-        return f"{_names(cancelled)} was cancelled: `wave skip` lets what comes after it go on."
-    return f"It waits until {_names(names)} {verb}."
-
-
-def _done_before(rules: WaveRules) -> str:
-    return f"{_names(rules.after)} passed; " if rules.after else ""
-
-
-def _covered_sentence(facts: WaveFacts) -> str:
-    deltas = facts.deltas
-    if deltas is None or not deltas.devices:
-        return "no device of it needs a delta."
-    return f"{deltas.ready} of {deltas.pairs} deltas are ready, for {deltas.covered} of {_devices(deltas.devices)}."
-
-
-def _bad_sentence(facts: WaveFacts) -> str:
-    counts = [(outcome, facts.bad(outcome)) for outcome in OutcomeClass if facts.bad(outcome)]
-    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts) if counts else "none is bad"
-
-
-def _names(names: tuple[str, ...] | list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _devices(count: int) -> str:
-    return f"{count} device" if count == 1 else f"{count} devices"
-
-
-def _run(count: int) -> str:
-    return "runs" if count == 1 else "run"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+def _later(at: datetime | None, granted_at: datetime | None, look: _Look) -> datetime:
+    """From when a time that was given counts: from ``at``, or from a person's later word."""
+    begun = at or look.now
+    return begun if granted_at is None else max(begun, granted_at)

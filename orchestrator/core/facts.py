@@ -19,7 +19,8 @@ class WaveState:
     """A wave as it stands.
 
     ``hold``: a latched wait that only a person ends (RULES 1.3), beside the status. ``promoted``: a person let it open.
-    ``baking_at``: when the bake clock started. ``extra_bakes``: how many more ``at_most`` a person has granted.
+    ``asked_at``: when a look at its devices was last asked for. ``baking_at``: when the bake clock started.
+    ``granted_at``: when a person last let it go on; every time that it is given counts from then at the earliest.
     """
 
     wave: str
@@ -29,9 +30,9 @@ class WaveState:
     promoted: bool = False
     opened_at: datetime | None = None
     prepared_at: datetime | None = None
+    asked_at: datetime | None = None
     baking_at: datetime | None = None
-    extra_bakes: int = 0
-    extra_slices: int = 0
+    granted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,7 @@ class RolloutState:
     """A rollout as it stands. ``waves`` in file order. ``serve_whole``: completed with ``--now``.
 
     ``epoch`` grows with each halt, pause, hold and resume: an offer made under an older one is void.
-    ``first_bad_accepted``: how many bad outcomes
-    in small waves a person has seen and resumed over.
+    ``first_bad_accepted``: how many bad outcomes in small waves a person has seen and resumed over.
     """
 
     rollout: str
@@ -74,6 +74,12 @@ class SliceFacts:
     confirmed: int = 0
     left: int = 0
     bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> int:
+        """Outcomes that say something of the Target: neither silence nor an offer that was ignored."""
+        silent = self.bad.get(OutcomeClass.SILENT, 0) + self.bad.get(OutcomeClass.IGNORED, 0)
+        return max(self.confirmed, self.resolved - silent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,11 @@ class WaveFacts:
     @property
     def offered(self) -> int:
         return sum(piece.offered for piece in self.slices)
+
+    @property
+    def standing(self) -> int:
+        """Offers that were not withdrawn."""
+        return sum(piece.offered - piece.withdrawn for piece in self.slices)
 
     @property
     def expected(self) -> int:

@@ -1,22 +1,67 @@
-"""Sentences about evidence that people read in ``status``, ``explain``, the journal and messages."""
+"""The sentences that people read in ``status``, ``explain``, the journal and messages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, MonitorFacts
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.policy import FromUnknown, Otherwise
+from orchestrator.core.rules import WaveRules
+from orchestrator.core.states import WaveStatus
+
+# ------------------------------------------------------------------------------------------------- words
 
 
 def words(outcomes: tuple[OutcomeClass, ...]) -> str:
     """The classes as people say them: ``failed``, ``failed or rolled back``."""
-    names = [outcome.replace("_", " ") for outcome in outcomes]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return _listed([outcome.replace("_", " ") for outcome in outcomes], "or")
 
 
 def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, 22nd."""
     suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+def devices(count: int) -> str:
+    return f"{count} device" if count == 1 else f"{count} devices"
+
+
+def names(waves: Sequence[str]) -> str:
+    """``lab``, ``lab and canary``."""
+    return _listed(waves, "and")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def are(count: int, of: int) -> str:
+    """``1 of 20 devices is``, ``2 of 20 devices are``."""
+    return f"{count} of {devices(of)} {_one_or_more(count, 'is', 'are')}"
+
+
+def have(count: int, of: int) -> str:
+    """``1 of 20 devices has``, ``2 of 20 devices have``."""
+    return f"{count} of {devices(of)} {_one_or_more(count, 'has', 'have')}"
+
+
+def _listed(found: Sequence[str], last: str) -> str:
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} {last} {found[-1]}"
+
+
+def _one_or_more(count: int, one: str, more: str) -> str:
+    return one if count == 1 else more
+
+
+# ------------------------------------------------------------------------------------------------- evidence
 
 
 def _where(monitor: MonitorFacts) -> str:
@@ -31,14 +76,14 @@ def monitor_sentence(monitor: MonitorFacts) -> str:
     limit = staircase(monitor.tolerance, monitor.alpha).limit(count)
     return (
         f"{count} {words(monitor.outcomes)} within the first {place} places {_where(monitor)}: {count} within the first"
-        f" {limit} are more than a tolerance of {100 * monitor.tolerance:g} % explains."
+        f" {limit} are more than a tolerance of {percent(monitor.tolerance)} explains."
     )
 
 
 def monitor_state(monitor: MonitorFacts) -> str:
     """A monitor in one line, for ``explain``."""
     seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places {_where(monitor)}"
-    tolerance = f"tolerance {100 * monitor.tolerance:g} %"
+    tolerance = f"tolerance {percent(monitor.tolerance)}"
     if monitor.accepted:
         return f"{seen}: accepted by a person; {tolerance}"
     if monitor.crossed_at is not None:
@@ -46,14 +91,111 @@ def monitor_state(monitor: MonitorFacts) -> str:
     if monitor.next_limit < 1:
         return f"{seen}; one more decides nothing yet; {tolerance}"
     verb = "halts" if monitor.answer == "halt" else "holds"
-    return f"{seen}; {ordinal(monitor.bad + 1)} within the first {monitor.next_limit} {verb}; {tolerance}"
+    return f"{seen}; the {ordinal(monitor.bad + 1)} within the first {monitor.next_limit} {verb}; {tolerance}"
 
 
 def budget_sentence(budget: BudgetFacts) -> str:
     """A budget that is reached."""
-    accepted = f" ({budget.base} were accepted before)" if budget.base else ""
-    return f"{budget.bad} devices {words(budget.outcomes)}{accepted}: the budget of {budget.limit} is used up."
+    accepted = f", {budget.base} of them accepted before" if budget.base else ""
+    counted = f"{devices(budget.bad)} counted as {words(budget.outcomes)}{accepted}"
+    return f"{counted}: the budget of {budget.limit} is used up."
 
 
-def first_bad_sentence(wave: str) -> str:
-    return f"The first bad device in {wave}, a wave of fewer than 10: a fleet this small cannot tell chance from cause."
+def first_bad_sentence(wave: str, accepted: int = 0) -> str:
+    """A bad device in a small wave of a small fleet; ``accepted``: how many a person has seen and resumed over."""
+    which = "The first bad device" if not accepted else f"One more bad device, after {accepted} that were accepted,"
+    return f"{which} in {wave}, which began with fewer than 10: a fleet this small cannot tell chance from cause."
+
+
+def bad_sentence(facts: WaveFacts) -> str:
+    """``1 failed, 2 silent``, or ``none is bad``."""
+    counts = [(outcome, facts.bad(outcome)) for outcome in OutcomeClass if facts.bad(outcome)]
+    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts) if counts else "none is bad"
+
+
+# ------------------------------------------------------------------------------------------------- order of waves
+
+
+def after_sentence(waiting_for: Sequence[str], statuses: Mapping[str, WaveStatus], *, opened: bool) -> str:
+    """What a wave waits for: that those before it open (``opened``), or that they have passed."""
+    if cancelled := cancelled_among(waiting_for, statuses):
+        was, them = ("was", "it") if len(cancelled) == 1 else ("were", "them")
+        return f"{names(cancelled)} {was} cancelled: `wave skip` lets what comes after {them} go on."
+    one, more = ("opens", "open") if opened else ("has passed", "have passed")
+    return f"It waits until {names(waiting_for)} {_one_or_more(len(waiting_for), one, more)}."
+
+
+def cancelled_among(waves: Iterable[str], statuses: Mapping[str, WaveStatus]) -> list[str]:
+    return [name for name in waves if statuses[name] is WaveStatus.CANCELLED]
+
+
+def done_sentence(before: Sequence[str], statuses: Mapping[str, WaveStatus]) -> str:
+    """That what a wave comes after is done: ``lab has passed. ``, or nothing when it comes after nothing."""
+    passed = [name for name in before if statuses[name] is WaveStatus.PASSED]
+    skipped = [name for name in before if statuses[name] is WaveStatus.SKIPPED]
+    said = []
+    if passed:
+        said.append(f"{names(passed)} {_one_or_more(len(passed), 'has', 'have')} passed")
+    if skipped:
+        said.append(f"{names(skipped)} {_one_or_more(len(skipped), 'was', 'were')} skipped")
+    return f"{', '.join(said)}. " if said else ""
+
+
+def already_there_sentence(count: int) -> str:
+    runs = _one_or_more(count, "runs", "run")
+    return f"Nothing to do: {devices(count)} of it already {runs} the Target or a newer version."
+
+
+# ------------------------------------------------------------------------------------------------- slices
+
+
+def slice_sentence(last: SliceFacts, *, needed: int) -> str:
+    """What the next slice waits for."""
+    said = f"{have(last.reported, last.members)} reported an outcome in slice {last.number}"
+    return f"{said}; the next slice opens at {needed}."
+
+
+def slice_held_sentence(last: SliceFacts) -> str:
+    """The last slice had all its time and does not let another one open."""
+    confirmed = f"{last.confirmed} {_one_or_more(last.confirmed, 'is', 'are')} confirmed"
+    return (
+        f"Only {have(last.reported, last.members)} reported an outcome in slice {last.number} and {confirmed},"
+        " after all the time they had: `wave resume` grants as much again."
+    )
+
+
+# ------------------------------------------------------------------------------------------------- deltas
+
+
+def ready_sentence(deltas: DeltaFacts) -> str:
+    """``2 of 3 deltas are ready, for 8 of 10 devices``."""
+    noun = _one_or_more(deltas.pairs, "delta", "deltas")
+    ready = f"{deltas.ready} of {deltas.pairs} {noun} {_one_or_more(deltas.ready, 'is', 'are')} ready"
+    return f"{ready}, for {deltas.covered} of {devices(deltas.devices)}"
+
+
+def missing_sentence(deltas: DeltaFacts, cover: float) -> str:
+    """Why the delta gate keeps a wave shut."""
+    failed = f", {deltas.failed} could not be built (`wave delta list`)" if deltas.failed else ""
+    return f"{ready_sentence(deltas)}; {percent(cover)} must be covered{failed}."
+
+
+def covered_sentence(deltas: DeltaFacts | None, rules: WaveRules) -> str:
+    """With which deltas a wave opens, and what becomes of the rest."""
+    if deltas is None:
+        return "No device of it needs a delta."
+    said = ready_sentence(deltas) if deltas.devices else "No device of it needs a delta"
+    if deltas.covered < deltas.devices:
+        if deltas.coverage >= rules.cover:
+            said += f"; {percent(rules.cover)} had to be covered"
+        else:
+            rest = "are served whole" if rules.otherwise is Otherwise.FULL else "wait for their delta"
+            said += f"; the time for the others is over: they {rest}"
+    said += "."
+    if deltas.unknown:
+        whole = _one_or_more(deltas.unknown, "is", "are") + " served whole"
+        what = (
+            whole if rules.from_unknown is FromUnknown.FULL else _one_or_more(deltas.unknown, "is", "are") + " left out"
+        )
+        said += f" {devices(deltas.unknown)} with a commit that the repository does not have {what}."
+    return said

@@ -27,7 +27,6 @@ from orchestrator.core.states import (
     POLICY,
     Actor,
     Reason,
-    ReasonKind,
     RolloutStatus,
     Standing,
     WaveStatus,
@@ -50,7 +49,7 @@ def apply(state: RolloutState, decision: Decision, now: datetime) -> RolloutStat
             return to_status(state, RolloutStatus.COMPLETED, decision.reason, now, POLICY)
         case PrepareWave():
             wave = _moved(state.wave(decision.wave), WaveStatus.PREPARING, decision.reason, now, POLICY)
-            return with_wave(state, replace(wave, prepared_at=now))
+            return with_wave(state, replace(wave, prepared_at=now, asked_at=now))
         case OpenWave():
             wave = _moved(state.wave(decision.wave), WaveStatus.OPEN, decision.reason, now, POLICY)
             return with_wave(state, replace(wave, opened_at=now))
@@ -62,7 +61,9 @@ def apply(state: RolloutState, decision: Decision, now: datetime) -> RolloutStat
         case HoldWave():
             wave = state.wave(decision.wave)
             return with_wave(state, replace(wave, hold=Standing(decision.reason, now, POLICY)))
-        case EnsureDeltas() | OpenSlice():
+        case EnsureDeltas():
+            return with_wave(state, replace(state.wave(decision.wave), asked_at=now))
+        case OpenSlice():
             return state
         case _:
             assert_never(decision)
@@ -87,29 +88,28 @@ def halt(state: RolloutState, reason: Reason, now: datetime, by: str) -> Rollout
     state = to_status(state, RolloutStatus.HALTED, reason, now, by)
     for wave in state.waves:
         if wave.status in (WaveStatus.OPEN, WaveStatus.BAKING):
-            state = with_wave(state, _moved(wave, WaveStatus.FAILED, reason, now, POLICY))
+            failed = _moved(wave, WaveStatus.FAILED, reason, now, POLICY)
+            # Only the machine fails a wave; at whose word it did stands beside it.
+            state = with_wave(state, replace(failed, standing=Standing(reason, now, by)))
     return state
 
 
 def resume_halted(state: RolloutState, reason: Reason, now: datetime, by: str) -> RolloutState:
-    """A person accepted what halted it: a new attempt; failed waves are open again (RULES 2)."""
+    """A person accepted what halted it: a new attempt; failed waves are open again, all their time anew (RULES 2)."""
     state = to_status(state, RolloutStatus.RUNNING, reason, now, by)
     for wave in state.waves:
         if wave.status is WaveStatus.FAILED:
             opened = _moved(wave, WaveStatus.OPEN, reason, now, by)
-            state = with_wave(state, replace(opened, hold=None, baking_at=None))
+            state = with_wave(state, replace(opened, hold=None, baking_at=None, granted_at=now))
     return replace(state, attempt=state.attempt + 1)
 
 
 def release_wave(state: RolloutState, name: str, now: datetime) -> RolloutState:
-    """End a wave's latched wait; a bake's or a slice's grants as much time again, from now on."""
+    """End a wave's latched wait; whatever time was over is granted once more, from now on (RULES 2.1)."""
     wave = state.wave(name)
     if wave.hold is None:
         raise WrongState(f"Wave {name} is not held; it is {wave.status}.")
-    kind = wave.hold.reason.kind
-    bakes = wave.extra_bakes + (1 if kind is ReasonKind.BAKE_INCONCLUSIVE else 0)
-    slices = wave.extra_slices + (1 if kind is ReasonKind.SLICE_INCONCLUSIVE else 0)
-    return with_wave(state, replace(wave, hold=None, extra_bakes=bakes, extra_slices=slices))
+    return with_wave(state, replace(wave, hold=None, granted_at=now))
 
 
 def move(state: RolloutState, name: str, status: WaveStatus, reason: Reason, now: datetime, by: str) -> RolloutState:
@@ -118,13 +118,17 @@ def move(state: RolloutState, name: str, status: WaveStatus, reason: Reason, now
 
 
 def complete(state: RolloutState, reason: Reason, now: datetime, by: str, *, serve_whole: bool) -> RolloutState:
-    """A person makes the Target generally available: every wave that nobody cancelled or skipped passes (RULES 7.2)."""
+    """A person makes the Target generally available: every wave that nobody cancelled or skipped passes (RULES 7.2).
+
+    Out of a halt it is a new attempt, as every way that accepts what halted it.
+    """
+    attempt = state.attempt + (1 if state.status is RolloutStatus.HALTED else 0)
     state = to_status(state, RolloutStatus.COMPLETED, reason, now, by)
     ended = {WaveStatus.PASSED, WaveStatus.CANCELLED, WaveStatus.SKIPPED}
     for wave in state.waves:
         if wave.status not in ended:
             state = move(state, wave.wave, WaveStatus.PASSED, reason, now, by)
-    return replace(state, serve_whole=serve_whole)
+    return replace(state, serve_whole=serve_whole, attempt=attempt)
 
 
 def with_wave(state: RolloutState, wave: WaveState) -> RolloutState:

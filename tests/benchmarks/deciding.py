@@ -1,0 +1,113 @@
+"""What one decision costs: ``python -m tests.benchmarks.deciding``.
+
+A rollout of 50 waves and 200 monitors, for fleets of a thousand to ten million devices: in the middle of its life (most
+waves have passed, two are open, three bake), and with every wave baking at once, which no rollout does.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from datetime import datetime, timedelta
+
+from orchestrator.core.decide import decide
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
+from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.rules import Rules, WaveRules
+from orchestrator.core.slices import sizes
+from orchestrator.core.states import RolloutStatus, WaveStatus
+from orchestrator.core.window import Window
+from tests.core.world import DAY_0, STARTED, WaveState
+
+NOW = DAY_0 + timedelta(days=10, hours=1)
+LIMIT = 0.001
+"""Seconds that a decision may take."""
+WINDOW = Window.parse({"days": "mon-fri", "hours": "08:00-18:00", "timezone": "Europe/Berlin"})
+TOLERATE = {
+    OutcomeClass.FAILED: Tolerance(0.02),
+    OutcomeClass.ROLLED_BACK: Tolerance(0.01),
+    OutcomeClass.SILENT: Tolerance(0.05, Answer.HOLD),
+    OutcomeClass.IGNORED: Tolerance(0.15, Answer.HOLD),
+    OutcomeClass.DOWNLOAD_FAILED: Tolerance(0.15, Answer.HOLD),
+}
+
+
+def rollout(*, waves: int, monitors: int, devices: int, baking: int = 3) -> tuple[RolloutState, Facts, Rules, datetime]:
+    """A rollout in the middle of its life: of its waves ``baking`` bake, two are open, two prepare, one is pending."""
+    order = [WaveStatus.BAKING] * baking + [WaveStatus.OPEN] * 2 + [WaveStatus.PREPARING] * 2 + [WaveStatus.PENDING]
+    order = order[:waves]
+    order = [WaveStatus.PASSED] * (waves - len(order)) + order
+    names = [f"wave-{number}" for number in range(waves)]
+    states = tuple(
+        WaveState(name, status, STARTED, opened_at=DAY_0, prepared_at=DAY_0, baking_at=NOW - timedelta(hours=11))
+        for name, status in zip(names, order, strict=True)
+    )
+    rules = Rules(
+        waves=tuple(
+            WaveRules(name, after=tuple(names[max(0, number - 3) : max(0, number - 2)]), window=WINDOW)
+            for number, name in enumerate(names)
+        ),
+        tolerate=TOLERATE,
+    )
+    counts = tuple(_counts(name, status, devices // waves) for name, status in zip(names, order, strict=True))
+    watched = tuple(
+        MonitorFacts(
+            f"wave:{names[number % waves]}/failed",
+            (OutcomeClass.FAILED,),
+            names[number % waves] if number % 2 else None,
+            0.02,
+            0.001,
+            Answer.HALT,
+            devices,
+            3,
+            300,
+        )
+        for number in range(monitors)
+    )
+    budgets = tuple(BudgetFacts((outcome,), devices, 3) for outcome in OutcomeClass)
+    facts = Facts(devices, counts, watched, budgets, NOW + timedelta(hours=3))
+    return RolloutState("bench", RolloutStatus.RUNNING, STARTED, 1, states), facts, rules, NOW
+
+
+def _counts(name: str, status: WaveStatus, devices: int) -> WaveFacts:
+    deltas = DeltaFacts(NOW, devices, devices, 0, 20, 20)
+    if status in (WaveStatus.PENDING, WaveStatus.PREPARING):
+        return WaveFacts(name, devices, 0, deltas)
+    pieces = tuple(
+        SliceFacts(
+            number,
+            DAY_0,
+            size,
+            0,
+            offered=size,
+            resolved=size - size // 50,
+            confirmed=size - size // 25,
+            bad={OutcomeClass.FAILED: size // 50, OutcomeClass.SILENT: size // 60},
+        )
+        for number, size in enumerate(sizes(devices, first=20, growth=2.0), start=1)
+    )
+    return WaveFacts(name, 0, devices, deltas, pieces)
+
+
+def seconds_of_one(given: tuple[RolloutState, Facts, Rules, datetime], *, rounds: int = 200) -> tuple[float, float]:
+    """Median and 99th percentile."""
+    spent = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        decide(*given)
+        spent.append(time.perf_counter() - began)
+    spent.sort()
+    return statistics.median(spent), spent[int(0.99 * len(spent))]
+
+
+def main() -> None:
+    print("waves  monitors  baking     devices   median      99 %")
+    for baking in (3, 50):
+        for devices in (1_000, 100_000, 1_000_000, 10_000_000):
+            median, high = seconds_of_one(rollout(waves=50, monitors=200, devices=devices, baking=baking))
+            over = "" if median < LIMIT else "   over 1 ms"
+            print(f"{50:5}  {200:8}  {baking:6}  {devices:10,}  {1e3 * median:4.2f} ms  {1e3 * high:5.2f} ms{over}")
+
+
+if __name__ == "__main__":
+    main()
