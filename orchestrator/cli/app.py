@@ -114,7 +114,7 @@ def _tell(
     call: Invocation, kind: str, message: str, remedy: str | None, code: int, error: WaveError | None = None
 ) -> int:
     said = str(error) if error is not None else f"{message} {remedy}" if remedy else message
-    sys.stderr.write(f"wave: {said}\n")
+    sys.stderr.write(_as_seen(f"wave: {said}") + "\n")
     if call.as_json:
         from orchestrator.cli.render.json import error_envelope
 
@@ -126,6 +126,21 @@ def _tell(
             ]
         sys.stdout.write(error_envelope(kind, message, remedy, **more) + "\n")
     return code
+
+
+def _as_seen(text: str) -> str:
+    """Broken at words for a person at a terminal; as it is for a log."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = max(40, shutil.get_terminal_size().columns)
+    lines = (
+        textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join("\n".join(each) for each in lines)
 
 
 def written(error: BaseException) -> str | None:

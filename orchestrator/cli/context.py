@@ -152,6 +152,11 @@ class Invocation:
         for each in what:
             self.out.print(each)
 
+    def lines(self, *lines: str) -> None:
+        """Lines that other programs read, never broken."""
+        for line in lines:
+            self.out.print(line, soft_wrap=True)
+
     def tell(self, sentence: str) -> None:
         """A remark that is not the answer, on standard error."""
         self.err.print(sentence)

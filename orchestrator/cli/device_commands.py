@@ -181,7 +181,7 @@ def _enrolled(
     if dry_run:
         return call.show(f"Dry run: would enrol {count}.")
     for device_id, token in tokens.items():
-        call.show(f"{device_id} {token}")
+        call.lines(f"{device_id} {token}")
     where = f"Their tokens are in {file}." if file else "A token is shown this once." if tokens else "No new token."
     call.tell(f"Enrolled {count}. {where}")
 
@@ -298,7 +298,7 @@ def token(
         return call.answer("token", {"device": device, "token": made})
     if made is None:
         return call.show(f"Device {device} has no token any more.")
-    call.show(f"{device} {made}")
+    call.lines(f"{device} {made}")
     call.tell("The token is shown this once.")
 
 

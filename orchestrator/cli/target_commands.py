@@ -132,8 +132,7 @@ def tag(
         )
     if as_json:
         return call.answer("target_tags", {"dry_run": dry_run, "changes": changes})
-    for change in changes:
-        call.show(f"Dry run: {change.line}" if dry_run else change.line)
+    call.lines(*(f"Dry run: {change.line}" if dry_run else change.line for change in changes))
 
 
 @command(app, "import", "wave target import targets.json --dry-run", "wave target import targets.json")
@@ -196,9 +195,8 @@ def static_deltas(
         if not as_json:
             from orchestrator.cli.render.content import static_deltas_more
 
-            call.show(f"Dry run: {found.heading}" if dry_run else found.heading.replace("Would generate", "Generating"))
-            for line in found.lines:
-                call.show(line)
+            head = f"Dry run: {found.heading}" if dry_run else found.heading.replace("Would generate", "Generating")
+            call.lines(head, *found.lines)
             for remark in static_deltas_more(found):
                 call.tell(remark)
         failed: list[str] = []

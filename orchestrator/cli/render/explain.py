@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import header, waiting_line
-from orchestrator.cli.render.words import ago, clock, digest, plural, status
-from orchestrator.core.outcomes import Answer
-from orchestrator.core.reasons import budget_sentence, monitor_state, ordinal, words
+from orchestrator.cli.render.rollout import header, next_step, waiting_line
+from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
+from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.reasons import budget_sentence, monitor_state
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
@@ -50,25 +51,33 @@ def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
     for wave in view.waves:
         state = wave.state
         if state.hold is not None:
-            told = f"held since {ago(state.hold.since, now)}: {state.hold.reason.sentence}"
+            told = f"held for {span(now - state.hold.since)}: {state.hold.reason.sentence}"
         elif wave.waiting:
             told = f"{state.status}. " + " ".join(waiting_line(each, at, now) for each, at in wave.waiting)
         else:
             why = state.standing.reason.sentence or WAVE_MEANING[state.status]
-            told = f"{state.status} since {ago(state.standing.since, now).removesuffix(' ago')}. {why}"
+            told = f"{state.status} for {span(now - state.standing.since)}. {why}"
         yield Text.assemble((state.wave, "bold"), f": {told}")
 
 
 def _evidence(view: RolloutView) -> Iterator[str | Text]:
+    quiet: list[str] = []
     for monitor in view.monitors:
+        if not monitor.bad and not monitor.amber and monitor.crossed_at is None:
+            quiet.append(monitor.monitor)
+            continue
         style = "red" if monitor.crossed_at and not monitor.accepted else "yellow" if monitor.amber else ""
         yield Text(f"{monitor.monitor}: {monitor_state(monitor)}.", style=style)
     for budget in view.budgets:
         if budget.reached:
             yield Text(f"budget/{budget.name}: {budget_sentence(budget)}", style="red")
-        else:
+        elif budget.bad:
             left = budget.limit - (budget.bad - budget.base)
-            yield f"budget/{budget.name}: {budget.bad} {words(budget.outcomes)}; {left} more {_verb(budget.answer)}."
+            most = budget.limit + budget.base - 1
+            yield f"budget/{budget.name}: {budget.bad} of at most {most}, {left} more {_stop(budget.answer)}."
+    if quiet:
+        places = max(monitor.places for monitor in view.monitors)
+        yield f"{', '.join(quiet)}: nothing bad among {plural(places, 'place')}."
 
 
 def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
@@ -83,7 +92,7 @@ def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
         case RolloutStatus.HELD | RolloutStatus.HALTED:
             accepts = "".join(f" --accept {name}" for name in stopped_by(view))
             because = " --reason TEXT" if accepts else ""
-            yield f"A person has looked and resumes it: `wave resume {s.rollout}{accepts}{because}`;"
+            yield f"A person has looked and resumes it: `wave resume {s.rollout}{accepts}{because}`,"
             yield f"or ends it: `wave cancel {s.rollout}`."
         case RolloutStatus.COMPLETED | RolloutStatus.CANCELLED:
             yield "It has ended."
@@ -116,22 +125,37 @@ def _stops(view: RolloutView) -> Iterator[str | Text]:
     ):
         return
     for monitor in view.monitors:
-        if monitor.crossed_at is None and monitor.next_limit >= 1 and monitor.answer is not Answer.COUNT:
-            where = f"of wave {monitor.wave}" if monitor.wave else "of the rollout"
+        if monitor.crossed_at is None and not monitor.accepted and monitor.answer is not Answer.COUNT:
+            where = f" of wave {monitor.wave}" if monitor.wave else ""
+            count, place = next_step(monitor)
             yield (
-                f"a {ordinal(monitor.bad + 1)} device is {words(monitor.outcomes)}, all of them within the first "
-                f"{monitor.next_limit:,} places {where}: {_verb(monitor.answer)};"
+                f"{_stop(monitor.answer)}s: {plural(count, 'device')} {_do(monitor.outcomes, count)} within the first "
+                f"{place:,} places{where} ({monitor.bad} so far)"
             )
-    for budget in view.budgets:
+    for budget in sorted(view.budgets, key=lambda each: each.answer is not Answer.HALT):
         if not budget.reached:
             left = budget.limit - (budget.bad - budget.base)
-            are = "is" if left == 1 else "are"
-            yield f"{plural(left, 'more device')} {are} {words(budget.outcomes)}: {_verb(budget.answer)};"
-    yield f"or a person says so: `wave halt {view.summary.rollout}`."
+            yield f"{_stop(budget.answer)}s: {plural(left, 'more device')} {_do(budget.outcomes, left)}, wherever"
+    yield f"halts: a person says so, `wave halt {view.summary.rollout}`"
 
 
-def _verb(answer: Answer) -> str:
-    return {Answer.HALT: "halts", Answer.HOLD: "holds", Answer.COUNT: "is only counted"}[answer]
+def _stop(answer: Answer) -> str:
+    return "count" if answer is Answer.COUNT else answer.value
+
+
+def _do(outcomes: tuple[OutcomeClass, ...], count: int) -> str:
+    """What so many devices do: ``fails``, ``fail or roll back``."""
+    said = [DOES[outcome][0 if count == 1 else 1] for outcome in outcomes]
+    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
+
+
+DOES: Final = {
+    OutcomeClass.FAILED: ("fails", "fail"),
+    OutcomeClass.ROLLED_BACK: ("rolls back", "roll back"),
+    OutcomeClass.SILENT: ("stays silent", "stay silent"),
+    OutcomeClass.IGNORED: ("ignores its offer", "ignore their offer"),
+    OutcomeClass.DOWNLOAD_FAILED: ("cannot download", "cannot download"),
+}
 
 
 def device(view: DeviceView, now: datetime) -> RenderableType:

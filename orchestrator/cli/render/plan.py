@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.words import digest, megabytes, minutes, number, percent, plural, short_clock
+from orchestrator.cli.render.words import building, digest, megabytes, minutes, number, percent, plural, short_clock
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.reasons import words
 from orchestrator.services.views import PlannedDelta, PlannedWave, RolloutPlan
@@ -33,13 +34,19 @@ def _page(made: RolloutPlan) -> Iterator[RenderableType]:
     yield from _section("Deltas", *_deltas(made))
     yield from _section("What each wave can tell", *_detects(made.waves))
     if made.monitors:
-        yield from _section("Monitors, each over the places given so far", _monitors(made))
+        yield from _section(
+            "Monitors: so many bad among the first places, and by mistake at most RISK", _monitors(made)
+        )
     if made.budgets:
-        yield from _section("Budgets: hard stops beside the monitors", _budgets(made))
+        yield from _section("Budgets: hard stops, and how often a tolerable release hits one", _budgets(made))
     yield from _section("Calendar (UTC)", _calendar(made))
     notes = [Paragraph(f"- {note}", indent=2, hang=2) for note in made.notes]
     risk = f"- At a stop at most {plural(made.in_flight_risk, 'device')} may still be under way."
     yield from _section("Good to know", *notes, Paragraph(risk, indent=2, hang=2))
+
+
+SHOWN: Final = 3
+"""Steps of a staircase in a line."""
 
 
 def _section(name: str, *parts: RenderableType) -> Iterator[RenderableType]:
@@ -104,7 +111,7 @@ def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
     saved = 1 - made.bytes_with / made.bytes_without if made.bytes_without else 0.0
     yield Paragraph(
         f"In all {megabytes(made.bytes_with)} MB instead of {megabytes(made.bytes_without)} MB "
-        f"({percent(max(0.0, saved))} less), about {minutes(60 * made.build_minutes)} minutes of building.",
+        f"({percent(max(0.0, saved))} less), {building(60 * made.build_minutes)} of building.",
         indent=2,
     )
 
@@ -118,21 +125,19 @@ def detects(wave: PlannedWave) -> str:
     """In plain words, what this wave's devices alone can tell."""
     if not wave.eligible:
         return "has no device, so it tells nothing."
-    found = {c: rate for c, rate in wave.detectable.items() if rate is not None}
-    parts = [f"{_noun(outcome)} of {percent(rate)} or more" for outcome, rate in found.items()]
-    blind = [c for c, rate in wave.detectable.items() if rate is None]
-    told = []
-    if parts:
-        told.append(f"finds {' and '.join(parts)} nine times in ten")
+    parts: list[str] = []
+    if wave.word:
+        parts.append(f"{wave.word.strip().rstrip('.')}.")
     halts = [f"{count} {name}" for name, count in wave.first_halt.items() if count]
     if halts:
-        told.append(f"in its first slice {' or '.join(halts)} halt")
-    if blind and wave.detectable:
-        told.append(f"says nothing about {words(tuple(blind))}")
-    sentence = "; ".join(told)
-    if wave.word:
-        return f"{wave.word} {sentence[:1].upper()}{sentence[1:]}." if sentence else wave.word
-    return f"{sentence}." if sentence else "no monitor halts by it."
+        parts.append(f"In its first slice {' or '.join(halts)} halt.")
+    found = [f"{_noun(c)} from {percent(rate)}" for c, rate in wave.detectable.items() if rate is not None]
+    if found:
+        parts.append(f"Nine times in ten it finds {' and '.join(found)} on.")
+    blind = tuple(c for c, rate in wave.detectable.items() if rate is None)
+    if blind:
+        parts.append(f"It cannot tell devices that are {words(blind)}, not even if all are.")
+    return " ".join(parts) or "no monitor halts by it."
 
 
 def _noun(outcome: OutcomeClass) -> str:
@@ -146,15 +151,15 @@ def _noun(outcome: OutcomeClass) -> str:
 
 
 def _monitors(made: RolloutPlan) -> Grid:
-    grid = Grid(["~MONITOR", ">TOLERATED", ">MISTAKEN", "THEN", "~WITH THE FIRST OF"], indent=2)
+    grid = Grid(["~MONITOR", ">TOLERATED", ">RISK", "AT", "THEN"], indent=2)
     for monitor in made.monitors:
-        steps = ", ".join(f"{bad} in {place:,}" for bad, place in monitor.limits)
-        grid.add(monitor.monitor, f"{100 * monitor.tolerance:g}%", f"{100 * monitor.alpha:.2g}%", monitor.answer, steps)
+        steps = ", ".join(f"{bad} in {place:,}" for bad, place in monitor.limits[:SHOWN]) + " …"
+        grid.add(monitor.monitor, f"{100 * monitor.tolerance:g}%", f"{100 * monitor.alpha:.2g}%", steps, monitor.answer)
     return grid
 
 
 def _budgets(made: RolloutPlan) -> Grid:
-    grid = Grid(["~BUDGET", ">AT", "THEN", ">MISTAKEN", ">AT HALF THE TOLERANCE"], indent=2)
+    grid = Grid(["~BUDGET", ">AT", "THEN", ">AT TOLERANCE", ">AT HALF"], indent=2)
     for budget in made.budgets:
         grid.add(
             budget.budget.replace("_", " "),

@@ -11,13 +11,14 @@ from orchestrator.cli.render.grid import Grid
 from orchestrator.cli.render.words import span
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Policy
+from orchestrator.core.window import WEEKDAYS
 
 
 def policies(found: Sequence[Policy]) -> RenderableType:
-    grid = Grid(["~POLICY", ">FAILED", ">ROLLED BACK", ">BAKE", ">AT MOST", "PROMOTE", "WINDOW", "~DELTAS"])
+    grid = Grid(["~POLICY", ">FAILED", ">ROLLED", ">BAKE", ">AT MOST", "PROMOTE", "WINDOW", "~DELTAS"])
     for each in found:
         tolerated = each.tolerances
-        window = "always" if each.window is None else each.window.document().get("days", "hours")
+        window = "always" if each.window is None else days(each.window.document().get("days", []))
         grid.add(
             each.name,
             f"{100 * tolerated[OutcomeClass.FAILED].at_most:g}%",
@@ -25,10 +26,19 @@ def policies(found: Sequence[Policy]) -> RenderableType:
             span(each.bake.at_least),
             span(each.bake.at_most),
             each.promote.value,
-            str(window),
+            window,
             f"{100 * each.deltas.cover:g}% or {each.deltas.otherwise}",
         )
     return grid
+
+
+def days(names: Sequence[str]) -> str:
+    """``mon-thu`` for four days in a row, ``mon,wed`` for others, ``by hours`` for all."""
+    places = [WEEKDAYS.index(name) for name in names]
+    if len(places) in (0, 7):
+        return "by hours"
+    in_a_row = len(places) > 2 and places == list(range(places[0], places[0] + len(places)))
+    return f"{names[0]}-{names[-1]}" if in_a_row else ",".join(names)
 
 
 def policy(found: Policy) -> RenderableType:

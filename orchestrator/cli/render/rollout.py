@@ -19,8 +19,8 @@ from orchestrator.cli.render.words import (
     plural,
     span,
     status,
-    until,
 )
+from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, MonitorFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.reasons import words
@@ -28,6 +28,8 @@ from orchestrator.core.states import Reason, RolloutStatus, WaveStatus
 from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
 
 BAR: Final = 14
+ENDED: Final = frozenset({WaveStatus.FAILED, WaveStatus.CANCELLED, WaveStatus.SKIPPED})
+"""Waves whose end is worth its reason."""
 
 EXIT: Final = {
     RolloutStatus.HELD: 10,
@@ -79,7 +81,7 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
 def header(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     """Name, status, since, by, why; Target, tag, policy, devices."""
     s = view.summary
-    since = f"  since {ago(s.standing.since, now)} ({clock(s.standing.since, now)}), by {s.standing.by}"
+    since = f"  for {span(now - s.standing.since)}, since {clock(s.standing.since, now)}, by {s.standing.by}"
     yield Text.assemble((s.rollout, "bold"), "  ", status(s.status, loud=True), since)
     if s.standing.reason.sentence:
         yield Paragraph(s.standing.reason.sentence, indent=2)
@@ -97,8 +99,7 @@ def header(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
 
 def waiting_line(reason: Reason, at: datetime | None, now: datetime) -> str:
     """Why something waits, and until when where that is known and not said already."""
-    late = until(at, now)
-    return f"{reason.sentence} Looks again {late.removeprefix('until ')}." if late else reason.sentence
+    return reason.sentence if at is None else f"{reason.sentence} Next by the clock: {clock(at, now)} ({ago(at, now)})."
 
 
 def waves(view: RolloutView, now: datetime) -> Grid:
@@ -119,7 +120,7 @@ def waves(view: RolloutView, now: datetime) -> Grid:
             number(facts.confirmed),
             Text(number(bad), style="red" if bad else ""),
             deltas,
-            under=list(_below(wave, now)),
+            under=list(_below(wave, view.summary.standing.reason.sentence, now)),
         )
     return grid
 
@@ -150,11 +151,11 @@ def bar(wave: WaveView, width: int = BAR) -> Text:
     return made
 
 
-def _below(wave: WaveView, now: datetime) -> Iterator[str | Text]:
+def _below(wave: WaveView, said: str, now: datetime) -> Iterator[str | Text]:
     state = wave.state
     if state.hold is not None:
         yield Text(f"{state.hold.reason.sentence} (since {ago(state.hold.since, now)})", style="yellow")
-    elif state.status in (WaveStatus.FAILED, WaveStatus.CANCELLED, WaveStatus.SKIPPED):
+    elif state.status in ENDED and state.standing.reason.sentence != said:
         yield state.standing.reason.sentence
     for reason, at in wave.waiting:
         if state.hold is None or reason.sentence != state.hold.reason.sentence:
@@ -167,50 +168,73 @@ def _below(wave: WaveView, now: datetime) -> Iterator[str | Text]:
 
 
 def monitors(found: Sequence[MonitorFacts], budgets: Sequence[BudgetFacts]) -> Iterator[RenderableType]:
-    """Monitors that have something to say, one line each; the quiet ones together."""
-    grid = Grid(["", "~MONITOR", ">BAD", ">PLACES", "NEXT", ">TOLERATED"])
-    counted = 0
-    for each in found:
-        if each.answer is Answer.COUNT:
-            continue
-        counted += 1
-        crossed = each.crossed_at is not None and not each.accepted
-        mark = "x" if crossed else "!" if each.amber else "+" if each.places else "."
-        style = "red" if crossed else "yellow" if each.amber else ""
-        grid.add(
-            Text(mark, style=style or "green"),
-            each.monitor,
-            Text(str(each.bad), style=style),
-            number(each.places),
-            Text(_next(each), style=style),
-            f"{100 * each.tolerance:g}%",
-        )
-    for budget in budgets:
-        counted += 1
-        left = budget.limit - (budget.bad - budget.base)
-        told = f"used up: {budget.answer.value}s" if budget.reached else f"{left} more {budget.answer.value}"
-        grid.add(
-            Text("x" if budget.reached else "+", style="red" if budget.reached else "green"),
-            f"budget/{budget.name}",
-            Text(str(budget.bad), style="red" if budget.reached else ""),
-            "",
-            told,
-            f"<{budget.limit + budget.base}",
-        )
-    if counted:
+    """Monitors and budgets that have something to say, a line each; the quiet ones together in one."""
+    watching = [each for each in found if each.answer is not Answer.COUNT]
+    loud = [each for each in watching if each.bad or each.amber or each.crossed_at is not None]
+    spent = [each for each in budgets if each.bad]
+    if loud or spent:
+        grid = Grid(["", "~MONITOR", ">BAD", ">PLACES", "NEXT", ">TOLERATED"])
+        for each in loud:
+            _monitor(grid, each)
+        for budget in spent:
+            _budget(grid, budget)
         yield grid
+    told = {each.outcomes for each in loud}
+    quiet = list(dict.fromkeys(words(each.outcomes) for each in watching if each.outcomes not in told))
+    if quiet:
+        places = max((each.places for each in watching), default=0)
+        yield Paragraph(f"+  Among {plural(places, 'place')} none is {_or(quiet)}.", hang=3)
+
+
+def _or(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _monitor(grid: Grid, each: MonitorFacts) -> None:
+    crossed = each.crossed_at is not None and not each.accepted
+    amber = each.amber and not each.accepted
+    style = "red" if crossed else "yellow" if amber else ""
+    grid.add(
+        Text("x" if crossed else "!" if amber else "+", style=style or "green"),
+        each.monitor,
+        Text(str(each.bad), style=style),
+        number(each.places),
+        Text(_next(each), style=style),
+        f"{100 * each.tolerance:g}%",
+    )
+
+
+def _budget(grid: Grid, each: BudgetFacts) -> None:
+    left = each.limit - (each.bad - each.base)
+    style = "red" if each.reached else ""
+    grid.add(
+        Text("x" if each.reached else "+", style=style or "green"),
+        f"budget/{each.name}",
+        Text(str(each.bad), style=style),
+        "",
+        Text(f"used up: {each.answer}s" if each.reached else f"{left} more {each.answer}", style=style),
+        f"{each.limit + each.base - 1} at most",
+    )
 
 
 def _next(each: MonitorFacts) -> str:
-    """What one more bad device would do, in a few words."""
+    """What decides next, in a few words."""
     if each.accepted:
         return "accepted by a person"
     if each.crossed_at is not None:
         count, place = each.crossed_at
         return f"crossed: {count} within {place}"
-    if each.next_limit < 1:
-        return "one more decides nothing"
-    return f"{each.bad + 1} within {number(each.next_limit)} {each.answer.value}"
+    count, place = next_step(each)
+    return f"{count} within {number(place)} {each.answer}"
+
+
+def next_step(each: MonitorFacts) -> tuple[int, int]:
+    """The next (bad, places) that crosses: one more bad device where that is enough, else the first step there is."""
+    if each.next_limit >= 1:
+        return each.bad + 1, each.next_limit
+    steps = staircase(each.tolerance, each.alpha)
+    count = max(steps.first, each.bad + 1)
+    return count, steps.limit(count)
 
 
 def next_look(view: RolloutView, now: datetime) -> Iterator[RenderableType]:

@@ -86,16 +86,13 @@ def short_clock(at: datetime | None) -> str:
     return "?" if at is None else f"{at.astimezone(UTC):%m-%d %H:%M}"
 
 
-def until(at: datetime | None, now: datetime) -> str:
-    """``until 14:20:11 UTC (in 12 min)``; empty for None."""
-    return "" if at is None else f"until {clock(at, now)} ({ago(at, now)})"
-
-
 def megabytes(count: int | None) -> str:
     """``1.2`` for 1,234,567 bytes; three digits that mean something."""
     if count is None:
         return "-"
     mb = count / 1_000_000
+    if 0 < mb < 0.01:
+        return "<0.01"
     return f"{mb:.2f}" if mb < 0.995 else f"{mb:.1f}" if mb < 99.5 else f"{mb:,.0f}"
 
 
@@ -123,3 +120,8 @@ def digest(commit: str | None) -> str:
 def minutes(seconds: float) -> str:
     """``<1``, ``12``."""
     return "<1" if 0 < seconds < 60 else f"{seconds / 60:.0f}"
+
+
+def building(seconds: float) -> str:
+    """``less than a minute``, ``about 12 minutes``."""
+    return "less than a minute" if seconds < 60 else f"about {plural(round(seconds / 60), 'minute')}"
