@@ -143,8 +143,8 @@ def _device(terms: Terms, device: Device) -> NoOffer | None:
         case DeviceStatus.RETIRED:
             return NoOffer(NoOfferKind.RETIRED, "The device is retired.")
         case DeviceStatus.HELD:
-            because = f": {device.held_because}" if device.held_because else "."
-            return NoOffer(NoOfferKind.HELD, f"A person holds the device{because}")
+            because = f": {device.held_because.rstrip('.')}" if device.held_because else ""
+            return NoOffer(NoOfferKind.HELD, f"A person holds the device{because}.")
         case DeviceStatus.ACTIVE:
             return None
         case _:

@@ -147,17 +147,20 @@ class Board:
         """Something changed: read anew with the next look."""
         self._read_at = None
 
-    def refresh(self) -> None:
-        """Read it now. Raises StoreUnavailable, Busy."""
+    def refresh(self, *, whole: bool = True) -> None:
+        """Read it now; without ``whole`` only where the store's pulse says that something changed. Raises
+        StoreUnavailable, Busy."""
         with self._guard:
             read_at = self._clock()
+            if whole:
+                self._read_whole_at = None
             with self._store.reading() as r:
                 self.snapshot = self._read(r, self.snapshot, read_at)
             self._read_at = read_at
 
     def _read_quietly(self) -> None:
         try:
-            self.refresh()
+            self.refresh(whole=False)
         except WaveError as error:
             self._read_at = self._clock()
             _log.warning("the board could not be read: %s", error)

@@ -131,11 +131,11 @@ class CheckIns:
     ) -> None:
         """Tell its updates what the device runs now.
 
-        Only the newest started update can still be overturned by what the device runs: an older one was followed by
-        another Target on purpose.
+        Of those that had an outcome only the newest whose Target the device ran, or runs, can still be overturned by
+        what it runs: an older one was followed by another Target on purpose.
         """
-        started = [row for row in updates.values() if row.update.started]
-        newest = max(started, key=lambda row: row.update.offered_at, default=None)
+        started = [row for row in updates.values() if row.update.started or row.update.to_commit == running]
+        newest = max(started, key=lambda row: (row.update.offered_at, row.rollout_key), default=None)
         for key in sorted(updates):
             row = updates[key]
             update = row.update

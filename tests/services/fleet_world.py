@@ -88,11 +88,11 @@ class World:
 
     def fleet(self, count: int, version: int = 41) -> list[str]:
         """Enrolled devices that have been seen running a version, and the Targets 41 and 42."""
-        for each in (version, 42):
-            self.target(each)
+        for target in (version, 42):
+            self.target(target)
         found = self.enroll(count)
-        for each in found:
-            self.check_in(each, version)
+        for device in found:
+            self.check_in(device, version)
         return found
 
     def apply(
@@ -136,16 +136,16 @@ class World:
 
     # ------------------------------------------------------------------------------------- devices
 
-    def said(self, version: int | None, **more: Any) -> CheckIn:
-        commit = None if version is None else commit_of(version)
-        return CheckIn(**{"commit": commit, "version": version, "hardware_id": HARDWARE, "tag": TAG, **more})
+    def said(self, runs: int | None, **more: Any) -> CheckIn:
+        commit = None if runs is None else commit_of(runs)
+        return CheckIn(**{"commit": commit, "version": runs, "hardware_id": HARDWARE, "tag": TAG, **more})
 
-    def answer(self, device: str, version: int | None = 41, *, by: Devices | None = None, **more: Any) -> Answer:
-        found = (by or self.devices).check_in(device, self.tokens[device], self.said(version, **more))
+    def answer(self, device: str, runs: int | None = 41, *, by: Devices | None = None, **more: Any) -> Answer:
+        found = (by or self.devices).check_in(device, self.tokens[device], self.said(runs, **more))
         return found.result(10) if isinstance(found, Future) else found
 
-    def check_in(self, device: str, version: int | None = 41, **more: Any) -> Offer | None:
-        return self.answer(device, version, **more).offer
+    def check_in(self, device: str, runs: int | None = 41, **more: Any) -> Offer | None:
+        return self.answer(device, runs, **more).offer
 
     def event(self, event: str, *, rollout: str = "lmp-42", target: int = 42, **more: Any) -> ReportedEvent:
         return ReportedEvent(

@@ -1,0 +1,216 @@
+"""Why a device is offered the Target now, or not yet: one test a reason, and their order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
+from orchestrator.core.fleet import Device, DeviceStatus, Scope
+from orchestrator.core.membership import WaveSelector
+from orchestrator.core.offers import Earlier, NoOffer, NoOfferKind, Offerable, Terms, Way, may_offer, way
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.policy import FromUnknown, Otherwise
+from orchestrator.core.position import SPACE, position, wave_salt
+from orchestrator.core.rules import Rules, WaveRules
+from orchestrator.core.slices import ROLLOUT, Slice, exact_ranks, wave_population
+from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
+from orchestrator.core.update import Update, UpdateStatus
+from orchestrator.core.window import Window
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
+HOUR = timedelta(hours=1)
+OLD, NEW = "a" * 64, "b" * 64
+STANDING = Standing(Reason(ReasonKind.STARTED, "Started by anna."), NOW - HOUR, "anna")
+SALT = wave_salt("salt", "lab")
+SCOPE = Scope("lmp-42", "promoted", 42, {"rpi4": NEW}, (WaveSelector("lab", SALT, group="lab"),))
+DEVICE = Device(
+    "dev-1", "rpi4", "promoted", group="lab", commit=OLD, version=41, since_at=NOW - 5 * HOUR, last_seen_at=NOW
+)
+AT = position(DEVICE.member.hash, SALT)
+RANKS = exact_ranks([AT // 2, AT])
+SLICE = Slice("lab", 1, SPACE, NOW - HOUR, {ROLLOUT: 10}, {ROLLOUT: RANKS, wave_population("lab"): RANKS})
+
+
+def state(
+    status: RolloutStatus = RolloutStatus.RUNNING, wave: WaveStatus = WaveStatus.OPEN, **more: Any
+) -> RolloutState:
+    waves = (WaveState("lab", wave, STANDING, prepared_at=NOW - HOUR),)
+    return RolloutState("lmp-42", status, STANDING, epoch=1, waves=waves, **more)
+
+
+def terms(**more: Any) -> Terms:
+    known: dict[str, Any] = {
+        "state": state(),
+        "rules": Rules((WaveRules("lab"),)),
+        "scope": SCOPE,
+        "slices": {"lab": (SLICE,)},
+    }
+    return Terms(**(known | more))
+
+
+def update(status: UpdateStatus, **more: Any) -> Earlier:
+    return Earlier(Update(status, NOW - HOUR, OLD, NEW, None, **more), "lab", 3, (7, 5))
+
+
+def kind(found: Offerable | NoOffer) -> NoOfferKind | None:
+    return found.kind if isinstance(found, NoOffer) else None
+
+
+def test_a_device_whose_turn_has_come_gets_its_place_by_position() -> None:
+    found = may_offer(terms(), DEVICE, None, NOW)
+    assert found == Offerable("lab", 1, (12, 2), {"hardware_id=rpi4": 1, "source_version=41": 1})
+
+
+FAILED = frozenset({OutcomeClass.FAILED})
+SHUT = Window.parse({"days": "tue", "hours": "09:00-16:00", "timezone": "UTC"})
+
+REASONS: list[tuple[NoOfferKind, dict[str, Any], dict[str, Any], Earlier | None]] = [
+    (NoOfferKind.RETIRED, {}, {"status": DeviceStatus.RETIRED}, None),
+    (NoOfferKind.HELD, {}, {"status": DeviceStatus.HELD, "held_because": "on a bench"}, None),
+    (NoOfferKind.FROZEN, {"frozen": Reason(ReasonKind.FROZEN, "Fire.")}, {}, None),
+    (NoOfferKind.ROLLOUT, {"state": state(RolloutStatus.HALTED)}, {}, None),
+    (NoOfferKind.OUTCOME, {}, {}, update(UpdateStatus.FAILED, bad=FAILED, resolved=True)),
+    (NoOfferKind.CONFIRMED, {}, {}, update(UpdateStatus.CONFIRMED, confirmed_at=NOW, resolved=True)),
+    (NoOfferKind.UNDER_WAY, {}, {}, update(UpdateStatus.APPLIED, started_at=NOW)),
+    (NoOfferKind.TAG, {}, {"tag": "beta"}, None),
+    (NoOfferKind.HARDWARE, {}, {"hardware_id": "imx8"}, None),
+    (NoOfferKind.ALREADY_THERE, {}, {"version": 43}, None),
+    (NoOfferKind.VERSION, {"scope": replace(SCOPE, from_versions=(40,))}, {}, None),
+    (NoOfferKind.NO_WAVE, {}, {"group": None}, None),
+    (NoOfferKind.WAVE, {"state": state(wave=WaveStatus.PREPARING)}, {}, None),
+    (NoOfferKind.SLICE, {"slices": {}}, {}, None),
+    (NoOfferKind.BUDGET, {"budget": BudgetFacts((OutcomeClass.FAILED,), 3, 3)}, {}, None),
+    (NoOfferKind.OFFER_WINDOW, {"rules": Rules((WaveRules("lab"),), offer_window=SHUT)}, {}, None),
+    (NoOfferKind.PACE, {"rules": Rules((WaveRules("lab"),), in_flight=5), "in_flight": 5}, {}, None),
+    (
+        NoOfferKind.WAVE_PACE,
+        {"rules": Rules((WaveRules("lab", in_flight=2),)), "wave_in_flight": {"lab": 2}},
+        {},
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("why", "of_terms", "of_device", "earlier"), REASONS, ids=[each[0] for each in REASONS])
+def test_each_reason_has_a_kind_and_a_sentence(
+    why: NoOfferKind, of_terms: dict[str, Any], of_device: dict[str, Any], earlier: Earlier | None
+) -> None:
+    found = may_offer(terms(**of_terms), replace(DEVICE, **of_device), earlier, NOW)
+    assert isinstance(found, NoOffer)
+    assert found.kind is why
+    assert found.sentence.endswith(".") and not found.sentence[0].islower()
+
+
+def test_every_reason_is_tested() -> None:
+    asked_elsewhere = {NoOfferKind.ELSEWHERE, NoOfferKind.DELTA, NoOfferKind.FROM_UNKNOWN}
+    assert {each[0] for each in REASONS} | asked_elsewhere == set(NoOfferKind)
+
+
+@given(st.sets(st.sampled_from(range(len(REASONS))), min_size=1))
+def test_of_several_reasons_the_first_in_the_fixed_order_is_told(which: set[int]) -> None:
+    of_terms: dict[str, Any] = {}
+    of_device: dict[str, Any] = {}
+    clashing = {NoOfferKind.OUTCOME, NoOfferKind.CONFIRMED, NoOfferKind.UNDER_WAY, NoOfferKind.VERSION}
+    chosen = [REASONS[index] for index in sorted(which) if REASONS[index][0] not in clashing]
+    for _, terms_of, device_of, _ in reversed(chosen):
+        of_terms |= terms_of
+        of_device |= device_of
+    found = may_offer(terms(**of_terms), replace(DEVICE, **of_device), None, NOW)
+    assert kind(found) == (chosen[0][0] if chosen else None)
+
+
+@pytest.mark.parametrize("status", RolloutStatus)
+@pytest.mark.parametrize("wave", WaveStatus)
+def test_offers_are_given_only_where_the_rules_say(status: RolloutStatus, wave: WaveStatus) -> None:
+    """RULES 1.1, 7.1: running in open, baking and passed waves; completed in all that nobody cancelled."""
+    offered = isinstance(may_offer(terms(state=state(status, wave)), DEVICE, None, NOW), Offerable)
+    running = status is RolloutStatus.RUNNING and wave in {WaveStatus.OPEN, WaveStatus.BAKING, WaveStatus.PASSED}
+    completed = status is RolloutStatus.COMPLETED and wave is not WaveStatus.CANCELLED
+    assert offered == (running or completed)
+
+
+class TestEarlierUpdates:
+    """What the device has had of the rollout decides, and its place stays (RULES 3.6)."""
+
+    @pytest.mark.parametrize(
+        "status",
+        [
+            UpdateStatus.OFFERED,
+            UpdateStatus.DOWNLOADING,
+            UpdateStatus.INSTALLING,
+            UpdateStatus.WITHDRAWN,
+            UpdateStatus.LEFT,
+        ],
+    )
+    def test_the_place_is_kept(self, status: UpdateStatus) -> None:
+        moved = replace(DEVICE, group="elsewhere")
+        assert may_offer(terms(slices={}), moved, update(status), NOW) == Offerable("lab", 3, (7, 5))
+
+    def test_a_standing_offer_needs_no_new_part_of_the_pace(self) -> None:
+        full = terms(rules=Rules((WaveRules("lab"),), in_flight=5), in_flight=5)
+        assert isinstance(may_offer(full, DEVICE, update(UpdateStatus.OFFERED), NOW), Offerable)
+        assert kind(may_offer(full, DEVICE, update(UpdateStatus.WITHDRAWN), NOW)) is NoOfferKind.PACE
+
+    def test_a_standing_offer_rests_while_the_rollout_does(self) -> None:
+        paused = terms(state=state(RolloutStatus.PAUSED))
+        assert kind(may_offer(paused, DEVICE, update(UpdateStatus.OFFERED), NOW)) is NoOfferKind.ROLLOUT
+
+    @pytest.mark.parametrize("status", UpdateStatus)
+    def test_a_bad_outcome_is_offered_again_only_by_a_retry(self, status: UpdateStatus) -> None:
+        found = may_offer(terms(), DEVICE, update(status, bad=FAILED, resolved=True), NOW)
+        trying = {UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING}
+        assert isinstance(found, Offerable) == (status in trying)
+
+
+def test_a_device_that_came_after_the_slice_waits_for_the_next() -> None:
+    assert kind(may_offer(terms(), replace(DEVICE, since_at=NOW), None, NOW)) is NoOfferKind.SLICE
+    assert kind(may_offer(terms(), replace(DEVICE, since_at=None), None, NOW)) is NoOfferKind.SLICE
+
+
+def test_a_shut_offer_window_says_when_it_opens() -> None:
+    found = may_offer(terms(rules=Rules((WaveRules("lab"),), offer_window=SHUT)), DEVICE, None, NOW)
+    assert isinstance(found, NoOffer)
+    assert found.until == datetime(2026, 3, 3, 9, tzinfo=UTC)
+
+
+class TestDeltas:
+    """RULES 6: how the content comes, or why the device waits for its delta."""
+
+    def ask(self, *, ready: bool = False, known: bool = True, whole: bool = False, **more: Any) -> Way | NoOffer:
+        source: str | None = more.pop("source", OLD)
+        now: datetime = more.pop("now", NOW)
+        asked = terms(state=state(serve_whole=whole), rules=Rules((WaveRules("lab", **more),)))
+        return way(asked, "lab", from_commit=source, to_commit=NEW, ready=ready, known=known, now=now)
+
+    def test_equal_commits_need_none(self) -> None:
+        assert self.ask(source=NEW) is Way.SAME
+
+    def test_a_ready_one_is_used(self) -> None:
+        assert self.ask(ready=True) is Way.DELTA
+
+    @pytest.mark.parametrize("otherwise", Otherwise)
+    def test_before_the_time_is_over_everybody_waits(self, otherwise: Otherwise) -> None:
+        found = self.ask(otherwise=otherwise)
+        assert isinstance(found, NoOffer) and found.kind is NoOfferKind.DELTA
+        ends = NOW + 5 * HOUR  # six hours from when it was prepared
+        assert found.until == (ends if otherwise is Otherwise.FULL else None)
+
+    @pytest.mark.parametrize("otherwise", Otherwise)
+    def test_after_it_only_full_goes_on_without(self, otherwise: Otherwise) -> None:
+        found = self.ask(otherwise=otherwise, now=NOW + 5 * HOUR)
+        assert found is Way.WHOLE if otherwise is Otherwise.FULL else isinstance(found, NoOffer)
+
+    def test_completed_at_once_serves_whole(self) -> None:
+        assert self.ask(whole=True) is Way.WHOLE
+
+    @pytest.mark.parametrize("source", [OLD, None])
+    def test_what_the_repository_does_not_have_is_served_whole_or_skipped(self, source: str | None) -> None:
+        assert self.ask(source=source, known=False) is Way.WHOLE
+        found = self.ask(source=source, known=False, from_unknown=FromUnknown.SKIP)
+        assert isinstance(found, NoOffer) and found.kind is NoOfferKind.FROM_UNKNOWN

@@ -1,0 +1,262 @@
+"""The writer: one thread, one transaction for all that waits, and nobody told before the commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.sql.store import SqlStore, SqlWriting, open_store
+from orchestrator.core.fleet import Device
+from orchestrator.errors import Busy, Conflict, InvalidInput, NotFound, StoreUnavailable, WaveError
+from orchestrator.services.writer import Batch, Work, Writer
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+class Flaky:
+    """A real store that can be told to fail, and to wait before a transaction begins."""
+
+    def __init__(self, inner: SqlStore) -> None:
+        self.inner = inner
+        self.fails: list[WaveError] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.transactions = 0
+
+    @contextmanager
+    def writing(self) -> Iterator[SqlWriting]:
+        self.gate.wait(10)
+        if self.fails:
+            raise self.fails.pop(0)
+        with self.inner.writing() as w:
+            yield w
+        self.transactions += 1
+
+    def reading(self) -> Any:
+        return self.inner.reading()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@pytest.fixture
+def store() -> Iterator[Flaky]:
+    with open_store_closed() as inner:
+        yield Flaky(inner)
+
+
+@contextmanager
+def open_store_closed() -> Iterator[SqlStore]:
+    store = open_store("sqlite://")
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def writer(store: Flaky) -> Iterator[Writer]:
+    writer = Writer(store, clock=lambda: NOW, touch_every=timedelta(milliseconds=20))
+    yield writer
+    store.gate.set()
+    writer.close()
+
+
+def add_groups(batch: Batch, names: Sequence[str]) -> list[str | WaveError]:
+    """Work that can be seen in the database; a name can ask for trouble."""
+    done: list[str | WaveError] = []
+    for name in names:
+        if name == "conflict":
+            raise Conflict("Somebody was faster.")
+        if name == "fault":
+            raise ZeroDivisionError
+        if name == "refused":
+            done.append(NotFound("There is no such thing."))
+            continue
+        batch.w.add_group(name)
+        done.append(name.upper())
+    return done
+
+
+GROUPS: Work[str, str] = Work("groups", 1, add_groups)
+
+
+def groups(store: Flaky) -> set[str]:
+    with store.reading() as r:
+        return set(r.groups())
+
+
+def together(store: Flaky, submit: Callable[[], list[Future[Any]]]) -> list[Future[Any]]:
+    """Hand in several items so that they wait for one transaction."""
+    store.gate.clear()
+    futures = submit()
+    store.gate.set()
+    wait(futures, 10)
+    return futures
+
+
+def test_a_result_comes_only_after_the_commit(store: Flaky, writer: Writer) -> None:
+    seen: list[set[str]] = []
+    store.gate.clear()
+    future = writer.submit(GROUPS, "a")
+    future.add_done_callback(lambda _: seen.append(groups(store)))
+    assert not future.done()
+    store.gate.set()
+    writer.close()
+    assert (future.result(0), seen) == ("A", [{"a"}])
+
+
+def test_what_waits_together_is_committed_together_and_in_order(store: Flaky, writer: Writer) -> None:
+    writer.submit(GROUPS, "first").result(10)
+    order: list[str] = []
+
+    def note(batch: Batch, items: Sequence[str]) -> list[str | WaveError]:
+        order.extend(items)
+        return list(items)
+
+    notes: Work[str, str] = Work("notes", 0, note)
+    together(store, lambda: [writer.submit(GROUPS, "first"), *(writer.submit(notes, f"{n}") for n in range(50))])
+    assert order == [f"{n}" for n in range(50)]
+    assert store.transactions <= 3
+
+
+def test_reports_go_before_check_ins_in_a_batch(store: Flaky, writer: Writer) -> None:
+    order: list[str] = []
+
+    def noting(batch: Batch, items: Sequence[str]) -> list[str | WaveError]:
+        order.extend(items)
+        return list(items)
+
+    late: Work[str, str] = Work("late", 1, noting)
+    early: Work[str, str] = Work("early", 0, noting)
+    store.gate.clear()
+    warm = writer.submit(late, "warm")
+    while writer.waiting:
+        pass  # it has been taken, and waits at the gate
+    futures = [writer.submit(late, "late"), writer.submit(early, "early")]
+    store.gate.set()
+    wait([warm, *futures], 10)
+    assert order == ["warm", "early", "late"]
+
+
+@pytest.mark.parametrize("trouble", ["conflict", "fault"])
+def test_one_bad_item_fails_alone(store: Flaky, writer: Writer, trouble: str) -> None:
+    good, bad, other = together(store, lambda: [writer.submit(GROUPS, name) for name in ("a", trouble, "b")])
+    assert (good.result(), other.result()) == ("A", "B")
+    assert isinstance(bad.exception(), Conflict if trouble == "conflict" else ZeroDivisionError)
+    assert groups(store) == {"a", "b"}
+    assert writer.submit(GROUPS, "c").result(10) == "C", "the thread lives on"
+
+
+def test_an_item_can_be_refused_without_undoing_the_others(store: Flaky, writer: Writer) -> None:
+    good, bad = together(store, lambda: [writer.submit(GROUPS, name) for name in ("a", "refused")])
+    assert good.result() == "A"
+    assert isinstance(bad.exception(), NotFound)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("The disk is full."), Busy("Locked.")])
+def test_when_the_store_cannot_be_had_all_are_told(store: Flaky, writer: Writer, error: WaveError) -> None:
+    store.fails = [error]
+    futures = together(store, lambda: [writer.submit(GROUPS, name) for name in ("a", "b")])
+    assert futures[0].exception() is error
+    assert writer.submit(GROUPS, "c").result(10) == "C"
+
+
+def test_a_conflict_with_another_writer_is_tried_again(store: Flaky, writer: Writer) -> None:
+    store.fails = [Conflict("Two writers met."), Conflict("Two writers met.")]
+    assert writer.submit(GROUPS, "a").result(10) == "A"
+
+
+def test_a_full_queue_says_so_at_once(store: Flaky) -> None:
+    writer = Writer(store, clock=lambda: NOW, most_waiting=10)
+    store.gate.clear()
+    first = writer.submit(GROUPS, "a")
+    while writer.waiting:
+        pass
+    waiting = [writer.submit(GROUPS, f"b{n}") for n in range(10)]
+    with pytest.raises(Busy):
+        writer.submit(GROUPS, "c")
+    store.gate.set()
+    assert len(wait([first, *waiting], 10).not_done) == 0
+    writer.close()
+
+
+def test_one_item_of_any_weight_is_taken(store: Flaky, writer: Writer) -> None:
+    assert writer.submit(GROUPS, "a", weight=1_000_000).result(10) == "A"
+
+
+def test_closing_finishes_what_waits_and_takes_nothing_more(store: Flaky) -> None:
+    writer = Writer(store, clock=lambda: NOW)
+    store.gate.clear()
+    futures = [writer.submit(GROUPS, f"g{n}") for n in range(5)]
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    store.gate.set()
+    closing.join(10)
+    assert [future.result(0) for future in futures] == [f"G{n}" for n in range(5)]
+    with pytest.raises(Busy):
+        writer.submit(GROUPS, "late")
+    writer.close()
+
+
+def test_closing_a_writer_that_never_worked_is_nothing() -> None:
+    with open_store_closed() as inner:
+        Writer(inner, clock=lambda: NOW).close()
+
+
+def test_what_follows_a_commit_runs_before_anybody_is_told_and_may_fail(store: Flaky, writer: Writer) -> None:
+    told: list[str] = []
+
+    def run(batch: Batch, items: Sequence[str]) -> list[str | WaveError]:
+        batch.after += [lambda: 1 / 0, lambda: told.append("after")]  # type: ignore[list-item, func-returns-value]
+        return list(items)
+
+    work: Work[str, str] = Work("work", 0, run)
+    future = writer.submit(work, "a")
+    future.add_done_callback(lambda _: told.append("told"))
+    writer.close()
+    assert (future.result(0), told) == ("a", ["after", "told"])
+
+
+def test_when_a_device_was_seen_is_written_soon_and_never_backwards(store: Flaky, writer: Writer) -> None:
+    with store.writing() as w:
+        w.enroll([(Device("dev-1", "rpi4", "promoted"), None)], now=NOW)
+        row = w.device("dev-1")
+    assert row is not None
+    later = NOW + timedelta(minutes=5)
+    writer.touch(row.key, later, timedelta(minutes=5))
+    writer.close()
+    with store.reading() as r:
+        found = r.device("dev-1")
+    assert found is not None
+    assert (found.device.last_seen_at, found.device.usual_gap) == (later, timedelta(minutes=5))
+
+
+def test_when_devices_were_seen_survives_a_store_that_is_away(store: Flaky, writer: Writer) -> None:
+    with store.writing() as w:
+        w.enroll([(Device("dev-1", "rpi4", "promoted"), None)], now=NOW)
+        row = w.device("dev-1")
+    assert row is not None
+    store.fails = [StoreUnavailable("Away.")] * 3
+    writer.touch(row.key, NOW, timedelta(0))
+    while store.fails:
+        pass
+    writer.close()
+    with store.reading() as r:
+        found = r.device("dev-1")
+    assert found is not None and found.device.last_seen_at == NOW
+
+
+def test_an_error_of_input_is_handed_to_its_caller(store: Flaky, writer: Writer) -> None:
+    def run(batch: Batch, items: Sequence[str]) -> list[str | WaveError]:
+        raise InvalidInput("No.")
+
+    work: Work[str, str] = Work("work", 0, run)
+    with pytest.raises(InvalidInput):
+        writer.submit(work, "a").result(10)
