@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 GENESIS: Final = "0" * 64
@@ -39,10 +39,10 @@ class Entry:
 
 
 def entry_hash(entry: Entry) -> str:
-    """SHA-256 over the canonical JSON of everything but the hash itself."""
+    """SHA-256 over the canonical JSON of everything but the hash itself; the time in UTC, wherever it was read."""
     content = [
         entry.seq,
-        entry.at.isoformat(),
+        entry.at.astimezone(UTC).isoformat(),
         entry.event,
         entry.by,
         entry.sentence,
@@ -55,8 +55,12 @@ def entry_hash(entry: Entry) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def first_break(entries: Iterable[Entry]) -> str | None:
-    """What is wrong with a whole chain, read from its beginning, in one sentence; None when nothing is."""
+def first_break(entries: Iterable[Entry], *, head: str | None = None) -> str | None:
+    """What is wrong with a whole chain, read from its beginning, in one sentence; None when nothing is.
+
+    ``head``: the hash of the last entry as the rollout's own row has it (GENESIS before the first). Only against it does
+    it show when entries are missing at the end, or when the whole chain was written anew.
+    """
     before, seq = GENESIS, 0
     for entry in entries:
         if entry.seq != seq + 1:
@@ -66,4 +70,7 @@ def first_break(entries: Iterable[Entry]) -> str | None:
         if entry_hash(entry) != entry.hash:
             return f"Entry {entry.seq} was changed after it was written."
         before, seq = entry.hash, entry.seq
+    if head is not None and before != head:
+        last = f"entry {seq} is not the one" if seq else "there is no entry, not even the one"
+        return f"The journal does not end as the rollout says: {last} that was written last."
     return None
