@@ -45,7 +45,7 @@ RETRY_SECONDS: Final = 5
 """When a device that found the server busy should come again."""
 
 KINDS: Final = frozenset(
-    "bad_request not_json invalid_report too_large too_slow not_found method_not_allowed unauthorized refused busy "
+    "not_json invalid_report too_large too_slow not_found method_not_allowed unauthorized refused busy "
     "store_unavailable unavailable internal".split()
 )
 """Every kind that an error on the wire can have."""
@@ -96,6 +96,8 @@ class Gateway:
             status, body, headers = problem.status, self._problem(problem.kind, problem.message), problem.headers
         except WaveError as error:
             told = _told(error)
+            if told.status >= 500:
+                _log.warning("a request could not be answered: %s", error)
             status, body, headers = told.status, self._problem(told.kind, told.message), told.headers
         except ConnectionResetError:
             return  # the device hung up before it had said everything
@@ -152,7 +154,7 @@ class Gateway:
 
     async def _body(self, scope: Scope, receive: Receive, most: int) -> bytes:
         for name, value in scope["headers"]:
-            if name == b"content-length" and int(value) > most:
+            if name == b"content-length" and value.isdigit() and int(value[:20]) > most:
                 raise _too_large(most)
         try:
             async with asyncio.timeout(self._read_seconds):
@@ -263,7 +265,8 @@ def _told(error: WaveError) -> _Problem:
         case Busy() | Conflict():
             return _Problem(503, "busy", "The server is busy; ask again in a few seconds.", later)
         case Unavailable():
-            return _Problem(503, error.kind, "The server cannot write now; ask again later.", later)
+            kind = error.kind if error.kind in KINDS else "unavailable"
+            return _Problem(503, kind, "The server cannot do this now; ask again later.", later)
         case Refused():
             return _Problem(409, "refused", str(error))
         case _:

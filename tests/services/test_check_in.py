@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -109,14 +110,14 @@ class TestWhatIsWritten:
         assert row(world, device).device.usual_gap == 5 * MINUTE
 
     @pytest.mark.parametrize("more", [{"tag": "beta"}, {"hardware_id": "imx8"}, {"labels": {"region": "amer"}}])
-    def test_a_device_that_moved_is_as_it_is_only_from_now_on(self, world: World, more: dict[str, str]) -> None:
+    def test_a_device_that_moved_is_as_it_is_only_from_now_on(self, world: World, more: dict[str, Any]) -> None:
         (device,) = world.fleet(1)
         world.now += HOUR
         world.answer(device, 41, **more)
         assert row(world, device).device.since_at == world.now
 
     @pytest.mark.parametrize("more", [{"healthy": False}, {"labels": {}}])
-    def test_other_changes_leave_it_where_it_is(self, world: World, more: dict[str, object]) -> None:
+    def test_other_changes_leave_it_where_it_is(self, world: World, more: dict[str, Any]) -> None:
         (device,) = world.fleet(1)
         before = world.now
         world.now += HOUR
@@ -146,7 +147,7 @@ class TestWhatIsWritten:
         "more",
         [{"commit": "x"}, {"tag": "no tag"}, {"hardware_id": ""}, {"labels": {"a b": "c"}}, {"labels": {"a": ""}}],
     )
-    def test_what_cannot_be_is_refused(self, world: World, more: dict[str, object]) -> None:
+    def test_what_cannot_be_is_refused(self, world: World, more: dict[str, Any]) -> None:
         (device,) = world.fleet(1)
         with pytest.raises(InvalidInput):
             world.answer(device, 41, **more)

@@ -17,7 +17,7 @@ from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, UpdateStatus, counted
 from orchestrator.errors import Unauthorized
-from orchestrator.services.messages import Answer, Received
+from orchestrator.services.messages import Received
 from tests.services.fleet_world import World
 
 HOUR = timedelta(hours=1)
@@ -165,7 +165,12 @@ class TestTheHalt:
 
     def test_settling_is_asked_once_for_each_rollout_of_a_batch(self, world: World, offered: list[str]) -> None:
         asked: list[int] = []
-        world.devices.reports.settle = lambda w, key, *, now: asked.append(key) is not None
+
+        def note(w, key, *, now):
+            asked.append(key)
+            return False
+
+        world.devices.reports.settle = note
         world.report(offered[0], *["failed"] * 5, "rolled_back")
         assert len(asked) == 1
         world.report(offered[0], "failed", "downloading")
@@ -294,7 +299,7 @@ def test_no_offer_commits_after_the_halt_and_the_cap_holds_among_many_threads(tm
             for device in mine:
                 found = world.devices.check_in(device, world.tokens[device], world.said(41))
                 answer = found.result(20) if isinstance(found, Future) else found
-                if isinstance(answer, Answer) and answer.offer is not None:
+                if answer.offer is not None:
                     answered.append(device)
 
     threads = [threading.Thread(target=asks, args=(devices[start::8],)) for start in range(8)]
