@@ -1,7 +1,7 @@
 """The journal: an append-only, hash-chained record of decisions and orders, one chain per rollout.
 
-Each entry carries the hash of the one before it, so that a change, a gap or a reordering shows. What an entry was based on
-stands in ``facts``; with the evidence log up to ``evidence_seq`` a decision can be made again.
+Each entry carries the hash of the one before it, so that a change, a gap or a reordering shows. What an entry was
+based on stands in ``facts``; with the evidence log up to ``evidence_seq`` a decision can be made again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GENESIS: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One decision or order. ``event`` is a past participle (``opened``, ``halted``, ``resumed``); ``seq`` counts from 1."""
+    """One decision or order. ``event`` is a past participle (``opened``, ``halted``); ``seq`` counts from 1."""
 
     seq: int
     at: datetime
@@ -58,8 +58,8 @@ def entry_hash(entry: Entry) -> str:
 def first_break(entries: Iterable[Entry], *, head: str | None = None) -> str | None:
     """What is wrong with a whole chain, read from its beginning, in one sentence; None when nothing is.
 
-    ``head``: the hash of the last entry as the rollout's own row has it (GENESIS before the first). Only against it does
-    it show when entries are missing at the end, or when the whole chain was written anew.
+    ``head``: the hash of the last entry as the rollout's own row has it (GENESIS before the first). Only against it
+    does it show when entries are missing at the end, or when the whole chain was written anew.
     """
     before, seq = GENESIS, 0
     for entry in entries:

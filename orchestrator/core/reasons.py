@@ -103,7 +103,7 @@ def budget_sentence(budget: BudgetFacts) -> str:
 
 def first_bad_sentence(wave: str, accepted: int = 0) -> str:
     """A bad device in a small wave of a small fleet; ``accepted``: how many a person has seen and resumed over."""
-    which = "The first bad device" if not accepted else f"One more bad device, after {accepted} that were accepted,"
+    which = "The first bad device" if not accepted else f"One more bad device, after {accepted} accepted,"
     return f"{which} in {wave}, which began with fewer than 10: a fleet this small cannot tell chance from cause."
 
 

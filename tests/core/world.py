@@ -73,6 +73,7 @@ class Pool:
     there: int = 0
     pairs: int = 0
     ready: int = 0
+    unknown: int = 0
     late: bool = False
     slices: list[SliceFacts] = field(default_factory=list)
     looked: tuple[int, int, DeltaFacts] | None = None
@@ -146,7 +147,7 @@ class World:
         pool = self.pools[name]
         covered = pool.waiting * pool.ready // pool.pairs if pool.pairs else 0
         devices = pool.waiting if pool.pairs else 0
-        deltas = DeltaFacts(self.now, devices, covered, 0, pool.pairs, pool.ready)
+        deltas = DeltaFacts(self.now, devices, covered, pool.unknown, pool.pairs, pool.ready)
         unresolved = sum(piece.members - piece.resolved for piece in pool.slices)
         pool.looked = (pool.waiting + pool.away + unresolved, pool.there, deltas)
 
@@ -301,3 +302,18 @@ def world(*waves: WaveRules, devices: int = 20, fleet: int = 1_000, **rules: obj
     bound = Rules(waves=waves, tolerate=TOLERATE, **rules)  # type: ignore[arg-type]
     names = [wave.wave for wave in waves]
     return World(bound, fresh_state(names), {name: Pool(waiting=devices) for name in names}, fleet=fleet)
+
+
+def slices(told: World, name: str = "rest") -> list[int]:
+    """How many devices each slice of a wave has."""
+    return [piece.members for piece in told.pools[name].slices]
+
+
+def go_through(told: World, *names: str) -> None:
+    """All goes well: every device of these waves confirms, slice after slice, and the bake is over."""
+    for _ in range(12):
+        for name in names:
+            told.go_well(name)
+        told.tick()
+    told.pass_time(12 * HOUR)
+    told.tick()
