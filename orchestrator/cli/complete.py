@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import typer
 
+from orchestrator.cli.context import Invocation
+
 MOST = 50
 
 
@@ -34,6 +36,7 @@ def device_ids(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def devices_and_rollouts(ctx: typer.Context, incomplete: str) -> list[str]:
+    """What `explain` takes."""
     return rollout_names(ctx, incomplete) + device_ids(ctx, incomplete)
 
 
@@ -43,10 +46,8 @@ def _rollouts(ctx: typer.Context) -> list[str]:
     return []
 
 
-def _call(ctx: typer.Context):  # type: ignore[no-untyped-def]
+def _call(ctx: typer.Context) -> Invocation:
     """The run as the words before the cursor describe it: no callback has read the global options."""
-    from orchestrator.cli.context import Invocation
-
     logging.disable(logging.CRITICAL)
     root = ctx.find_root()
     return Invocation(settings_file=root.params.get("settings"), root=root.params.get("root"))
@@ -62,6 +63,7 @@ def target_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def target_versions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Versions of Targets that begin so."""
     with suppress(Exception), _call(ctx).application() as app:
         versions = dict.fromkeys(str(target.version) for target in app.targets.list())
         return [version for version in versions if version.startswith(incomplete)][:MOST]
@@ -69,6 +71,7 @@ def target_versions(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def policy_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Policies whose name begins so."""
     with suppress(Exception):
         return [name for name in _call(ctx).files().policies() if name.startswith(incomplete)]
     return []

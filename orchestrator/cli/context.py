@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
@@ -181,11 +180,6 @@ def confirm(call: Invocation, question: str, *, yes: bool, dry_run: bool = False
     if yes or dry_run or call.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     typer.confirm(question, abort=True, err=True)
-
-
-def now() -> datetime:
-    """For what is shown when no installation is open."""
-    return datetime.now(UTC)
 
 
 def names_of(words: Sequence[str] | None) -> tuple[str, ...]:

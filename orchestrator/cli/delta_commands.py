@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +16,8 @@ from orchestrator.cli.late import command, group
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from orchestrator.services.application import Application
     from orchestrator.services.delta_provider import DeltaPair
     from orchestrator.services.delta_views import DeltaView
@@ -173,6 +177,9 @@ def verify(
 
 # ------------------------------------------------------------------------------------------------- waiting
 
+LOOK_EVERY = 0.5
+"""Seconds between two looks."""
+
 PATIENCE = 20.0
 """Seconds after which a build that nobody takes is worth a remark."""
 
@@ -180,40 +187,67 @@ PATIENCE = 20.0
 def wait_for(call: Invocation, house: Application, pairs: Sequence[DeltaPair], *, here: bool, log: bool) -> list[str]:
     """Wait until none of these is queued or under way, with a bar in a terminal and a line per change elsewhere.
 
-    ``here``: build them in this process. Returns what could not be built, a sentence each.
+    ``here``: a thread of this process builds, each once. Returns what could not be built, a sentence each.
     """
-    if here:
-        _build_here(house)
     wanted = set(pairs)
-    shown: dict[object, int] = {}
-    said: dict[object, str] = {}
-    waited, told = 0.0, False
-    with _bars(call) as bars:
+    said: dict[DeltaPair, str] = {}
+    lines: dict[DeltaPair, int] = {}
+    waited = 0.0
+    building: AbstractContextManager[list[Exception]] = _building(house) if here else nullcontext([])
+    with building as wrong, Bars(call) as bars:
         while True:
             found = [each for each in house.deltas.list() if each.pair in wanted]
             for each in found:
-                text = each.state_text
-                if said.get(each.pair) != text:
-                    said[each.pair] = text
-                    bars(each, text)
-                job = each.job
-                if log and job is not None and len(job.log) > shown.get(each.pair, 0):
-                    for line in job.log[shown.get(each.pair, 0) :].splitlines():
+                if said.get(each.pair) != each.state_text:
+                    said[each.pair] = each.state_text
+                    bars.show(each)
+                if log and each.job is not None:
+                    new = each.job.log[lines.get(each.pair, 0) :]
+                    lines[each.pair] = len(each.job.log)
+                    for line in new.splitlines():
                         call.tell(f"  {line}")
-                    shown[each.pair] = len(job.log)
-            if not any(each.state in ("queued", "building") for each in found):
+            if wrong or not any(each.state in ("queued", "building") for each in found):
                 break
-            if not told and waited > PATIENCE and all(each.state == "queued" for each in found):
-                call.tell(
-                    "Nobody builds yet: `wave serve` does, or --here builds in this process. Ctrl-C leaves it queued."
-                )
-                told = True
-            time.sleep(0.5)
-            waited += 0.5
+            if waited == PATIENCE and not here and all(each.state == "queued" for each in found):
+                call.tell("Nobody builds yet: `wave serve` does, or --here. Ctrl-C leaves it queued.")
+            time.sleep(LOOK_EVERY)
+            waited += LOOK_EVERY
     failed = [f"{_label(each)}: {each.error}" for each in found if each.state == "failed"]
     for sentence in failed:
         call.tell(f"x {sentence}")
     return failed
+
+
+@contextmanager
+def _building(house: Application) -> Iterator[list[Exception]]:
+    """Be a builder meanwhile. What ends it too early is in the list, and raised at the end."""
+    import os
+    import threading
+
+    from orchestrator.services.builder import Builder, Pace
+
+    owner = f"wave delta build, process {os.getpid()}"
+    builder = Builder(
+        house.store, house.provider, house.clock, owner=owner, pace=Pace(idle=timedelta(seconds=LOOK_EVERY), tries=1)
+    )
+    stop = threading.Event()
+    wrong: list[Exception] = []
+
+    def build() -> None:
+        try:
+            builder.run(stop)
+        except Exception as error:
+            wrong.append(error)
+
+    thread = threading.Thread(target=build, name="builder", daemon=True)
+    thread.start()
+    try:
+        yield wrong
+    finally:
+        stop.set()
+        thread.join()
+    if wrong:
+        raise wrong[0]
 
 
 def _label(view: DeltaView) -> str:
@@ -222,51 +256,35 @@ def _label(view: DeltaView) -> str:
     return f"{before} -> {after}"
 
 
-def _build_here(house: Application) -> None:
-    """Be the builder until nothing is queued."""
-    import os
-    import threading
-
-    from orchestrator.services.builder import Builder
-
-    builder = Builder(house.store, house.provider, house.clock, owner=f"wave delta build, process {os.getpid()}")
-    stop = threading.Event()
-    while builder.work_once(stop):
-        pass
-
-
-class _bars:
+class Bars:
     """A bar for each delta in a terminal, a line on standard error for each change elsewhere."""
 
     def __init__(self, call: Invocation) -> None:
         self._call = call
-        self._known: dict[object, object] = {}
-        self._progress: object | None = None
+        self._known: dict[DeltaPair, TaskID] = {}
+        self._progress: Progress | None = None
         if call.err.is_terminal and not call.as_json:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+            state = TextColumn("{task.fields[state]}")
+            bar = BarColumn(24)
             self._progress = Progress(
-                TextColumn("  {task.description}"),
-                BarColumn(24),
-                TextColumn("{task.fields[state]}"),
-                TimeElapsedColumn(),
-                console=call.err,
+                TextColumn("  {task.description}"), bar, state, TimeElapsedColumn(), console=call.err
             )
 
-    def __enter__(self) -> _bars:
+    def __enter__(self) -> Bars:
         if self._progress is not None:
-            self._progress.start()  # type: ignore[attr-defined]
+            self._progress.start()
         return self
 
     def __exit__(self, *ended: object) -> None:
         if self._progress is not None:
-            self._progress.stop()  # type: ignore[attr-defined]
+            self._progress.stop()
 
-    def __call__(self, view: DeltaView, text: str) -> None:
+    def show(self, view: DeltaView) -> None:
         if self._progress is None:
-            self._call.tell(f"  {_label(view)}  {text}")
-            return
+            return self._call.tell(f"  {_label(view)}  {view.state_text}")
         done = 1.0 if view.state == "ready" else view.job.done if view.job is not None else 0.0
         if view.pair not in self._known:
-            self._known[view.pair] = self._progress.add_task(_label(view), total=1.0, state=text)  # type: ignore[attr-defined]
-        self._progress.update(self._known[view.pair], completed=done, state=text)  # type: ignore[attr-defined]
+            self._known[view.pair] = self._progress.add_task(_label(view), total=1.0, state=view.state_text)
+        self._progress.update(self._known[view.pair], completed=done, state=view.state_text)

@@ -27,12 +27,11 @@ class Late:
     """One entry of the tree: ``short`` is its line in the help, ``build`` makes the command itself."""
 
     short: str
-    build: Callable[[], Typer]
+    build: Callable[[], typer.Typer]
     panel: str | None = None
     hidden: bool = False
 
 
-Typer = typer.Typer
 LATE: Final[dict[str, Late]] = {}
 """The top of the tree, in the order of the help."""
 
@@ -56,7 +55,7 @@ class LateGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def command(app: Typer, name: str, *examples: str) -> Callable[[_F], _F]:
+def command(app: typer.Typer, name: str, *examples: str) -> Callable[[_F], _F]:
     """Register a command of a group; its help is its docstring, then its examples."""
 
     def register(function: _F) -> _F:
@@ -73,8 +72,8 @@ def top(name: str, *examples: str, panel: str, hidden: bool = False) -> Callable
     def register(function: _F) -> _F:
         EXAMPLES[name] = examples
 
-        def build() -> Typer:
-            alone = Typer(add_completion=False, rich_markup_mode="rich")
+        def build() -> typer.Typer:
+            alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
             alone.command(name, help=_help(function, examples))(function)
             return alone
 
@@ -87,20 +86,20 @@ def top(name: str, *examples: str, panel: str, hidden: bool = False) -> Callable
 def late_group(name: str, module: str, short: str, *, panel: str) -> None:
     """Register a group whose module, with an ``app`` in it, is imported when it is used."""
 
-    def build() -> Typer:
+    def build() -> typer.Typer:
         from importlib import import_module
 
         group = import_module(f"orchestrator.cli.{module}").app
-        assert isinstance(group, Typer)
+        assert isinstance(group, typer.Typer)
         group.info.help = short
         return group
 
     LATE[name] = Late(short, build, panel)
 
 
-def group(name: str) -> Typer:
+def group(name: str) -> typer.Typer:
     """An empty group for a module to fill; its help stands where it is registered."""
-    return Typer(name=name, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+    return typer.Typer(name=name, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
 
 def _text(function: Callable[..., None]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import watch
 from tests.cli.house import House
 
 HOUR = timedelta(hours=1)
@@ -200,7 +199,7 @@ def test_watch_ends_with_ctrl_c(fleet: House, monkeypatch: pytest.MonkeyPatch) -
         raise KeyboardInterrupt
 
     fleet.ok("apply", str(fleet.rollout()))
-    monkeypatch.setattr(watch.time, "sleep", interrupted)
+    monkeypatch.setattr("orchestrator.cli.watch.time.sleep", interrupted)
     assert " draft " in fleet.ok("status", "--watch")
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.cli.render.grid import Grid, Paragraph, heading
+from orchestrator.cli.render.grid import Grid, Paragraph
 from orchestrator.cli.render.words import (
     MARK,
     STYLE,
@@ -256,6 +256,3 @@ def one_line(view: RolloutView, now: datetime) -> str:
         f"{now:%Y-%m-%dT%H:%M:%SZ} {s.rollout} {s.status} offered={s.offered} confirmed={s.confirmed} bad={s.bad} "
         f"{' '.join(now_at)}".rstrip()
     )
-
-
-__all__ = ["EXIT", "bar", "header", "heading", "monitors", "next_look", "one_line", "rollout", "rollouts", "words"]
