@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ SITES = ("berlin", "paris")
 
 @st.composite
 def fleets(draw: st.DrawFn) -> list[Device]:
-    some = draw(
+    some: list[dict[str, Any]] = draw(
         st.lists(
             st.builds(
                 dict,

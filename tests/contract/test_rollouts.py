@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -180,7 +182,12 @@ def test_facts_take_few_statements_for_many_waves(store: SqlStore, monkeypatch: 
             w.add_monitors(row.key, [monitor(f"wave:{wave}")], from_places={})
         said: list[str] = []
         rows = w.link.rows
-        monkeypatch.setattr(w.link, "rows", lambda sql, values=(): (said.append(sql), rows(sql, values))[1])
+
+        def heard(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            said.append(sql)
+            return rows(sql, values)
+
+        monkeypatch.setattr(w.link, "rows", heard)
         assert len(w.facts(row, now=NOW + DAY).waves) == 12
         assert len(said) <= 8
 

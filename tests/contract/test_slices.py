@@ -176,7 +176,7 @@ def test_places_of_parallel_waves_follow_the_order_of_their_opening(store: SqlSt
 def test_each_device_is_in_the_slice_that_python_says(
     store: SqlStore, joins: list[int], sizes: list[int | None]
 ) -> None:
-    """Devices come over six hours, slices open one an hour: SQL counts a device in the slice ``slice_of`` finds for it."""
+    """Devices come over six hours, slices open hourly: SQL counts a device in the slice ``slice_of`` finds for it."""
     with undone(store) as w:
         row = w.add_rollout(rollout(of=ALL))
         fleet: list[Device] = [

@@ -34,6 +34,11 @@ _CACHE_KIB: Final = 32_768
 """Page cache of one SQLite connection."""
 
 
+_CHECKPOINT_PAGES: Final = 8_000
+"""Pages (32 MiB) that the log of a SQLite file may gather before they go to their places: reports hit pages at random,
+and a page that was hit ten times is then written there once."""
+
+
 class Engine:
     """One database. Thread-safe; ``synchronous`` (FULL or NORMAL) is for SQLite files only."""
 
@@ -198,6 +203,7 @@ class Engine:
             raw.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if self.path is not None:
                 raw.execute(f"PRAGMA synchronous = {self._synchronous}")
+                raw.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
                 # Stays with the file; on a read-only one it cannot be set and need not.
                 if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                     raw.execute("PRAGMA journal_mode = WAL")

@@ -188,8 +188,8 @@ class SliceWriting(FleetReading):
             )
 
     def _exact(self, waits: _Waiting, wave: str, wanted: int, total: int) -> tuple[int, dict[str, Ranks]]:
-        """The ``wanted`` lowest positions. They stand just above the slices before: first only a stretch there is searched,
-        half as long again as it should need, which leaves out nearly all devices before anything else is asked of them.
+        """The ``wanted`` lowest positions. They stand just above the slices before: first only a stretch there is
+        searched, half as long again as it should need, which leaves out nearly all before anything else is asked.
         """
         columns, joins, values = _dimensions(waits.dimensions)
         share = min(1.0, (wanted * 1.5 + 50) / total)
@@ -221,7 +221,7 @@ class SliceWriting(FleetReading):
         through = upto * BINS // SPACE
         within = {key: devices for key, devices in counted.items() if key[0] < through}
         if upto < SPACE:
-            # From a position just below the stretch on, so that rounding cannot leave one out; those below it are counted.
+            # From a position just below the stretch on, so that rounding cannot leave one out.
             some = Piece(f"{waits.place} >= {max(0, through * SPACE // BINS - 1)} AND {waits.place} < {upto}")
             for key, devices in self._by_stretch(waits, some).items():
                 if key[0] >= through:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, overload
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,7 +29,13 @@ def moment(value: int) -> datetime: ...
 def moment(value: int | None) -> datetime | None: ...
 def moment(value: int | None) -> datetime | None:
     """A stored moment, aware and in UTC; None stays None."""
-    return None if value is None else _EPOCH + timedelta(microseconds=value)
+    return None if value is None else _moment(value)
+
+
+@lru_cache(maxsize=8_192)
+def _moment(value: int) -> datetime:
+    # What arrives together carries the same time of receipt: most of a batch's moments are made once.
+    return _EPOCH + timedelta(microseconds=value)
 
 
 def length(span: timedelta) -> int:
