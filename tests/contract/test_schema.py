@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 from orchestrator.adapters.sql import schema
 from orchestrator.adapters.sql.engine import Engine
 from orchestrator.adapters.sql.link import translated
-from orchestrator.adapters.sql.store import open_store, schema_version, upgrade
+from orchestrator.adapters.sql.store import SqlWriting, open_store, schema_version, upgrade
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from tests.contract.building import NOW, Opener, device
@@ -117,7 +117,7 @@ def test_an_older_and_a_newer_database_are_refused(opener: Opener, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(schema, "VERSIONS", ("0001", "0002"))
         patched.setattr(schema, "NEWEST", "0002")
-        with pytest.raises(StoreUnavailable, match="has schema 0001, and this program needs 0002.*wave db upgrade"):
+        with pytest.raises(StoreUnavailable, match=r"has schema 0001, and this program needs 0002.*wave db upgrade"):
             opener()
     monkeypatch.setattr(schema, "VERSIONS", ("0000",))
     monkeypatch.setattr(schema, "NEWEST", "0000")
@@ -139,11 +139,11 @@ def test_what_is_no_database_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path.write_text("remember the milk " * 100, encoding="utf-8")
     with pytest.raises(StoreUnavailable, match=r"notes\.txt is not a database of this program\. Name another file"):
         open_store(f"sqlite:///{path}")
-    with pytest.raises(StoreUnavailable, match="there is no directory .*gone. Make the directory first"):
+    with pytest.raises(StoreUnavailable, match=r"there is no directory .*gone\. Make the directory first"):
         open_store(f"sqlite:///{tmp_path}/gone/wave.db")
     with pytest.raises(StoreUnavailable, match="is a directory"):
         open_store(f"sqlite:///{tmp_path}")
-    with pytest.raises(StoreUnavailable, match="no database at .*Check the path"):
+    with pytest.raises(StoreUnavailable, match=r"no database at .*Check the path"):
         open_store(f"sqlite:///{tmp_path}/none.db", create=False)
     assert not (tmp_path / "none.db").exists()
     with pytest.raises(InvalidInput, match="mysql"):
@@ -162,17 +162,19 @@ def test_an_empty_database_is_not_filled_unasked(tmp_path: Path) -> None:
 
 def test_a_full_disk_and_a_read_only_file_are_named(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'wave.db'}")
-    with (
-        pytest.raises(StoreUnavailable, match="is full; nothing of this was written. Free some space"),
-        store.writing() as w,
-    ):
-        w.link.raw.execute("PRAGMA max_page_count = 1")
-        w.enroll(((device(f"d{number}"), None) for number in range(5_000)), now=NOW)
+
+    def fill() -> None:
+        with store.writing() as w:
+            w.link.raw.execute("PRAGMA max_page_count = 1")
+            w.enroll(((device(f"d{number}"), None) for number in range(5_000)), now=NOW)
+
+    with pytest.raises(StoreUnavailable, match=r"is full; nothing of this was written\. Free some space"):
+        fill()
     with store.reading() as r:
         assert r.tags() == {}
         r.link.raw.execute("PRAGMA max_page_count = 1000000")
         r.link.raw.execute("PRAGMA query_only = ON")
-    with pytest.raises(StoreUnavailable, match="read-only. Give the user"), store.writing() as w:
+    with pytest.raises(StoreUnavailable, match=r"read-only\. Give the user"), store.writing() as w:
         w.add_group("lab")
     store.close()
 
@@ -206,9 +208,13 @@ def test_a_server_that_is_not_there_or_goes_away(postgres: tuple[Cluster, str]) 
     with store.writing() as w:  # the kept connection is gone; a new one is made
         w.add_group("lab")
     with pytest.raises(StoreUnavailable), store.writing() as w:
-        running.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        w.add_group("office")
+        _cut_off(running, name, w)
     with store.reading() as r:
         assert r.groups() == {"lab": 0}
     store.close()
     running.drop(name)
+
+
+def _cut_off(running: Cluster, name: str, w: SqlWriting) -> None:
+    running.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    w.add_group("office")
