@@ -1,22 +1,21 @@
-"""``python -m examples.demo``, or ``make demo``: a good release and a bad one, from beginning to end, on this machine alone.
+"""``python -m examples.demo``, or ``make demo``: a good release and a bad one, on this machine alone.
 
-An archive with four versions for two boards is made from this machine's own files; 200 devices are enrolled, some of them
-with a repository and deployments of their own. Version 3 goes out in waves by itself; version 4, which does not start
-on one of the boards, is halted. What remains in ``.demo`` can be looked at with ``wave``.
+An archive with four versions for two boards is made from this machine's own files; 200 devices are enrolled, some of
+them with a repository and deployments of their own. Version 3 goes out in waves by itself; version 4, which does not
+start on one of the boards, is halted. What remains in ``.demo`` can be looked at with ``wave``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +46,8 @@ GOOD: Final = ("lmp-3", 3)
 BAD: Final = ("lmp-4", 4)
 
 ROLLOUT_FILE: Final = """\
-# Version {version} to every device of the tag main. The lab has boards of one hardware id only; the canary takes volunteers
-# of both, which is why it is spread.
+# Version {version} to every device of the tag main. The lab has boards of one hardware id only; the canary takes
+# volunteers of both, which is why it is spread.
 rollout: {name}
 target: {version}
 tag: main
@@ -71,6 +70,9 @@ waves:
 EARLIER: Final = (1, 2)
 """Versions that were there before the demo begins."""
 
+COMPARED_WITHIN: Final = 60
+"""Seconds that a comparison may take at the end."""
+
 LOOK_EVERY: Final = 0.25
 """Seconds between two looks at the installation."""
 
@@ -85,6 +87,7 @@ class Demo:
     within: float
     notes: Notes = field(default_factory=Notes)
     commits: dict[tuple[str, int], str] = field(default_factory=dict)
+    compared: dict[tuple[str, str], Future[tuple[int, int]]] = field(default_factory=dict)
     problem: BaseException | None = None
     _ending: threading.Event = field(default_factory=threading.Event)
 
@@ -99,6 +102,10 @@ class Demo:
             self.show.say(line, "dim")
 
         self.stage.clear()
+        self.show.act = "Setting the stage: content, devices, installation"
+        if not self.stage.content_intact():
+            report("What was made before is not whole: it is made again.")
+            self.stage.drop_content()
         self.commits = make_repository(self.stage.root / "content", report=report)
         wanted = sorted({(each.hardware_id, each.version) for each in self.members if each.real})
         make_golden(self.stage.root / "golden", self.stage.repository, self.commits, wanted)
@@ -152,8 +159,8 @@ class Demo:
 
     # ------------------------------------------------------------------------------------------ the play
 
-    def play(self, stack: ExitStack) -> tuple[float, Reader]:
-        """Everything up to the cancel; when the first rollout was started, and the reader."""
+    def play(self, stack: ExitStack) -> Reader:
+        """Everything up to the cancel; what reads the installation."""
         tokens = self.install()
         self.show.say(f"$ {command_line(['serve'])}", "bold")
         stack.callback(self.stage.close)
@@ -185,11 +192,17 @@ class Demo:
         real.start()
         simulated.start()
         self.show.act = f"{len(self.members)} devices, {len(ids)} of them real, say what they run"
-        self.wait("all devices to check in", lambda seen: sum(e.devices for e in seen.running if e.commit) == len(self.members), within=30)
-        started = time.monotonic()
+        self.wait(
+            "all devices to check in",
+            lambda seen: sum(e.devices for e in seen.running if e.commit) == len(self.members),
+            within=30,
+        )
+        pool = stack.enter_context(ThreadPoolExecutor(1))
         self._good()
+        self.compare(pool)
         self._bad()
-        return started, reader
+        self.compare(pool)
+        return reader
 
     def _device_log(self, stack: ExitStack) -> Any:
         log = stack.enter_context((self.stage.root / "devices.log").open("w"))
@@ -205,14 +218,24 @@ class Demo:
         name, version = GOOD
         self.show.act = f"Version {version} goes out in waves; nobody touches it"
         self.release(name, version)
-        self.wait(f"rollout {name} to complete", lambda seen: seen.status(name) is RolloutStatus.COMPLETED, within=self.within, rollout=name)
+        self.wait(
+            f"rollout {name} to complete",
+            lambda seen: seen.status(name) is RolloutStatus.COMPLETED,
+            within=self.within,
+            rollout=name,
+        )
         self.wait(f"every device to run version {version}", lambda seen: self._runs(seen, version), within=30)
 
     def _bad(self) -> None:
         name, version = BAD
         self.show.act = f"Version {version} goes out; it does not start on {HARDWARE_IDS[1]}"
         self.release(name, version)
-        self.wait(f"rollout {name} to halt", lambda seen: seen.status(name) is RolloutStatus.HALTED, within=self.within, rollout=name)
+        self.wait(
+            f"rollout {name} to halt",
+            lambda seen: seen.status(name) is RolloutStatus.HALTED,
+            within=self.within,
+            rollout=name,
+        )
         self.show.act = "Halted: no further device is offered it; those that started may finish"
         self.wait("the devices under way to say how it went", lambda seen: self._at_rest(seen, name), within=30)
         time.sleep(2)
@@ -220,7 +243,7 @@ class Demo:
         self.wait("the cancel to be seen", lambda seen: seen.status(name) is RolloutStatus.CANCELLED, within=10)
 
     def wait(self, what: str, condition: Any, *, within: float, rollout: str | None = None) -> None:
-        """Until a look at the installation shows it. Raises DemoFailed also when ``rollout`` stops for a person, and says why."""
+        """Until a look at the installation shows it. Raises DemoFailed, also when ``rollout`` stops for a person."""
 
         def check() -> None:
             self.stage.check()
@@ -234,9 +257,16 @@ class Demo:
                 raise DemoFailed(f"Waiting for {what}, rollout {rollout} is {status}: {why}")
             for wave in seen.waves:
                 if wave.state.hold is not None:
-                    raise DemoFailed(f"Waiting for {what}, wave {wave.state.wave} is held: {wave.state.hold.reason.sentence}")
+                    raise DemoFailed(
+                        f"Waiting for {what}, wave {wave.state.wave} is held: {wave.state.hold.reason.sentence}"
+                    )
 
-        wait_for(what, lambda: self.show.snapshot is not None and condition(self.show.snapshot), within=within, meanwhile=check)
+        wait_for(
+            what,
+            lambda: self.show.snapshot is not None and condition(self.show.snapshot),
+            within=within,
+            meanwhile=check,
+        )
 
     def _runs(self, seen: Snapshot, version: int) -> bool:
         return sum(each.devices for each in seen.running if each.version == version) == len(self.members)
@@ -265,28 +295,35 @@ class Demo:
 
     # ------------------------------------------------------------------------------------------ afterwards
 
-    def compare(self) -> list[PairFetched]:
-        """For each pair that real devices fetched by delta, one more device does the same without."""
-        self.show.act = "For comparison: the same updates without deltas"
+    def compare(self, pool: Executor) -> None:
+        """For each new pair that real devices fetched by delta, one more device does the same without, in ``pool``."""
+        for pair in {(each.from_commit, each.to_commit) for each in self.notes.fetched} - set(self.compared):
+            self.compared[pair] = pool.submit(self._compare, *pair)
+
+    def _compare(self, old_commit: str, new_commit: str) -> tuple[int, int]:
+        versions = {commit: key for key, commit in self.commits.items()}
+        (hardware_id, old), (_, new) = versions[old_commit], versions[new_commit]
+        place = self.stage.root / "compared" / f"{hardware_id}-{old}-{new}"
+        place.parent.mkdir(exist_ok=True)
+        assert self.notes.repository is not None
+        golden = self._any_device(hardware_id, old)
+        found = fetch_without_delta(golden, place, self.notes.repository, new_commit, new, hardware_id)
+        self.show.say(
+            f"For comparison {hardware_id} {old}→{new} as loose objects: {found[1] / 1e6:.2f} MB, {found[0]} requests.",
+            "dim",
+        )
+        return found
+
+    def pairs(self) -> list[PairFetched]:
+        """What real devices fetched, and what each comparison found."""
         names = self.names()
         counts = Counter((each.from_commit, each.to_commit) for each in self.notes.fetched)
-        versions = {commit: key for key, commit in self.commits.items()}
-
-        def fetch(pair: tuple[str, str]) -> PairFetched:
-            (hardware_id, old), (_, new) = versions[pair[0]], versions[pair[1]]
-            golden = self._any_device(hardware_id, old)
-            place = self.stage.root / "compared" / f"{hardware_id}-{old}-{new}"
-            place.parent.mkdir(exist_ok=True)
-            assert self.notes.repository is not None
-            requests, size = fetch_without_delta(golden, place, self.notes.repository, pair[1], new, hardware_id)
+        found = []
+        for pair, devices in counts.items():
             one = next(each for each in self.notes.fetched if (each.from_commit, each.to_commit) == pair)
-            shutil.rmtree(place)
-            name = names[DeltaPair(*pair)]
-            self.show.say(f"{name}: {one.bytes / 1e6:.2f} MB by delta, {size / 1e6:.2f} MB as loose objects.", "dim")
-            return PairFetched(name, counts[pair], one.requests, one.bytes, requests, size)
-
-        with ThreadPoolExecutor(2) as pool:
-            return sorted(pool.map(fetch, counts), key=lambda each: (each.name[-1], each.name))
+            requests, size = self.compared[pair].result(COMPARED_WITHIN)
+            found.append(PairFetched(names[DeltaPair(*pair)], devices, one.requests, one.bytes, requests, size))
+        return sorted(found, key=lambda each: (each.name[-1], each.name))
 
     def _any_device(self, hardware_id: str, version: int) -> Path:
         make_golden(self.stage.root / "golden", self.stage.repository, self.commits, [(hardware_id, version)])
@@ -316,7 +353,7 @@ def read_tokens(path: Path) -> dict[str, str]:
     return dict(line.split() for line in path.read_text().splitlines())
 
 
-def close(demo: Demo, reader: Reader, pairs: list[PairFetched], *, started: float, prepared: float, content: str) -> Closing:
+def close(demo: Demo, reader: Reader, pairs: list[PairFetched], *, started: float, content: str) -> Closing:
     """Gather the figures."""
     stories: list[RolloutStory] = [tell(reader, name) for name, _ in (GOOD, BAD)]
     bad = stories[1]
@@ -325,7 +362,6 @@ def close(demo: Demo, reader: Reader, pairs: list[PairFetched], *, started: floa
         deltas = r.deltas()
     return Closing(
         took=time.monotonic() - started,
-        prepared=prepared,
         devices=len(demo.members),
         real=sum(each.real for each in demo.members),
         content=content,
@@ -333,7 +369,7 @@ def close(demo: Demo, reader: Reader, pairs: list[PairFetched], *, started: floa
         deltas_built=len(deltas),
         delta_cpu=sum(each.cpu_seconds or 0 for each in deltas),
         stories=stories,
-        halt=halt_facts(bad.halt, demo.notes, demo.members, bad.name, bad.ended_at),
+        halt=halt_facts(bad.halt, demo.notes, demo.members, bad.ended_at),
         pairs=pairs,
         bad_devices=[device for device, row in bad.updates if row.update.bad_outcome],
         back_on=GOOD[1],
@@ -345,7 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=HOUSE / ".demo", help="where everything is made (.demo)")
     parser.add_argument("--devices", type=int, default=200, help="devices of the fleet (200)")
     parser.add_argument("--real", type=int, default=15, help="how many of them are real (15)")
-    parser.add_argument("--within", type=float, default=90, help="seconds that a rollout may take (90)")
+    parser.add_argument("--within", type=float, default=240, help="seconds that a rollout may take (240)")
     parser.add_argument("--plain", action="store_true", help="lines instead of a page that is drawn anew")
     parser.add_argument("--picture", type=Path, help="also save the closing page as SVG")
     options = parser.parse_args(arguments)
@@ -353,8 +389,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal or options.plain:
-        console = Console(highlight=False, markup=False, emoji=False, width=max(WIDTH, console.width), force_terminal=False)
-    return run(Stage(options.root), Show(console), make_fleet(options.devices, options.real), options.within, options.picture)
+        console = Console(
+            highlight=False, markup=False, emoji=False, width=max(WIDTH, console.width), force_terminal=False
+        )
+    return run(
+        Stage(options.root), Show(console), make_fleet(options.devices, options.real), options.within, options.picture
+    )
 
 
 def run(stage: Stage, show: Show, members: Sequence[Member], within: float, picture: Path | None) -> int:
@@ -364,11 +404,9 @@ def run(stage: Stage, show: Show, members: Sequence[Member], within: float, pict
     try:
         with ExitStack() as stack, show:
             content = demo.prepare()
-            prepared = time.monotonic() - began
-            started, reader = demo.play(stack)
-            pairs = demo.compare()
-            closing = close(demo, reader, pairs, started=began, prepared=prepared, content=content)
-            show.act = "Everything that was started is ended"
+            reader = demo.play(stack)
+            show.act = "Adding up"
+            closing = close(demo, reader, demo.pairs(), started=began, content=content)
         write_result(closing, stage.root / "result.json")
         show.console.print(page(closing))
         if picture is not None:
@@ -387,21 +425,44 @@ def run(stage: Stage, show: Show, members: Sequence[Member], within: float, pict
 def write_result(closing: Closing, path: Path) -> None:
     """The figures of the page, for programs."""
     stories: list[Mapping[str, Any]] = [
-        {"rollout": s.name, "status": s.status, "devices": s.devices, "offered": s.offered, "confirmed": s.confirmed, "bad": s.bad}
+        {
+            "rollout": s.name,
+            "status": s.status,
+            "devices": s.devices,
+            "offered": s.offered,
+            "confirmed": s.confirmed,
+            "bad": s.bad,
+        }
         | {"waves": {wave.wave: wave.status for wave in s.waves}, "reason": s.halt.sentence if s.halt else s.last}
         for s in closing.stories
     ]
     halt = closing.halt
     facts = None
     if halt is not None:
-        facts = {"device": halt.device, "offers_after": halt.offers_after, "offers_seen_after": halt.offers_seen_after}
+        facts = {
+            "device": halt.device,
+            "offers_after": halt.offers_after,
+            "asked_after": halt.asked_after,
+            "got_after": halt.got_after,
+        }
         facts["answer_after_ms"] = halt.answer_after.total_seconds() * 1000 if halt.answer_after else None
     pairs = {
-        each.name: {"devices": each.devices, "bytes": each.bytes, "requests": each.requests, "loose_bytes": each.loose_bytes}
+        each.name: {
+            "devices": each.devices,
+            "bytes": each.bytes,
+            "requests": each.requests,
+            "loose_bytes": each.loose_bytes,
+        }
         | {"loose_requests": each.loose_requests}
         for each in closing.pairs
     }
-    document = {"took": round(closing.took, 1), "rollouts": stories, "halt": facts, "pairs": pairs, "libostree": closing.libostree}
+    document = {
+        "took": round(closing.took, 1),
+        "rollouts": stories,
+        "halt": facts,
+        "pairs": pairs,
+        "libostree": closing.libostree,
+    }
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -18,10 +18,14 @@ TAG: Final = "main"
 REGIONS: Final = ("emea", "amer")
 RPI4, IMX8 = HARDWARE_IDS
 
+LARGE: Final = 100
+"""Devices from which on a fleet is as mixed as fleets are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One device of the fleet. ``version``: what it runs before the first rollout; ``real``: it has a repository, a program and files."""
+    """One device of the fleet. ``version``: what it runs before the first rollout; ``real``: it has a repository, a
+    program and files."""
 
     id: str
     hardware_id: str
@@ -33,22 +37,32 @@ class Member:
 
 
 def make_fleet(devices: int, real: int) -> list[Member]:
-    """A fleet of ``devices``, of which ``real`` are real: a fifth of these in the lab, two fifths among the early ones, the others in both regions.
+    """A fleet of ``devices``, of which ``real`` are real: a fifth of these in the lab, two fifths among the early ones,
+    the others in both regions.
 
-    The lab has boards of one hardware id only, as labs do; those who volunteered to be early have both.
+    The lab has boards of one hardware id only, as labs do; those who volunteered to be early have both. A small fleet
+    runs version 2 alone, so that fewer deltas are needed.
     """
     lab = max(10, devices * 6 // 100)
     early = max(12, devices * 12 // 100)
+    large = devices >= LARGE
     real_lab, real_early = max(1, real // 5), real * 2 // 5
     real_late = real - real_lab - real_early
-    members = [Member(f"lab-{n:02}", RPI4, 2, "emea", "lab", real=n <= real_lab) for n in range(1, lab + 1)]
+    members = [Member(f"lab-{n:02}", RPI4, 2, "emea", "lab", "lab", real=n <= real_lab) for n in range(1, lab + 1)]
     for n in range(early):
-        version = 1 if n % 6 in (2, 5) else 2
+        version = 1 if large and n % 6 in (2, 5) else 2
         members.append(
-            Member(f"early-{n + 1:02}", HARDWARE_IDS[n % 2], version, REGIONS[n // 2 % 2], ring="early", real=n < real_early)
+            Member(
+                f"early-{n + 1:02}",
+                HARDWARE_IDS[n % 2],
+                version,
+                REGIONS[n // 2 % 2],
+                ring="early",
+                real=n < real_early,
+            )
         )
     for n in range(devices - lab - early):
-        region, version = REGIONS[n % 2], (3 if n % 10 >= 9 else 1 if n % 10 in (2, 5, 7) else 2)
+        region, version = REGIONS[n % 2], (3 if n % 10 >= 9 else 1 if large and n % 10 in (2, 5, 7) else 2)
         number = n // 2 + 1
         members.append(Member(f"{region}-{number:03}", HARDWARE_IDS[number % 2], version, region, real=n < real_late))
     return members
@@ -93,8 +107,8 @@ class Notes:
     """By event id."""
     offers: list[tuple[datetime, str, str]] = field(default_factory=list)
     """When it came, the device, the rollout; each offer of one rollout to one device once."""
-    check_ins: list[datetime] = field(default_factory=list)
-    """When each was answered."""
+    check_ins: list[tuple[datetime, bool]] = field(default_factory=list)
+    """When each was sent, and whether it was answered with an offer."""
     fetched: list[Fetched] = field(default_factory=list)
     doing: dict[str, str] = field(default_factory=dict)
     """What a real device is at, in a word."""
@@ -104,10 +118,10 @@ class Notes:
     _offered: set[tuple[str, str]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def checked_in(self, device: str, offer: dict[str, object] | None) -> None:
+    def checked_in(self, device: str, sent_at: datetime, offer: dict[str, object] | None) -> None:
         now = datetime.now(UTC)
         with self._lock:
-            self.check_ins.append(now)
+            self.check_ins.append((sent_at, offer is not None))
             if offer is None:
                 return
             self.repository = str(offer["repository"])

@@ -23,7 +23,7 @@ LABEL: Final = 11
 
 @dataclass(frozen=True, slots=True)
 class PairFetched:
-    """One kind of update as real devices did it: how many, what each downloaded by delta, and what one downloaded without."""
+    """One kind of update as real devices did it: how many, what each downloaded by delta, and what one did without."""
 
     name: str
     devices: int
@@ -37,9 +37,10 @@ class PairFetched:
 class HaltFacts:
     """The halt, by the server's record and by what the devices saw.
 
-    ``answer_after``: from the moment the proving device sent its report until it had the answer, which is given after the halt is
-    committed. ``last_offer_before``: how long before the receipt of that report the last offer was given; ``offers_after``: offers given
-    after it; ``answers_without``: check-ins answered between that answer and the cancel, none with an offer.
+    ``answer_after``: from the moment the proving device sent its report until it had the answer, which is given after
+    the halt is committed. ``last_offer_before``: how long before the receipt of that report the last offer was given;
+    ``offers_after``: offers given after it, by the server's record; ``asked_after``: check-ins sent between that answer
+    and the cancel, ``got_after`` of them answered with an offer.
     """
 
     device: str
@@ -48,8 +49,8 @@ class HaltFacts:
     answer_after: timedelta | None
     last_offer_before: timedelta | None
     offers_after: int
-    answers_without: int
-    offers_seen_after: int
+    asked_after: int
+    got_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,6 @@ class Closing:
     """Everything the page shows."""
 
     took: float
-    prepared: float
     devices: int
     real: int
     content: str
@@ -71,7 +71,7 @@ class Closing:
     back_on: int
 
 
-def halt_facts(halt: Halt, notes: Notes, members: Sequence[Member], rollout: str, until: datetime) -> HaltFacts | None:
+def halt_facts(halt: Halt, notes: Notes, members: Sequence[Member], until: datetime) -> HaltFacts | None:
     """Bring both sides together. None when the proving report is not in the record."""
     if halt.proof is None:
         return None
@@ -86,17 +86,19 @@ def halt_facts(halt: Halt, notes: Notes, members: Sequence[Member], rollout: str
         seen.answered_at - seen.sent_at if seen else None,
         halt.proof.received_at - last if last is not None and last <= halt.proof.received_at else None,
         halt.offers_after,
-        sum(answered_at < at <= until for at in notes.check_ins),
-        sum(at > answered_at and name == rollout for at, _, name in notes.offers),
+        sum(answered_at < at <= until for at, _ in notes.check_ins),
+        sum(answered_at < at <= until and offered for at, offered in notes.check_ins),
     )
 
 
 def page(closing: Closing) -> Group:
     """The page, 80 columns wide."""
-    lines: list[Text] = [Text()]
     title = Text(" wave ", style="bold reverse").append("  The demo ", "bold not reverse")
-    title.append(f"took {closing.took:.0f} s: {closing.devices} devices, {closing.real} of them real, two rollouts.", "not reverse")
-    lines += [title, Text()]
+    title.append(
+        f"took {closing.took:.0f} s: two rollouts to {closing.devices} devices, {closing.real} of them real",
+        "not reverse",
+    )
+    lines = [Text(), title, Text()]
     for story in closing.stories:
         lines += [*_rollout(story), *_said(story, closing), Text()]
     lines += [*_bytes(closing), Text(), *_further(closing)]
@@ -105,27 +107,32 @@ def page(closing: Closing) -> Group:
 
 def _rollout(story: RolloutStory) -> list[Text]:
     head = Text(f" {story.name}", style="bold").append(f"  version {story.version}  ", "not bold")
+    if story.halt:
+        head.append("HALTED", STATUS_STYLE["halted"])
+        head.append(f" after {_since(story, story.halt.at)}, then ", "not bold")
     head.append(story.status.upper(), STATUS_STYLE.get(story.status, "bold"))
-    if story.started_at and story.ended_at:
-        head.append(f" after {_seconds(story.ended_at - story.started_at)}", "not bold")
+    head.append(f" after {_since(story, story.ended_at)}", "not bold")
     bad = f"{sum(story.bad.values())} bad" if story.bad else "none bad"
     tail = f"{story.confirmed} of {story.devices} confirmed, {bad} "
     head.append(tail.rjust(WIDTH - head.cell_len), "not bold")
-    lines = [head, Text("   wave     opened   passed   devices  offered  confirmed  bad   deltas  verdict", style="dim")]
+    lines = [head, Text("   wave       opened    passed   offered  confirmed   bad   deltas   verdict", style="dim")]
     for wave in story.waves:
+        if wave.opened_at is None:
+            continue
         deltas = f"{wave.deltas_ready} of {wave.deltas}" if wave.deltas else "-"
-        line = Text(f"   {wave.wave:<8}{_since(story, wave.opened_at):>7}{_since(story, wave.ended_at):>9}")
-        line.append(f"{wave.devices or '-':>10}{wave.offered or '-':>9}{wave.confirmed or '-':>11}")
-        line.append(f"{wave.bad or '-':>5}", "red" if wave.bad else "").append(f"{deltas:>9}  ")
+        line = Text(f"   {wave.wave:<8}{_since(story, wave.opened_at):>9}{_since(story, wave.ended_at):>10}")
+        line.append(f"{wave.offered or '-':>10}{wave.confirmed or '-':>11}")
+        line.append(f"{wave.bad or '-':>6}", "red" if wave.bad else "").append(f"{deltas:>9}   ")
         verdict = {"failed": "halted"}.get(wave.status, wave.status)
         lines.append(line.append(verdict, STATUS_STYLE.get(wave.status, "dim")))
+    if closed := [wave.wave for wave in story.waves if wave.opened_at is None]:
+        lines.append(Text(f"   {', '.join(closed)}: never opened", style="dim"))
     return lines
 
 
 def _said(story: RolloutStory, closing: Closing) -> list[Text]:
     if story.halt is None:
-        said = f"{story.last} Nobody touched it: each wave's deltas were built and verified before it opened."
-        return _paragraph("", said, "green")
+        return _paragraph("", "Nobody touched it. No wave opened before its deltas were there and verified.", "green")
     lines = _paragraph("Why", story.halt.sentence, "red")
     back = story.bad.get("rolled_back", 0)
     lines += _paragraph(
@@ -139,25 +146,24 @@ def _said(story: RolloutStory, closing: Closing) -> list[Text]:
 
 
 def _speed(halt: HaltFacts) -> str:
-    kind = "a real" if halt.real else "a simulated"
-    said = f"The report that proved it came from {halt.device}, {kind} {halt.hardware_id}; "
+    kind = "real" if halt.real else "simulated"
+    said = f"Proved by a report of {halt.device} ({kind}, {halt.hardware_id})"
     if halt.answer_after is not None:
-        said += f"{halt.answer_after / timedelta(milliseconds=1):.0f} ms after sending it the device had its answer, and the halt was committed. "
-    else:
-        said += "it was committed together with the halt. "
-    if halt.offers_after or halt.offers_seen_after:
-        said += f"{max(halt.offers_after, halt.offers_seen_after)} offers were given after it."
+        ms = halt.answer_after / timedelta(milliseconds=1)
+        said += f", answered {ms:.0f} ms after it was sent: by then the halt was committed"
+    said += ". "
+    if halt.offers_after:
+        said += f"{halt.offers_after} offers were given after it."
     elif halt.last_offer_before is not None:
-        said += (
-            f"No offer was given after it: the last had been {_seconds(halt.last_offer_before)} before, and "
-            f"{halt.answers_without:,} check-ins until the cancel were answered without one."
-        )
-    return said
+        said += f"No offer after it; the last was {_seconds(halt.last_offer_before)} before. "
+    return said + f"Of {halt.asked_after:,} check-ins from then to the cancel {halt.got_after or 'none'} got an offer."
 
 
 def _bytes(closing: Closing) -> list[Text]:
     lines = [
-        Text(" What a real device downloaded for its update", style="bold").append(f"   client: libostree {closing.libostree}", "not bold dim"),
+        Text(" What a real device downloaded for its update", style="bold").append(
+            f"   client: libostree {closing.libostree}", "not bold dim"
+        ),
         Text("   update      devices       by its delta         as loose objects      saved", style="dim"),
     ]
     for each in closing.pairs:
@@ -168,17 +174,19 @@ def _bytes(closing: Closing) -> list[Text]:
             for name in ("bytes", "requests", "loose_bytes", "loose_requests")
         ]
         lines.append(_pair("all", sum(each.devices for each in closing.pairs), *total))
-    note = (
-        "By delta: counted by the devices themselves, bodies of answers. As loose objects: one more device per pair "
-        "did the same update without a delta from the same server, as libostree states it; in the last line times the devices."
+    notes = (
+        "By its delta: the device counts superblock and parts, which it fetches itself; `ostree pull` of this version "
+        "would fetch loose objects beside them. As loose objects: one more device per pair, from the same server, as "
+        "libostree says.",
+        f"{closing.deltas_built} deltas built and verified in {closing.delta_cpu:.0f} s of CPU beside the rollouts, "
+        f"from {closing.content} of this machine, changed by a script.",
     )
-    lines += [Text(f"   {row}", style="dim") for row in textwrap.wrap(note, WIDTH - 4)]
-    built = f"{closing.deltas_built} deltas built in {closing.delta_cpu:.0f} CPU s, while the rollouts ran, from {closing.content}."
-    return lines + [Text(f"   {row}", style="dim") for row in textwrap.wrap(built, WIDTH - 4)]
+    return lines + [Text(f"   {row}", style="dim") for note in notes for row in textwrap.wrap(note, WIDTH - 4)]
 
 
 def _pair(name: str, devices: int, size: int, requests: int, loose: int, loose_requests: int) -> Text:
-    line = Text(f"   {name:<12}{devices:>7}{size / 1e6:>8.2f} MB{requests:>6,} req{loose / 1e6:>8.2f} MB{loose_requests:>7,} req")
+    line = Text(f"   {name:<12}{devices:>7}{size / 1e6:>8.2f} MB{requests:>6,} req")
+    line.append(f"{loose / 1e6:>8.2f} MB{loose_requests:>7,} req")
     return line.append(f"{100 * (1 - size / loose):>7.0f} %" if loose else "", "green")
 
 
@@ -189,19 +197,23 @@ def _further(closing: Closing) -> list[Text]:
         ("list", "both rollouts"),
         (f"status {halted}", "how it stands, wave by wave"),
         (f"explain {halted}", "why, with the evidence and the limits"),
-        (f"journal {halted}", "every decision and order, hash-chained"),
+        (f"journal {halted}", "every decision and order, chained"),
         (f"explain {some}", "what one device has gone through"),
         ("delta list", "what was built, and for whom"),
     ]
     lines = [Text(" Look further: ", style="bold").append("cd .demo", "not bold cyan")]
-    return lines + [Text(f"   ../.venv/bin/wave {command:<22}", style="cyan").append(why, "dim") for command, why in commands]
+    return lines + [
+        Text(f"   ../.venv/bin/wave {command:<22}", style="cyan").append(why, "dim") for command, why in commands
+    ]
 
 
 def _paragraph(label: str, text: str, style: str = "") -> list[Text]:
     indent = LABEL if label else 3
     rows = textwrap.wrap(text, WIDTH - indent - 1)
     return [
-        Text(f"   {label:<{indent - 3}}" if number == 0 else " " * indent, style="bold").append(row, f"not bold {style}".strip())
+        Text(f"   {label:<{indent - 3}}" if number == 0 else " " * indent, style="bold").append(
+            row, f"not bold {style}".strip()
+        )
         for number, row in enumerate(rows)
     ]
 

@@ -24,8 +24,11 @@ LINKED = ("objects", "deployments")
 """Folders whose files are never changed in place."""
 
 
-def make_golden(root: Path, repository: Path, commits: Mapping[tuple[str, int], str], wanted: Sequence[tuple[str, int]]) -> None:
-    """Make a device below ``root/<hardware id>-<version>`` for each of ``wanted`` that is not there yet, as a factory would."""
+def make_golden(
+    root: Path, repository: Path, commits: Mapping[tuple[str, int], str], wanted: Sequence[tuple[str, int]]
+) -> None:
+    """Make a device below ``root/<hardware id>-<version>`` for each of ``wanted`` that is not there yet, as a factory
+    would."""
 
     def make(key: tuple[str, int]) -> None:
         hardware_id, version = key
@@ -50,7 +53,9 @@ def golden_path(root: Path, key: tuple[str, int]) -> Path:
 
 def clone(golden: Path, place: Path) -> None:
     """A device of its own that has what ``golden`` has."""
-    shutil.copytree(golden, place, symlinks=True, ignore=lambda folder, names: [n for n in names if n in (*LINKED, ".whole")])
+    shutil.copytree(
+        golden, place, symlinks=True, ignore=lambda folder, names: [n for n in names if n in (*LINKED, ".whole")]
+    )
     for folder in ("repo/objects", "deployments"):
         subprocess.run(["cp", "-al", golden / folder, place / folder], check=True, capture_output=True, timeout=120)
 
@@ -60,15 +65,12 @@ class ShownDevice(Device):
 
     notes: Notes
 
-    def check_in(self) -> dict[str, Any]:
-        answer = super().check_in()
-        self.notes.checked_in(self.device_id, answer["offer"])
-        return answer
-
     def _post(self, what: str, body: dict[str, Any]) -> Any:
         sent_at = datetime.now(UTC)
         answer = super()._post(what, body)
-        if what == "reports":
+        if what == "check-in":
+            self.notes.checked_in(self.device_id, sent_at, answer["offer"])
+        else:
             self.notes.reported(self.device_id, [each["id"] for each in body["events"]], sent_at)
         return answer
 
@@ -76,7 +78,14 @@ class ShownDevice(Device):
         requests, size = self.requests, self.bytes
         super()._fetch_delta(repository, path, commit)
         self.notes.fetched.append(
-            Fetched(self.device_id, self.hardware_id, self.state["commit"], commit, self.requests - requests, self.bytes - size)
+            Fetched(
+                self.device_id,
+                self.hardware_id,
+                self.state["commit"],
+                commit,
+                self.requests - requests,
+                self.bytes - size,
+            )
         )
 
     def _update(self, offer: dict[str, Any]) -> bool:
@@ -102,7 +111,13 @@ class RealFleet:
     """Runs every device in a thread of its own, from ``start`` to ``stop``."""
 
     def __init__(
-        self, placed: Sequence[Placed], *, server: str, tokens: Mapping[str, str], notes: Notes, log: Callable[[str], None]
+        self,
+        placed: Sequence[Placed],
+        *,
+        server: str,
+        tokens: Mapping[str, str],
+        notes: Notes,
+        log: Callable[[str], None],
     ) -> None:
         self._devices = [self._make(each, server, tokens[each.member.id], notes, log) for each in placed]
         self._threads = [
@@ -142,8 +157,11 @@ class RealFleet:
                     device.close()
 
 
-def fetch_without_delta(golden: Path, place: Path, repository: str, commit: str, version: int, hardware_id: str) -> tuple[int, int]:
-    """What a device cloned from ``golden`` needs for the same update as loose objects: (requests, bytes), as libostree states it."""
+def fetch_without_delta(
+    golden: Path, place: Path, repository: str, commit: str, version: int, hardware_id: str
+) -> tuple[int, int]:
+    """What a device cloned from ``golden`` needs for the same update as loose objects: (requests, bytes), as libostree
+    states it."""
     clone(golden, place)
     device = Device("", place.name, "", place, hardware_id)
     try:

@@ -1,4 +1,4 @@
-"""Simulated devices: the reference device's protocol without its disk. They ask, fetch nothing, take their time and tell.
+"""Simulated devices: the reference device's protocol without its disk. They ask, fetch nothing, wait and tell.
 
 All of them live in one event loop in one thread. Each has its own token and its own connection, which stays open as a
 device's would; a connection that broke is made again.
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from examples.demo.fleet import Member, Notes
+from examples.demo.fleet import TAG, Member, Notes
 from examples.demo.trees import BAD
 
 ANSWER_WITHIN: Final = 20.0
@@ -34,10 +34,17 @@ class SimulatedFleet:
     """Starts with ``start`` and ends with ``stop``; between them the devices run in a thread of their own."""
 
     def __init__(
-        self, members: Sequence[Member], *, server: str, tokens: Mapping[str, str], commits: Mapping[tuple[str, int], str], notes: Notes
+        self,
+        members: Sequence[Member],
+        *,
+        server: str,
+        tokens: Mapping[str, str],
+        commits: Mapping[tuple[str, int], str],
+        notes: Notes,
     ) -> None:
         self._devices = [
-            SimulatedDevice(each, server, tokens[each.id], commits[each.hardware_id, each.version], notes) for each in members
+            SimulatedDevice(each, server, tokens[each.id], commits[each.hardware_id, each.version], notes)
+            for each in members
         ]
         self._thread = threading.Thread(target=self._run, name="simulated devices", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,7 +72,8 @@ class SimulatedFleet:
 
 @dataclass
 class SimulatedDevice:
-    """A state machine with realistic short delays. On the bad hardware id the bad version fails its health check, as on the real ones."""
+    """A state machine with realistic short delays. On the bad hardware id the bad version fails its health check, as on
+    the real ones."""
 
     member: Member
     server: str
@@ -78,7 +86,9 @@ class SimulatedDevice:
         self.version = self.member.version
         self._random = random.Random(self.member.id)
         address = urlsplit(self.server)
-        self._connection = Connection(address.hostname or "127.0.0.1", address.port or 80, address.path.rstrip("/"), self.token)
+        self._connection = Connection(
+            address.hostname or "127.0.0.1", address.port or 80, address.path.rstrip("/"), self.token
+        )
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -87,7 +97,7 @@ class SimulatedDevice:
             while True:
                 try:
                     pause = await self.step()
-                except (OSError, ValueError, EOFError, asyncio.TimeoutError):
+                except (TimeoutError, OSError, ValueError, EOFError):
                     self.notes.failed_requests += 1
                     pause = 1.0
                 await asyncio.sleep(pause)
@@ -117,8 +127,9 @@ class SimulatedDevice:
     async def _check_in(self) -> dict[str, Any]:
         await self._send()
         facts = {"commit": self.commit, "version": self.version, "hardware_id": self.member.hardware_id}
-        answer: dict[str, Any] = await self._post("check-in", {**facts, "tag": "main", "labels": {}})
-        self.notes.checked_in(self.member.id, answer["offer"])
+        sent_at = datetime.now(UTC)
+        answer: dict[str, Any] = await self._post("check-in", {**facts, "tag": TAG, "labels": {}})
+        self.notes.checked_in(self.member.id, sent_at, answer["offer"])
         return answer
 
     async def _tell(self, event: str, offer: dict[str, Any], **why: str) -> None:
@@ -141,7 +152,7 @@ class SimulatedDevice:
 
 
 class Connection:
-    """As much HTTP/1.1 as a device needs: one request at a time, JSON there and back, over a connection that is kept."""
+    """As much HTTP/1.1 as a device needs: one request at a time, JSON there and back, the connection kept."""
 
     def __init__(self, host: str, port: int, prefix: str, token: str) -> None:
         self._host, self._port, self._prefix, self._token = host, port, prefix, token
@@ -157,11 +168,14 @@ class Connection:
             self.close()  # whatever went wrong, what comes next on it may belong to something else
             raise
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, content: bytes) -> Any:
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, content: bytes
+    ) -> Any:
         writer.write(
             f"POST {self._prefix}{path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
             f"Authorization: Bearer {self._token}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n".encode() + content
+            f"Content-Length: {len(content)}\r\n\r\n".encode()
+            + content
         )
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

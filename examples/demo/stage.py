@@ -68,6 +68,18 @@ class Stage:
                 shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
         self._removing = subprocess.Popen(["nice", "rm", "-rf", self.root / OLD], start_new_session=True)
 
+    def content_intact(self) -> bool:
+        """Whether what was made earlier, if anything, is whole."""
+        if not (self.repository / "config").exists():
+            return True
+        check = ["ostree", "fsck", "--quiet", f"--repo={self.repository}"]
+        return subprocess.run(check, capture_output=True, timeout=120).returncode == 0
+
+    def drop_content(self) -> None:
+        """What is not whole goes, with all that was made from it."""
+        for name in KEPT:
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
     def write_settings(self) -> None:
         """Settings with seconds where an installation has minutes."""
         with socket.socket() as free:
@@ -81,6 +93,7 @@ class Stage:
             "check_in_every: 1s              # minutes in a real fleet\n"
             "tick_at_most: 5s\n"
             "builders: 2\n"
+            "build_nice: 0\n"
             "max_bsdiff_size: 8              # cheap deltas first: they unblock a wave early\n"
         )
 
@@ -171,7 +184,12 @@ def end(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, within: flo
 
 
 def wait_for(
-    what: str, condition: Callable[[], bool], *, within: float, meanwhile: Callable[[], None] = lambda: None, every: float = 0.1
+    what: str,
+    condition: Callable[[], bool],
+    *,
+    within: float,
+    meanwhile: Callable[[], None] = lambda: None,
+    every: float = 0.1,
 ) -> None:
     """Until ``condition`` holds. Raises DemoFailed after ``within`` seconds, naming ``what`` was waited for."""
     ends = time.monotonic() + within

@@ -1,4 +1,4 @@
-"""What the demo reads from the installation while it runs: through the store, as fast as the eye. It changes nothing."""
+"""What the demo reads from the installation while it runs, through the store. It changes nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from examples.demo.stage import Stage
 from orchestrator.bootstrap import load_settings, open_store, utc_now
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import OutcomeClass
@@ -15,8 +16,6 @@ from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.queries import Queries
 from orchestrator.services.store import BuildJob, JobStatus, LoggedEvent, RunningCount, UpdateRow
 from orchestrator.services.views import RolloutView
-
-from examples.demo.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,8 @@ class WaveStory:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """The halt as the server's record has it. ``proof``: the last bad report it was based on; ``last_offer_at``: by the server's clock;
-    ``offers_after``: offers given after the receipt of that report, up to the end of the record."""
+    """The halt as the server's record has it. ``proof``: the last bad report received before it; ``last_offer_at``: by
+    the server's clock; ``offers_after``: offers given after the receipt of that report, up to the end of the record."""
 
     at: datetime
     sentence: str
@@ -176,7 +175,8 @@ def _wave_story(wave: object, entries: Sequence[Entry]) -> WaveStory:
 
 def _halt(entry: Entry, updates: Sequence[tuple[str, UpdateRow]], events: Sequence[LoggedEvent]) -> Halt:
     bad = {each.value for each in OutcomeClass}
-    proving = [event for event in events if event.seq <= entry.evidence_seq and event.kind in bad]
+    # the halt is written by the transaction that counts the report, under the same time
+    proving = [event for event in events if event.received_at <= entry.at and event.kind in bad]
     proof = proving[-1] if proving else None
     offers = [row.update.offered_at for _, row in updates]
     received = proof.received_at if proof else entry.at

@@ -1,4 +1,4 @@
-"""What one sees while the demo runs: in a terminal a page that is drawn anew, otherwise a line for everything that happens."""
+"""What one sees while the demo runs: in a terminal a page that is drawn anew, otherwise a line for what happens."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from orchestrator.services.views import RolloutView, WaveView
 
 WIDTH: Final = 80
 BAR: Final = 26
+COMFORTABLE: Final = 42
+LOW: Final = 30
+"""Lines of a terminal in which everything has room, and below which even blank lines are too many."""
 
 STATUS_STYLE: Final = {
     "running": "bold cyan",
@@ -38,7 +41,15 @@ STATUS_STYLE: Final = {
     "failed": "red",
 }
 VERSION_STYLE: Final = {1: "grey50", 2: "steel_blue", 3: "green", 4: "magenta"}
-DOING: Final = {"downloading": ("↓", "cyan"), "installing": ("»", "cyan"), "applied": ("↻", "yellow"), "rolled_back": ("✗", "red")}
+DOING: Final = {
+    "downloading": ("↓", "cyan"),
+    "installing": ("»", "cyan"),
+    "applied": ("↻", "yellow"),
+    "rolled_back": ("✗", "red"),
+}
+
+STAGES: Final = {"verify": "verifying", "apply": "proving", "publish": "publishing"}
+"""What people call the stages of a build."""
 
 UNTOLD: Final = frozenset({"applied", "prepared", "bake_started", "slice_opened"})
 """Entries of the journal that the waves' lines show anyway."""
@@ -108,19 +119,25 @@ class Show:
     # ------------------------------------------------------------------------------------------ the page
 
     def render(self) -> RenderableType:
-        """The whole page, as high as the terminal."""
+        """The whole page, as high as the terminal; in a low one, what matters least is left out."""
+        height = self.console.height
         above: list[Text] = [*self._head()]
         if self.snapshot is not None:
-            for view in self.snapshot.rollouts:
-                above += _rollout(view)
+            views = self.snapshot.rollouts
+            for view in views:
+                above += _rollout(view, whole=height >= COMFORTABLE or view is views[-1])
             if self.cast is not None:
-                above += [*_deltas(self.snapshot, self.cast), *_versions(self.snapshot), *_real(self.cast)]
-        room = max(4, self.console.height - len(above) - 2)
+                above += [*_deltas(self.snapshot, self.cast), *_versions(self.snapshot)]
+                above += _real(self.cast) if height >= LOW else []
+        if height < LOW:
+            above = [line for line in above if line.plain.strip()]
+        room = max(3, height - len(above) - 2)
         return Group(*above, _rule("What happened"), *self._story(room))
 
     def _head(self) -> list[Text]:
         title = Text(" wave ", style="bold reverse").append("  ", "none").append(self.act, "bold not reverse")
-        title.append(f"{self.elapsed // 60:.0f}:{self.elapsed % 60:02.0f} ".rjust(WIDTH - title.cell_len), "not reverse")
+        minutes, seconds = divmod(int(self.elapsed), 60)
+        title.append(f"{minutes}:{seconds:02} ".rjust(WIDTH - title.cell_len), "not reverse")
         return [title, Text()]
 
     def _story(self, room: int) -> list[Text]:
@@ -142,7 +159,13 @@ def _line(at: float, text: str, style: str) -> Text:
 
 
 def _told(rollout: str, entry: Entry) -> tuple[str, str]:
-    style = {"halted": "bold red", "cancelled": "bold magenta", "completed": "bold green", "passed": "green", "opened": "cyan"}
+    style = {
+        "halted": "bold red",
+        "cancelled": "bold magenta",
+        "completed": "bold green",
+        "passed": "green",
+        "opened": "cyan",
+    }
     where = f"{rollout} {entry.wave}" if entry.wave else rollout
     return f"{where} {entry.event.replace('_', ' ')}: {entry.sentence}", style.get(entry.event, "")
 
@@ -162,13 +185,15 @@ def _rule(title: str) -> Text:
     return Text(f"── {title} ", style="dim").append("─" * (WIDTH - len(title) - 4), "dim")
 
 
-def _rollout(view: RolloutView) -> list[Text]:
+def _rollout(view: RolloutView, *, whole: bool) -> list[Text]:
     summary = view.summary
     status = summary.status.value
     head = Text(f" {summary.rollout}", style="bold").append(f"  version {summary.target_version}  ", "not bold")
     head.append(status.upper(), STATUS_STYLE.get(status, "bold"))
     tail = f"{summary.confirmed} of {summary.devices} confirmed, {summary.bad or 'none'} bad "
     head.append(tail.rjust(WIDTH - head.cell_len), "not bold")
+    if not whole:
+        return [head, Text()]
     lines = [head, *(_wave(wave, running=status == "running") for wave in view.waves)]
     if status in ("halted", "cancelled", "held"):
         for row in textwrap.wrap(summary.standing.reason.sentence, WIDTH - 4):
@@ -183,14 +208,15 @@ def _wave(wave: WaveView, *, running: bool) -> Text:
     line = Text(f"   {wave.state.wave:<7}").append(f"{status:<10}", STATUS_STYLE.get(status, "dim"))
     flying = max(0, facts.in_flight)
     line.append_text(_bar(total, [(facts.confirmed, "█", "green"), (bad, "█", "red"), (flying, "▓", "cyan")]))
-    said = f" {facts.confirmed:>3}/{facts.members:<3}" if facts.members else f" {'':>3} {'':<3}"
-    line.append(said)
+    line.append(f" {facts.confirmed:>3} of {total:<3}" if facts.members else f" {'':10}")
     if bad:
         line.append(f" {bad} bad", "red")
     elif status == "preparing" and facts.deltas is not None:
         line.append(f" {facts.deltas.ready} of {facts.deltas.pairs} deltas", "dim")
     elif status in ("open", "baking") and running and facts.slices:
-        line.append(f" slice {facts.slices[-1].number}" + (", watched" if status == "baking" else ""), "dim")
+        line.append(
+            " watched" if status == "baking" else f" slice {facts.slices[-1].number}: {facts.offered} offered", "dim"
+        )
     return line
 
 
@@ -207,16 +233,16 @@ def _bar(total: int, parts: Sequence[tuple[int, str, str]], width: int = BAR) ->
 
 def _deltas(snapshot: Snapshot, cast: Cast) -> list[Text]:
     cells = [
-        Text(f"{cast.names.get(record.pair, '?'):<9} ").append("ready", "green").append(
-            f" {(record.bytes + record.fallback_bytes) / 1e6:4.1f} MB"
-        )
+        Text(f"{cast.names.get(record.pair, '?'):<9} ")
+        .append("ready", "green")
+        .append(f" {(record.bytes + record.fallback_bytes) / 1e6:4.1f} MB")
         for record in sorted(snapshot.deltas, key=lambda record: cast.names.get(record.pair, "?"))
     ]
     for job in under_way(snapshot.jobs):
         name = Text(f"{cast.names.get(job.pair, '?'):<9} ")
         if job.status is JobStatus.RUNNING:
-            stage = job.stage.split()[0] if job.stage else "begins"
-            cells.append(name.append_text(_bar(100, [(round(100 * job.done), "━", "yellow")], 6)).append(f" {stage}"[:9], "yellow"))
+            took = (snapshot.at - (job.started_at or snapshot.at)).total_seconds()
+            cells.append(name.append(STAGES.get(job.stage, "building"), "yellow").append(f" {took:.0f} s"))
         else:
             cells.append(name.append("queued", "dim"))
     if not cells:
