@@ -31,6 +31,9 @@ FRESH_FOR: Final = timedelta(seconds=1)
 READ_WHOLE_EVERY: Final = timedelta(seconds=10)
 """How long the store's pulse is believed when it says that nothing changed."""
 
+REACH: Final = timedelta(days=7)
+"""A device unseen for so long has been away, where no rollout of its tag says otherwise."""
+
 LISTED: Final = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
 
 REGISTER: Final = "device-register"
@@ -67,6 +70,12 @@ class Snapshot:
     ready: frozenset[DeltaPair] = frozenset()
     register: object = None
     look: object = None
+
+
+def reach_of(snapshot: Snapshot, tag: str) -> timedelta:
+    """After how long unseen a device of this tag is a newcomer to the slices when it comes back: slices hold whom their
+    policy's ``reach`` had seen, so whoever one of them left out must not pass for one of its members."""
+    return min((listed.rules.reach for listed in snapshot.by_tag.get(tag, ())), default=REACH)
 
 
 def candidates(rows: Iterable[RolloutRow], tag: str) -> list[RolloutRow]:

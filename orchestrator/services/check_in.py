@@ -15,7 +15,7 @@ from orchestrator.core.fleet import Device
 from orchestrator.core.offers import NoOffer
 from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdraw
 from orchestrator.errors import Unauthorized, WaveError
-from orchestrator.services.board import Board, Snapshot
+from orchestrator.services.board import Board, Snapshot, reach_of
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.messages import CheckIn, Offer
 from orchestrator.services.offering import Desk
@@ -25,9 +25,6 @@ from orchestrator.services.writer import Batch
 
 Settle = Callable[..., bool]
 """``settle(w, rollout_key, *, now) -> bool``: stop the rollout in this transaction if its evidence says so."""
-
-REACH: Final = timedelta(days=7)
-"""A device unseen for so long has been away: it is a newcomer to the slices when it comes back."""
 
 GAP_WEIGHT: Final = 1 / 8
 """How much of the latest gap between check-ins enters the usual one."""
@@ -100,7 +97,8 @@ class CheckIns:
             person = people.get(one.key)
             admitted.append(person is not None and person.token_digest == one.digest)
             if person is not None and admitted[-1]:
-                person = people[one.key] = _heard(batch.w, person, one.said, batch.now)
+                reach = reach_of(snapshot, person.device.tag)
+                person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach)
                 self._tell(desk, tallies, person, updates[one.key], one.said.commit)
         stopped = self._settle(batch, desk, tallies)
         answers: list[Welcome | WaveError] = []
@@ -181,8 +179,8 @@ def batch_rows(w: Writing, keys: set[tuple[int, int]]) -> dict[tuple[int, int], 
     return w.load_updates(keys) if keys else {}
 
 
-def _heard(w: Writing, person: DeviceRow, said: CheckIn, now: datetime) -> DeviceRow:
-    """The device as it is after what it said."""
+def _heard(w: Writing, person: DeviceRow, said: CheckIn, now: datetime, reach: timedelta) -> DeviceRow:
+    """The device as it is after what it said; ``reach``: unseen for longer, it is a newcomer to the slices."""
     before = person.device
     gap = now - before.last_seen_at if before.last_seen_at is not None else None
     hardware_id = said.hardware_id or before.hardware_id
@@ -205,6 +203,6 @@ def _heard(w: Writing, person: DeviceRow, said: CheckIn, now: datetime) -> Devic
         w.save_device(person.key, after)
         stored = w.device_by_key(person.key)
         after = replace(after, labels=stored.device.labels if stored is not None else before.labels)
-    if before.since_at is None or gap is None or gap > REACH or moved(before, after):
+    if before.since_at is None or gap is None or gap > reach or moved(before, after):
         after = replace(after, since_at=now)
     return replace(person, device=after)

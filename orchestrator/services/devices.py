@@ -20,8 +20,8 @@ from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
 from orchestrator.errors import Unauthorized
-from orchestrator.services.board import Board, Listed, Snapshot
-from orchestrator.services.check_in import REACH, Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
+from orchestrator.services.board import Board, Listed, Snapshot, reach_of
+from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
@@ -168,9 +168,11 @@ class Devices:
         if kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
             return False
         device = kept.person.device
-        if device.since_at is None or kept.seen_at is None or now - kept.seen_at > REACH or kept.outstanding:
+        if device.since_at is None or kept.seen_at is None or kept.outstanding:
             return False
         snapshot = self.board.look(now)
+        if now - kept.seen_at > reach_of(snapshot, device.tag):
+            return False
         if snapshot is kept.snapshot and (kept.until is None or now < kept.until):
             return True
         kept.snapshot = None
