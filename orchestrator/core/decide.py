@@ -353,6 +353,10 @@ def unmet_at_door(
 ) -> tuple[Unmet, ...]:
     """What keeps a baking wave from passing (RULES 5.3); empty when the door opens."""
     outcomes = facts.resolved
+    # A failed download is no outcome by itself, so there may be more of them than outcomes.
+    bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass}
+    # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
+    over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
     return door(
         baked=baked,
         at_least=rules.at_least,
@@ -361,9 +365,8 @@ def unmet_at_door(
         reports=rules.reports,
         confirmed=min(facts.confirmed, outcomes),
         reachable=facts.members,
-        # A failed download is no outcome by itself, so there may be more of them than outcomes.
-        bad={outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass},
-        tolerate=rollout.tolerate,
+        bad=bad,
+        tolerate=over,
         amber=[m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)],
     )
 

@@ -29,6 +29,7 @@ from orchestrator.core.decisions import (
     PrepareWave,
     StartBake,
 )
+from orchestrator.core.evidence.budgets import chance_of_reaching
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Otherwise
@@ -396,3 +397,10 @@ def test_deltas_are_looked_at_once_and_not_at_every_tick(  # a look asked for is
         state = transitions.apply_all(state, plan.decisions, now)
         now += timedelta(minutes=1)
     assert asked == 4  # at first, and each quarter of an hour while nobody answers
+
+
+@many
+@given(st.integers(0, 3_000), st.floats(1e-6, 1 - 1e-6))
+def test_a_class_with_no_more_bad_than_its_mean_never_keeps_a_door_shut(outcomes: int, tolerance: float) -> None:
+    """The median of a binomial lies at its mean rounded up or down, so the tail from there is half or more."""
+    assert chance_of_reaching(outcomes, tolerance, int(outcomes * tolerance)) >= 0.49
