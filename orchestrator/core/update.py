@@ -193,13 +193,19 @@ def counted(update: Update) -> Counts:
         resolved=1 if update.resolved else 0,
         confirmed=1 if update.counts_as_confirmed else 0,
         left=1 if update.status is UpdateStatus.LEFT and not update.resolved else 0,
-        bad=tuple(each for each in OutcomeClass if each in update.bad),
+        bad=_in_order(update.bad) if update.bad else (),
     )
+
+
+def _in_order(outcomes: frozenset[OutcomeClass]) -> tuple[OutcomeClass, ...]:
+    return tuple(each for each in OutcomeClass if each in outcomes)
 
 
 def difference(before: Update, after: Update) -> Counts:
     """What the tallies must gain when one becomes the other."""
     was, now = counted(before), counted(after)
+    if was == now:
+        return _NOTHING
     return Counts(
         offered=0,
         withdrawn=now.withdrawn - was.withdrawn,
@@ -208,7 +214,7 @@ def difference(before: Update, after: Update) -> Counts:
         resolved=now.resolved - was.resolved,
         confirmed=now.confirmed - was.confirmed,
         left=now.left - was.left,
-        bad=tuple(each for each in now.bad if each not in before.bad),
+        bad=_in_order(after.bad - before.bad) if after.bad is not before.bad else (),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from orchestrator.core.fleet import Device
 from orchestrator.core.offers import NoOffer
@@ -25,6 +25,13 @@ from orchestrator.services.writer import Batch
 
 Settle = Callable[..., bool]
 """``settle(w, rollout_key, *, now) -> bool``: stop the rollout in this transaction if its evidence says so."""
+
+
+class Wake(Protocol):
+    """Wakes the ticker, ``urgent`` when something was stopped; never blocks."""
+
+    def __call__(self, *, urgent: bool) -> None: ...
+
 
 GAP_WEIGHT: Final = 1 / 8
 """How much of the latest gap between check-ins enters the usual one."""
@@ -77,11 +84,11 @@ def unchanged(device: Device, said: CheckIn) -> bool:
 
 @dataclass(slots=True)
 class CheckIns:
-    """Runs batches. ``poke`` is called after a commit that changed what decisions depend on."""
+    """Runs batches. ``wake`` is called after a commit that changed what decisions depend on."""
 
     board: Board
     settle: Settle
-    poke: Callable[[], None]
+    wake: Wake
     knows: Callable[[Writing, str, str], bool]
     repository: str
     offers: int = 0
@@ -172,7 +179,7 @@ class CheckIns:
         if stopped:
             self.board.expire()
         if stopped or moved:
-            self.poke()
+            self.wake(urgent=stopped)
 
 
 def batch_rows(w: Writing, keys: set[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:

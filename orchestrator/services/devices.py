@@ -44,6 +44,9 @@ MOST_STRANGERS: Final = 10_000
 
 STRANGER_FOR: Final = timedelta(seconds=5)
 
+POKE_EVERY: Final = timedelta(seconds=0.5)
+"""How often the ticker is woken at most, unless something was stopped: it would do nothing but tick otherwise."""
+
 
 @dataclass(slots=True)
 class _Kept:
@@ -71,6 +74,29 @@ class Counters:
     check_ins: int = 0
     idle: int = 0
     unauthorized: int = 0
+
+
+class Waker:
+    """Wakes the ticker: at once when something was stopped, else at most twice a second, and never forgets to."""
+
+    def __init__(self, poke: Callable[[], None], clock: Callable[[], datetime]) -> None:
+        self._poke = poke
+        self._clock = clock
+        self._poked_at: datetime | None = None
+        self._owed = False
+
+    def wake(self, *, urgent: bool) -> None:
+        now = self._clock()
+        if not urgent and self._poked_at is not None and abs(now - self._poked_at) < POKE_EVERY:
+            self._owed = True
+            return
+        self._poked_at, self._owed = now, False
+        self._poke()
+
+    def catch_up(self) -> None:
+        """Called again and again: what was put off is done when its time has come."""
+        if self._owed:
+            self.wake(urgent=False)
 
 
 class Devices:
@@ -104,12 +130,13 @@ class Devices:
         self._strangers: OrderedDict[str, datetime] = OrderedDict()
         self._guard = threading.Lock()
         self.board = Board(store, clock=clock, later=later)
-        self.writer = Writer(store, clock=clock)
+        self._waker = Waker(poke, clock)
+        self.writer = Writer(store, clock=clock, between=self._waker.catch_up)
         self.register = Register(store, clock, self.board.expire)
         self.counters = Counters()
         repository = f"{settings.url}/ostree"
-        self.check_ins = CheckIns(self.board, settle, poke, self._knows, repository)
-        self.reports = Reports(self.board, settle, poke, self._reported)
+        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
+        self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
         self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run)
         self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run)
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from orchestrator.core.update import EventKind, Patience, on_deadline, on_event
 from orchestrator.errors import WaveError
 from orchestrator.services.board import Board
-from orchestrator.services.check_in import Settle, batch_rows
+from orchestrator.services.check_in import Settle, Wake, batch_rows
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.messages import (
     LONGEST_CODE,
@@ -60,7 +60,7 @@ class Reports:
 
     board: Board
     settle: Settle
-    poke: Callable[[], None]
+    wake: Wake
     changed: Callable[[Mapping[str, list[UpdateRow]]], None] = lambda rows: None
     accepted: int = 0
     duplicates: int = 0
@@ -166,7 +166,7 @@ class Reports:
         if stopped:
             self.board.expire()
         if stopped or moved:
-            self.poke()
+            self.wake(urgent=stopped)
 
 
 def _problem(

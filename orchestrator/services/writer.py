@@ -68,7 +68,8 @@ class Writer:
     """Owns write transactions on the device path. Its thread begins with the first work; ``close`` lets it finish what
     waits.
 
-    ``most_waiting`` and ``most_at_once`` are sums of weights; over the first a caller is told Busy at once.
+    ``most_waiting`` and ``most_at_once`` are sums of weights; over the first a caller is told Busy at once. ``between``
+    is called in the thread after each batch, and at least every ``touch_every``.
     """
 
     def __init__(
@@ -79,12 +80,14 @@ class Writer:
         most_waiting: int = 20_000,
         most_at_once: int = 1_000,
         touch_every: timedelta = timedelta(seconds=1),
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._most_waiting = most_waiting
         self._most_at_once = most_at_once
         self._touch_every = touch_every.total_seconds()
+        self._between = between
         self._change = threading.Condition(threading.Lock())
         self._queue: deque[_Waiting] = deque()
         self._weight = 0
@@ -151,8 +154,9 @@ class Writer:
                 self._commit(batch)
             else:
                 self._touch_only()
-                if ending:
-                    return
+            self._between()
+            if ending:
+                return
 
     def _take(self) -> list[_Waiting]:
         """The next batch, from the front of the queue."""

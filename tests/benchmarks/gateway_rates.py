@@ -1,0 +1,375 @@
+"""How many check-ins and reports the gateway takes, against the plain way; and how soon a halt is a halt over HTTP.
+
+``python -m tests.benchmarks.gateway_rates [--seconds 4] [--devices 1000] [--halts 5] [--only rates|halt]``
+
+Each server is a process of its own (Uvicorn, one worker) on 127.0.0.1 with a SQLite file (WAL, synchronous FULL); the
+same load generator asks both: 64 connections, one request at a time on each, answers read to their end. CPU is the
+server's own, by request. Two figures of one machine: believe the ratio, not the rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from orchestrator.core.states import RolloutStatus
+from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
+
+CONNECTIONS = 64
+Make = Callable[[], bytes]
+See = Callable[[bytes, float, float], None]
+
+
+# ------------------------------------------------------------------------------------------------- servers
+
+
+def serve(which: str, path: str) -> None:
+    """In the child: tell the port on the first line, and serve until stdin closes."""
+    from concurrent.futures import ThreadPoolExecutor
+    from datetime import UTC, datetime
+    from threading import Thread
+
+    from orchestrator.gateway.server import Server
+
+    def told(port: int) -> None:
+        print(port, flush=True)
+
+    closing: list[Callable[[], object]] = []
+    if which == "plain":
+        from tests.benchmarks.plain_gateway import make_app
+
+        app: object = make_app(path)
+    else:
+        from orchestrator.adapters.scheduler import TickScheduler
+        from orchestrator.adapters.sql.store import open_store
+        from orchestrator.gateway.app import Gateway
+        from orchestrator.services.devices import Devices
+        from orchestrator.services.settings import Settings
+        from orchestrator.services.settling import settle
+        from orchestrator.services.tick import Ticker
+
+        def clock() -> datetime:
+            return datetime.now(UTC)
+
+        store, pool, pokes = open_store(f"sqlite:///{path}"), ThreadPoolExecutor(1), []
+
+        def later(work: Callable[[], None]) -> None:
+            pool.submit(work)
+
+        devices = Devices(store, Settings(), clock, settle=settle, poke=lambda: [poke() for poke in pokes], later=later)
+        ticker = Ticker(store, devices.expire, lambda row, wave, *, now: None, changed=devices.refresh)
+        beat = Settings()
+        ticks = TickScheduler(ticker, store, clock, at_most=beat.tick_at_most, lease=beat.lease)
+        pokes.append(ticks.poke)
+        ticks.start()
+        app = Gateway(devices)
+        closing = [ticks.stop, devices.close, pool.shutdown, store.close]
+    server = Server(app, started=told, signals=False)  # type: ignore[arg-type]
+
+    def until_closed() -> None:
+        sys.stdin.read()
+        server.stop()
+
+    Thread(target=until_closed, daemon=True).start()
+    server.run()
+    for close in closing:
+        close()
+
+
+@contextlib.contextmanager
+def running(which: str, path: Path) -> Iterator[tuple[int, int]]:
+    """The port, and the process id."""
+    command = [sys.executable, "-m", "tests.benchmarks.gateway_rates", "--serve", which, str(path)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin and child.stdout
+    try:
+        yield int(child.stdout.readline()), child.pid
+    finally:
+        child.stdin.close()
+        child.wait(30)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# ------------------------------------------------------------------------------------------------- load
+
+
+class Client(asyncio.Protocol):
+    """One connection: the next request when the answer is there. ``see`` gets the body, and when it was asked and
+    answered."""
+
+    def __init__(self, make: Make, see: See, wrong: list[bytes]) -> None:
+        self._make, self._see, self._wrong = make, see, wrong
+        self._buffer = b""
+        self._asked = 0.0
+        self.transport: asyncio.Transport | None = None
+        self.stopping = False
+        self.stopped = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has another base
+        self._ask()
+
+    def _ask(self) -> None:
+        assert self.transport is not None
+        if self.stopping:
+            self.transport.close()
+            return
+        self._asked = time.perf_counter()
+        self.transport.write(self._make())
+
+    def data_received(self, received: bytes) -> None:
+        self._buffer += received
+        head, found, body = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        at = head.lower().index(b"content-length:") + 15
+        length = int(head[at : head.find(b"\r", at) if head.find(b"\r", at) > 0 else len(head)])
+        if len(body) < length:
+            return
+        if not head.startswith(b"HTTP/1.1 200"):
+            self._wrong.append(head[:60] + body[:200])
+        self._buffer = b""
+        self._see(body, self._asked, time.perf_counter())
+        self._ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+
+async def load(port: int, make: Make, see: See, *, until: asyncio.Event) -> list[bytes]:
+    """Keep 64 connections busy until told; what was answered with anything but 200."""
+    wrong: list[bytes] = []
+    loop = asyncio.get_running_loop()
+    clients = [
+        (await loop.create_connection(lambda: Client(make, see, wrong), "127.0.0.1", port))[1]
+        for _ in range(CONNECTIONS)
+    ]
+    await until.wait()
+    for client in clients:
+        client.stopping = True
+    await asyncio.wait([client.stopped for client in clients], timeout=30)
+    return wrong
+
+
+def post(device: str, what: str, token: str, body: bytes) -> bytes:
+    return (
+        f"POST /v1/devices/{device}/{what} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def check_in_body(version: int) -> bytes:
+    said = {"commit": commit_of(version), "version": version, "hardware_id": HARDWARE, "tag": TAG, "labels": {}}
+    return json.dumps(said).encode()
+
+
+def check_ins(tokens: dict[str, str]) -> Make:
+    requests = [post(device, "check-in", token, check_in_body(41)) for device, token in tokens.items()]
+    at = 0
+
+    def make() -> bytes:
+        nonlocal at
+        at = (at + 1) % len(requests)
+        return requests[at]
+
+    return make
+
+
+def reports(tokens: dict[str, str], per_post: int) -> Make:
+    known = list(tokens.items())
+    course = ("downloading", "installing", "applied")
+    at = 0
+
+    def make() -> bytes:
+        nonlocal at
+        device, token = known[at % len(known)]
+        event = course[min(at // len(known), 2)]
+        at += 1
+        items = [
+            {"id": str(uuid.uuid4()), "rollout": "lmp-42", "target": 42, "event": event, "at": "2026-03-02T12:00:00Z"}
+            for _ in range(per_post)
+        ]
+        return post(device, "reports", token, json.dumps({"events": items}).encode())
+
+    return make
+
+
+@dataclass
+class Rate:
+    answers: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    waits: list[float] = field(default_factory=list)
+
+    def line(self, name: str, each: int = 1) -> str:
+        waits = sorted(self.waits)
+        unit = f"{each * self.answers / self.seconds:9,.0f} /s"
+        return (
+            f"{name:44} {unit}  {1e6 * self.cpu / max(1, each * self.answers):7.0f} us CPU"
+            f"  median {1e3 * statistics.median(waits):6.1f} ms  99 % {1e3 * waits[int(0.99 * len(waits))]:6.1f} ms"
+        )
+
+
+def measure(which: str, path: Path, make: Make, seconds: float) -> Rate:
+    rate = Rate()
+
+    async def run(port: int, pid: int) -> None:
+        done = asyncio.Event()
+        counting = False
+
+        def see(body: bytes, asked: float, answered: float) -> None:
+            if counting:
+                rate.answers += 1
+                rate.waits.append(answered - asked)
+
+        task = asyncio.create_task(load(port, make, see, until=done))
+        await asyncio.sleep(1)
+        counting, before, began = True, cpu_seconds(pid), time.perf_counter()
+        await asyncio.sleep(seconds)
+        counting, rate.seconds, rate.cpu = False, time.perf_counter() - began, cpu_seconds(pid) - before
+        done.set()
+        if wrong := await task:
+            raise SystemExit(f"{len(wrong)} answers were wrong, such as {wrong[0]!r}")
+
+    with running(which, path) as (port, pid):
+        uvloop.run(run(port, pid))
+    return rate
+
+
+# ------------------------------------------------------------------------------------------------- the rates
+
+
+def ours(folder: Path, name: str, devices: int, *, slices: int, offer: bool) -> tuple[Path, dict[str, str]]:
+    """A database with a fleet and a running rollout."""
+    from datetime import UTC, datetime
+
+    path = folder / f"{name}.db"
+    world = World(f"sqlite:///{path}", now=datetime.now(UTC))
+    fleet = world.fleet(devices)
+    count = {each: {"at_most": "15%", "then": "count"} for each in ("ignored", "silent", "download_failed")}
+    world.apply(policy={"slices": {"first": slices}, "tolerate": count})
+    if offer:
+        for device in fleet:
+            world.check_in(device)
+    world.close()
+    return path, {device: world.tokens[device] for device in fleet}
+
+
+def compare(folder: Path, devices: int, seconds: float) -> None:
+    from tests.benchmarks.plain_gateway import fill
+
+    path, tokens = ours(folder, "idle", devices, slices=1, offer=False)
+    idle = measure("ours", path, check_ins(tokens), seconds)
+    plain_path = folder / "plain-idle.db"
+    fill(str(plain_path), tokens, offered=False)
+    plain_idle = measure("plain", plain_path, check_ins(tokens), seconds)
+    path, tokens = ours(folder, "reports", devices, slices=devices, offer=True)
+    single = measure("ours", path, reports(tokens, 1), seconds)
+    hundred = measure("ours", path, reports(tokens, 100), seconds)
+    plain_path = folder / "plain-reports.db"
+    fill(str(plain_path), tokens, offered=True)
+    plain_single = measure("plain", plain_path, reports(tokens, 1), seconds)
+    print(idle.line("check-ins, ours"))
+    print(plain_idle.line("check-ins, plain"))
+    print(single.line("reports of one event, ours"))
+    print(plain_single.line("reports of one event, plain"))
+    print(hundred.line("reports of a hundred events (events), ours", 100))
+    for what, mine, other in (("check-ins", idle, plain_idle), ("reports", single, plain_single)):
+        ratio = (mine.answers / mine.seconds) / (other.answers / other.seconds)
+        cpu = (other.cpu / other.answers) / (mine.cpu / mine.answers)
+        print(f"{what}: {ratio:.1f} times the rate, {cpu:.1f} times less CPU")
+
+
+# ------------------------------------------------------------------------------------------------- the halt
+
+
+def halt_once(folder: Path, number: int, devices: int) -> tuple[float, int, int, int]:
+    """Seconds from sending the proving report to its answer, which comes after the commit; failures reported; offers
+    given before; offers in answers to what was asked afterwards."""
+    path, tokens = ours(folder, f"halt{number}", devices, slices=devices, offer=False)
+    names = list(tokens)
+    took, failures = 0.0, 0
+    offers: list[tuple[float, float]] = []
+    halted_at = float("inf")
+
+    async def run(port: int) -> None:
+        nonlocal took, failures, halted_at
+        done = asyncio.Event()
+
+        def see(body: bytes, asked: float, answered: float) -> None:
+            if not body.startswith(b'{"offer":null'):
+                offers.append((asked, answered))
+
+        task = asyncio.create_task(load(port, check_ins(tokens), see, until=done))
+        await asyncio.sleep(2)
+        with contextlib.closing(World(f"sqlite:///{path}")) as outside:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            while outside.row().state.status is RolloutStatus.RUNNING and failures < 200:
+                event = {"id": f"f{failures}", "rollout": "lmp-42", "target": 42, "event": "failed"}
+                device = names[failures]
+                began = time.perf_counter()
+                writer.write(post(device, "reports", tokens[device], json.dumps({"events": [event]}).encode()))
+                await reader.readuntil(b"}")
+                halted_at = time.perf_counter()
+                took = halted_at - began
+                failures += 1
+            assert outside.row().state.status is RolloutStatus.HALTED
+            await asyncio.sleep(1)
+            writer.close()
+        done.set()
+        if wrong := await task:
+            raise SystemExit(f"{len(wrong)} answers were wrong, such as {wrong[0]!r}")
+
+    with running("ours", path) as (port, _):
+        uvloop.run(run(port))
+    late = sum(asked > halted_at for asked, _ in offers)
+    return took, failures, len(offers), late
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--devices", type=int, default=1000)
+    parser.add_argument("--halts", type=int, default=5)
+    parser.add_argument("--only", choices=["rates", "halt"])
+    parser.add_argument("--serve", nargs=2, metavar=("WHICH", "PATH"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(*options.serve)
+        return
+    with tempfile.TemporaryDirectory(prefix="gateway-rates-") as name:
+        folder = Path(name)
+        if options.only != "halt":
+            compare(folder, options.devices, options.seconds)
+        if options.only != "rates":
+            found = [halt_once(folder, number, options.devices) for number in range(options.halts)]
+            times = sorted(1e3 * took for took, *_ in found)
+            print(
+                f"halt: from the proving report to its acknowledged commit {times[0]:.0f} to {times[-1]:.0f} ms"
+                f" (median {statistics.median(times):.0f}), {found[0][1]} failures, {sum(each[2] for each in found)}"
+                f" offers before, {sum(each[3] for each in found)} after"
+            )
+
+
+if __name__ == "__main__":
+    main()
