@@ -9,6 +9,7 @@ shortest time of each way counts, for on a shared machine others only ever add t
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import subprocess
 import sys
@@ -33,8 +34,10 @@ AT_LEAST = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``seconds`` on the clock, ``cpu_seconds`` of all processes, ``parts`` as digests by path, bytes of deltas."""
+    """``seconds`` on the clock, ``cpu_seconds`` of all processes, ``parts`` as digests by path, bytes of deltas.
+    ``load``: the machine's load average when the run began: above its cores, ``seconds`` say little."""
 
+    load: float
     seconds: float
     cpu_seconds: float
     parts: dict[str, str]
@@ -55,6 +58,7 @@ def run(original: Path, folder: Path, pairs: list[DeltaPair], builders: int) -> 
     """Build all pairs in an own copy of the repository. Raises RuntimeError when one could not be built."""
     repository, database = folder / "repo", f"sqlite:///{folder / 'wave.db'}"
     folder.mkdir()
+    load = os.getloadavg()[0]
     subprocess.run(["cp", "-al", original, repository], check=True)
     store = open_store(database)
     with store.writing() as w:
@@ -81,7 +85,7 @@ def run(original: Path, folder: Path, pairs: list[DeltaPair], builders: int) -> 
         if file.is_file() and file.name != "superblock"
     }
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run((ended - started).total_seconds(), cpu, parts, sum(record.bytes for record in records))
+    return Run(load, (ended - started).total_seconds(), cpu, parts, sum(record.bytes for record in records))
 
 
 def main(rounds: int = ROUNDS) -> int:
@@ -101,9 +105,9 @@ def main(rounds: int = ROUNDS) -> int:
     print(
         f"{len(pairs)} deltas, {alone.bytes / 1e6:.1f} MB, {len(alone.parts)} parts; {rounds} rounds, the best of each"
     )
-    print("builders   seconds   CPU seconds   all rounds")
+    print("builders   seconds   CPU seconds   all rounds (load when it began)")
     for builders, best in ((1, alone), (BUILDERS, together)):
-        every = ", ".join(f"{each.seconds:.1f}" for each in runs[builders])
+        every = ", ".join(f"{each.seconds:.1f} ({each.load:.1f})" for each in runs[builders])
         print(f"{builders:8d} {best.seconds:9.1f} {best.cpu_seconds:13.1f}   {every}")
     gain = alone.seconds / together.seconds
     same = all(each.parts == alone.parts for found in runs.values() for each in found)

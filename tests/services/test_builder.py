@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.adapters.processes import Workers
 from orchestrator.adapters.sql.store import SqlStore, open_store
-from orchestrator.errors import Busy
+from orchestrator.errors import Busy, Unavailable
 from orchestrator.services.builder import LEASED_AT_MOST, LOG_AT_MOST, Builder, Pace
 from orchestrator.services.delta_provider import BuildProgress, DeltaPair, DeltaRecord
 from orchestrator.services.store import BuildJob, JobStatus
@@ -358,6 +358,20 @@ def test_workers_are_started_again_when_they_die_and_stopped_by_their_own_pids(p
     for pair in (PAIR, OTHER):
         assert processes.job(pair).status in (JobStatus.QUEUED, JobStatus.RUNNING)
     assert "the builder was stopped" in processes.job(PAIR).log + processes.job(OTHER).log
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_at_once_is_started_ever_more_rarely(tmp_path: Path) -> None:
+    """0 s, 0.5 s, 1.5 s, 3.5 s after the first: not a storm."""
+    starts = tmp_path / "starts"
+    with Workers(["sh", "-c", f"echo {{number}} >> {starts}; exit 3"], count=1):
+        time.sleep(3)
+    assert 2 <= len(starts.read_text().split()) <= 3
+
+
+def test_a_worker_that_cannot_be_run_at_all_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="cannot be started"):
+        Workers([str(tmp_path / "nothing")], count=1).start()
 
 
 @pytest.mark.slow

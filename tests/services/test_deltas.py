@@ -12,6 +12,7 @@ import pytest
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.errors import ContentUnavailable, InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.builder import Builder
+from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_views import DeltaState
 from orchestrator.services.store import JobStatus
@@ -72,6 +73,21 @@ def test_doing_it_again_queues_nothing_again_and_sees_what_has_become_ready(flee
         facts = r.facts(row, now=fleet.now).waves[0].deltas
     assert facts is not None
     assert facts.coverage == 1.0
+
+
+def test_a_preview_says_the_same_and_writes_nothing(fleet: SmallFleet) -> None:
+    fleet.devices(2, 5)
+    fleet.devices(8, 7)
+    fleet.provider.publish(pair(7))
+    row = fleet.rollout()
+    assert row.scope is not None
+    plan = fleet.deltas.preview(row.scope, "all", rules_of(row), now=fleet.now, builders=2)
+    assert [build.from_commit for build in plan.builds] == [commit(7), commit(5)]
+    assert (plan.build_bytes, plan.bytes_without, plan.bytes_with, plan.seconds) == (200, 10_000, 1000, 10.0)
+    assert queued(fleet) == []
+    with fleet.store.reading() as r:
+        assert r.deltas() == []
+        assert r.facts(row, now=fleet.now).waves[0].deltas is None
 
 
 def test_two_targets_with_one_commit_need_no_delta(fleet: SmallFleet) -> None:
