@@ -86,11 +86,9 @@ class Device:
 class Scope:
     """Whom a rollout is for, in a form that Python and SQL evaluate alike.
 
-    ``commits`` maps each hardware id the version exists for to its commit. ``older_than``: devices that run this
-    version or a newer one are
-    already there. ``from_versions``: with ``allow_older``, the versions whose devices may be taken back; then only
-    those are eligible.
-    ``selectors`` in file order, bounds worked out. ``others_excluded``: a device in no wave is not eligible.
+    ``commits`` maps each hardware id the version exists for to its commit. Devices that run ``version`` or a newer one
+    are already there. ``from_versions``: with ``allow_older``, the versions whose devices may be taken back; then only
+    those are eligible. ``selectors`` in file order, bounds worked out; a device that none of them holds is in no wave.
     """
 
     rollout: str
