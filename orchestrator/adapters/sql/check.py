@@ -94,7 +94,8 @@ class Recount(RolloutReading):
     def _budgets(self, key: int, rollout: str) -> Iterator[Difference]:
         for budget in self.budgets(key):
             rows = self.link.rows(
-                "SELECT count(*) FROM device_update WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0",
+                f"SELECT count(*) FROM device_update{self.link.by_index('update_bad')} "
+                "WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0",
                 (key, bits_of(budget.outcomes)),
             )
             if rows[0][0] != budget.bad:
@@ -107,7 +108,7 @@ class Recount(RolloutReading):
             spec = row.spec
             column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
             rows = self.link.rows(
-                f"SELECT {column} FROM device_update "
+                f"SELECT {column} FROM device_update{self.link.by_index('update_bad')} "
                 f"WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0 AND {column} > ?"
                 + ("" if spec.wave is None else " AND wave = ?"),
                 (key, bits_of(spec.outcomes), row.from_place, *(() if spec.wave is None else (spec.wave,))),

@@ -25,7 +25,7 @@ from orchestrator.adapters.sql.members import (
 from orchestrator.adapters.sql.tables import NO_VERSION
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core import slices as core_slices
-from orchestrator.core.fleet import Device, DeviceStatus, Scope
+from orchestrator.core.fleet import Device, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.position import SPACE
 from orchestrator.core.slices import BINS, EXACT_RANKS, Ranks, Slice, coarse_ranks, exact_ranks, segment_population
@@ -50,12 +50,7 @@ class FleetReading(DeviceReading):
             return "device d"
         if _selector(scope, wave).group is not None:
             return "device d INDEXED BY device_in_group"
-        few = self.link.one(
-            "SELECT NOT EXISTS (SELECT 1 FROM device WHERE tag = ? AND status = ? "
-            "LIMIT 1 OFFSET (SELECT coalesce(max(key), 0) / 10 FROM device))",
-            (scope.tag, DeviceStatus.ACTIVE.value),
-        )
-        return "device d" if few is not None and few[0] else "device d NOT INDEXED"
+        return "device d" if self._few(scope.tag) else "device d NOT INDEXED"
 
     def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
         """One pass: members by what they run. Of that it is asked once for each whether it is eligible, of

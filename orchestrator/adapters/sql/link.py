@@ -176,6 +176,10 @@ class Link:
             return f"{column} = ANY(?)", listed
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(listed)
 
+    def by_index(self, name: str) -> str:
+        """What makes SQLite, which keeps no statistics, go by this index; PostgreSQL knows by itself."""
+        return "" if self.postgres else f" INDEXED BY {name}"
+
     def locked(self, sql: str, how: str = "FOR UPDATE") -> str:
         """The query, its rows locked until the transaction ends. On SQLite the writer is alone anyway."""
         return f"{sql} {how}" if self.postgres else sql

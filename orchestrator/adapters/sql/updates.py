@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
@@ -75,8 +76,9 @@ class UpdateReading(Session):
         if statuses is not None:
             asked, listed = self.link.within("u.status", sorted(status.value for status in statuses))
             condition, parameters = f" AND {asked}", [rollout_key, listed]
+        few = self.link.by_index("update_bad") if bad else ""
         rows = self.link.rows(
-            f"SELECT d.id, {_U} FROM device_update u JOIN device d ON d.key = u.device_key WHERE u.rollout_key = "
+            f"SELECT d.id, {_U} FROM device_update u{few} JOIN device d ON d.key = u.device_key WHERE u.rollout_key = "
             f"?{condition}"
             f"{' AND u.bad > 0' if bad else ''} ORDER BY u.offered_at DESC, u.device_key LIMIT ?",
             (*parameters, limit),
@@ -155,10 +157,9 @@ class UpdateWriting(UpdateReading):
             for device, event, rollout, kind, received, said, code, message in events
         ]
         # The database says which ids it had not seen; of equal ones in this call only the first can be new.
-        if self.link.postgres:
-            added = self._log_by_arrays(rows)
-        else:
-            added = self._log_by_values(rows)
+        added = self._log_by_arrays(rows) if self.link.postgres else self._log_by_values(rows)
+        if len(added) == len(rows):
+            return [True] * len(rows)
         fresh = []
         for row in rows:
             key = row[:2]
@@ -167,18 +168,22 @@ class UpdateWriting(UpdateReading):
         return fresh
 
     def _log_by_values(self, rows: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-        added: set[tuple[Any, ...]] = set()
-        start = 0
+        """On SQLite the writer is alone, so what stands behind the last row of before is what was new. That is only
+        read when fewer rows came in than were sent, because then some were not new; RETURNING would cost a third of
+        the insert."""
+        last = self.link.rows("SELECT coalesce(max(seq), 0) FROM event")[0][0]
+        start = added = 0
         for size in _LOG_SIZES:
             sql = (
                 f"INSERT INTO event ({_EVENT_COLUMNS}) VALUES {', '.join([_EVENT_ROW] * size)} "
-                "ON CONFLICT (device_key, event_id) DO NOTHING RETURNING device_key, event_id"
+                "ON CONFLICT (device_key, event_id) DO NOTHING"
             )
             while len(rows) - start >= size:
-                flat = [value for row in rows[start : start + size] for value in row]
-                added.update(self.link.rows(sql, flat))
+                added += self.link.run(sql, list(chain.from_iterable(rows[start : start + size])))
                 start += size
-        return added
+        if added == len(rows):
+            return {row[:2] for row in rows}
+        return set(self.link.rows("SELECT device_key, event_id FROM event WHERE seq > ?", (last,)))
 
     def _log_by_arrays(self, rows: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
         if not rows:

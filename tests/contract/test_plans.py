@@ -1,0 +1,60 @@
+"""What every tick and every halt asks is found by an index in SQLite, however many devices and updates there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.sql.store import SqlWriting, open_store
+from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.update import UpdateStatus
+from orchestrator.services.store import BadOutcome, DeviceFilter, RolloutRow
+from tests.contract.building import HOUR, NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope
+
+ASKED: dict[str, Callable[[SqlWriting, RolloutRow], object]] = {
+    "facts": lambda w, row: w.facts(row, now=NOW + 3 * HOUR),
+    "due": lambda w, row: w.due(row.key, now=NOW),
+    "bad ones": lambda w, row: w.list_updates(row.key, bad=True),
+    "a crossing": lambda w, row: w.add_bad(row.key, [BadOutcome(OutcomeClass.FAILED, "all", n, n) for n in (1, 2, 3)]),
+    "updates of a device": lambda w, row: w.updates_of_device(1),
+    "a batch": lambda w, row: w.load_updates([(row.key, key) for key in range(5)]),
+    "events of a device": lambda w, row: w.events(device="d1"),
+    "events of a rollout": lambda w, row: w.events(rollout="r"),
+    "a device": lambda w, row: w.device("d1"),
+    "a page of a tag": lambda w, row: w.devices(DeviceFilter(tag="promoted"), after="d1"),
+    "a lease": lambda w, row: w.lease_build("me", now=NOW, until=NOW),
+}
+GROWING = ("device_update", "device", "event", "device_label", "u", "d", "e", "l")
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_no_growing_table_is_read_from_end_to_end(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store("sqlite://")
+    with store.writing() as w:
+        row = w.add_rollout(rollout())
+        keys = enroll(w, *(device(f"d{number}") for number in range(20)))
+        w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        w.add_monitors(row.key, [monitor()], from_places={})
+        for key in keys:
+            w.add_update(offered(row, key))
+        plans: list[str] = []
+        rows = w.link.rows
+
+        def explained(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            if sql.startswith("SELECT"):
+                plans.extend(step[3] for step in w.link.raw.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+            return rows(sql, values)
+
+        monkeypatch.setattr(w.link, "rows", explained)
+        ASKED[asked](w, row)
+        monkeypatch.undo()
+        assert plans
+        assert [step for step in plans if step.split()[0] == "SCAN" and step.split()[1] in GROWING] == []
+        if asked in {"bad ones", "a crossing"}:
+            assert any("update_bad" in step for step in plans)
+        if asked in {"facts", "due"}:
+            assert any("update_deadline" in step for step in plans)
+        assert w.count_updates(row.key) == {"all": {UpdateStatus.OFFERED: 20}}
+    store.close()
