@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -66,7 +66,7 @@ def main() -> int:
     return 0
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     def line(cells: tuple[str, ...]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
@@ -179,9 +179,7 @@ def later() -> str:
         "a wave in it": Wave,
         "fleet file": FleetFile,
     }
-    rows = [
-        (f"`{key}`", place, meanwhile or "") for place, model in models.items() for key, meanwhile in model.later.items()
-    ]
+    rows = [(f"`{key}`", place, said) for place, model in models.items() for key, said in model.later.items()]
     return table(("key", "in", "meanwhile"), rows)
 
 
@@ -249,8 +247,8 @@ def _option(option: Any) -> str:
 
 
 def global_options() -> str:
-    group = typer.main.get_command(wave_app)
-    return table(("", ""), [(_option(each), each.help or "") for each in group.params if each.param_type_name == "option"])
+    options: list[Any] = [each for each in typer.main.get_command(wave_app).params if each.param_type_name == "option"]
+    return table(("", ""), [(_option(each), each.help or "") for each in options])
 
 
 # ------------------------------------------------------------------------------------------------- errors, evidence
@@ -286,8 +284,8 @@ def detection() -> str:
     sizes = (5, 20, 50, 100, 500, 1000, 5000)
     rows = []
     for tolerance in (0.01, 0.02, 0.05):
-        found = [detectable_rate(staircase(tolerance, 0.05), size) for size in sizes]
-        rows.append((share_text(tolerance), *(f"{100 * rate:.2g} %" if rate is not None else "nothing" for rate in found)))
+        rates = [detectable_rate(staircase(tolerance, 0.05), size) for size in sizes]
+        rows.append((share_text(tolerance), *("nothing" if rate is None else f"{100 * rate:.2g} %" for rate in rates)))
     return table(("tolerance", *(f"{size:,}" for size in sizes)), rows)
 
 

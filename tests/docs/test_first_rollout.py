@@ -1,0 +1,86 @@
+"""README's first rollout is run as it stands, line by line, in one shell; only the port is a free one.
+
+the folder, two versions, three devices      a few seconds
+the lab, then everybody, policy `demo`       about ten seconds
+afterwards                                   every device runs version 2, and nothing is left running
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PORT = "WAVE_PORT=8700"
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.ostree,
+    pytest.mark.skipif(not all(map(shutil.which, ("ostree", "bash"))), reason="needs ostree and bash"),
+]
+
+
+def lines_of(name: str) -> str:
+    """The blocks of README that are marked as runnable under one name, as one script."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(rf"<!-- runnable: {name} -->\n```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert len(found) > 1
+    return "\n".join(found)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A checkout as far as the lines need one: the command on the path, and the examples."""
+    folder = tmp_path / "checkout"
+    (folder / ".venv/bin").mkdir(parents=True)
+    wave = folder / ".venv/bin/wave"
+    wave.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m orchestrator "$@"\n')
+    wave.chmod(0o755)
+    (folder / ".venv/bin/python").symlink_to(sys.executable)
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return folder
+
+
+def test_it_does_what_readme_says(here: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = lines_of("first-rollout")
+    assert script.count(PORT) == 1
+    script = script.replace(PORT, f"WAVE_PORT={port}") + "\nwait\npwd\n"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WAVE_")}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "WAVE_USER": "reader"}
+    shell = subprocess.Popen(
+        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        cwd=here,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = shell.communicate(timeout=180)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)  # it leads a session of its own: what it started, and nothing else
+    # `wait` ends with how the last background process was ended: by the kill of the last line.
+    assert shell.returncode in (0, 143), said
+    assert "first completed" in said
+    assert "lab=passed rest=passed" in said
+    assert "Every wave has passed: the Target is generally available." in said
+    assert "It has confirmed that it runs the Target." in said
+    assert "echo I am version 2" in said
+    work = next(each.parent for each in tmp_path.rglob("tokens.txt"))
+    for device in ("lab-1", "dev-1", "dev-2"):
+        assert (work / "devices" / device / "current/usr/bin/app").read_text() == "echo I am version 2\n"
