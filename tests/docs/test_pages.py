@@ -1,11 +1,9 @@
-"""README and docs are held to the code: what is generated is up to date, what there is appears, what is written is true."""
+"""README and docs are held to the code: generated parts are up to date, what there is appears, what is shown works."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +110,11 @@ def test_every_setting_and_variable_appears() -> None:
     assert missing([f"{PREFIX}{key.upper()}" for key in Settings.model_fields] + own, EVERYTHING) == []
 
 
-@pytest.mark.parametrize(
-    "words",
-    [ReasonKind, NoOfferKind, RolloutStatus, WaveStatus, UpdateStatus, EventKind, OutcomeClass, Answer]
-    + [DeviceStatus, DeltaState],
-    ids=lambda words: words.__name__,
-)
+STATUSES = (RolloutStatus, WaveStatus, UpdateStatus, DeviceStatus, DeltaState)
+KINDS_OF_WORDS = (*STATUSES, ReasonKind, NoOfferKind, EventKind, OutcomeClass, Answer)
+
+
+@pytest.mark.parametrize("words", KINDS_OF_WORDS, ids=lambda words: words.__name__)
 def test_every_bounded_word_appears(words: Iterable[str]) -> None:
     assert missing(words, EVERYTHING) == []
 
@@ -159,7 +156,7 @@ def slug(heading: str) -> str:
 
 def links() -> Iterator[tuple[Path, str]]:
     for page, text in TEXT.items():
-        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)", text):
             yield page, target
 
 
@@ -218,19 +215,10 @@ def test_every_wave_command_in_a_shell_block_is_one(block: Block) -> None:
             assert words[0] in known or " ".join(words) in known, line
 
 
-def test_no_page_names_a_machine_or_a_helper() -> None:
+def test_no_page_names_a_machine_or_what_is_left_to_do() -> None:
+    unwanted = re.compile(r"(?i)/(?:home|root|work|tmp)/|pypi\.org|localhost:\d|\bassistant\b|\bTODO\b|\bFIXME\b")
     for page, text in TEXT.items():
-        found = re.findall(
-            r"(?i)/(?:home|root|work|tmp)/|pypi\.org|localhost:\d|\bassistant\b|\bTODO\b|\bFIXME\b", text
-        )
-        assert found == [], page.name
-
-
-def test_the_pages_are_written_anew_without_a_change() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.docs.generate"], cwd=generate.ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == ""
+        assert unwanted.findall(text) == [], page.name
 
 
 def test_no_line_of_prose_is_too_long() -> None:
