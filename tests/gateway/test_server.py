@@ -1,0 +1,95 @@
+"""The server on a real socket: it says its port, takes bodies as devices send them, and stops when told."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from orchestrator.errors import Unavailable
+from orchestrator.gateway.app import Gateway
+from orchestrator.gateway.server import Server
+from tests.services.fleet_world import World
+
+
+@contextmanager
+def serving(gateway: Gateway, **more: object) -> Iterator[tuple[Server, int]]:
+    listening = threading.Event()
+    server = Server(gateway, signals=False, started=lambda port: listening.set(), **more)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert listening.wait(10)
+        yield server, server.port
+    finally:
+        server.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.close()
+
+
+def exchange(port: int, *pieces: bytes, pause: float = 0) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        for piece in pieces:
+            line.sendall(piece)
+            time.sleep(pause)
+        line.settimeout(5)
+        found = b""
+        while b"}" not in found and (received := line.recv(65536)):
+            found += received
+        return found
+
+
+def test_devices_are_answered_over_http(world: World) -> None:
+    (device,) = world.fleet(1)
+    world.apply()
+    with serving(Gateway(world.devices)) as (_, port):
+        url = f"http://127.0.0.1:{port}"
+        headers = {"authorization": f"Bearer {world.tokens[device]}"}
+        assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+        said = {"commit": world.said(41).commit, "version": 41}
+        answer = httpx.post(f"{url}/v1/devices/{device}/check-in", json=said, headers=headers)
+        assert answer.json()["offer"]["rollout"] == "lmp-42"
+        event = {"id": "e", "rollout": "lmp-42", "target": 42, "event": "downloading"}
+        told = httpx.post(f"{url}/v1/devices/{device}/reports", json={"events": [event]}, headers=headers)
+        assert told.json()["accepted"] == 1
+
+
+def test_a_chunked_body_is_taken_and_a_slow_one_ended(world: World) -> None:
+    (device,) = world.enroll(1)
+    start = (
+        f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {world.tokens[device]}\r\n"
+    )
+    chunked = start.encode() + b"transfer-encoding: chunked\r\n\r\n"
+    with serving(Gateway(world.devices, read_seconds=0.2)) as (_, port):
+        whole = exchange(port, chunked, b"1\r\n{\r\n", b"1\r\n}\r\n0\r\n\r\n")
+        assert whole.startswith(b"HTTP/1.1 200")
+        slow = exchange(port, start.encode() + b"content-length: 10\r\n\r\n{")
+        assert slow.startswith(b"HTTP/1.1 408")
+        assert json.loads(slow.partition(b"\r\n\r\n")[2])["error"]["kind"] == "too_slow"
+        large = exchange(port, start.encode() + b"content-length: 10000000\r\n\r\n")
+        assert large.startswith(b"HTTP/1.1 413")
+        assert b"\r\nconnection: close\r\n" in large.lower()
+
+
+def test_it_listens_on_a_socket_it_is_given_and_only_one_can(world: World) -> None:
+    given = socket.create_server(("127.0.0.1", 0))
+    port = given.getsockname()[1]
+    with serving(Gateway(world.devices), sockets=[given]) as (server, found):
+        assert found == port == server.port
+        with pytest.raises(Unavailable, match="in use"):
+            Server(Gateway(world.devices), port=port, signals=False).run()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
