@@ -110,8 +110,10 @@ def _rollout(story: RolloutStory) -> list[Text]:
     if story.halt:
         head.append("HALTED", STATUS_STYLE["halted"])
         head.append(f" after {_since(story, story.halt.at)}, then ", "not bold")
-    head.append(story.status.upper(), STATUS_STYLE.get(story.status, "bold"))
-    head.append(f" after {_since(story, story.ended_at)}", "not bold")
+        head.append(story.status, STATUS_STYLE.get(story.status, "bold"))
+    else:
+        head.append(story.status.upper(), STATUS_STYLE.get(story.status, "bold"))
+        head.append(f" after {_since(story, story.ended_at)}", "not bold")
     bad = f"{sum(story.bad.values())} bad" if story.bad else "none bad"
     tail = f"{story.confirmed} of {story.devices} confirmed, {bad} "
     head.append(tail.rjust(WIDTH - head.cell_len), "not bold")
