@@ -134,6 +134,10 @@ class Invocation:
     @contextmanager
     def application(self, *, create: bool = False) -> Iterator[Application]:
         """The installation, opened; closed again when the block ends."""
+        import logging
+
+        # What goes wrong is told by the command itself; `serve` sets up a log of its own.
+        logging.getLogger("orchestrator").addHandler(logging.NullHandler())
         app = openers().open_application(self.load_settings(), create=create)
         try:
             yield app

@@ -44,7 +44,19 @@ def serve(
     overrides = {} if host is None else {"host": host}
     if port is not None:
         overrides["port"] = str(port)
+    log_to_stderr()
     openers().serve(call.load_settings(**overrides))
+
+
+def log_to_stderr() -> None:
+    """What runs for long says what it does: a line each, the time in UTC."""
+    import logging
+    import time
+
+    logging.Formatter.converter = time.gmtime
+    shape = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=shape, datefmt="%Y-%m-%dT%H:%M:%SZ")
+    logging.getLogger("orchestrator").setLevel(logging.INFO)
 
 
 @top("tick", "wave tick --once", "wave tick --once --json", panel=PANEL)
@@ -88,6 +100,7 @@ def _tell_tick(call: Invocation, done: object) -> None:
 @top("builder", "wave builder", panel=PANEL, hidden=True)
 def builder(ctx: typer.Context) -> None:
     """Build queued deltas until told to stop; `wave serve` starts its own."""
+    log_to_stderr()
     openers().run_builder(invocation(ctx).load_settings())
 
 

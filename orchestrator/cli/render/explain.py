@@ -75,9 +75,11 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
             left = budget.limit - (budget.bad - budget.base)
             most = budget.limit + budget.base - 1
             yield f"budget/{budget.name}: {budget.bad} of at most {most}, {left} more {_stop(budget.answer)}."
-    if quiet:
-        places = max(monitor.places for monitor in view.monitors)
+    places = max((monitor.places for monitor in view.monitors), default=0)
+    if quiet and places:
         yield f"{', '.join(quiet)}: nothing bad among {plural(places, 'place')}."
+    elif quiet:
+        yield "None yet: nobody has been offered the Target."
 
 
 def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
@@ -124,7 +126,9 @@ def _stops(view: RolloutView) -> Iterator[str | Text]:
         RolloutStatus.HELD,
     ):
         return
-    for monitor in view.monitors:
+    for monitor in sorted(view.monitors, key=lambda each: each.answer is not Answer.HALT):
+        if monitor.wave is not None and not monitor.places:
+            continue  # its wave has not opened
         if monitor.crossed_at is None and not monitor.accepted and monitor.answer is not Answer.COUNT:
             where = f" of wave {monitor.wave}" if monitor.wave else ""
             count, place = next_step(monitor)

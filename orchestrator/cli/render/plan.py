@@ -67,10 +67,17 @@ def _waves(waves: Sequence[PlannedWave]) -> Grid:
             percent(wave.cumulative),
             number(wave.reachable),
             slices(wave.slices),
-            f"{after} + a person" if wave.promotion else after,
-            under=[f"{plural(wave.already_there, 'device')} run it already."] if wave.already_there else (),
+            after,
+            under=list(_below(wave)),
         )
     return grid
+
+
+def _below(wave: PlannedWave) -> Iterator[str]:
+    if wave.promotion:
+        yield "A person lets it open: `wave promote`."
+    if wave.already_there:
+        yield f"{plural(wave.already_there, 'device')} of it {'runs' if wave.already_there == 1 else 'run'} it already."
 
 
 def slices(sizes: Sequence[int]) -> str:

@@ -27,7 +27,7 @@ from orchestrator.core.reasons import words
 from orchestrator.core.states import Reason, RolloutStatus, WaveStatus
 from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
 
-BAR: Final = 14
+BAR: Final = 10
 ENDED: Final = frozenset({WaveStatus.FAILED, WaveStatus.CANCELLED, WaveStatus.SKIPPED})
 """Waves whose end is worth its reason."""
 
@@ -154,7 +154,7 @@ def bar(wave: WaveView, width: int = BAR) -> Text:
 def _below(wave: WaveView, said: str, now: datetime) -> Iterator[str | Text]:
     state = wave.state
     if state.hold is not None:
-        yield Text(f"{state.hold.reason.sentence} (since {ago(state.hold.since, now)})", style="yellow")
+        yield Text(f"Held for {span(now - state.hold.since)}: {state.hold.reason.sentence}", style="yellow")
     elif state.status in ENDED and state.standing.reason.sentence != said:
         yield state.standing.reason.sentence
     for reason, at in wave.waiting:
@@ -181,8 +181,8 @@ def monitors(found: Sequence[MonitorFacts], budgets: Sequence[BudgetFacts]) -> I
         yield grid
     told = {each.outcomes for each in loud}
     quiet = list(dict.fromkeys(words(each.outcomes) for each in watching if each.outcomes not in told))
-    if quiet:
-        places = max((each.places for each in watching), default=0)
+    places = max((each.places for each in watching), default=0)
+    if quiet and places:
         yield Paragraph(f"+  Among {plural(places, 'place')} none is {_or(quiet)}.", hang=3)
 
 
