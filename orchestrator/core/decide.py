@@ -166,7 +166,7 @@ def _moving(state: RolloutState, look: _Look) -> Plan:
             look.decisions.append(CompleteRollout(reason))
     for rules in look.rules.waves:
         wave, status = before[rules.wave], statuses[rules.wave]
-        if completed and status is WaveStatus.PASSED:
+        if completed and replace(wave, status=status).serves_when_completed():
             _serve_all(wave, look)
         elif status is WaveStatus.PASSED or wave.status in (WaveStatus.OPEN, WaveStatus.BAKING):
             _serve_rest(wave, status, look)

@@ -21,6 +21,7 @@ class WaveState:
     ``hold``: a latched wait that only a person ends (RULES 1.3), beside the status. ``promoted``: a person let it open.
     ``asked_at``: when a look at its devices was last asked for. ``baking_at``: when the bake clock started.
     ``granted_at``: when a person last let it go on; every time that it is given counts from then at the earliest.
+    ``withheld``: a person cancelled it, so its devices are not offered the Target, even when the rollout completes.
     """
 
     wave: str
@@ -33,6 +34,11 @@ class WaveState:
     asked_at: datetime | None = None
     baking_at: datetime | None = None
     granted_at: datetime | None = None
+    withheld: bool = False
+
+    def serves_when_completed(self) -> bool:
+        """A completed rollout serves every wave that nobody cancelled, one that was skipped for want of devices too."""
+        return not self.withheld and self.status is not WaveStatus.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

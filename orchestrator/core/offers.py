@@ -25,7 +25,7 @@ from orchestrator.core.position import position
 from orchestrator.core.reasons import budget_sentence
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import ROLLOUT, Slice, segment_population, slice_of, wave_population
-from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
+from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.core.update import Update, UpdateStatus
 
 
@@ -223,7 +223,7 @@ def segments_of(device: Device) -> tuple[str, ...]:
 def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:
     """RULES 1.1; in a completed rollout every wave offers that nobody cancelled, skipped ones too."""
     if state.status is RolloutStatus.COMPLETED:
-        offers = wave.status is not WaveStatus.CANCELLED
+        offers = wave.serves_when_completed()
     else:
         offers = wave.status in OFFERING_WAVE
     if offers:

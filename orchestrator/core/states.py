@@ -65,7 +65,7 @@ WAVE_MEANING: Final[Mapping[WaveStatus, str]] = {
     WaveStatus.PASSED: "What comes after it may open; who is left of it is still offered.",
     WaveStatus.FAILED: "Was open when the rollout halted: no offers; only an accepted resume opens it again.",
     WaveStatus.CANCELLED: "A person ended it: no offers; what comes after waits until a person skips it.",
-    WaveStatus.SKIPPED: "A person let what comes after go on without it.",
+    WaveStatus.SKIPPED: "A person let what comes after go on without it; served when the rollout completes.",
 }
 
 _M, _P = frozenset({Actor.MACHINE}), frozenset({Actor.PERSON})

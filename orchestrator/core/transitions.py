@@ -114,11 +114,14 @@ def release_wave(state: RolloutState, name: str, now: datetime) -> RolloutState:
 
 def move(state: RolloutState, name: str, status: WaveStatus, reason: Reason, now: datetime, by: str) -> RolloutState:
     """A person's word about one wave."""
-    return with_wave(state, replace(_moved(state.wave(name), status, reason, now, by), hold=None))
+    wave = _moved(state.wave(name), status, reason, now, by)
+    withheld = status is WaveStatus.CANCELLED or (wave.withheld and status is WaveStatus.SKIPPED)
+    return with_wave(state, replace(wave, hold=None, withheld=withheld))
 
 
 def complete(state: RolloutState, reason: Reason, now: datetime, by: str, *, serve_whole: bool) -> RolloutState:
-    """A person makes the Target generally available: every wave that nobody cancelled or skipped passes (RULES 7.2).
+    """A person makes the Target generally available: every wave that nobody cancelled or skipped passes; skipped
+    ones are served with them (RULES 7.2).
 
     Out of a halt it is a new attempt, as every way that accepts what halted it.
     """

@@ -11,6 +11,7 @@ from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import monitor_sentence
 from orchestrator.core.slices import ROLLOUT, wave_population
+from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import InvalidInput, Refused
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.store import RolloutRow, Writing
@@ -39,6 +40,9 @@ def accept_stops(
     if stopped and not (reason or "").strip():
         raise InvalidInput("Accepting what stopped a rollout needs a reason: `--reason TEXT`.")
     _begin_anew(w, row, facts, stopped, now)
+    if row.state.status is RolloutStatus.PAUSED:
+        # Nobody was told of what went bad during the pause: resuming accepts nothing that did not stop it.
+        return row, tuple(stopped)
     small = bad_in_small_waves(facts, rules_of(row))
     return replace(row, state=replace(row.state, first_bad_accepted=small)), tuple(stopped)
 

@@ -256,7 +256,21 @@ def test_an_empty_wave_that_a_person_skips_lets_the_next_one_open() -> None:
     assert told.decided(OpenWave, "canary") == ["lab was skipped. No device of it needs a delta."]
     go_through(told, "canary")
     assert told.decided(CompleteRollout) == ["Every wave has passed or was skipped: the Target is generally available."]
-    assert not told.decided(OpenSlice, "lab"), "a skipped wave never offers, so it gives no places"
+    assert told.state.status is RolloutStatus.COMPLETED
+    told.pools["lab"].waiting = 3
+    told.tick()
+    assert told.decided(OpenSlice, "lab"), "newcomers of a skipped wave are served once everybody is"
+
+
+def test_a_wave_that_a_person_cancelled_is_not_served_by_the_completion_even_when_it_was_skipped() -> None:
+    told = world(WaveRules("lab"), WaveRules("canary", after=("lab",)), devices=50)
+    told.tick()
+    told.move("lab", WaveStatus.CANCELLED)
+    told.move("lab", WaveStatus.SKIPPED)
+    go_through(told, "canary")
+    assert told.state.status is RolloutStatus.COMPLETED
+    told.tick()
+    assert told.decided(OpenSlice, "lab") == ["The first slice: up to 20 devices."], "only what opened before"
 
 
 def test_a_wave_that_runs_the_target_already_passes_within_its_gates() -> None:
@@ -288,7 +302,7 @@ def test_nobody_seen_lately_is_no_success() -> None:
     told.pass_time(2 * DAY)
     told.tick()
     assert told.decided(HoldWave, "lab") == [
-        "Its bake is over and it could not pass: 0 have confirmed; 1 are needed: 1 more."
+        "Its bake is over and it could not pass: 0 have confirmed; 1 is needed: 1 more."
         " `wave resume` grants as long again."
     ]
 

@@ -73,6 +73,7 @@ def default_budget(devices: int, tolerance: float, chance: float = DEFAULT_CHANC
     return bisect_left(counts, True, key=lambda count: chance_of_reaching(devices, tolerance, count) <= chance)
 
 
+@lru_cache(maxsize=65_536)
 def chance_of_reaching(devices: int, probability: float, budget: int) -> float:
     """P(Bin(``devices``, ``probability``) >= ``budget``), to seven digits or better at ten million devices.
 

@@ -85,7 +85,7 @@ def door(
         sentence = f"{have}; {_percent(reports)} are needed: {needed - outcomes} more."
         unmet.append(Unmet(Condition.REPORTS, sentence))
     if confirmed < (needed := confirmed_needed(reachable)):
-        sentence = f"{confirmed} {_has(confirmed)} confirmed; {needed} are needed: {needed - confirmed} more."
+        sentence = f"{confirmed} {_has(confirmed)} confirmed; {needed} {_is(needed)} needed: {needed - confirmed} more."
         unmet.append(Unmet(Condition.CONFIRMED, sentence))
     for outcome in OutcomeClass:
         count, tolerance = bad.get(outcome, 0), tolerate.get(outcome)
