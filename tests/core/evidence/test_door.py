@@ -117,7 +117,7 @@ def test_how_many_must_be_confirmed() -> None:
 def test_a_wave_without_a_single_report_never_passes() -> None:
     """Promise 4, also where nobody was offered anything and every share of nothing is reached."""
     (unmet,) = _door(offers=0, outcomes=0, confirmed=0, reachable=0)
-    assert unmet.sentence == "0 have confirmed; 1 are needed: 1 more."
+    assert unmet.sentence == "0 have confirmed; 1 is needed: 1 more."
 
 
 def test_a_class_that_is_only_counted_keeps_nothing_shut() -> None:
