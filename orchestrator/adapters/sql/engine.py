@@ -19,6 +19,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import Pool, QueuePool, StaticPool
 
 from orchestrator.adapters.sql.link import FOREIGN, Link, translated
@@ -158,7 +159,7 @@ class Engine:
             return self._pool.connect()
         except FOREIGN as error:
             raise translated(error, self.where) from error
-        except TimeoutError as error:
+        except PoolTimeout as error:
             raise Busy("All connections to the database are in use.") from error
 
     # ------------------------------------------------------------------------------------------- connections

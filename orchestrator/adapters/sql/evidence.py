@@ -102,7 +102,8 @@ class EvidenceWriting(Session):
             where, parameters = " AND wave = ?", [*parameters, spec.wave]
         found = self.link.one(
             f"SELECT {column} - ? AS place FROM device_update{self.link.by_index('update_bad')} "
-            f"WHERE rollout_key = ? AND bad > 0 AND {column} > ? AND (bad & ?) <> 0{where} ORDER BY place LIMIT 1 OFFSET ?",
+            f"WHERE rollout_key = ? AND bad > 0 AND {column} > ? AND (bad & ?) <> 0{where} "
+            "ORDER BY place LIMIT 1 OFFSET ?",
             (*parameters, bad - 1),
         )
         return max(places) if found is None else int(found[0])

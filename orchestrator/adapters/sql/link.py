@@ -173,7 +173,9 @@ class Link:
         """``column`` is one of many values: a condition with one parameter, whatever their number."""
         listed = list(values)
         if self.postgres:
-            return f"{column} = ANY(?)", listed
+            # The driver would choose the narrowest type that fits, and with it another plan for each batch.
+            kind = "" if not listed else "::bigint[]" if isinstance(listed[0], int) else "::text[]"
+            return f"{column} = ANY(?{kind})", listed
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(listed)
 
     def by_index(self, name: str) -> str:

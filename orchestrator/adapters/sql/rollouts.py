@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -115,6 +116,19 @@ class RolloutReading(Session):
             Entry(seq, moment(at), event, by, sentence, wave, json.loads(facts), digest, evidence, before, own)
             for seq, at, event, by, sentence, wave, facts, digest, evidence, before, own in rows
         ]
+
+    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
+        """By the index on (rollout, seq): one row is read, however long the log is."""
+        row = self.link.one(
+            "SELECT seq, device_key, event_id, kind, received_at, code, message FROM event "
+            "WHERE rollout_key = ? ORDER BY seq DESC LIMIT 1",
+            (rollout_key,),
+        )
+        if row is None:
+            return 0, ""
+        seq, device_key, event_id, *said = row
+        content = json.dumps([seq, device_key, bytes(event_id).hex(), *said], separators=(",", ":"))
+        return int(seq), hashlib.sha256(content.encode()).hexdigest()
 
     def frozen(self) -> Reason | None:
         """In a writing session nobody freezes until it ends: an offer that found no frost commits before it."""
