@@ -99,7 +99,7 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
             case _:
                 pass
         if (event := EVENTS.get(type(decision))) is not None:
-            entry = _entry(after, entries, event, POLICY, decision.reason.sentence, now, wave, {**based_on, **extra})
+            entry = _entry(w, after, entries, event, POLICY, decision.reason.sentence, now, wave, {**based_on, **extra})
             entries.append(entry)
     return _save(w, after, entries, effects)
 
@@ -134,7 +134,7 @@ def order(
 ) -> RolloutRow:
     """Write down a person's order and what it made of the rollout."""
     after = replace(row, state=state)
-    return _save(w, after, [_entry(after, [], event, by, sentence, now, wave, facts or {})], effects)
+    return _save(w, after, [_entry(w, after, [], event, by, sentence, now, wave, facts or {})], effects)
 
 
 def _open_slice(w: Writing, row: RolloutRow, decision: OpenSlice, rules: Rules, now: datetime) -> Slice | None:
@@ -160,6 +160,7 @@ def _save(w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequen
 
 
 def _entry(
+    w: Writing,
     row: RolloutRow,
     entries: Sequence[Entry],
     event: str,
@@ -171,6 +172,7 @@ def _entry(
 ) -> Entry:
     seq = entries[-1].seq if entries else row.journal_seq
     before = entries[-1].hash if entries else (row.journal_hash or GENESIS)
+    evidence_seq, evidence_digest = w.evidence_head(row.key)
     entry = Entry(
         seq=seq + 1,
         at=now,
@@ -178,8 +180,9 @@ def _entry(
         by=by,
         sentence=sentence,
         wave=wave,
-        facts=facts,
+        facts={**facts, "evidence_digest": evidence_digest} if evidence_seq else facts,
         policy_digest=row.policy_digest,
+        evidence_seq=evidence_seq,
         before=before,
     )
     return entry.sealed()

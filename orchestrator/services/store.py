@@ -294,6 +294,9 @@ class Reading(Protocol):
 
     def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]: ...
 
+    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
+        """The last row of the rollout's evidence log and the SHA-256 of what it says; ``(0, "")`` while it is empty."""
+
     # Updates
     def update(self, rollout_key: int, device_key: int) -> UpdateRow | None: ...
 
