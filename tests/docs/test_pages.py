@@ -223,7 +223,7 @@ def test_no_page_names_a_machine_or_what_is_left_to_do() -> None:
 
 def test_no_line_of_prose_is_too_long() -> None:
     for page, text in TEXT.items():
-        long = [line for line in text.splitlines() if len(line) > 125 and not line.startswith(("|", "<!--", "!["))]
+        long = [line for line in text.splitlines() if len(line) > 120 and not line.startswith(("|", "<!--", "!["))]
         assert long == [], page.name
 
 
