@@ -33,7 +33,7 @@ from orchestrator.services import rollouts as rollout_services
 from orchestrator.services.builder import Builder
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
-from orchestrator.services.messages import CheckIn, ReportedEvent
+from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
 from orchestrator.services.queries import Queries
 from orchestrator.services.register import digest_of, mark
 from orchestrator.services.rollouts import Rollouts
@@ -330,7 +330,7 @@ class Simulation:
             hardware_id=device.hardware_id,
             tag=device.tag,
         )
-        answer = settled(self.devices.check_in(device.id, device.id, said))
+        answer = self._asks(device.id, said)
         for name, history in device.history.items():
             self._saw(device, history, name)
         if answer.offer is None:
@@ -347,6 +347,15 @@ class Simulation:
             self.offers.append(Offered(self.now, device.id, offer.rollout, offer.by_delta))
         return offer
 
+    def _asks(self, device_id: str, said: CheckIn) -> Answer:
+        """A device's token is its id."""
+        answer: Answer = settled(self.devices.check_in(device_id, device_id, said))
+        return answer
+
+    def _tells(self, device_id: str, events: list[ReportedEvent]) -> Received:
+        received: Received = settled(self.devices.report(device_id, device_id, events))
+        return received
+
     def _saw(self, device: SimDevice, history: History, rollout: str) -> None:
         """The server has acknowledged what the device runs."""
         target = commit_of(device.hardware_id, self.version_of(rollout))
@@ -357,7 +366,7 @@ class Simulation:
 
     def report(self, device: SimDevice, events: list[SimEvent]) -> None:
         said = [ReportedEvent(e.id, e.rollout, e.version, e.kind.value, e.at.isoformat()) for e in events]
-        received = settled(self.devices.report(device.id, device.id, said))
+        received = self._tells(device.id, said)
         assert not received.refused, f"the server refused what {device.id} said: {received.refused}"
         for event in events:
             device.history[event.rollout].events.append((self.now, event.kind))
