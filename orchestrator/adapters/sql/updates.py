@@ -209,7 +209,8 @@ class UpdateWriting(UpdateReading):
                 # the size of a table that has just grown; LIMIT keeps it from another way.
                 rows += self.link.rows(
                     f"SELECT {_U} FROM unnest(?::bigint[]) AS k(device) CROSS JOIN LATERAL "
-                    "(SELECT * FROM device_update WHERE rollout_key = ? AND device_key = k.device LIMIT 1 FOR UPDATE) u",
+                    "(SELECT * FROM device_update WHERE rollout_key = ? AND device_key = k.device "
+                    "LIMIT 1 FOR UPDATE) u",
                     (listed, rollout),
                 )
             else:
