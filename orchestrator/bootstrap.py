@@ -127,7 +127,7 @@ def initialise(root: Path) -> list[str]:
             made.append(f"settings {file}")
     except OSError as error:
         raise StoreUnavailable(f"{root} cannot be made: {error.strerror}.") from None
-    settings = load_settings(file, {})
+    settings = load_settings(file, {"root": str(root)})
     fresh = settings.database is None and not (settings.root / "wave.db").exists()
     open_store(settings, create=True).close()
     if fresh:

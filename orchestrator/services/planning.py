@@ -23,6 +23,7 @@ from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.core.window import Window
 from orchestrator.errors import NotFound
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
+from orchestrator.services.delta_stock import UNKNOWN_COST
 from orchestrator.services.starting import Bound, bind_to_fleet
 from orchestrator.services.store import DeviceFilter, JobStatus, Reading, Store, WaveCount
 from orchestrator.services.views import PlannedBudget, PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
@@ -106,7 +107,8 @@ class Planner:
     ) -> PlannedDelta:
         pair = DeltaPair(commit, to)
         known = commit is not None and self.provider.has_commit(commit)
-        estimate = self.provider.estimate(pair if known else DeltaPair(None, to))
+        there = self.provider.has_commit(to)  # a Target whose commit is missing is warned of, and still planned
+        estimate = self.provider.estimate(pair if known else DeltaPair(None, to)) if there else UNKNOWN_COST
         record = r.delta(pair)
         if not known:
             state, size = "unknown", estimate.at_most_bytes

@@ -194,6 +194,8 @@ class Rollouts:
                 state, sentence = _release(row.state, wave, by, reason, now)
                 order(w, row, state, event="wave_resumed", by=by, sentence=sentence, now=now, wave=wave)
                 return Ordered(name, state.status, sentence)
+            if row.state.status not in (RolloutStatus.PAUSED, RolloutStatus.HELD, RolloutStatus.HALTED):
+                raise WrongState(f"Rollout {name} is {row.state.status}: only a paused, held or halted one is resumed.")
             if wave is not None:
                 raise WrongState(f"Rollout {name} is {row.state.status}: resume the rollout itself first.")
             row, accepted = accept_stops(w, row, accept, reason, now)

@@ -96,7 +96,7 @@ def test_every_problem_of_a_file_is_in_the_json(house: House) -> None:
 
 def test_what_the_state_forbids_is_refused_and_names_what_is_allowed(fleet: House) -> None:
     fleet.ok("apply", str(fleet.rollout()))
-    for words in (["pause", "lmp-42"], ["complete", "lmp-42"], ["skip", "lmp-42", "lab"]):
+    for words in (["pause", "lmp-42"], ["resume", "lmp-42"], ["complete", "lmp-42"], ["skip", "lmp-42", "lab"]):
         ended = fleet.run(*words)
         assert ended.exit_code == 4, ended.output
         assert "draft" in ended.stderr

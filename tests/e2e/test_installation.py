@@ -1,0 +1,48 @@
+"""Making an installation: what is made is where it was asked for, tight, and made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.bootstrap import initialise, load_settings, open_store
+
+
+def test_an_installation_is_made_where_it_is_asked_for_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAVE_ROOT", str(tmp_path / "elsewhere"))
+    here = tmp_path / "here"
+    made = initialise(here)
+    assert [line.split()[0] for line in made] == ["directory", "settings", "database", "repository"]
+    assert (here / "wave.db").is_file()
+    assert (here / "repo" / "config").is_file()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_making_it_again_makes_nothing_and_keeps_what_is_there(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    initialise(root)
+    (root / "wave.yaml").write_text("root: .\nport: 9999\n", encoding="utf-8")
+    assert initialise(root) == []
+    assert load_settings(None, {"root": str(root)}).port == 9999
+
+
+def test_directory_and_database_are_for_their_owner_alone(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    initialise(root)
+    assert root.stat().st_mode & 0o077 == 0
+    assert (root / "wave.db").stat().st_mode & 0o077 == 0
+
+
+def test_the_settings_page_loads_with_every_line_uncommented(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    initialise(root)
+    page = (root / "wave.yaml").read_text(encoding="utf-8")
+    keys = [line.removeprefix("# ") for line in page.splitlines() if line.startswith("# ") and ": " in line]
+    settable = [line for line in keys if line.split(":")[0].replace("_", "").isalpha() and line.split(": ")[1]]
+    (root / "wave.yaml").write_text("root: .\n" + "\n".join(settable))
+    settings = load_settings(None, {"root": str(root)})
+    open_store(settings).close()
+    assert settings.model_copy(update={"root": settings.root}).port == 8700
