@@ -14,7 +14,7 @@ from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Busy
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.queries import Queries
-from orchestrator.services.store import BuildJob, JobStatus, LoggedEvent, RunningCount, UpdateRow
+from orchestrator.services.records import BuildJob, JobStatus, LoggedEvent, RunningCount, UpdateRow
 from orchestrator.services.views import RolloutView
 
 

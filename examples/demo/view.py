@@ -19,7 +19,7 @@ from examples.demo.state import Snapshot, under_way
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.store import JobStatus
+from orchestrator.services.records import JobStatus
 from orchestrator.services.views import RolloutView, WaveView
 
 WIDTH: Final = 80

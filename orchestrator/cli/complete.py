@@ -27,7 +27,7 @@ def wave_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def device_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """Devices whose id begins so."""
-    from orchestrator.services.store import DeviceFilter
+    from orchestrator.services.records import DeviceFilter
 
     with suppress(Exception), _call(ctx).application() as app:
         found = app.queries.devices(DeviceFilter(text=incomplete or None), limit=MOST)

@@ -46,7 +46,7 @@ def list_devices(
     """List devices by id."""
     call = invocation(ctx, as_json=as_json)
     from orchestrator.core.fleet import DeviceStatus
-    from orchestrator.services.store import DeviceFilter
+    from orchestrator.services.records import DeviceFilter
 
     if status is not None and status not in set(DeviceStatus):
         raise InvalidInput(f"{status} is no status of a device.", remedy=f"There are {', '.join(DeviceStatus)}.")

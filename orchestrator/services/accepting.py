@@ -14,7 +14,8 @@ from orchestrator.core.slices import ROLLOUT, wave_population
 from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import InvalidInput, Refused
 from orchestrator.services.chronicle import rules_of
-from orchestrator.services.store import RolloutRow, Writing
+from orchestrator.services.records import RolloutRow
+from orchestrator.services.store import Writing
 
 
 def accept_stops(

@@ -21,7 +21,8 @@ from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus
 from orchestrator.errors import WaveError
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.store import Reading, RolloutRow, Store
+from orchestrator.services.records import RolloutRow
+from orchestrator.services.store import Reading, Store
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from typing import Final, Protocol
 from orchestrator.errors import BuildFailed, Busy, Conflict, ContentUnavailable, StoreUnavailable, WaveError
 from orchestrator.services.commits import pair_text
 from orchestrator.services.delta_provider import BuildProgress, DeltaProvider, DeltaRecord
-from orchestrator.services.store import BuildJob, Store, Writing
+from orchestrator.services.records import BuildJob
+from orchestrator.services.store import Store, Writing
 
 LOG = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from orchestrator.services.board import Board, Snapshot, reach_of
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.messages import CheckIn, Offer
 from orchestrator.services.offering import Desk
-from orchestrator.services.store import DeviceRow, UpdateRow, Writing
+from orchestrator.services.records import DeviceRow, UpdateRow
+from orchestrator.services.store import Writing
 from orchestrator.services.tallies import Tallies
 from orchestrator.services.writer import Batch
 

@@ -37,8 +37,9 @@ from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import POLICY
 from orchestrator.core.transitions import apply_all
+from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin
-from orchestrator.services.store import Effect, EffectKind, RolloutRow, Writing
+from orchestrator.services.store import Writing
 
 EVENTS: Final[Mapping[type, str]] = {
     StartRollout: "started",

@@ -17,7 +17,8 @@ from orchestrator.core.fleet import Scope
 from orchestrator.errors import ContentUnavailable, CorruptDelta
 from orchestrator.services.commits import pair_text
 from orchestrator.services.delta_provider import DeltaEstimate, DeltaPair, DeltaProvider, DeltaRecord
-from orchestrator.services.store import BuildJob, DeltaNeed, JobStatus, Reading, RunningCount
+from orchestrator.services.records import BuildJob, DeltaNeed, JobStatus, RunningCount
+from orchestrator.services.store import Reading
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Final, Self
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus, WaveStatus
 from orchestrator.services.delta_provider import DeltaEstimate, DeltaPair, DeltaRecord
-from orchestrator.services.store import BuildJob, DeviceFilter, JobStatus, Reading, RolloutRow
+from orchestrator.services.records import BuildJob, DeviceFilter, JobStatus, RolloutRow
+from orchestrator.services.store import Reading
 
 _PAGE: Final = 1000
 _MOST_JOBS: Final = 10_000

@@ -28,8 +28,9 @@ from orchestrator.services.delta_stock import (
     required,
 )
 from orchestrator.services.delta_views import DeltaView, Usage, views
+from orchestrator.services.records import JobStatus, RolloutRow, WaveCount
 from orchestrator.services.static_deltas import StaticDeltaPlan, static_delta_plan, wanted
-from orchestrator.services.store import JobStatus, RolloutRow, Store, WaveCount
+from orchestrator.services.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,11 @@ from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, u
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
+from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register, digest_of
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
-from orchestrator.services.store import DeviceRow, Reading, RolloutRow, Store, UpdateRow, Writing
+from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.views import WhyNot
 from orchestrator.services.why_not import reasons_of
 from orchestrator.services.writer import Work, Writer

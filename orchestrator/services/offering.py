@@ -29,7 +29,7 @@ from orchestrator.services.board import (
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.messages import Offer, OfferedDelta, OfferedTarget
-from orchestrator.services.store import DeviceRow, RolloutRow, UpdateRow
+from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.tallies import Tallies
 from orchestrator.services.writer import Batch
 

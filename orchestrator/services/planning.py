@@ -24,8 +24,9 @@ from orchestrator.core.window import Window
 from orchestrator.errors import NotFound
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.delta_stock import UNKNOWN_COST
+from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
 from orchestrator.services.starting import Bound, bind_to_fleet
-from orchestrator.services.store import DeviceFilter, JobStatus, Reading, Store, WaveCount
+from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import PlannedBudget, PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
 
 PLAN_SALT: Final = "plan"

@@ -16,7 +16,8 @@ from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
 from orchestrator.services.chronicle import rules_of
-from orchestrator.services.store import DeviceFilter, Reading, RolloutRow, Store, UpdateRow
+from orchestrator.services.records import DeviceFilter, RolloutRow, UpdateRow
+from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import DeviceView, RolloutSummary, RolloutView, WaveView, WhyNot
 
 

@@ -24,7 +24,8 @@ from orchestrator.services.messages import (
     Refusal,
     ReportedEvent,
 )
-from orchestrator.services.store import EventRow, RolloutRow, UpdateRow, Writing
+from orchestrator.services.records import EventRow, RolloutRow, UpdateRow
+from orchestrator.services.store import Writing
 from orchestrator.services.tallies import Tallies
 from orchestrator.services.writer import Batch
 

@@ -30,8 +30,9 @@ from orchestrator.core.states import (
 from orchestrator.errors import InvalidInput, NotFound, Overlap, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import order, rules_of
+from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin, commits_of, preview
-from orchestrator.services.store import Effect, EffectKind, Reading, RolloutRow, Store, Writing
+from orchestrator.services.store import Reading, Store, Writing
 
 
 @dataclass(frozen=True, slots=True)

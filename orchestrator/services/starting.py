@@ -16,7 +16,8 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.position import bound_of_share, wave_salt
 from orchestrator.core.rollout_file import RolloutFile, Wave
 from orchestrator.errors import NotFound
-from orchestrator.services.store import Reading, RolloutRow, WaveCount, Writing
+from orchestrator.services.records import RolloutRow, WaveCount
+from orchestrator.services.store import Reading, Writing
 
 
 @dataclass(frozen=True, slots=True)

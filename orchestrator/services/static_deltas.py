@@ -15,7 +15,8 @@ from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.services.commits import short
 from orchestrator.services.delta_provider import DeltaEstimate, DeltaPair, DeltaRecord
 from orchestrator.services.delta_views import DeltaState, state_of
-from orchestrator.services.store import BuildJob, Reading, RunningCount
+from orchestrator.services.records import BuildJob, RunningCount
+from orchestrator.services.store import Reading
 
 
 @dataclass(frozen=True, slots=True)

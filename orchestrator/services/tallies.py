@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import Counts, Step
-from orchestrator.services.store import BadOutcome, UpdateRow, Writing
+from orchestrator.services.records import BadOutcome, UpdateRow
+from orchestrator.services.store import Writing
 
 _NONE = Counts()
 

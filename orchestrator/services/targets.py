@@ -17,7 +17,8 @@ from orchestrator.core.rollout_file import LARGEST_VERSION
 from orchestrator.errors import ContentUnavailable, InvalidInput, NotFound, Refused, WaveError
 from orchestrator.services.commits import resolve_commit, short
 from orchestrator.services.delta_provider import DeltaProvider, DeltaRecord
-from orchestrator.services.store import RunningCount, Store
+from orchestrator.services.records import RunningCount
+from orchestrator.services.store import Store
 
 LARGEST_DOCUMENT: Final = 64 * 1024 * 1024
 """Bytes of a ``targets.json`` that are read at most; the largest known factories have a few."""

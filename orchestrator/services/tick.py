@@ -19,7 +19,8 @@ from orchestrator.core.decide import decide
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
 from orchestrator.errors import Conflict, WaveError
 from orchestrator.services.chronicle import commit, rules_of
-from orchestrator.services.store import Effect, EffectKind, RolloutRow, Store, Writing
+from orchestrator.services.records import Effect, EffectKind, RolloutRow
+from orchestrator.services.store import Store, Writing
 
 LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 from orchestrator.core.update import UpdateStatus
-from orchestrator.services.store import DeltaNeed, LoggedEvent, UpdateRow
+from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
 
 @dataclass(frozen=True, slots=True)

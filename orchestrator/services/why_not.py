@@ -13,7 +13,8 @@ from orchestrator.services.board import LISTED, candidates, capped, known_of, sl
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.offering import earlier_of
-from orchestrator.services.store import DeviceRow, Reading, RolloutRow, UpdateRow
+from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
+from orchestrator.services.store import Reading
 from orchestrator.services.views import WhyNot
 
 _WAYS = {

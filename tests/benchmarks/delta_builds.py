@@ -24,7 +24,7 @@ from orchestrator.adapters.ostree.provider import OstreeProvider, OstreeSettings
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.services.builder import Builder, Pace
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.store import JobStatus
+from orchestrator.services.records import JobStatus
 
 BUILDERS = 2
 ROUNDS = 3

@@ -26,7 +26,7 @@ from orchestrator.adapters.sql.store import SqlStore, open_store
 from orchestrator.adapters.sql.times import stored
 from orchestrator.core.fleet import Device
 from orchestrator.core.update import Counts, EventKind, Patience, on_event
-from orchestrator.services.store import EventRow
+from orchestrator.services.records import EventRow
 from tests.contract.building import WEEK_AGO, offered, rollout, scope
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

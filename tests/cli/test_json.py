@@ -87,7 +87,7 @@ def test_every_value_becomes_plain_json() -> None:
     from pathlib import Path
 
     from orchestrator.core.states import RolloutStatus
-    from orchestrator.services.store import RunningCount
+    from orchestrator.services.records import RunningCount
 
     value = {
         RolloutStatus.HELD: [timedelta(minutes=1), datetime(2026, 1, 1, tzinfo=UTC), b"\x01", Path("a"), {3, 1}],

@@ -16,7 +16,7 @@ from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.position import wave_salt
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
 from orchestrator.core.update import Patience, offer
-from orchestrator.services.store import RolloutRow, UpdateRow
+from orchestrator.services.records import RolloutRow, UpdateRow
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.fleet import DeviceStatus, Target
 from orchestrator.errors import NotFound, Refused
-from orchestrator.services.store import DeviceFilter, RunningCount
+from orchestrator.services.records import DeviceFilter, RunningCount
 from tests.contract.building import DAY, HOUR, NEW, NOW, OLD, OTHER, device, enroll, undone
 
 TARGET = Target("lmp-42", 42, NEW, ("imx8", "rpi4"), tags=("promoted",), added_at=NOW)

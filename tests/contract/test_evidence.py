@@ -16,7 +16,7 @@ from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import UpdateStatus
-from orchestrator.services.store import BadOutcome, RolloutRow
+from orchestrator.services.records import BadOutcome, RolloutRow
 from tests.contract.building import NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope, undone
 
 FAILED, SILENT = OutcomeClass.FAILED, OutcomeClass.SILENT

@@ -8,7 +8,7 @@ from datetime import timedelta
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
-from orchestrator.services.store import BuildJob, Effect, EffectKind, JobStatus
+from orchestrator.services.records import BuildJob, Effect, EffectKind, JobStatus
 from tests.contract.building import DAY, HOUR, NEW, NOW, OLD, OTHER, rollout, undone
 
 LIGHT, HEAVY, SCRATCH = DeltaPair(OLD, NEW), DeltaPair(OTHER, NEW), DeltaPair(None, NEW)

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.adapters.sql.store import SqlWriting, open_store
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import UpdateStatus
-from orchestrator.services.store import BadOutcome, DeviceFilter, RolloutRow
+from orchestrator.services.records import BadOutcome, DeviceFilter, RolloutRow
 from tests.contract.building import HOUR, NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope
 
 ASKED: dict[str, Callable[[SqlWriting, RolloutRow], object]] = {

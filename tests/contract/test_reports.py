@@ -11,7 +11,7 @@ from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import ROLLOUT
 from orchestrator.core.update import Counts, EventKind, UpdateStatus, on_check_in, on_event
-from orchestrator.services.store import EventRow, LoggedEvent
+from orchestrator.services.records import EventRow, LoggedEvent
 from tests.contract.building import (
     DAY,
     HOUR,

@@ -15,7 +15,7 @@ from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
-from orchestrator.services.store import DeltaNeed, WaveCount
+from orchestrator.services.records import DeltaNeed, WaveCount
 from tests.contract.building import (
     DAY,
     HOUR,

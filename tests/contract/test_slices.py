@@ -14,7 +14,7 @@ from orchestrator.core.fleet import Device
 from orchestrator.core.position import SPACE, position
 from orchestrator.core.slices import BINS, EXACT_RANKS, ROLLOUT, Slice, slice_of
 from orchestrator.errors import InvalidInput
-from orchestrator.services.store import DeviceFilter, RolloutRow
+from orchestrator.services.records import DeviceFilter, RolloutRow
 from tests.contract.building import (
     DAY,
     HOUR,

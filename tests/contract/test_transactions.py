@@ -19,7 +19,8 @@ from orchestrator.adapters.sql.store import SqlStore, open_store
 from orchestrator.core.states import OFFERING_ROLLOUT, Reason, ReasonKind, RolloutStatus
 from orchestrator.errors import Busy, Conflict, WaveError
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.store import DeviceFilter, EventRow, Store
+from orchestrator.services.records import DeviceFilter, EventRow
+from orchestrator.services.store import Store
 from tests.contract.building import HOUR, NOW, Opener, device, enroll, offered, rollout, undone
 from tests.postgres import Cluster
 
@@ -304,7 +305,7 @@ def test_a_writer_that_waits_too_long_is_told_to_come_back(tmp_path: Path) -> No
 WRITER = """
 import sys
 from orchestrator.adapters.sql.store import open_store
-from orchestrator.services.store import EventRow
+from orchestrator.services.records import EventRow
 from tests.contract.building import NOW
 store = open_store(sys.argv[1])
 number = 0

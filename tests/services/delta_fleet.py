@@ -13,8 +13,8 @@ from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.deltas import Deltas
+from orchestrator.services.records import RolloutRow
 from orchestrator.services.rollouts import Rollouts
-from orchestrator.services.store import RolloutRow
 from orchestrator.services.targets import Targets
 from tests.services.fake_provider import FakeProvider, commit
 

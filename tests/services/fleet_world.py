@@ -18,10 +18,10 @@ from orchestrator.core.update import UpdateStatus
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.devices import Devices
 from orchestrator.services.messages import Answer, CheckIn, Offer, Received, ReportedEvent
+from orchestrator.services.records import DeltaNeed, RolloutRow, UpdateRow
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.settings import Settings
 from orchestrator.services.settling import settle
-from orchestrator.services.store import DeltaNeed, RolloutRow, UpdateRow
 from orchestrator.services.tick import Ticker
 
 START = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)

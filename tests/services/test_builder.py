@@ -19,7 +19,7 @@ from orchestrator.adapters.sql.store import SqlStore, open_store
 from orchestrator.errors import Busy, Unavailable
 from orchestrator.services.builder import LEASED_AT_MOST, LOG_AT_MOST, Builder, Pace
 from orchestrator.services.delta_provider import BuildProgress, DeltaPair, DeltaRecord
-from orchestrator.services.store import BuildJob, JobStatus
+from orchestrator.services.records import BuildJob, JobStatus
 from tests.services.fake_provider import FakeProvider, commit
 
 T0 = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)

@@ -17,7 +17,7 @@ from orchestrator.errors import InvalidInput, Unauthorized
 from orchestrator.services.check_in import usual_gap
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.messages import Answer, OfferedDelta, OfferedTarget
-from orchestrator.services.store import DeltaNeed, DeviceRow
+from orchestrator.services.records import DeltaNeed, DeviceRow
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

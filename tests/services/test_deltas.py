@@ -15,7 +15,7 @@ from orchestrator.services.builder import Builder
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_views import DeltaState
-from orchestrator.services.store import JobStatus
+from orchestrator.services.records import JobStatus
 from tests.services.delta_fleet import DAY, SmallFleet
 from tests.services.fake_provider import commit
 

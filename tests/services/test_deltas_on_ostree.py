@@ -12,7 +12,7 @@ from orchestrator.adapters.ostree.provider import OstreeProvider, OstreeSettings
 from orchestrator.core.delta_plan import DeltaPlan
 from orchestrator.services.builder import Builder
 from orchestrator.services.deltas import Deltas
-from orchestrator.services.store import JobStatus
+from orchestrator.services.records import JobStatus
 from orchestrator.services.targets import Targets
 from tests.adapters.ostree_trees import Versions, make_versions
 from tests.services.delta_fleet import SmallFleet

@@ -23,7 +23,8 @@ from orchestrator.core.slices import ROLLOUT, slice_of, wave_population
 from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, RolloutStatus, WaveStatus
 from orchestrator.core.update import Counts, EventKind, UpdateStatus, counted
 from orchestrator.services.chronicle import rules_of
-from orchestrator.services.store import Reading, RolloutRow, UpdateRow
+from orchestrator.services.records import RolloutRow, UpdateRow
+from orchestrator.services.store import Reading
 
 if TYPE_CHECKING:
     from tests.stories.devices import SimDevice, SimOffer

@@ -35,11 +35,12 @@ from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
 from orchestrator.services.queries import Queries
+from orchestrator.services.records import JobStatus
 from orchestrator.services.register import digest_of, mark
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.settings import Settings
 from orchestrator.services.settling import settle
-from orchestrator.services.store import JobStatus, Store
+from orchestrator.services.store import Store
 from orchestrator.services.targets import Targets
 from orchestrator.services.tick import Ticker
 from orchestrator.services.views import RolloutView

@@ -19,7 +19,7 @@ import pytest
 from orchestrator.core.states import RolloutStatus
 from orchestrator.services.builder import Builder, Pace
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.store import JobStatus
+from orchestrator.services.records import JobStatus
 from tests.stories.content import commit_of
 from tests.stories.crashing import Contents, Crash, CrashingStore, Fuse, contents_of, difference, remember, revive
 from tests.stories.devices import Fate, Habits, SimDevice, SimEvent, SimOffer

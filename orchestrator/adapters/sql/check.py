@@ -18,7 +18,7 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.journal import GENESIS, Entry, first_break
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import wave_population
-from orchestrator.services.store import Difference
+from orchestrator.services.records import Difference
 
 _ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
 """Bits of the classes that end an update; a failed download alone does not."""

@@ -17,7 +17,7 @@ from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import Ranks, Slice
 from orchestrator.core.states import Reason
 from orchestrator.core.update import Update, UpdateStatus
-from orchestrator.services.store import RolloutRow, UpdateRow
+from orchestrator.services.records import RolloutRow, UpdateRow
 
 _encoder: Final = msgspec.json.Encoder()
 _state: Final = msgspec.json.Decoder(RolloutState)

@@ -15,7 +15,7 @@ from orchestrator.adapters.sql.times import length, moment, span, stored
 from orchestrator.core.fleet import Device, DeviceStatus, Target
 from orchestrator.core.position import device_hash
 from orchestrator.errors import NotFound, Refused
-from orchestrator.services.store import DeviceFilter, DeviceRow, RunningCount
+from orchestrator.services.records import DeviceFilter, DeviceRow, RunningCount
 
 _BATCH: Final = 2_000
 """Devices enrolled at a time: what is held in memory, whatever the number of devices."""

@@ -13,7 +13,7 @@ from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, place_since
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.services.store import BadOutcome, MonitorRow
+from orchestrator.services.records import BadOutcome, MonitorRow
 
 
 def place_in(spec: MonitorSpec, outcome: BadOutcome) -> int | None:

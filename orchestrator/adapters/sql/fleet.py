@@ -30,7 +30,7 @@ from orchestrator.core.membership import WaveSelector
 from orchestrator.core.position import SPACE
 from orchestrator.core.slices import BINS, EXACT_RANKS, Ranks, Slice, coarse_ranks, exact_ranks, segment_population
 from orchestrator.errors import Conflict, InvalidInput
-from orchestrator.services.store import RolloutRow, WaveCount
+from orchestrator.services.records import RolloutRow, WaveCount
 
 _LABEL: Final = "label:"
 

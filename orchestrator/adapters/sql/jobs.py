@@ -12,7 +12,7 @@ from orchestrator.adapters.sql.tables import FROZEN
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.states import Reason
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
-from orchestrator.services.store import BuildJob, Effect, EffectKind, JobStatus
+from orchestrator.services.records import BuildJob, Effect, EffectKind, JobStatus
 
 _SCRATCH: Final = ""
 """``from_commit`` of a delta from scratch."""

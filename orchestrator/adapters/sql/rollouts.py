@@ -31,7 +31,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.store import DeltaNeed, MonitorRow, RolloutRow, WaveCount
+from orchestrator.services.records import DeltaNeed, MonitorRow, RolloutRow, WaveCount
 
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""

@@ -29,7 +29,7 @@ from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, TALLIES
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import length, moment, stored
 from orchestrator.core.update import Counts, UpdateStatus
-from orchestrator.services.store import EventRow, LoggedEvent, UpdateRow
+from orchestrator.services.records import EventRow, LoggedEvent, UpdateRow
 
 _ALL: Final = ", ".join(UPDATE_COLUMNS)
 _U: Final = ", ".join(f"u.{column}" for column in UPDATE_COLUMNS)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.core.fleet import Device, Target
     from orchestrator.core.states import Reason, Standing
     from orchestrator.services.delta_views import DeltaView
-    from orchestrator.services.store import UpdateRow
+    from orchestrator.services.records import UpdateRow
     from orchestrator.services.targets import TargetView
     from orchestrator.services.views import DeviceView, RolloutSummary, RolloutView, WaveView, WhyNot
 
