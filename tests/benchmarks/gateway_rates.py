@@ -14,12 +14,12 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,15 +143,16 @@ class Client(asyncio.Protocol):
 
     def data_received(self, received: bytes) -> None:
         self._buffer += received
-        head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
             return
-        at = head.lower().index(b"content-length:") + 15
-        length = int(head[at : head.find(b"\r", at) if head.find(b"\r", at) > 0 else len(head)])
+        at = self._buffer.index(b"content-length: ") + 16
+        length = int(self._buffer[at : self._buffer.index(b"\r", at)])
+        body = self._buffer[end + 4 :]
         if len(body) < length:
             return
-        if not head.startswith(b"HTTP/1.1 200"):
-            self._wrong.append(head[:60] + body[:200])
+        if not self._buffer.startswith(b"HTTP/1.1 200"):
+            self._wrong.append(self._buffer[:400])
         self._buffer = b""
         self._see(body, self._asked, time.perf_counter())
         self._ask()
@@ -201,20 +202,28 @@ def check_ins(tokens: dict[str, str]) -> Make:
 
 
 def reports(tokens: dict[str, str], per_post: int) -> Make:
+    """Every event has an id of its own (a random UUID); devices report in turn, a download, its end and so on. Put
+    together from prepared pieces: the load generator lives on the same cores."""
     known = list(tokens.items())
-    course = ("downloading", "installing", "applied")
+    chance = random.Random(7)
+    prepared: list[list[tuple[bytes, bytes]]] = []
+    for event in ("downloading", "installing", "applied"):
+        item = f'","rollout":"lmp-42","target":42,"event":"{event}","at":"2026-03-02T12:00:00Z"}}'.encode()
+        length = len(b'{"events":[]}') + per_post * (len(b'{"id":"') + 36 + len(item)) + per_post - 1
+        requests = [post(device, "reports", token, b"x" * length) for device, token in known]
+        prepared.append([(request[: -len(b"x" * length)] + b'{"events":[', item) for request in requests])
     at = 0
 
     def make() -> bytes:
         nonlocal at
-        device, token = known[at % len(known)]
-        event = course[min(at // len(known), 2)]
+        head, item = prepared[min(at // len(known), 2)][at % len(known)]
         at += 1
-        items = [
-            {"id": str(uuid.uuid4()), "rollout": "lmp-42", "target": 42, "event": event, "at": "2026-03-02T12:00:00Z"}
-            for _ in range(per_post)
-        ]
-        return post(device, "reports", token, json.dumps({"events": items}).encode())
+        items = []
+        for _ in range(per_post):
+            digits = b"%032x" % chance.getrandbits(128)
+            name = b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+            items.append(b'{"id":"' + name + item)
+        return head + b",".join(items) + b"]}"
 
     return make
 
