@@ -33,6 +33,7 @@ from orchestrator.services.chronicle import order, rules_of
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin, commits_of, preview
 from orchestrator.services.store import Reading, Store, Writing
+from orchestrator.services.tallies import Tallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,19 +283,21 @@ class Rollouts:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED, RolloutStatus.CANCELLED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: there is nothing to try again.")
+            devices = tuple(dict.fromkeys(devices))
             keys = [_device_key(w, device) for device in devices]
             if not devices:
                 bad = w.list_updates(row.key, bad=True, limit=1_000_000)
                 keys = [each.device_key for _, each in bad]
-            patience = update.Patience(rules_of(row).silent_after)
             found = w.load_updates([(row.key, key) for key in keys])
             again = [each for each in found.values() if each.update.bad_outcome]
             if devices and len(again) < len(keys):
                 fine = next(d for d, key in zip(devices, keys, strict=True) if key not in {u.device_key for u in again})
                 raise Refused(f"Device {fine} has no bad outcome in rollout {name}: there is nothing to try again.")
+            tallies = Tallies()
             for each in again:
-                each.update = update.retry(each.update, patience=patience, now=now).update
-            w.save_updates(again)
+                patience = update.Patience(rules_of(row).silent_after, each.usual_gap)
+                tallies.step(each, update.retry(each.update, patience=patience, now=now))
+            tallies.write(w)
             sentence = _said(f"{len(again)} devices may try again, by {by}", reason)
             order(w, row, row.state, event="retried", by=by, sentence=sentence, now=now, facts={"devices": len(again)})
         return Ordered(name, row.state.status, f"{len(again)} devices of rollout {name} may try again.")
