@@ -2,6 +2,7 @@
 
 the folder, two versions, three devices      a few seconds
 the lab, then everybody, policy `demo`       about ten seconds
+a release that does not start                held at its first device, then cancelled
 afterwards                                   every device runs version 2, and nothing is left running
 """
 
@@ -81,6 +82,9 @@ def test_it_does_what_readme_says(here: Path, tmp_path: Path) -> None:
     assert "Every wave has passed: the Target is generally available." in said
     assert "It has confirmed that it runs the Target." in said
     assert "echo I am version 2" in said
+    assert "second held" in said
+    assert "it ended with 10" in said
+    assert "The first bad device in lab" in said
     work = next(each.parent for each in tmp_path.rglob("tokens.txt"))
     for device in ("lab-1", "dev-1", "dev-2"):
         assert (work / "devices" / device / "current/usr/bin/app").read_text() == "echo I am version 2\n"
