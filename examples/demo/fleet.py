@@ -40,8 +40,8 @@ def make_fleet(devices: int, real: int) -> list[Member]:
     """A fleet of ``devices``, of which ``real`` are real: a fifth of these in the lab, two fifths among the early ones,
     the others in both regions.
 
-    The lab has boards of one hardware id only, as labs do; those who volunteered to be early have both. A small fleet
-    runs version 2 alone, so that fewer deltas are needed.
+    The lab has boards of one hardware id only, as labs do; those who volunteered to be early have both. Only the others
+    still have devices on version 1, so that each wave needs more deltas than the one before; a small fleet has none.
     """
     lab = max(10, devices * 6 // 100)
     early = max(12, devices * 12 // 100)
@@ -50,17 +50,8 @@ def make_fleet(devices: int, real: int) -> list[Member]:
     real_late = real - real_lab - real_early
     members = [Member(f"lab-{n:02}", RPI4, 2, "emea", "lab", "lab", real=n <= real_lab) for n in range(1, lab + 1)]
     for n in range(early):
-        version = 1 if large and n % 6 in (2, 5) else 2
-        members.append(
-            Member(
-                f"early-{n + 1:02}",
-                HARDWARE_IDS[n % 2],
-                version,
-                REGIONS[n // 2 % 2],
-                ring="early",
-                real=n < real_early,
-            )
-        )
+        region = REGIONS[n // 2 % 2]
+        members.append(Member(f"early-{n + 1:02}", HARDWARE_IDS[n % 2], 2, region, ring="early", real=n < real_early))
     for n in range(devices - lab - early):
         region, version = REGIONS[n % 2], (3 if n % 10 >= 9 else 1 if large and n % 10 in (2, 5, 7) else 2)
         number = n // 2 + 1

@@ -109,7 +109,7 @@ def _rollout(story: RolloutStory) -> list[Text]:
     head = Text(f" {story.name}", style="bold").append(f"  version {story.version}  ", "not bold")
     if story.halt:
         head.append("HALTED", STATUS_STYLE["halted"])
-        head.append(f" after {_since(story, story.halt.at)}, then ", "not bold")
+        head.append(f" after {_since(story, story.halt.at)}, ", "not bold")
         head.append(story.status, STATUS_STYLE.get(story.status, "bold"))
     else:
         head.append(story.status.upper(), STATUS_STYLE.get(story.status, "bold"))
