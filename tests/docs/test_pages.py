@@ -123,7 +123,20 @@ def test_every_kind_of_error_appears() -> None:
     kinds = TEXT[generate.ROOT / "docs/kinds.md"]
     assert missing((each.kind for each in generate.error_classes()), kinds) == []
     assert missing(("usage", "aborted", "internal"), kinds) == []
-    assert missing(KINDS, TEXT[generate.ROOT / "docs/devices.md"]) == []
+
+
+def first_words(page: str, heading: str, column: int = 0) -> set[str]:
+    """What stands in backticks in one column of the table below a heading."""
+    below = TEXT[generate.ROOT / page].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in below.splitlines() if line.startswith("|")]
+    return {word for row in rows for word in re.findall(r"`([^`]+)`", row[column])}
+
+
+def test_tables_of_kinds_have_these_and_no_others() -> None:
+    assert first_words("docs/devices.md", "Errors", column=1) == set(KINDS)
+    assert first_words("docs/kinds.md", "Reasons") == set(ReasonKind)
+    assert first_words("docs/kinds.md", "Why a device has no offer") == set(NoOfferKind)
+    assert first_words("docs/devices.md", "Reports") >= set(EventKind)
 
 
 def test_every_refusal_of_an_item_appears() -> None:
