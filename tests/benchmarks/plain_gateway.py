@@ -122,7 +122,10 @@ def make_app(path: str) -> FastAPI:
     ) -> dict[str, object]:
         found.running, found.version, found.seen_at = asked.commit, asked.version, datetime.now(UTC)
         offer = opened.exec(select(Attempt).where(Attempt.device == found.id, Attempt.status == "offered")).first()
-        answer: dict[str, object] = {"offer": None if offer is None else {"rollout": offer.rollout}, "check_in_after": 300.0}
+        answer: dict[str, object] = {
+            "offer": None if offer is None else {"rollout": offer.rollout},
+            "check_in_after": 300.0,
+        }
         opened.add(found)
         opened.commit()
         return answer

@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.benchmarks.figures import figure
+
 LIMIT = 1.3
 """Times a bare program that ``wave --help`` may take."""
 
@@ -60,6 +62,7 @@ def main() -> None:
     ours, theirs = measure(parser.parse_args().runs)
     over = "" if ours <= LIMIT * theirs else f"   over {LIMIT:g}"
     print(f"wave --help {1e3 * ours:.0f} ms, bare typer {1e3 * theirs:.0f} ms: {ours / theirs:.2f} times{over}")
+    figure("`wave --help` against a bare typer program", f"{ours / theirs:.2f} times", f"at most {LIMIT:g} times")
 
 
 if __name__ == "__main__":
