@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -69,13 +70,14 @@ def open_application(
     create: bool = False,
     clock: Callable[[], datetime] = utc_now,
     poke: Callable[[], None] = lambda: None,
+    later: Callable[[Callable[[], None]], None] | None = None,
 ) -> Application:
     """Every service over this installation's store and repository. ``poke`` is called after each change, from any
-    thread."""
+    thread. ``later`` runs work soon in another thread."""
     from orchestrator.adapters.files.library import Library
     from orchestrator.services.application import Application
     from orchestrator.services.deltas import Deltas
-    from orchestrator.services.devices import Devices
+    from orchestrator.services.devices import MOST_KEPT, Devices
     from orchestrator.services.planning import Planner
     from orchestrator.services.queries import Queries
     from orchestrator.services.rollouts import Rollouts
@@ -86,7 +88,18 @@ def open_application(
     store = open_store(settings, create=create)
     provider = open_provider(settings)
     deltas = Deltas(store, provider, clock)
-    devices = Devices(store, settings, clock, settle=settle, poke=poke)
+    # Where several processes serve one database, what one of them remembers of a device may be old.
+    kept = 0 if settings.database_url.startswith("postgresql") else MOST_KEPT
+    devices = Devices(
+        store,
+        settings,
+        clock,
+        settle=settle,
+        poke=poke,
+        knows=provider.has_commit,
+        later=later,
+        most_kept=kept,
+    )
     return Application(
         settings=settings,
         store=store,
@@ -194,7 +207,9 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     door = listen(settings.host, settings.port)
     # With port 0 the system has chosen one; devices are told the real one.
     settings = settings.model_copy(update={"port": door.getsockname()[1]})
-    app = open_application(settings, poke=poke)
+    # What the gateway must look up in the store is looked up beside its event loop.
+    aside = ThreadPoolExecutor(max_workers=2, thread_name_prefix="aside")
+    app = open_application(settings, poke=poke, later=lambda work: _aside(aside, work))
     try:
         app.provider.check()
         # On SQLite the lock above says who ticks, so a lease that a killed process left is no reason to wait.
@@ -214,8 +229,13 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             finally:
                 scheduler.stop()
     finally:
+        aside.shutdown(cancel_futures=True)
         app.close()
         door.close()
+
+
+def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+    pool.submit(work)
 
 
 def _stop_when(stop: threading.Event, end: Callable[[], None]) -> None:

@@ -52,7 +52,7 @@ ROLLOUT_MEANING: Final[Mapping[RolloutStatus, str]] = {
     RolloutStatus.HELD: "A rule asks for a person: no new offer, nothing opens; a person resumes or ends it.",
     RolloutStatus.HALTED: "Stopped for safety: offers not started are withdrawn; a person accepts or cancels.",
     RolloutStatus.COMPLETED: (
-        "Generally available: devices of the tag are offered the Target, those of cancelled and skipped waves aside."
+        "Generally available: devices of the tag are offered the Target, newcomers too; those of cancelled waves not."
     ),
     RolloutStatus.CANCELLED: "Ended early: nothing more is offered, updated devices stay.",
 }
