@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +61,9 @@ def _initialise(root: Path) -> list[str]:
 
 def main() -> int:
     """What the installed ``wave`` calls; the exit code."""
+    # The interpreter's last look for cycles through everything that was loaded takes 0.3 s of CPU, a third of
+    # `wave list`, and it ends the server and each builder that much later. The process is over: nothing needs it.
+    atexit.register(gc.freeze)
     install(
         Openers(
             load_settings=_load_settings,
