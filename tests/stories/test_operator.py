@@ -193,6 +193,23 @@ def test_failed_devices_try_again() -> None:
         sim.rollouts.retry("r42", ["d0050"], by=BY)
 
 
+def test_trying_again_takes_back_what_had_been_applied() -> None:
+    """Four devices ran it for a day and fell back. The retry begins them anew: the tally of those that have it written
+    takes them back, until they have it again."""
+    sim = hundred()
+    names = list(sim.fleet)[:4]
+    later = at_first(Fate.ROLLS_BACK_LATER)
+    sim.release(42, lambda device, attempt: later(device, attempt) if device.id in names else Fate.WELL)
+    sim.begin({"all": "all"}, policy="accelerated", own={"tolerate": {"rolled_back": "10%"}})
+    sim.run(days=3).check()
+    before = sum(piece.applied for piece in sim.wave("all").slices)
+    sim.rollouts.retry("r42", [*names, names[0]], by=BY)
+    assert sum(piece.applied for piece in sim.wave("all").slices) == before - 4
+    sim.check()
+    sim.run(days=1).check()
+    assert len(sim.running(42)) == 100 and sum(piece.applied for piece in sim.wave("all").slices) == before
+
+
 def test_a_newer_rollout_supersedes() -> None:
     """42 is half-way when 43 comes. Two live rollouts for one fleet are refused; with ``supersedes`` 42 is cancelled
     and all devices come to 43, those in the middle of 42 after they are through with it."""
