@@ -164,6 +164,7 @@ class Demo:
         tokens = self.install()
         self.show.say(f"$ {command_line(['serve'])}", "bold")
         stack.callback(self.stage.close)
+        stack.callback(ignore_interrupts)
         self.stage.serve()
         reader = Reader(self.stage)
         stack.callback(reader.close)
@@ -189,6 +190,9 @@ class Demo:
         stack.callback(self._ending.set)
         stack.callback(real.stop)
         stack.callback(simulated.stop)
+        pool = ThreadPoolExecutor(1)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        stack.callback(ignore_interrupts)
         real.start()
         simulated.start()
         self.show.act = f"{len(self.members)} devices, {len(ids)} of them real, say what they run"
@@ -197,7 +201,6 @@ class Demo:
             lambda seen: sum(e.devices for e in seen.running if e.commit) == len(self.members),
             within=30,
         )
-        pool = stack.enter_context(ThreadPoolExecutor(1))
         self._good()
         self.compare(pool)
         self._bad()
@@ -464,6 +467,12 @@ def write_result(closing: Closing, path: Path) -> None:
         "libostree": closing.libostree,
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def ignore_interrupts() -> None:
+    """The end has begun; whoever presses Ctrl-C twice must not keep it from ending what was started."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: object) -> None:

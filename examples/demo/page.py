@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -202,6 +203,7 @@ def _further(closing: Closing) -> list[Text]:
         (f"journal {halted}", "every decision and order, chained"),
         (f"explain {some}", "what one device has gone through"),
         ("delta list", "what was built, and for whom"),
+        ("db check", "recounts everything from the record"),
     ]
     lines = [Text(" Look further: ", style="bold").append("cd .demo", "not bold cyan")]
     return lines + [
@@ -234,4 +236,6 @@ def save_picture(closing: Closing, path: Path) -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(page(closing))
     path.parent.mkdir(parents=True, exist_ok=True)
-    console.save_svg(str(path), title="make demo", theme=MONOKAI, unique_id="wave-demo")
+    picture = console.export_svg(title="make demo", theme=MONOKAI, unique_id="wave-demo")
+    # Whoever looks at it asks no other host for a font: any monospaced one will do.
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), encoding="utf-8")
