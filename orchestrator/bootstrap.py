@@ -108,7 +108,7 @@ def open_application(
         targets=Targets(store, provider, clock),
         devices=devices,
         rollouts=Rollouts(store, clock, poke),
-        planner=Planner(store, provider, clock, builders=settings.builders),
+        planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
         deltas=deltas,
         ticker=Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh),

@@ -6,11 +6,11 @@ provider does so outside of any database session: a session to read, the provide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from orchestrator.core.delta_plan import DeltaPlan, Required, plan_deltas
+from orchestrator.core.delta_plan import CommitGraph, DeltaPlan, Required, makespan, plan_deltas
 from orchestrator.core.fleet import Scope
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.rules import Rules, WaveRules
@@ -42,6 +42,22 @@ class Ensured:
     queued: int = 0
     adopted: int = 0
     lost: tuple[DeltaPair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the waves of a rollout would need: each wave's plan, the graph with the costs, and the jobs there are."""
+
+    waves: Mapping[str, DeltaPlan]
+    graph: CommitGraph
+    jobs: Mapping[DeltaPair, JobStatus]
+    builders: int
+
+    @property
+    def seconds(self) -> float:
+        """How long all builds take together, each made once."""
+        once = {(b.from_commit, b.to_commit): b.seconds for plan in self.waves.values() for b in plan.builds}
+        return makespan(once.values(), self.builders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +123,41 @@ class Deltas:
             queued = w.queue_builds(builds, now=now)
         return Ensured(plan, queued, len(stock.adopted), stock.lost)
 
-    def preview(self, scope: Scope, wave: str, rules: Rules, *, now: datetime, builders: int = 1) -> DeltaPlan:
-        """What ``ensure`` would do, and what it would cost on so many builders. Writes nothing."""
-        return self._look(scope, wave, rules, now=now, adopt=False, builders=builders)[2]
+    def preview(
+        self, scope: Scope, counts: Mapping[str, WaveCount], rules: Rules, *, now: datetime, builders: int = 1
+    ) -> Preview:
+        """What ``ensure`` would do for waves whose devices have been counted, and what it would cost on so many
+        builders. Writes nothing. A Target whose commit is missing is no error here: its pairs count as unknown."""
+        pairs = {pair_of(need) for count in counts.values() for need in required(scope, count.running, {})}
+        with self._store.reading() as r:
+            said = self._stock.take(r, pairs)
+        there = commits_there(
+            self._provider, {commit for pair in pairs for commit in (pair.from_commit, pair.to_commit)}
+        )
+        needs = {
+            wave: [
+                replace(need, known=need.known and there[need.to_commit])
+                for need in required(scope, count.running, there)
+            ]
+            for wave, count in counts.items()
+        }
+        every = [need for found in needs.values() for need in found]
+        known = {pair_of(need) for need in every if need.known}
+        stock = self._stock.check({pair: said[pair] for pair in known}, now=now, adopt=False)
+        reachable = {need.to_commit for need in every if not need.known and there[need.to_commit]}
+        graph = self._stock.graph(known, stock, unknown_to=reachable)
+        plans = {
+            wave: plan_deltas(
+                graph,
+                found,
+                cover=(bound := _wave_rules(rules.waves, wave)).cover,
+                build_rest=bound.otherwise is not Otherwise.FULL,
+                builders=builders,
+            )
+            for wave, found in needs.items()
+        }
+        jobs = {pair: job.status for pair, (_, job) in said.items() if job is not None}
+        return Preview(plans, graph, jobs, builders)
 
     def _look(
         self, scope: Scope, wave: str, rules: Rules, *, now: datetime, adopt: bool, builders: int

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.core.delta_plan import NOTHING, Build, Required, merge
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec
 from orchestrator.core.evidence.budgets import WARN_ABOVE, chance_of_reaching
 from orchestrator.core.evidence.detect import detectable_rate, plain_word
@@ -23,7 +24,7 @@ from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.core.window import Window
 from orchestrator.errors import NotFound
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
-from orchestrator.services.delta_stock import UNKNOWN_COST
+from orchestrator.services.deltas import Deltas, Preview
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
 from orchestrator.services.starting import Bound, bind_to_fleet
 from orchestrator.services.store import Reading, Store
@@ -41,6 +42,7 @@ class Planner:
 
     store: Store
     provider: DeltaProvider
+    deltas: Deltas
     clock: Callable[[], datetime]
     builders: int = 2
 
@@ -54,14 +56,13 @@ class Planner:
                 known = ", ".join(sorted(r.tags())) or "none"
                 raise NotFound(f"No device follows the tag {spec.tag}.", remedy=f"Tags that devices follow: {known}.")
             bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, seen_since=now - policy.reach)
-            deltas = {wave.name: self._deltas(r, bound, wave.name) for wave in spec.waves}
-            warnings = self._warnings(r, spec, policy, bound, deltas)
             in_no_wave = self._in_no_wave(r, spec, bound)
+        # The provider is asked outside of any session of the store.
+        preview = self.deltas.preview(bound.scope, bound.counts, rules, now=now, builders=self.builders)
+        deltas = {wave.name: _deltas(preview, bound, wave.name) for wave in spec.waves}
+        with self.store.reading() as r:
+            warnings = self._warnings(r, spec, policy, bound, deltas)
         waves = self._waves(spec, rules, bound, deltas, now)
-        every = {(d.from_commit, d.to_commit): d for found in deltas.values() for d in found}.values()
-        missing = [d for d in every if d.state not in ("ready", "unknown")]
-        with_delta = sum(d.devices * d.bytes for found in deltas.values() for d in found)
-        without = sum(d.devices * d.loose_bytes for found in deltas.values() for d in found)
         ends = [wave.passes for wave in waves]
         latest = [wave.at_the_latest for wave in waves]
         return RolloutPlan(
@@ -75,66 +76,14 @@ class Planner:
             waves=waves,
             monitors=tuple(_monitor(m) for m in bound.monitors),
             budgets=tuple(_budget(b, policy, bound.devices) for b in bound.budgets),
-            build_minutes=sum(d.build_seconds for d in missing) / 60 / max(self.builders, 1),
-            bytes_with=with_delta,
-            bytes_without=without,
+            build_minutes=preview.seconds / 60,
+            bytes_with=sum(plan.bytes_with for plan in preview.waves.values()),
+            bytes_without=sum(plan.bytes_without for plan in preview.waves.values()),
             in_flight_risk=min(rules.in_flight or bound.devices, bound.devices),
             earliest_end=None if None in ends else max((at for at in ends if at), default=None),
             latest_end=None if None in latest else max((at for at in latest if at), default=None),
             warnings=warnings,
             notes=_notes(policy, bound),
-        )
-
-    # ------------------------------------------------------------------------------------------ deltas
-
-    def _deltas(self, r: Reading, bound: Bound, wave: str) -> tuple[PlannedDelta, ...]:
-        by_pair: dict[tuple[str | None, str], PlannedDelta] = {}
-        for running in bound.counts[wave].running:
-            to = bound.scope.commits[running.hardware_id]
-            if running.commit == to:
-                continue
-            known = by_pair.get((running.commit, to))
-            if known is not None:
-                ids = tuple(sorted({*known.hardware_ids, running.hardware_id}))
-                by_pair[running.commit, to] = _more(known, ids, running.devices)
-                continue
-            by_pair[running.commit, to] = self._delta(
-                r, running.commit, to, running.version, running.hardware_id, running.devices
-            )
-        return tuple(sorted(by_pair.values(), key=lambda d: (-d.devices, d.from_commit or "")))
-
-    def _delta(
-        self, r: Reading, commit: str | None, to: str, version: int | None, hardware_id: str, devices: int
-    ) -> PlannedDelta:
-        pair = DeltaPair(commit, to)
-        known = commit is not None and self.provider.has_commit(commit)
-        there = self.provider.has_commit(to)  # a Target whose commit is missing is warned of, and still planned
-        estimate = self.provider.estimate(pair if known else DeltaPair(None, to)) if there else UNKNOWN_COST
-        record = r.delta(pair)
-        if not known:
-            state, size = "unknown", estimate.at_most_bytes
-        elif record is not None:
-            state, size = "ready", record.bytes + record.fallback_bytes
-        else:
-            job = r.job(pair)
-            state = (
-                {JobStatus.QUEUED: "queued", JobStatus.RUNNING: "building", JobStatus.FAILED: "failed"}.get(
-                    job.status, "missing"
-                )
-                if job
-                else "missing"
-            )
-            size = estimate.likely_bytes
-        return PlannedDelta(
-            from_commit=commit,
-            to_commit=to,
-            from_version=version,
-            hardware_ids=(hardware_id,),
-            devices=devices,
-            bytes=size,
-            loose_bytes=estimate.at_most_bytes,
-            build_seconds=0.0 if state == "ready" else estimate.build_seconds,
-            state=state,
         )
 
     # ------------------------------------------------------------------------------------------ waves
@@ -250,8 +199,45 @@ class Planner:
         return tuple(found)
 
 
-def _more(delta: PlannedDelta, ids: tuple[str, ...], devices: int) -> PlannedDelta:
-    return replace(delta, hardware_ids=ids, devices=delta.devices + devices)
+def _deltas(preview: Preview, bound: Bound, wave: str) -> tuple[PlannedDelta, ...]:
+    """What a wave's plan says of each pair, with the versions and hardware ids that people know it by."""
+    plan = preview.waves[wave]
+    seconds = {(b.from_commit, b.to_commit): b.seconds for b in plan.builds}
+    state = {(need.from_commit, need.to_commit): "ready" for need in plan.ready}
+    state |= {(need.from_commit, need.to_commit): "failed" for need in plan.failed}
+    state |= {(need.from_commit, need.to_commit): "unknown" for need in plan.unknown}
+    state |= {(need.from_commit, need.to_commit): "left out" for need in plan.left_out}
+    found: list[PlannedDelta] = []
+    for need in merge([*plan.ready, *plan.failed, *plan.unknown, *plan.left_out, *map(_need, plan.builds)]):
+        pair = need.from_commit, need.to_commit
+        of = [
+            c for c in bound.counts[wave].running if (c.commit or NOTHING, bound.scope.commits[c.hardware_id]) == pair
+        ]
+        whole = preview.graph.whole(*pair) or preview.graph.whole(NOTHING, need.to_commit)
+        delta = preview.graph.delta(*pair)
+        loose = whole.bytes if whole else 0
+        found.append(
+            PlannedDelta(
+                from_commit=None if need.from_commit == NOTHING else need.from_commit,
+                to_commit=need.to_commit,
+                from_version=max((c.version for c in of if c.version is not None), default=None),
+                hardware_ids=tuple(sorted({c.hardware_id for c in of})),
+                devices=need.devices,
+                bytes=delta.bytes if delta and state.get(pair) not in ("unknown", "left out") else loose,
+                loose_bytes=loose,
+                build_seconds=seconds.get(pair, 0.0),
+                state=state.get(pair) or _under_way(preview.jobs.get(DeltaPair(*pair))),
+            )
+        )
+    return tuple(sorted(found, key=lambda d: (-d.devices, d.from_commit or "")))
+
+
+def _need(build: Build) -> Required:
+    return Required(build.from_commit, build.to_commit, build.devices)
+
+
+def _under_way(status: JobStatus | None) -> str:
+    return {JobStatus.QUEUED: "queued", JobStatus.RUNNING: "building"}.get(status, "missing") if status else "missing"
 
 
 def _detectable(specs: Sequence[MonitorSpec], count: WaveCount) -> dict[OutcomeClass, float | None]:

@@ -81,7 +81,10 @@ def test_a_preview_says_the_same_and_writes_nothing(fleet: SmallFleet) -> None:
     fleet.provider.publish(pair(7))
     row = fleet.rollout()
     assert row.scope is not None
-    plan = fleet.deltas.preview(row.scope, "all", rules_of(row), now=fleet.now, builders=2)
+    rules = rules_of(row)
+    with fleet.store.reading() as r:
+        counts = {"all": r.look(row.scope, "all", seen_since=fleet.now - rules.reach)}
+    plan = fleet.deltas.preview(row.scope, counts, rules, now=fleet.now, builders=2).waves["all"]
     assert [build.from_commit for build in plan.builds] == [commit(7), commit(5)]
     assert (plan.build_bytes, plan.bytes_without, plan.bytes_with, plan.seconds) == (200, 10_000, 1000, 10.0)
     assert queued(fleet) == []
