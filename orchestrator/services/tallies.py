@@ -13,15 +13,14 @@ from orchestrator.core.update import Counts, Step
 from orchestrator.services.records import BadOutcome, UpdateRow
 from orchestrator.services.store import Writing
 
-_NONE = Counts()
-
 
 @dataclass(slots=True)
 class Tallies:
-    """Gathers steps until ``write``."""
+    """Gathers steps until ``write``. ``renewed``: of the changed rows those whose offer is new."""
 
     changed: dict[tuple[int, int], UpdateRow] = field(default_factory=dict)
-    counts: dict[tuple[int, str, int], Counts] = field(default_factory=dict)
+    renewed: set[tuple[int, int]] = field(default_factory=set)
+    counts: dict[tuple[int, str, int], list[Counts]] = field(default_factory=dict)
     bad: dict[int, list[BadOutcome]] = field(default_factory=dict)
     moved: bool = False
 
@@ -29,22 +28,24 @@ class Tallies:
         """Carry out a step on a row that the store has already. ``row.update`` becomes what the step made of it."""
         if not step.changed:
             return
-        earlier: frozenset[OutcomeClass] = row.update.bad
-        row.update = step.update
-        self.change(row)
-        self.count(row, step.counts, earlier)
+        before, row.update = row.update, step.update
+        key = (row.rollout_key, row.device_key)
+        self.changed[key] = row
+        if step.update.offered_at is not before.offered_at:
+            self.renewed.add(key)
+        self.count(row, step.counts, before.bad)
 
     def change(self, row: UpdateRow) -> None:
-        """The row must be saved."""
-        self.changed[row.rollout_key, row.device_key] = row
+        """The row must be saved, with what its offer froze."""
+        key = (row.rollout_key, row.device_key)
+        self.changed[key] = row
+        self.renewed.add(key)
 
     def count(self, row: UpdateRow, counts: Counts, earlier: frozenset[OutcomeClass] = frozenset()) -> None:
-        if counts == _NONE:
+        if not counts:
             return
         self.moved = True
-        key = (row.rollout_key, row.wave, row.slice)
-        known = self.counts.get(key)
-        self.counts[key] = counts if known is None else known + counts
+        self.counts.setdefault((row.rollout_key, row.wave, row.slice), []).append(counts)
         for outcome in counts.bad:
             found = BadOutcome(outcome, row.wave, row.places[0], row.places[1], earlier)
             self.bad.setdefault(row.rollout_key, []).append(found)
@@ -53,12 +54,14 @@ class Tallies:
     def write(self, w: Writing) -> list[int]:
         """Write all of it; the rollouts that have new bad outcomes. What is gathered afterwards is written by the next
         call."""
+        if self.renewed:
+            w.save_updates([self.changed.pop(key) for key in sorted(self.renewed)])
         if self.changed:
-            w.save_updates(self.changed.values())
+            w.save_progress(self.changed.values())
         if self.counts:
-            w.add_counts(self.counts)
+            w.add_counts({key: Counts.total(many) for key, many in self.counts.items()})
         stained = sorted(self.bad)
         for key in stained:
             w.add_bad(key, self.bad[key])
-        self.changed, self.counts, self.bad = {}, {}, {}
+        self.changed, self.renewed, self.counts, self.bad = {}, set(), {}, {}
         return stained

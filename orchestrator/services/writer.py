@@ -30,6 +30,9 @@ Result = TypeVar("Result")
 CONFLICT_TRIES: Final = 5
 """How often an item alone is tried when other writers keep getting in its way."""
 
+MOST_AT_ONCE: Final = 1_000
+"""Weight of what one transaction takes."""
+
 MOST_UNSEEN: Final = 200_000
 """Times of idle check-ins kept while the store cannot be written; more are forgotten, they are only a hint."""
 
@@ -78,7 +81,7 @@ class Writer:
         *,
         clock: Callable[[], datetime],
         most_waiting: int = 20_000,
-        most_at_once: int = 1_000,
+        most_at_once: int = MOST_AT_ONCE,
         touch_every: timedelta = timedelta(seconds=1),
         between: Callable[[], None] = lambda: None,
     ) -> None:

@@ -133,7 +133,16 @@ UPDATE_COLUMNS: Final = (
 ).split(", ")
 """In the order of ``update_of`` and ``stored_update``; the first two are the key."""
 
+PROGRESS_COLUMNS: Final = (
+    "rollout_key, device_key, status, deadline_at, started_at, installing_at, confirmed_at, recovered_at, resolved, "
+    "bad, check_ins"
+).split(", ")
+"""The key, and what events, check-ins and the clock change, in the order of ``stored_progress``."""
+
 _STATUS: Final = {str(status): status for status in UpdateStatus}
+_WORD: Final = {status: str(status.value) for status in UpdateStatus}
+"""Plain text: the driver takes a long way with subclasses of it."""
+
 Software = tuple[str, str, int]
 """Hardware id, commit and version, as stored."""
 
@@ -181,6 +190,25 @@ def software_after(row: UpdateRow) -> Software:
     return (row.hardware_id, row.update.to_commit, NO_VERSION)
 
 
+def stored_progress(row: UpdateRow) -> tuple[Any, ...]:
+    update = row.update
+    deadline, started, installing = update.deadline_at, update.started_at, update.installing_at
+    confirmed, recovered = update.confirmed_at, update.recovered_at
+    return (
+        row.rollout_key,
+        row.device_key,
+        _WORD[update.status],
+        None if deadline is None else stored(deadline),
+        None if started is None else stored(started),
+        None if installing is None else stored(installing),
+        None if confirmed is None else stored(confirmed),
+        None if recovered is None else stored(recovered),
+        1 if update.resolved else 0,
+        BITS_OF[update.bad],
+        update.check_ins,
+    )
+
+
 def stored_update(row: UpdateRow, from_key: int, to_key: int) -> tuple[Any, ...]:
     update = row.update
     deadline, started, installing = update.deadline_at, update.started_at, update.installing_at
@@ -188,7 +216,7 @@ def stored_update(row: UpdateRow, from_key: int, to_key: int) -> tuple[Any, ...]
     return (
         row.rollout_key,
         row.device_key,
-        update.status.value,
+        _WORD[update.status],
         stored(update.offered_at),
         None if deadline is None else stored(deadline),
         None if started is None else stored(started),

@@ -167,7 +167,7 @@ class RolloutReading(Session):
                 )
             )
         deadline = self.link.one(
-            "SELECT min(deadline_at) FROM device_update WHERE rollout_key = ? AND deadline_at IS NOT NULL", (row.key,)
+            "SELECT min(look_at) FROM device_update WHERE rollout_key = ? AND look_at IS NOT NULL", (row.key,)
         )
         return Facts(
             devices=row.devices,

@@ -311,8 +311,10 @@ class JournalTable(_Base, table=True):
 class UpdateTable(_Base, table=True):
     """One device's update in one rollout. ``bad`` is a set of bits, one a class in the order of ``OutcomeClass``.
 
-    ``update_deadline`` finds who is due, and the next deadline, without a scan; ``update_bad`` the few with a bad
-    outcome.
+    ``look_at``: when to look whether the deadline has passed; never after it, and there exactly when it is. Nearly
+    every report
+    moves the deadline later and leaves ``look_at`` alone, and with it ``update_deadline``, which finds who is due
+    without a scan. ``update_bad`` finds the few with a bad outcome.
     """
 
     __tablename__ = "device_update"
@@ -320,9 +322,9 @@ class UpdateTable(_Base, table=True):
         Index(
             "update_deadline",
             "rollout_key",
-            "deadline_at",
-            sqlite_where=text("deadline_at IS NOT NULL"),
-            postgresql_where=text("deadline_at IS NOT NULL"),
+            "look_at",
+            sqlite_where=text("look_at IS NOT NULL"),
+            postgresql_where=text("look_at IS NOT NULL"),
         ),
         Index(
             "update_bad", "rollout_key", "device_key", sqlite_where=text("bad > 0"), postgresql_where=text("bad > 0")
@@ -335,6 +337,7 @@ class UpdateTable(_Base, table=True):
     status: str = _text()
     offered_at: int = _time()
     deadline_at: int | None = _time()
+    look_at: int | None = _time()
     started_at: int | None = _time()
     installing_at: int | None = _time()
     confirmed_at: int | None = _time()

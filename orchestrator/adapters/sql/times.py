@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import Final, overload
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY: Final = 86_400_000_000
-_SECOND: Final = 1_000_000
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @overload
@@ -19,8 +18,7 @@ def stored(moment: datetime | None) -> int | None:
     """An aware moment as stored; None stays None."""
     if moment is None:
         return None
-    since = moment - _EPOCH
-    return since.days * _DAY + since.seconds * _SECOND + since.microseconds
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 @overload
@@ -35,14 +33,14 @@ def moment(value: int | None) -> datetime | None:
 @lru_cache(maxsize=8_192)
 def _moment(value: int) -> datetime:
     # What arrives together carries the same time of receipt: most of a batch's moments are made once.
-    return _EPOCH + timedelta(microseconds=value)
+    return _EPOCH + _MICROSECOND * value
 
 
 def length(span: timedelta) -> int:
     """A span as stored."""
-    return span.days * _DAY + span.seconds * _SECOND + span.microseconds
+    return span // _MICROSECOND
 
 
 def span(value: int) -> timedelta:
     """A stored span."""
-    return timedelta(microseconds=value)
+    return _MICROSECOND * value

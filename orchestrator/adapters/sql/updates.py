@@ -17,16 +17,19 @@ from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import (
     BITS,
+    PROGRESS_COLUMNS,
     UPDATE_COLUMNS,
     packed_id,
     software_after,
     software_before,
+    stored_progress,
     stored_update,
     unpacked_id,
     update_of,
 )
+from orchestrator.adapters.sql.link import Link
 from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, TALLIES
-from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.session import Session, SoftwareNames
 from orchestrator.adapters.sql.times import length, moment, stored
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.records import EventRow, LoggedEvent, UpdateRow
@@ -40,12 +43,11 @@ _EVENT_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?)"
 _LOG_SIZES: Final = (200, 20, 1)
 """Events in one INSERT: few lengths, so that SQLite prepares few statements and finds them again."""
 
-_UPDATE_TYPES: Final = (
-    "bigint bigint text bigint bigint bigint bigint bigint bigint integer integer integer integer bigint bigint text "
-    "bigint bigint bigint "
-    "text integer integer bigint"
-).split()
-_CHANGED: Final = UPDATE_COLUMNS[2:]
+_DEADLINE: Final = UPDATE_COLUMNS.index("deadline_at")
+_DEADLINE_NOW: Final = PROGRESS_COLUMNS.index("deadline_at")
+_TEXTS: Final = frozenset({"status", "wave", "segment_places"})
+_MOST_REARMED: Final = 20_000
+"""Updates whose look is moved to their deadline in one call."""
 _KEY: Final = itemgetter(0, 1)
 
 _COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left")
@@ -130,6 +132,11 @@ class UpdateReading(Session):
 
 
 class UpdateWriting(UpdateReading):
+    def __init__(self, link: Link, names: SoftwareNames) -> None:
+        super().__init__(link, names)
+        self._looks: dict[tuple[int, int], int | None] = {}
+        """``look_at`` as stored of the updates that this session has loaded."""
+
     def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
         row = self.link.one(
             self.link.locked(f"SELECT {_ALL} FROM device_update WHERE rollout_key = ? AND device_key = ?"),
@@ -140,9 +147,9 @@ class UpdateWriting(UpdateReading):
     def add_update(self, row: UpdateRow) -> bool:
         return bool(
             self.link.run(
-                f"INSERT INTO device_update ({_ALL}) VALUES ({', '.join('?' * len(UPDATE_COLUMNS))}) ON CONFLICT DO "
-                f"NOTHING",
-                self._stored(row),
+                f"INSERT INTO device_update ({_ALL}, look_at) VALUES ({', '.join('?' * len(UPDATE_COLUMNS))}, ?) "
+                "ON CONFLICT DO NOTHING",
+                (*(values := self._stored(row)), values[_DEADLINE]),
             )
         )
 
@@ -208,35 +215,57 @@ class UpdateWriting(UpdateReading):
                 # One look into the primary key for each, in the order of the list, whatever the server believes about
                 # the size of a table that has just grown; LIMIT keeps it from another way.
                 rows += self.link.rows(
-                    f"SELECT {_U} FROM unnest(?::bigint[]) AS k(device) CROSS JOIN LATERAL "
+                    f"SELECT {_U}, u.look_at FROM unnest(?::bigint[]) AS k(device) CROSS JOIN LATERAL "
                     "(SELECT * FROM device_update WHERE rollout_key = ? AND device_key = k.device "
                     "LIMIT 1 FOR UPDATE) u",
                     (listed, rollout),
                 )
             else:
                 rows += self.link.rows(
-                    f"SELECT {_ALL} FROM device_update WHERE rollout_key = ? AND {condition}", (rollout, listed)
+                    f"SELECT {_ALL}, look_at FROM device_update WHERE rollout_key = ? AND {condition}",
+                    (rollout, listed),
                 )
+        self._looks.update((row[:2], row[-1]) for row in rows)
         return {(row.rollout_key, row.device_key): row for row in self._updates(rows)}
 
     def save_updates(self, rows: Iterable[UpdateRow]) -> None:
-        # In the order of keys: on PostgreSQL no two writers wait in a circle, on SQLite neighbours share a page.
-        found = sorted((self._stored(row) for row in rows), key=_KEY)
+        found = [(*values, values[_DEADLINE]) for values in map(self._stored, rows)]
+        self._looks.update((values[:2], values[-1]) for values in found)
+        self._save((*UPDATE_COLUMNS, "look_at"), found)
+
+    def save_progress(self, rows: Iterable[UpdateRow]) -> None:
+        looks = self._looks
+        early: list[tuple[Any, ...]] = []
+        moved: list[tuple[Any, ...]] = []
+        for values in map(stored_progress, rows):
+            look, deadline = looks.get(values[:2]), values[_DEADLINE_NOW]
+            if look is not None and deadline is not None and look <= deadline:
+                early.append(values)
+            else:
+                moved.append((*values, deadline))
+        looks.update((values[:2], values[-1]) for values in moved)
+        self._save(PROGRESS_COLUMNS, early)
+        self._save((*PROGRESS_COLUMNS, "look_at"), moved)
+
+    def _save(self, columns: Sequence[str], found: list[tuple[Any, ...]]) -> None:
+        """Rows of these columns, of which the first two are the key."""
         if not found:
             return
+        # In the order of keys: on PostgreSQL no two writers wait in a circle, on SQLite neighbours share a page.
+        found.sort(key=_KEY)
         if self.link.postgres:
-            arrays = ", ".join(f"?::{kind}[]" for kind in _UPDATE_TYPES)
+            arrays = ", ".join(f"?::{'text' if name in _TEXTS else 'bigint'}[]" for name in columns)
             self.link.run(
-                f"UPDATE device_update u SET {', '.join(f'{name} = n.{name}' for name in _CHANGED)} "
-                f"FROM unnest({arrays}) AS n({_ALL}) WHERE u.rollout_key = n.rollout_key AND u.device_key = "
-                f"n.device_key",
+                f"UPDATE device_update u SET {', '.join(f'{name} = n.{name}' for name in columns[2:])} "
+                f"FROM unnest({arrays}) AS n({', '.join(columns)}) "
+                "WHERE u.rollout_key = n.rollout_key AND u.device_key = n.device_key",
                 [list(column) for column in zip(*found, strict=True)],
             )
             return
         self.link.many(
-            f"UPDATE device_update SET {', '.join(f'{name} = ?' for name in _CHANGED)} WHERE rollout_key = ? AND "
-            f"device_key = ?",
-            [(*row[2:], row[0], row[1]) for row in found],
+            f"UPDATE device_update SET {', '.join(f'{name} = ?{n}' for n, name in enumerate(columns[2:], 3))} "
+            "WHERE rollout_key = ?1 AND device_key = ?2",
+            found,
         )
 
     def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
@@ -257,10 +286,13 @@ class UpdateWriting(UpdateReading):
     # ------------------------------------------------------------------------------------------- the clock
 
     def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[UpdateRow, datetime | None]]:
+        at = stored(now)
+        self._look_later(rollout_key, at)
         rows = self.link.rows(
             f"SELECT {_U}, d.last_seen_at FROM device_update u JOIN device d ON d.key = u.device_key "
-            "WHERE u.rollout_key = ? AND u.deadline_at <= ? ORDER BY u.deadline_at, u.device_key LIMIT ?",
-            (rollout_key, stored(now), limit),
+            "WHERE u.rollout_key = ? AND u.look_at <= ? AND u.deadline_at <= ? "
+            "ORDER BY u.look_at, u.device_key LIMIT ?",
+            (rollout_key, at, at, limit),
         )
         seen = {row[1]: row[-1] for row in rows}
         if self.link.postgres:
@@ -271,6 +303,28 @@ class UpdateWriting(UpdateReading):
         else:
             found = self._updates([row[:-1] for row in rows])
         return [(row, moment(seen[row.device_key])) for row in found]
+
+    def _look_later(self, rollout_key: int, at: int) -> None:
+        """Of updates that are to be looked at, but whose deadline has moved on, the look moves after it: once in a
+        patience for each, so that the next deadline comes to be true."""
+        keys = self.link.rows(
+            "SELECT device_key FROM device_update WHERE rollout_key = ? AND look_at <= ? AND deadline_at > ? "
+            "ORDER BY look_at LIMIT ?",
+            (rollout_key, at, at, _MOST_REARMED),
+        )
+        if not keys:
+            return
+        condition, listed = self.link.within("device_key", sorted(key for (key,) in keys))
+        if self.link.postgres:
+            self.link.rows(
+                f"SELECT 1 FROM device_update WHERE rollout_key = ? AND {condition} ORDER BY device_key FOR UPDATE",
+                (rollout_key, listed),
+            )
+        self.link.run(
+            f"UPDATE device_update SET look_at = deadline_at WHERE rollout_key = ? AND {condition}",
+            (rollout_key, listed),
+        )
+        self._looks.clear()
 
     def withdraw(self, rollout_key: int, wave: str | None = None) -> int:
         """As ``core.update.withdraw`` for each: offered, and nothing resolved."""
@@ -289,14 +343,19 @@ class UpdateWriting(UpdateReading):
         if not counts:
             return 0
         self.link.run(
-            f"UPDATE device_update SET status = 'withdrawn', deadline_at = NULL WHERE {condition}", parameters
+            f"UPDATE device_update SET status = 'withdrawn', deadline_at = NULL, look_at = NULL WHERE {condition}",
+            parameters,
         )
+        self._looks.clear()
         self.add_counts({(rollout_key, of, number): Counts(withdrawn=many) for of, number, many in counts})
         return sum(int(many) for _, _, many in counts)
 
     def postpone_deadlines(self, by: timedelta) -> int:
+        self._looks.clear()
         return self.link.run(
-            "UPDATE device_update SET deadline_at = deadline_at + ? WHERE deadline_at IS NOT NULL", (length(by),)
+            "UPDATE device_update SET deadline_at = deadline_at + ?, look_at = look_at + ? "
+            "WHERE deadline_at IS NOT NULL",
+            (length(by), length(by)),
         )
 
 

@@ -342,6 +342,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("offered_at", sa.BigInteger(), nullable=False),
         sa.Column("deadline_at", sa.BigInteger(), nullable=True),
+        sa.Column("look_at", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("installing_at", sa.BigInteger(), nullable=True),
         sa.Column("confirmed_at", sa.BigInteger(), nullable=True),
@@ -382,10 +383,10 @@ def upgrade() -> None:
     op.create_index(
         "update_deadline",
         "device_update",
-        ["rollout_key", "deadline_at"],
+        ["rollout_key", "look_at"],
         unique=False,
-        sqlite_where=sa.text("deadline_at IS NOT NULL"),
-        postgresql_where=sa.text("deadline_at IS NOT NULL"),
+        sqlite_where=sa.text("look_at IS NOT NULL"),
+        postgresql_where=sa.text("look_at IS NOT NULL"),
     )
     op.create_table(
         "monitor_node",
