@@ -23,8 +23,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from orchestrator.core.fleet import check_name
 from orchestrator.errors import Busy, Conflict, InvalidInput, NotFound, Refused, Unauthorized, Unavailable, WaveError
-from orchestrator.services.devices import Devices
+from orchestrator.services.devices import Devices, Kept
 from orchestrator.services.messages import Answer, CheckIn, Received, Report
 
 Scope = MutableMapping[str, Any]
@@ -128,17 +129,30 @@ class Gateway:
 
     async def _check_in(self, device_id: str, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         token = _token(scope)
+        known = await self._let_in(device_id, token)
         body = await self._body(scope, receive, CHECK_IN_BYTES)
-        found = self._devices.check_in(device_id, token, _decoded(self._check_in_of, body))
+        found = self._devices.check_in(device_id, token, _decoded(self._check_in_of, body), known=known)
         answer: Answer = found if isinstance(found, Answer) else await self._committed(found)
         return 200, self._encode(answer)
 
     async def _report(self, device_id: str, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         token = _token(scope)
+        known = await self._let_in(device_id, token)
         body = await self._body(scope, receive, REPORTS_BYTES)
         report = _decoded(self._report_of, body)
-        received: Received = await self._committed(self._devices.report(device_id, token, report.events))
+        told = self._devices.report(device_id, token, report.events, known=known)
+        received: Received = await self._committed(told)
         return 200, self._encode(received)
+
+    async def _let_in(self, device_id: str, token: str) -> Kept:
+        """Before a byte of the body is read: strangers cost a short look at most."""
+        try:
+            check_name(device_id, "device id")
+        except InvalidInput:
+            # nothing below sees such an id; no device can have it, so it is unknown
+            raise Unauthorized("The device is not known here, or its token is wrong.") from None
+        known = self._devices.let_in(device_id, token)
+        return known if isinstance(known, Kept) else await self._committed(known)
 
     def _health(self) -> tuple[int, bytes]:
         if not self._devices.writer.alive:

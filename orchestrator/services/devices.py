@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
-from orchestrator.errors import Unauthorized
+from orchestrator.errors import Busy, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
 from orchestrator.services.delta_provider import DeltaPair
@@ -43,6 +43,9 @@ MOST_KEPT: Final = 100_000
 MOST_STRANGERS: Final = 10_000
 """Unknown ids remembered, so that asking again costs no look into the store."""
 
+MOST_LOOKS: Final = 2_000
+"""Looks into the store that may wait at once: whoever guesses ids fills a short queue, not the memory."""
+
 STRANGER_FOR: Final = timedelta(seconds=5)
 
 POKE_EVERY: Final = timedelta(seconds=0.5)
@@ -50,7 +53,7 @@ POKE_EVERY: Final = timedelta(seconds=0.5)
 
 
 @dataclass(slots=True)
-class _Kept:
+class Kept:
     """A device in memory: what it said last, what it has had of which rollout (and at which version of that), and the
     last verdict: *none* as long as the snapshot is this one and ``until`` has not come."""
 
@@ -127,8 +130,9 @@ class Devices:
         self._known: dict[tuple[str, str], bool] = {}
         self._later = later
         self._most_kept = most_kept
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._strangers: OrderedDict[str, datetime] = OrderedDict()
+        self._looks = 0
         self._guard = threading.Lock()
         self.board = Board(store, clock=clock, later=later)
         self._waker = Waker(poke, clock)
@@ -163,18 +167,31 @@ class Devices:
 
     # --------------------------------------------------------------------------------------------- check-ins
 
-    def check_in(self, device_id: str, token: str, said: CheckIn) -> Answer | Future[Answer]:
-        """A device asks. The answer at once when nothing is to be written, else when it is committed.
+    def let_in(self, device_id: str, token: str) -> Kept | Future[Kept]:
+        """Who asks, before anything is read of what it says; hand it on as ``known``.
+
+        Raises Unauthorized for an unknown device and a wrong token alike, Busy."""
+        now = self._clock()
+        kept = self._in_memory(device_id, now)
+        if kept is not None or self._later is None:
+            return self._let_in(kept or self._load(device_id, now), token)
+        return self._soon(lambda: self._let_in(self._load(device_id, now), token))
+
+    def check_in(
+        self, device_id: str, token: str, said: CheckIn, *, known: Kept | None = None
+    ) -> Answer | Future[Answer]:
+        """A device asks. The answer at once when nothing is to be written, else when it is committed. ``known`` is what
+        ``let_in`` said, which may be long ago: it counts only while no person changed devices since.
 
         Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
         now = self._clock()
-        kept = self._in_memory(device_id, now)
+        kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
             return self._check_in(device_id, token, said, kept or self._load(device_id, now), now)
         return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now))
 
     def _check_in(
-        self, device_id: str, token: str, said: CheckIn, kept: _Kept | None, now: datetime
+        self, device_id: str, token: str, said: CheckIn, kept: Kept | None, now: datetime
     ) -> Answer | Future[Answer]:
         kept = self._let_in(kept, token)
         self.counters.check_ins += 1
@@ -191,7 +208,7 @@ class Devices:
         waiting = self.writer.submit(self._check_ins, Arrival(kept.person.key, digest, said, tuple(kept.had)))
         return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
-    def _idle(self, kept: _Kept, said: CheckIn, now: datetime) -> bool:
+    def _idle(self, kept: Kept, said: CheckIn, now: datetime) -> bool:
         """Whether nothing changed and the board has nothing for it."""
         if kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
             return False
@@ -256,16 +273,18 @@ class Devices:
 
     # --------------------------------------------------------------------------------------------- reports
 
-    def report(self, device_id: str, token: str, events: Sequence[ReportedEvent]) -> Future[Received]:
-        """A device tells. Done when it is committed. Raises Unauthorized, Busy."""
+    def report(
+        self, device_id: str, token: str, events: Sequence[ReportedEvent], *, known: Kept | None = None
+    ) -> Future[Received]:
+        """A device tells. Done when it is committed. ``known`` as in ``check_in``. Raises Unauthorized, Busy."""
         now = self._clock()
-        kept = self._in_memory(device_id, now)
+        kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
             return self._report(token, events, kept or self._load(device_id, now), now)
         return self._soon(lambda: self._report(token, events, self._load(device_id, now), now))
 
     def _report(
-        self, token: str, events: Sequence[ReportedEvent], kept: _Kept | None, now: datetime
+        self, token: str, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
     ) -> Future[Received]:
         person = self._let_in(kept, token).person
         told = Told(person.key, person.device.id, events, now)
@@ -280,14 +299,14 @@ class Devices:
 
     # --------------------------------------------------------------------------------------------- who is it
 
-    def _in_memory(self, device_id: str, now: datetime) -> _Kept | None:
-        """The device as it is kept, while no person changed devices since."""
-        kept = self._kept.get(device_id)
+    def _in_memory(self, device_id: str, now: datetime, known: Kept | None = None) -> Kept | None:
+        """The device as it is kept, or as it was read for this request, while no person changed devices since."""
+        kept = self._kept.get(device_id, known)
         if kept is None or kept.register != self.board.look(now).register:
             return None
         return kept
 
-    def _load(self, device_id: str, now: datetime) -> _Kept | None:
+    def _load(self, device_id: str, now: datetime) -> Kept | None:
         """Read the device and keep it; None for a stranger."""
         since = self._strangers.get(device_id)
         if since is not None and now - since < STRANGER_FOR:
@@ -304,7 +323,7 @@ class Devices:
                 return None
             self._strangers.pop(device_id, None)
             device = person.device
-            kept = _Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
+            kept = Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
             if self._most_kept:
                 self._kept[device_id] = kept
                 while len(self._kept) > self._most_kept:
@@ -321,7 +340,7 @@ class Devices:
             found[row.rollout_key] = (earlier, on_board.row.version if on_board is not None else 0)
         return found
 
-    def _let_in(self, kept: _Kept | None, token: str) -> _Kept:
+    def _let_in(self, kept: Kept | None, token: str) -> Kept:
         """Compared in constant time; a stranger costs as much as a wrong token."""
         digest = kept.person.token_digest if kept is not None else None
         if not hmac.compare_digest(digest_of(token), digest or b"") or kept is None:
@@ -341,8 +360,12 @@ class Devices:
         return known
 
     def _soon(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:
-        """Run in another thread; a future of what comes of it in the end."""
+        """Run in another thread; a future of what comes of it in the end. Raises Busy when too many wait for that."""
         assert self._later is not None
+        with self._guard:
+            if self._looks >= MOST_LOOKS:
+                raise Busy("Too many devices have to be looked up at once.", remedy="Ask again in a few seconds.")
+            self._looks += 1
         done: Future[Result] = Future()
 
         def run() -> None:
@@ -351,6 +374,9 @@ class Devices:
             except Exception as error:
                 done.set_exception(error)
                 return
+            finally:
+                with self._guard:
+                    self._looks -= 1
             if isinstance(found, Future):
                 _pass_on(found, done, lambda result: result)
             else:

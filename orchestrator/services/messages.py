@@ -15,6 +15,9 @@ from orchestrator.errors import InvalidReport
 MOST_LABELS: Final = 64
 """Labels that a device may say of itself."""
 
+MOST_EVENTS: Final = 1_000
+"""Events that one report may hold: as many as one transaction takes."""
+
 LONGEST_VALUE: Final = 255
 LONGEST_ID: Final = 128
 LONGEST_CODE: Final = 128
@@ -100,9 +103,9 @@ class ReportedEvent(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """What a device has to tell, oldest first."""
+    """What a device has to tell, oldest first. Each event is judged alone, so its texts are measured there."""
 
-    events: list[ReportedEvent]
+    events: Annotated[list[ReportedEvent], Meta(max_length=MOST_EVENTS)]
 
 
 class Refusal(Struct, frozen=True):

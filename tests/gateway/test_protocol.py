@@ -6,13 +6,25 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from orchestrator.errors import BuildFailed, Busy, Conflict, NotFound, Refused, StoreUnavailable, WaveError
+from orchestrator.errors import (
+    BuildFailed,
+    Busy,
+    Conflict,
+    NotFound,
+    Refused,
+    StoreUnavailable,
+    Unauthorized,
+    WaveError,
+)
 from orchestrator.gateway.app import CHECK_IN_BYTES, KINDS, Gateway
+from orchestrator.services.devices import MOST_LOOKS, Kept
+from orchestrator.services.messages import MOST_EVENTS
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
 NONE = {"offer": None}
@@ -261,6 +273,76 @@ def test_a_device_that_is_not_let_in(door: Door, what: str, authorization: str |
         assert response.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize("name", ["x" * 129, "x" * 5_000_000, "a\0b", "a b", "", "a/b", "\udcff"], ids=range(7))
+@pytest.mark.parametrize("what", ["check-in", "reports"])
+def test_an_id_that_no_device_can_have_reaches_nothing(world: World, what: str, name: str) -> None:
+    """It is neither looked up nor remembered: a store may refuse it, and memory would fill with it."""
+    status, kind = asked_by_a_stranger(Gateway(world.devices), f"/v1/devices/{name}/{what}")
+    assert (status, kind) == (401, "unauthorized")
+    assert not world.devices._strangers
+
+
+@pytest.mark.parametrize("aside", [False, True], ids=["at once", "looked up aside"])
+@pytest.mark.parametrize("what", ["check-in", "reports"])
+def test_of_a_stranger_nothing_is_read(world: World, what: str, aside: bool) -> None:
+    (device,) = world.enroll(1)
+    devices = world.another(later=lambda work: work()) if aside else world.devices
+    gateway = Gateway(devices)
+    for each in (device, device, "stranger", "stranger"):
+        assert asked_by_a_stranger(gateway, f"/v1/devices/{each}/{what}") == (401, "unauthorized")
+    devices.close()
+
+
+def asked_by_a_stranger(gateway: Gateway, path: str) -> tuple[int, str]:
+    """Status and kind of what somebody with a wrong token is told, whose body nobody may touch."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"authorization", b"Bearer wrong")]}
+    asyncio.run(gateway(scope, receive, send))
+    return sent[0]["status"], json.loads(sent[1]["body"])["error"]["kind"]
+
+
+def test_strangers_who_come_too_fast_are_told_to_wait(world: World) -> None:
+    """Each new id costs a look into the store; when two thousand wait for theirs, the next is not let in."""
+    waiting: list[Callable[[], None]] = []
+    devices = world.another(later=waiting.append)
+    for number in range(MOST_LOOKS):
+        devices.let_in(f"guess-{number}", "wrong")
+    with pytest.raises(Busy):
+        devices.let_in("one-too-many", "wrong")
+    assert asked_by_a_stranger(Gateway(devices), "/v1/devices/x/reports") == (503, "busy")
+    waiting.pop(0)()
+    devices.let_in("the-next", "wrong")
+    devices.close()
+
+
+def test_a_token_that_is_taken_back_while_the_body_comes_is_worth_nothing(world: World) -> None:
+    (device,) = world.enroll(1)
+    for kept in (0, 10):
+        devices = world.another(most_kept=kept)
+        token = world.tokens[device] = world.devices.register.new_token(device)
+        known = devices.let_in(device, token)
+        assert isinstance(known, Kept)
+        world.devices.register.revoke(device)
+        world.now += timedelta(seconds=2)
+        with pytest.raises(Unauthorized):
+            devices.check_in(device, token, world.said(41), known=known)
+        devices.close()
+
+
+def test_a_report_has_a_thousand_events_at_most(door: Door) -> None:
+    (device,) = door.world.fleet(1)
+    events = [{"id": f"{n}", "rollout": "r", "target": 42, "event": "failed"} for n in range(MOST_EVENTS + 1)]
+    assert error(door.post(device, "reports", {"events": events})) == (400, "invalid_report")
+    assert len(door.post(device, "reports", {"events": events[1:]}).json()["refused"]) == MOST_EVENTS
+
+
 def test_the_token_of_another_device(door: Door) -> None:
     one, other = door.world.enroll(2)
     assert error(door.post(one, "check-in", {}, token=door.world.tokens[other])) == (401, "unauthorized")
@@ -352,7 +434,7 @@ def test_what_goes_wrong_inside_is_told_without_its_secrets(
 ) -> None:
     (device,) = door.world.enroll(1)
 
-    def fails(*args: object) -> None:
+    def fails(*args: object, **more: object) -> None:
         raise raised
 
     monkeypatch.setattr(door.world.devices, "report", fails)
