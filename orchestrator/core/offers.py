@@ -103,9 +103,6 @@ class Terms:
     frozen: Reason | None = None
 
 
-DIMENSIONS: Final = ("hardware_id", "source_version")
-"""Segments in which an offer records a place."""
-
 _REPEATED: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING})
 """An offer that stands is told again to a device that asks in these: it may have lost power half-way."""
 
@@ -207,17 +204,19 @@ def _place(terms: Terms, device: Device, now: datetime) -> Offerable | NoOffer:
     piece = slice_of(opened, at, device.since_at)
     if piece is None:
         return NoOffer(NoOfferKind.SLICE, f"It waits for a later slice of wave {wave}; {len(opened)} are open so far.")
-    places = piece.places(at, (ROLLOUT, wave_population(wave), *segments_of(device)))
+    places = piece.places(at, (ROLLOUT, wave_population(wave), *segments_of(device, terms.rules.dimensions)))
     mine = (places.pop(ROLLOUT), places.pop(wave_population(wave)))
     return Offerable(wave, piece.number, mine, places)
 
 
-def segments_of(device: Device) -> tuple[str, ...]:
-    """The segments a device is in, as populations."""
-    found = [segment_population("hardware_id", device.hardware_id)]
-    if device.version is not None:
-        found.append(segment_population("source_version", str(device.version)))
-    return tuple(found)
+def segments_of(device: Device, dimensions: Sequence[str]) -> tuple[str, ...]:
+    """The segments a device is in, as populations; in none of a dimension in which it has no value."""
+    values = {
+        "hardware_id": device.hardware_id,
+        "source_version": None if device.version is None else str(device.version),
+        **{f"label:{key}": value for key, value in device.labels.items()},
+    }
+    return tuple(segment_population(name, value) for name in dimensions if (value := values.get(name)) is not None)
 
 
 def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:

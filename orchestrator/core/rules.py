@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from orchestrator.core.outcomes import OutcomeClass, Tolerance
 from orchestrator.core.policy import FromUnknown, Otherwise, Policy, Promotion
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
+
+SEGMENTS: Final = ("hardware_id", "source_version")
+"""Dimensions in which every rollout gives places from the start, so that nothing has to be filled in later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,11 @@ class WaveRules:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a rollout is bound to. ``waves`` in an order in which each stands after all it comes after."""
+    """What a rollout is bound to. ``waves`` in an order in which each stands after all it comes after.
+
+    ``dimensions``: in which segments places are given: hardware id, source version, and each label by which the
+    rollout file tells its waves apart (``label:region``).
+    """
 
     waves: tuple[WaveRules, ...]
     tolerate: Mapping[OutcomeClass, Tolerance] = field(default_factory=dict)
@@ -46,6 +54,7 @@ class Rules:
     silent_after: timedelta = timedelta(hours=24)
     offer_window: Window | None = None
     in_flight: int | None = None
+    dimensions: tuple[str, ...] = SEGMENTS
 
     def wave(self, name: str) -> WaveRules:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -80,6 +89,7 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
                 in_flight=bound.pace.in_flight if own is not None and own.pace is not None and bound.pace else None,
             )
         )
+    labels = {key for wave in rollout.waves for key, _ in wave.devices.labels}
     return Rules(
         waves=tuple(waves),
         tolerate=policy.tolerances,
@@ -91,4 +101,5 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
         silent_after=policy.silent_after,
         offer_window=policy.offer_window,
         in_flight=policy.pace.in_flight if policy.pace else None,
+        dimensions=(*SEGMENTS, *(f"label:{key}" for key in sorted(labels))),
     )

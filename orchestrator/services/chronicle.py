@@ -58,10 +58,6 @@ EVENTS: Final[Mapping[type, str]] = {
 MOST_NAMED: Final = 200
 """Bad devices that are looked at for what they have in common."""
 
-SEGMENT_DIMENSIONS: Final = ("hardware_id", "source_version")
-"""The populations beside rollout and wave in which places are given from the start, so that nothing has to be filled
-in later."""
-
 
 @lru_cache(maxsize=256)
 def _rules(spec: str, policy: str) -> Rules:
@@ -146,7 +142,7 @@ def _open_slice(w: Writing, row: RolloutRow, decision: OpenSlice, rules: Rules, 
         decision.wave,
         size=decision.size,
         seen_since=now - rules.reach,
-        dimensions=SEGMENT_DIMENSIONS,
+        dimensions=rules.dimensions,
         now=now,
     )
 
