@@ -239,7 +239,7 @@ class Demo:
             within=self.within,
             rollout=name,
         )
-        self.show.act = "Halted: no further device is offered it; those that started may finish"
+        self.show.act = "Halted: nobody else is offered it; those at it may finish"
         self.wait("the devices under way to say how it went", lambda seen: self._at_rest(seen, name), within=30)
         time.sleep(2)
         self.wave("cancel", name, "--reason", f"version {version} does not start on {HARDWARE_IDS[1]}", *YES)

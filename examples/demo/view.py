@@ -136,6 +136,7 @@ class Show:
 
     def _head(self) -> list[Text]:
         title = Text(" wave ", style="bold reverse").append("  ", "none").append(self.act, "bold not reverse")
+        title.truncate(WIDTH - 7)
         minutes, seconds = divmod(int(self.elapsed), 60)
         title.append(f"{minutes}:{seconds:02} ".rjust(WIDTH - title.cell_len), "not reverse")
         return [title, Text()]
