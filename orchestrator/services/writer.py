@@ -125,10 +125,10 @@ class Writer:
         return self._weight
 
     def submit(self, work: Work[Item, Result], item: Item, *, weight: int = 1) -> Future[Result]:
-        """Hand in an item. Raises Busy when too much waits already, or the writer is closing."""
+        """Hand in an item. Raises Busy when too much waits already, or the writer is closing or has ended."""
         future: Future[Result] = Future()
         with self._change:
-            if self._closing:
+            if not self.alive:
                 raise Busy("The server is shutting down.", remedy="Ask again in a minute.")
             if self._weight + weight > self._most_waiting and self._queue:
                 raise Busy("Too many devices are writing at once.", remedy="Ask again in a few seconds.")
@@ -157,7 +157,10 @@ class Writer:
                 self._commit(batch)
             else:
                 self._touch_only()
-            self._between()
+            try:
+                self._between()
+            except Exception:
+                _log.exception("something failed between two batches")
             if ending:
                 return
 

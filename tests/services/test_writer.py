@@ -187,6 +187,34 @@ def test_a_full_queue_says_so_at_once(store: Flaky) -> None:
     writer.close()
 
 
+def test_what_fails_between_two_batches_ends_nothing(store: Flaky) -> None:
+    calls: list[int] = []
+
+    def fails() -> None:
+        calls.append(1)
+        raise ZeroDivisionError
+
+    writer = Writer(store, clock=lambda: NOW, between=fails)
+    assert [writer.submit(GROUPS, name).result(10) for name in ("a", "b")] == ["A", "B"]
+    assert (writer.alive, len(calls) > 0) == (True, True)
+    writer.close()
+
+
+def test_a_writer_whose_thread_has_ended_takes_nothing(store: Flaky) -> None:
+    """Nobody would ever resolve the future: the caller is told at once, and so is who asks for its health."""
+
+    def dies() -> None:
+        raise SystemExit
+
+    writer = Writer(store, clock=lambda: NOW, between=dies)
+    assert writer.submit(GROUPS, "a").result(10) == "A"
+    while writer.alive:
+        pass
+    with pytest.raises(Busy):
+        writer.submit(GROUPS, "b")
+    writer.close()
+
+
 def test_one_item_of_any_weight_is_taken(store: Flaky, writer: Writer) -> None:
     assert writer.submit(GROUPS, "a", weight=1_000_000).result(10) == "A"
 
