@@ -17,7 +17,8 @@ from orchestrator.services.delta_provider import DeltaPair
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """A device with its key and the digest of its token (SHA-256; tokens have 256 random bits), None before it has one."""
+    """A device with its key and the digest of its token (SHA-256; tokens have 256 random bits), None before it has
+    one."""
 
     key: int
     device: Device
@@ -28,8 +29,9 @@ class DeviceRow:
 class RolloutRow:
     """A rollout with its key, its bound files and its version for the check on writing.
 
-    ``spec`` and ``policy`` are the canonical JSON of both files as bound; ``salt`` seeds positions; ``scope`` is None until it starts (bounds are fixed then).
-    ``devices``: eligible devices at the start. ``journal_seq``/``journal_hash``: the journal's head.
+    ``spec`` and ``policy`` are the canonical JSON of both files as bound; ``salt`` seeds positions; ``scope`` is None
+    until it starts (bounds are fixed then). ``devices``: eligible devices at the start.
+    ``journal_seq``/``journal_hash``: the journal's head.
     """
 
     key: int
@@ -51,8 +53,8 @@ class RolloutRow:
 
 @dataclass(slots=True)
 class UpdateRow:
-    """One device's update with what the offer froze (RULES 3.6). ``places``: in the rollout's and the wave's population;
-    ``segment_places`` by population, as JSON text."""
+    """One device's update with what the offer froze (RULES 3.6). ``places``: in the rollout's and the wave's
+    population; ``segment_places`` by population, as JSON text."""
 
     rollout_key: int
     device_key: int
@@ -99,8 +101,8 @@ class LoggedEvent:
 class BadOutcome(NamedTuple):
     """A bad outcome that enters the evidence of a rollout: its class and where its device stands.
 
-    ``earlier``: the classes counted for this device before. A monitor or budget that pools several classes counts a device once,
-    so it leaves out an outcome whose ``earlier`` holds one of its classes.
+    ``earlier``: the classes counted for this device before. A monitor or budget that pools several classes counts a
+    device once, so it leaves out an outcome whose ``earlier`` holds one of its classes.
     """
 
     outcome: OutcomeClass
@@ -122,8 +124,8 @@ class RunningCount:
 
 @dataclass(frozen=True, slots=True)
 class WaveCount:
-    """One look at the devices of a wave: ``eligible`` (reachable or not), ``reachable`` ones among them, ``already_there``, and for the reachable
-    eligible what they run."""
+    """One look at the devices of a wave: ``eligible`` (reachable or not), ``reachable`` ones among them,
+    ``already_there``, and for the reachable eligible what they run."""
 
     eligible: int
     reachable: int
@@ -153,8 +155,8 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildJob:
-    """A delta to be built. ``fence`` grows with each lease: only its present holder may report on it. ``weight``: devices it serves times
-    bytes it saves, larger first. ``done``: progress in [0, 1]."""
+    """A delta to be built. ``fence`` grows with each lease: only its present holder may report on it. ``weight``:
+    devices it serves times bytes it saves, larger first. ``done``: progress in [0, 1]."""
 
     key: int
     pair: DeltaPair
@@ -193,7 +195,8 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class DeltaNeed:
-    """A required delta of a wave and how many of its reachable devices need it. ``known``: the repository has the from commit."""
+    """A required delta of a wave and how many of its reachable devices need it. ``known``: the repository has the
+    from commit."""
 
     pair: DeltaPair
     devices: int

@@ -1,12 +1,13 @@
 """The port to the store: the one owner of what has happened.
 
-Every call happens inside a session. ``Store.reading()`` is one consistent snapshot; ``Store.writing()`` is one transaction that commits
-when the block ends and leaves nothing behind when it raises. Times in and out are aware UTC ``datetime``; the store reads
-no clock. Foreign exceptions are translated at its edge: locked, read-only, full, missing or newer than this
-program is StoreUnavailable with the remedy; a version check that fails is Conflict.
+Every call happens inside a session. ``Store.reading()`` is one consistent snapshot; ``Store.writing()`` is one
+transaction that commits when the block ends and leaves nothing behind when it raises. Times in and out are aware UTC
+``datetime``; the store reads no clock. Foreign exceptions are translated at its edge: locked, read-only, full,
+missing or newer than this program is StoreUnavailable with the remedy; a version check that fails is Conflict.
 
 Implementations: ``adapters.sql`` on SQLite (in memory for tests, WAL on disk) and on PostgreSQL; one contract suite
-(``tests/contract``) runs on all of them. Rollouts, devices and updates have integer keys inside a store; names stay outside.
+(``tests/contract``) runs on all of them. Rollouts, devices and updates have integer keys inside a store; names stay
+outside.
 """
 
 from __future__ import annotations
@@ -74,14 +75,15 @@ class Reading(Protocol):
 
     # The fleet as a rollout sees it. None of these writes; each is one pass over the tag's devices at most.
     def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
-        """Count the wave's devices: members by ``scope.selectors`` (no earlier wave has them), split by ``Scope.eligible`` and ``already_there``."""
+        """Count the wave's devices: members by ``scope.selectors`` (no earlier wave has them), split by
+        ``Scope.eligible`` and ``already_there``."""
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         """Eligible devices of the wave by hardware id, the wave's own bounds left aside (earlier waves' kept)."""
 
     def bound(self, scope: Scope, wave: str, hardware_id: str | None, count: int) -> int:
-        """The bound below which exactly ``count`` (or all, if fewer: then SPACE) eligible devices of the wave stand, its own bounds left
-        aside; of one hardware id, or of all."""
+        """The bound below which exactly ``count`` (or all, if fewer: then SPACE) eligible devices of the wave stand,
+        its own bounds left aside; of one hardware id, or of all."""
 
     def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
         """Some eligible devices, for messages about overlaps."""
@@ -95,7 +97,8 @@ class Reading(Protocol):
         """Newest first."""
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an hour old at ``now``."""
+        """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an
+        hour old at ``now``."""
 
     def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
         """In the order of their opening, ranks included."""
@@ -154,7 +157,8 @@ class Reading(Protocol):
         """Owner and end of the lease, held or expired."""
 
     def check(self) -> Sequence[Difference]:
-        """Recount tallies, budgets, monitors (by sorting places, not by the stored tree), needs and journal chains from the updates and the log."""
+        """Recount tallies, budgets, monitors (by sorting places, not by the stored tree), needs and journal chains
+        from the updates and the log."""
 
 
 class Writing(Reading, Protocol):
@@ -162,13 +166,15 @@ class Writing(Reading, Protocol):
 
     # Targets
     def add_target(self, target: Target, *, now: datetime) -> bool:
-        """False when exactly this one is there already. Raises Refused when (hardware id, version) has another commit, or the name another content."""
+        """False when exactly this one is there already. Raises Refused when (hardware id, version) has another
+        commit, or the name another content."""
 
     def tag_target(self, name: str, tags: Sequence[str]) -> None: ...
 
     # Devices
     def enroll(self, devices: Iterable[tuple[Device, bytes | None]], *, now: datetime) -> int:
-        """Add devices, or set hardware id, tag, group, labels (as the operator's) and token of known ones; how many were new. A million must work in bounded memory."""
+        """Add devices, or set hardware id, tag, group, labels (as the operator's) and token of known ones; how many
+        were new. A million must work in bounded memory."""
 
     def set_group(self, device_ids: Sequence[str], group: str | None, *, now: datetime) -> int: ...
 
@@ -184,7 +190,8 @@ class Writing(Reading, Protocol):
     def set_token(self, device_id: str, digest: bytes | None) -> None: ...
 
     def save_device(self, key: int, device: Device) -> None:
-        """What a check-in changed: commit, version, hardware id, tag, labels (the device's own), healthy, since, last seen, usual gap."""
+        """What a check-in changed: commit, version, hardware id, tag, labels (the device's own), healthy, since, last
+        seen, usual gap."""
 
     def touch(self, seen: Mapping[int, tuple[datetime, timedelta]]) -> None:
         """Last seen and usual gap by device key, many at once."""
@@ -194,15 +201,18 @@ class Writing(Reading, Protocol):
         """With its key. Raises Refused when the name is taken."""
 
     def lock_rollout(self, key: int) -> tuple[RolloutStatus, int]:
-        """Status and epoch, and nobody else changes either until this transaction ends (PostgreSQL: FOR SHARE; SQLite: the writer is alone)."""
+        """Status and epoch, and nobody else changes either until this transaction ends (PostgreSQL: FOR SHARE;
+        SQLite: the writer is alone)."""
 
     def save_rollout(self, row: RolloutRow) -> RolloutRow:
-        """Write state, waves, scope, files and journal head where the stored version is ``row.version``; returns it with the next version. Raises Conflict."""
+        """Write state, waves, scope, files and journal head where the stored version is ``row.version``; returns it
+        with the next version. Raises Conflict."""
 
     def append_journal(self, row: RolloutRow, entries: Sequence[Entry]) -> None: ...
 
     def add_monitors(self, rollout_key: int, specs: Iterable[MonitorSpec], *, from_places: Mapping[str, int]) -> None:
-        """Begin monitors (the next attempt where the key was closed). ``from_places`` by monitor key; 0 where not named."""
+        """Begin monitors (the next attempt where the key was closed). ``from_places`` by monitor key; 0 where not
+        named."""
 
     def close_monitors(self, rollout_key: int, keys: Collection[str], *, now: datetime) -> None:
         """Mark as accepted."""
@@ -220,10 +230,12 @@ class Writing(Reading, Protocol):
         dimensions: Sequence[str],
         now: datetime,
     ) -> Slice | None:
-        """Cut the next slice of the wave among its eligible devices that are in no slice of it, seen since ``seen_since``, and have no update in this rollout;
-        about ``size`` of them by position (exactly, up to EXACT_RANKS). Stores the slice with ranks in every population (``rollout``, the wave,
-        and each value of ``dimensions``: ``hardware_id``, ``source_version``, ``label:KEY``) and how many keep waiting. None when nobody waits: then the last slice's
-        ``waiting`` becomes 0 (with no slice yet, an empty one is stored with ``upto`` SPACE). Writes nothing per device."""
+        """Cut the next slice of the wave among its eligible devices that are in no slice of it, seen since
+        ``seen_since``, and have no update in this rollout; about ``size`` of them by position (exactly, up to
+        EXACT_RANKS). Stores the slice with ranks in every population (``rollout``, the wave, and each value of
+        ``dimensions``: ``hardware_id``, ``source_version``, ``label:KEY``) and how many keep waiting. None when
+        nobody waits: then the last slice's ``waiting`` becomes 0 (with no slice yet, an empty one is stored with
+        ``upto`` SPACE). Writes nothing per device."""
 
     def set_needs(
         self, rollout_key: int, wave: str, count: WaveCount, needs: Sequence[DeltaNeed], *, now: datetime
@@ -238,7 +250,8 @@ class Writing(Reading, Protocol):
         """False when the device has an update in this rollout already."""
 
     def log_events(self, events: Sequence[EventRow]) -> Sequence[bool]:
-        """Append to the evidence log; for each whether it is new (an id seen before for its device, also earlier in the same call, is not)."""
+        """Append to the evidence log; for each whether it is new (an id seen before for its device, also earlier in
+        the same call, is not)."""
 
     def load_updates(self, keys: Collection[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
         """By (rollout key, device key), and nobody else changes them until this transaction ends."""
@@ -253,20 +266,24 @@ class Writing(Reading, Protocol):
         """Add to the tallies of slices, by (rollout key, wave, slice number); not to budgets and monitors."""
 
     def add_bad(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
-        """Enter bad outcomes into every open monitor of their class and population, and into the budgets of their class; records the first crossing."""
+        """Enter bad outcomes into every open monitor of their class and population, and into the budgets of their
+        class; records the first crossing."""
 
     def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[UpdateRow, datetime | None]]:
-        """Updates whose deadline has passed, earliest first, with the device's last sight; locked as ``load_updates``."""
+        """Updates whose deadline has passed, earliest first, with the device's last sight; locked as
+        ``load_updates``."""
 
     def withdraw(self, rollout_key: int, wave: str | None = None) -> int:
-        """Withdraw every offer whose device has not started, tallies included, of one wave or all; how many. Idempotent."""
+        """Withdraw every offer whose device has not started, tallies included, of one wave or all; how many.
+        Idempotent."""
 
     def postpone_deadlines(self, by: timedelta) -> int:
         """Move all pending deadlines: the gateway was down so long."""
 
     # Deltas
     def queue_builds(self, pairs: Mapping[DeltaPair, float], *, now: datetime, again: bool = False) -> int:
-        """Queue what has neither a recorded delta nor a job under way (pair to weight); a failed one only with ``again``. How many were queued."""
+        """Queue what has neither a recorded delta nor a job under way (pair to weight); a failed one only with
+        ``again``. How many were queued."""
 
     def lease_build(self, owner: str, *, now: datetime, until: datetime) -> BuildJob | None:
         """The heaviest job that is queued, or running with its lease over. Safe between processes."""
@@ -277,7 +294,8 @@ class Writing(Reading, Protocol):
     def finish_build(
         self, key: int, fence: int, record: DeltaRecord | None, error: str | None, *, now: datetime, retry: bool = False
     ) -> bool:
-        """Done with a record (which is recorded as ready), or failed with an error (queued again with ``retry``). False when the lease went to another: then nothing is written."""
+        """Done with a record (which is recorded as ready), or failed with an error (queued again with ``retry``).
+        False when the lease went to another: then nothing is written."""
 
     def record_delta(self, record: DeltaRecord, *, now: datetime) -> None: ...
 
