@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -109,10 +108,6 @@ class Slices(Document):
         PlainSerializer(lambda growth: int(growth) if growth == int(growth) else growth, when_used="json"),
         WithJsonSchema({"type": "number", "exclusiveMinimum": 1, "maximum": 2}),
     ] = Field(default=2.0, description="The wave after a slice, as a multiple of before: above 1, at most 2.")
-
-    def next_size(self, so_far: int) -> int:
-        """How many devices the next slice has when the wave's slices had ``so_far``; at least one."""
-        return self.first if so_far <= 0 else max(1, int(so_far * (Fraction(repr(self.growth)) - 1)))
 
 
 class Deltas(Document):

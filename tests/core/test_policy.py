@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.core.document import InvalidDocument, Problem
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.policy import Otherwise, Policy, Promotion, WaveOverride
+from orchestrator.core.slices import next_size
 from orchestrator.core.window import Window
 
 PAGE: dict[str, Any] = {
@@ -279,10 +280,11 @@ def test_the_next_slice_is_never_larger_than_all_before_it() -> None:
     policy = Policy.parse(PAGE)
     sizes, so_far = [], 0
     for _ in range(6):
-        sizes.append(policy.slices.next_size(so_far))
+        sizes.append(next_size(so_far, first=policy.slices.first, growth=policy.slices.growth))
         so_far += sizes[-1]
     assert sizes == [10, 5, 7, 11, 16, 24]
-    assert Policy.parse({"policy": "x"}).slices.next_size(60) == 60
+    slices = Policy.parse({"policy": "x"}).slices
+    assert next_size(60, first=slices.first, growth=slices.growth) == 60
 
 
 shares = st.integers(1, 99).map(lambda percent: f"{percent}%")
