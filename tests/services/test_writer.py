@@ -200,6 +200,7 @@ def test_what_fails_between_two_batches_ends_nothing(store: Flaky) -> None:
     writer.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_writer_whose_thread_has_ended_takes_nothing(store: Flaky) -> None:
     """Nobody would ever resolve the future: the caller is told at once, and so is who asks for its health."""
 
