@@ -35,14 +35,17 @@ INLINE_BYTES = 64 * 1024
 """Files up to this size are read without a thread: they cost less than the change of threads."""
 
 FOREVER = "public, max-age=31536000, immutable"
+"""For objects, whose name is the checksum of what is in them."""
+
 ASK_AGAIN = "no-cache"
+"""For all that can change under its name. So can the parts of a delta: built again, part 0 is another part 0, and a
+cache that kept the old one would hand it out beside the new superblock."""
 
 _FILES = frozenset({"config", "summary", "summary.sig"})
 _FOLDERS = ("refs/heads/", "objects/", "deltas/", "delta-indexes/")
 _SEGMENT = re.compile(r"[A-Za-z0-9+_=@:~-][A-Za-z0-9+_=@:~.-]*")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _HEX = re.compile(r"objects/[0-9a-f]{2}/[0-9a-f]{62}\.(filez|dirtree|dirmeta|commit)")
-_PART = re.compile(r"deltas/[^/]+/[^/]+/\d+", re.ASCII)
 
 _NOT_SERVED = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL})
 """What opening a file that may not be served says: a symbolic link, a name too long, a socket."""
@@ -194,7 +197,7 @@ def _open(root: Path, name: str) -> _Opened | None:
 
 
 async def _serve(path: Path, name: str, file: _Opened, response: _Response) -> None:
-    forever = _HEX.fullmatch(name) or _PART.fullmatch(name)
+    forever = _HEX.fullmatch(name)
     headers = [
         (b"etag", file.etag.encode()),
         (b"last-modified", formatdate(file.modified_at, usegmt=True).encode()),

@@ -24,7 +24,18 @@ from tests.adapters.ostree_trees import Versions, make_versions, ostree
 PART = "deltas/ab/cdef+g_h-ij/0"
 SUPERBLOCK = "deltas/ab/cdef+g_h-ij/superblock"
 OBJECT = f"objects/aa/{'b' * 62}.filez"
-SERVED = ["config", "summary", "summary.sig", "refs/heads/os/1", OBJECT, PART, SUPERBLOCK, "delta-indexes/ab/cd.index"]
+META = f"objects/aa/{'b' * 62}.commitmeta"
+SERVED = [
+    "config",
+    "summary",
+    "summary.sig",
+    "refs/heads/os/1",
+    OBJECT,
+    META,
+    PART,
+    SUPERBLOCK,
+    "delta-indexes/ab/cd.index",
+]
 HIDDEN = [
     ".wave/index.lock",
     "tmp/cache/x",
@@ -78,7 +89,7 @@ def test_serves_what_a_client_asks_for(get: Callable[..., httpx.Response], root:
     answer = get(name)
     assert (answer.status_code, answer.content) == (200, (root / name).read_bytes())
     assert answer.headers["content-length"] == str(len(answer.content))
-    forever = name in (PART, OBJECT)
+    forever = name == OBJECT
     assert answer.headers["cache-control"] == ("public, max-age=31536000, immutable" if forever else "no-cache")
     head = get(name, "HEAD")
     assert (head.status_code, head.content) == (200, b"")
