@@ -294,8 +294,9 @@ class Writing(Reading, Protocol):
     def finish_build(
         self, key: int, fence: int, record: DeltaRecord | None, error: str | None, *, now: datetime, retry: bool = False
     ) -> bool:
-        """Done with a record (which is recorded as ready), or failed with an error (queued again with ``retry``).
-        False when the lease went to another: then nothing is written."""
+        """Done with a record (which is recorded as ready), or failed with an error. With ``retry`` it is queued again
+        instead, and the attempt is given back: it did not fail, it was stopped. False when the lease went to another:
+        then nothing is written."""
 
     def record_delta(self, record: DeltaRecord, *, now: datetime) -> None: ...
 

@@ -102,7 +102,7 @@ def test_a_failed_build_waits_until_it_is_asked_for_again(store: SqlStore) -> No
         assert w.finish_build(job.key, job.fence, None, "no space", now=NOW)
         failed = w.job(LIGHT)
         assert failed is not None
-        assert (failed.status, failed.error, failed.attempts) == (JobStatus.FAILED, "no space", 2)
+        assert (failed.status, failed.error, failed.attempts) == (JobStatus.FAILED, "no space", 1)
         assert w.queue_builds({LIGHT: 1.0}, now=NOW) == 0
         assert w.queue_builds({LIGHT: 1.0}, now=NOW, again=True) == 1
         again = w.job(LIGHT)

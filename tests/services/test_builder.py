@@ -162,7 +162,22 @@ def test_stopping_ends_the_build_and_gives_the_job_back(bench: Bench) -> None:
     hang.unlink()
     assert bench.another("b2").work_once(threading.Event())
     assert bench.job().status is JobStatus.DONE
-    assert "try 1 by b1" in bench.job().log and "try 2 by b2" in bench.job().log
+    assert "try 1 by b1" in bench.job().log and "try 1 by b2" in bench.job().log
+
+
+def test_a_builder_that_is_stopped_uses_up_no_try(bench: Bench) -> None:
+    """Three restarts of the server, then a failure that may pass: it is the first, and the job is tried again."""
+    hang = bench.provider.order("hang")
+    bench.queue(PAIR)
+    for _ in range(3):
+        stopped = threading.Event()
+        stopped.set()
+        assert bench.builder.work_once(stopped)
+        assert (bench.job().status, bench.job().attempts) == (JobStatus.QUEUED, 0)
+    hang.unlink()
+    bench.provider.order("fail", 1)
+    assert bench.builder.work_once(bench.stop)
+    assert bench.job().stage == "waiting for try 2 of 3"
 
 
 def test_who_has_lost_the_lease_stops_and_writes_nothing(bench: Bench) -> None:

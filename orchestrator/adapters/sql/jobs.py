@@ -148,9 +148,18 @@ class JobWriting(JobReading):
         status = JobStatus.DONE if record is not None else JobStatus.QUEUED if retry else JobStatus.FAILED
         ended = self.link.run(
             "UPDATE build SET status = ?, error = ?, ended_at = ?, lease_until = NULL, owner = CASE WHEN ? THEN NULL "
-            "ELSE owner END, "
+            "ELSE owner END, attempts = attempts - ?, "
             "done = CASE WHEN ? THEN 1 ELSE done END WHERE key = ? AND fence = ? AND status = 'running'",
-            (status.value, error, stored(now), status is JobStatus.QUEUED, record is not None, key, fence),
+            (
+                status.value,
+                error,
+                stored(now),
+                status is JobStatus.QUEUED,
+                1 if status is JobStatus.QUEUED else 0,
+                record is not None,
+                key,
+                fence,
+            ),
         )
         if ended and record is not None:
             self.record_delta(record, now=now)
