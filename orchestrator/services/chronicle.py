@@ -96,7 +96,9 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
             case _:
                 pass
         if (event := EVENTS.get(type(decision))) is not None:
-            entry = _entry(w, after, entries, event, POLICY, decision.reason.sentence, now, wave, {**based_on, **extra})
+            # One look, one set of facts: the first entry holds it, those decided with it say which that is.
+            shared = {"as_in": entries[0].seq} if entries else based_on
+            entry = _entry(w, after, entries, event, POLICY, decision.reason.sentence, now, wave, {**shared, **extra})
             entries.append(entry)
     return _save(w, after, entries, effects)
 

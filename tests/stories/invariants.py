@@ -125,7 +125,7 @@ def hold_journal(row: RolloutRow, entries: Sequence[Entry]) -> None:
             before = set(rules.wave(entry.wave).after)
             assert before <= done, f"{name}: wave {entry.wave} opened before {sorted(before - done)} were done"
             opened[entry.wave] += 1
-            _hold_gate(name, entry, rules)
+            _hold_gate(name, entry, entries, rules)
         elif entry.event in DONE_EVENTS and entry.wave is not None:
             done.add(entry.wave)
         assert entry.sentence and entry.by, f"{name}: entry {entry.seq} lacks a reason or a name"
@@ -135,10 +135,11 @@ def hold_journal(row: RolloutRow, entries: Sequence[Entry]) -> None:
     assert not twice, f"{name}: slices opened twice: {twice}"
 
 
-def _hold_gate(name: str, entry: Entry, rules: Rules) -> None:
-    """P3, from the facts that the entry was based on."""
+def _hold_gate(name: str, entry: Entry, entries: Sequence[Entry], rules: Rules) -> None:
+    """P3, from the facts that the entry was based on; those decided together share them."""
     assert entry.wave is not None
-    facts: Mapping[str, Any] = next(wave for wave in entry.facts["waves"] if wave["wave"] == entry.wave)
+    held = entries[entry.facts["as_in"] - 1] if "as_in" in entry.facts else entry
+    facts: Mapping[str, Any] = next(wave for wave in held.facts["waves"] if wave["wave"] == entry.wave)
     deltas, own = facts["deltas"], rules.wave(entry.wave)
     assert deltas is not None, f"{name}: wave {entry.wave} opened without a look at its devices"
     covered = deltas["covered"] / deltas["devices"] if deltas["devices"] else 1.0
