@@ -100,6 +100,9 @@ class Reading(Protocol):
         """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an
         hour old at ``now``."""
 
+    def deadlines(self) -> dict[int, datetime]:
+        """When the next silence of each rollout will be counted, whatever its status; one without any is left out."""
+
     def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
         """In the order of their opening, ranks included."""
 
@@ -146,7 +149,7 @@ class Reading(Protocol):
 
     # The house
     def effects(self, limit: int = 100) -> Sequence[Effect]:
-        """What the outbox holds and is not done, oldest first."""
+        """What the outbox holds and is not done: what withdraws offers first, then the oldest."""
 
     def frozen(self) -> Reason | None: ...
 
@@ -303,7 +306,8 @@ class Writing(Reading, Protocol):
     def forget_delta(self, pair: DeltaPair) -> bool: ...
 
     # The house
-    def add_effects(self, effects: Sequence[Effect]) -> None: ...
+    def add_effects(self, effects: Sequence[Effect]) -> None:
+        """Add to the outbox; a look at a wave's deltas only where none of that wave waits."""
 
     def finish_effect(self, key: int) -> None: ...
 

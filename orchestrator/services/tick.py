@@ -29,9 +29,18 @@ MOST_ROUNDS: Final = 100
 the rules."""
 
 RETRY_EFFECTS: Final = timedelta(seconds=10)
-"""How soon an effect that failed is tried again."""
+"""How soon an effect that failed is tried again; a look at deltas twice as long after each further failure."""
+
+RETRY_AT_MOST: Final = timedelta(minutes=5)
+"""The longest time between two tries."""
+
+MOST_EFFECTS: Final = 10_000
+"""Effects read at once. A wave has one look waiting at most, so this is all of them."""
 
 TICKED: Final = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
+
+ENDED: Final = frozenset({RolloutStatus.DRAFT, RolloutStatus.CANCELLED})
+"""Where nobody needs deltas. A halted rollout may be resumed, and shall find them made."""
 
 
 class Expires(Protocol):
@@ -58,6 +67,15 @@ class Ticked:
     problems: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """An effect that failed: how often in a row, and when it is tried again. It is kept in memory only: a fresh
+    process tries at once."""
+
+    times: int
+    again_at: datetime
+
+
 @dataclass(slots=True)
 class Ticker:
     """Runs ticks. ``expire`` and ``ensure`` are the services it calls; ``changed`` is told after each commit (to
@@ -68,33 +86,54 @@ class Ticker:
     ensure: EnsuresDeltas
     changed: Callable[[], None] = lambda: None
     _problems: dict[str, str] = field(default_factory=dict)
+    _failed: dict[int, _Failed] = field(default_factory=dict)
 
     def tick(self, now: datetime) -> Ticked:
         """Look at everything once. ``now`` is the one reading of the clock; a clock that went back is taken as
         standing still (RULES 8.2)."""
         with self.store.writing() as w:
             now = w.latest_tick(now=now)
-        with self.store.reading() as r:
-            rows = _current(r.rollouts(TICKED))
         self._problems.clear()
         self._run_effects(now)
-        decided, wake_at = 0, None
+        with self.store.reading() as r:
+            all_rows = r.rollouts()
+            clocks = r.deadlines()
+        names = {row.key: row.state.rollout for row in all_rows}
+        rows = _current(row for row in all_rows if row.state.status in TICKED)
+        decided = 0
+        wakes = [failed.again_at for failed in self._failed.values()]
         for row in rows:
-            name = row.state.rollout
-            try:
-                count, wakes = self._settle(row.key, now)
-            except Conflict:
-                count, wakes = 0, now
-            except WaveError as error:
-                self._problems[name] = str(error)
-                LOG.warning("rollout %s could not be looked at: %s", name, error)
-                continue
+            clocks.pop(row.key, None)
+            count, wake_at = self._guarded(row.state.rollout, row.key, now, self._settle)
             decided += count
-            if wakes is not None:
-                wake_at = wakes if wake_at is None else min(wake_at, wakes)
+            wakes += [wake_at] if wake_at is not None else []
+        # Clocks run in every status (RULES 1.1): a device that started under a rollout which has ended since would
+        # otherwise be "under way" for ever, and offered nothing else.
+        for key, due_at in clocks.items():
+            wake_at = due_at
+            if due_at <= now:
+                count, wake_at = self._guarded(names.get(key, str(key)), key, now, self._only_expire)
+                decided += count
+            wakes += [wake_at] if wake_at is not None else []
         if decided:
             self.changed()
-        return Ticked(now, decided, wake_at, tuple(sorted(self._problems.items())))
+        return Ticked(now, decided, min(wakes, default=None), tuple(sorted(self._problems.items())))
+
+    def _guarded(
+        self, name: str, key: int, now: datetime, look: Callable[[int, datetime], tuple[int, datetime | None]]
+    ) -> tuple[int, datetime | None]:
+        """Look at one rollout; whatever goes wrong with it is its own problem, and the others go on."""
+        try:
+            return look(key, now)
+        except Conflict:
+            return 0, now
+        except WaveError as error:
+            self._problems[name] = str(error)
+            LOG.warning("rollout %s could not be looked at: %s", name, error)
+        except Exception as error:
+            self._problems[name] = f"{type(error).__name__}: {error}"
+            LOG.exception("rollout %s could not be looked at", name)
+        return 0, None
 
     def _settle(self, key: int, now: datetime) -> tuple[int, datetime | None]:
         """Decide for one rollout until nothing more follows."""
@@ -110,8 +149,7 @@ class Ticker:
             if not plan.decisions and not silences_due:
                 return decided, plan.wake_at
             decided += self._write(key, now)
-            if row.state.rollout in self._run_effects(now):
-                return decided, now + RETRY_EFFECTS
+            self._run_effects(now)
         raise WaveError(f"Decisions did not come to rest after {MOST_ROUNDS} rounds.")
 
     def _write(self, key: int, now: datetime) -> int:
@@ -130,22 +168,47 @@ class Ticker:
                 commit(w, row, plan.decisions, facts, now=now)
             return len(plan.decisions) + silences
 
-    def _run_effects(self, now: datetime) -> set[str]:
-        """Do what the outbox asks for; the rollouts for which something failed. That stays, and a later tick tries
-        again."""
-        failed: set[str] = set()
+    def _only_expire(self, key: int, now: datetime) -> tuple[int, datetime | None]:
+        """Count the silences of a rollout that decides nothing any more."""
+        with self.store.writing() as w:
+            row = w.rollout_by_key(key)
+            silences = 0 if row is None else self.expire(w, row, now=now)
+            return silences, w.deadlines().get(key)
+
+    def _run_effects(self, now: datetime) -> None:
+        """Do what the outbox asks for. What fails stays there, and a later tick tries again."""
         with self.store.reading() as r:
-            waiting = r.effects()
+            waiting = r.effects(limit=MOST_EFFECTS)
+        self._failed = {effect.key: self._failed[effect.key] for effect in waiting if effect.key in self._failed}
         for effect in waiting:
+            before = self._failed.get(effect.key)
+            if before is not None and now < before.again_at:
+                self._problems[effect.rollout] = effect.error or ""
+                continue
             try:
                 self._run(effect, now)
-            except WaveError as error:
-                failed.add(effect.rollout)
-                self._problems[effect.rollout] = str(error)
-                LOG.warning("%s for rollout %s failed: %s", effect.kind, effect.rollout, error)
-                with self.store.writing() as w:
-                    w.fail_effect(effect.key, str(error))
-        return failed
+                self._failed.pop(effect.key, None)
+            except Exception as error:
+                self._give_up_for_now(effect, error, now)
+
+    def _give_up_for_now(self, effect: Effect, error: Exception, now: datetime) -> None:
+        said = str(error) if isinstance(error, WaveError) else f"{type(error).__name__}: {error}"
+        LOG.warning(
+            "%s for rollout %s failed: %s",
+            effect.kind,
+            effect.rollout,
+            said,
+            exc_info=None if isinstance(error, WaveError) else error,
+        )
+        before = self._failed.get(effect.key)
+        times = 1 if before is None else before.times + 1
+        # Withdrawing is never put off for long: devices may be holding offers of a release that was halted.
+        growing = effect.kind is EffectKind.ENSURE_DELTAS
+        pause = min(RETRY_AT_MOST, RETRY_EFFECTS * 2 ** min(times - 1, 10)) if growing else RETRY_EFFECTS
+        self._failed[effect.key] = _Failed(times, now + pause)
+        self._problems[effect.rollout] = said
+        with self.store.writing() as w:
+            w.fail_effect(effect.key, said)
 
     def _run(self, effect: Effect, now: datetime) -> None:
         with self.store.reading() as r:
@@ -158,7 +221,7 @@ class Ticker:
                         w.finish_effect(effect.key)
                     return
                 case EffectKind.ENSURE_DELTAS:
-                    if effect.wave is not None and row.scope is not None:
+                    if effect.wave is not None and row.scope is not None and row.state.status not in ENDED:
                         self.ensure(row, effect.wave, now=now)
         with self.store.writing() as w:
             w.finish_effect(effect.key)

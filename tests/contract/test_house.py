@@ -124,6 +124,21 @@ def test_effects_wait_in_order_until_they_are_done(store: SqlStore) -> None:
         assert w.effects() == [second]
 
 
+def test_what_withdraws_goes_first_and_a_look_waits_once(store: SqlStore) -> None:
+    look = Effect(EffectKind.ENSURE_DELTAS, "r", "lab")
+    with undone(store) as w:
+        w.add_effects([look, look, Effect(EffectKind.ENSURE_DELTAS, "r", "rest"), Effect(EffectKind.WITHDRAW, "r")])
+        w.add_effects([look, Effect(EffectKind.ENSURE_DELTAS, "other", "lab"), Effect(EffectKind.WITHDRAW, "r")])
+        found = [(one.kind.value, one.rollout, one.wave) for one in w.effects()]
+        assert found == [
+            ("withdraw", "r", None),
+            ("withdraw", "r", None),
+            ("ensure_deltas", "r", "lab"),
+            ("ensure_deltas", "r", "rest"),
+            ("ensure_deltas", "other", "lab"),
+        ]
+
+
 def test_a_lease_has_one_owner_until_it_is_over(store: SqlStore) -> None:
     with undone(store) as w:
         assert w.lease_holder("ticker") is None

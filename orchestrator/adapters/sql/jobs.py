@@ -88,7 +88,11 @@ class JobReading(Session):
         return None if row is None else _job(row)
 
     def effects(self, limit: int = 100) -> Sequence[Effect]:
-        rows = self.link.rows("SELECT kind, rollout, wave, key, error FROM effect ORDER BY key LIMIT ?", (limit,))
+        rows = self.link.rows(
+            "SELECT kind, rollout, wave, key, error FROM effect "
+            "ORDER BY CASE kind WHEN 'withdraw' THEN 0 ELSE 1 END, key LIMIT ?",
+            (limit,),
+        )
         return [Effect(EffectKind(kind), rollout, wave, key, error) for kind, rollout, wave, key, error in rows]
 
     def lease_holder(self, name: str) -> tuple[str, datetime] | None:
@@ -191,10 +195,16 @@ class JobWriting(JobReading):
 
     # The house
     def add_effects(self, effects: Sequence[Effect]) -> None:
-        self.link.many(
-            "INSERT INTO effect (kind, rollout, wave) VALUES (?, ?, ?)",
-            [(one.kind.value, one.rollout, one.wave) for one in effects],
-        )
+        for one in effects:
+            kind, wave = one.kind.value, one.wave
+            # Of looks one is enough, however long it cannot be done. What withdraws is added always: the one that
+            # waits may be under way, and not see the offers of since.
+            waits = one.kind is EffectKind.ENSURE_DELTAS and self.link.one(
+                "SELECT 1 FROM effect WHERE kind = ? AND rollout = ? AND coalesce(wave, '') = ? LIMIT 1",
+                (kind, one.rollout, wave or ""),
+            )
+            if not waits:
+                self.link.run("INSERT INTO effect (kind, rollout, wave) VALUES (?, ?, ?)", (kind, one.rollout, wave))
 
     def finish_effect(self, key: int) -> None:
         self.link.run("DELETE FROM effect WHERE key = ?", (key,))

@@ -72,6 +72,14 @@ class RolloutReading(Session):
         )
         return [rollout_of(row) for row in rows]
 
+    def deadlines(self) -> dict[int, datetime]:
+        """One look into ``update_deadline`` for each rollout."""
+        rows = self.link.rows(
+            "SELECT r.key, (SELECT min(u.look_at) FROM device_update u WHERE u.rollout_key = r.key "
+            "AND u.look_at IS NOT NULL) FROM rollout r ORDER BY r.key"
+        )
+        return {key: moment(at) for key, at in rows if at is not None}
+
     def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
         rows = self.link.rows(
             "SELECT s.wave, s.number, s.upto, s.opened_at, r.given, r.ranks FROM slice s JOIN slice_ranks r "
