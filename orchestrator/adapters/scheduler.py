@@ -69,7 +69,9 @@ class TickScheduler:
         self._running = False
         self._again = False
         self._pulse = ""
-        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "misfire_grace_time": None})
+        # A poke during a tick starts a second run, which only notes that there must be another: it must not be skipped.
+        defaults = {"coalesce": True, "misfire_grace_time": None, "max_instances": 3}
+        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults)
 
     def start(self) -> None:
         self._scheduler.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import Any, Final
@@ -60,6 +61,8 @@ class Server:
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=STOP_WITHIN,
         )
+        # libcurl, which ostree pulls with, offers h2c with every request, and Uvicorn warns of each.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._server = _Quiet(config, signals=signals, started=started)
         self._sockets = list(sockets)
 
