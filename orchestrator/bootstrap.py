@@ -136,7 +136,10 @@ def initialise(root: Path) -> list[str]:
             made.append(f"directory {root}")
         file = root / DEFAULT_FILE
         if not file.exists():
-            file.write_text(settings_page(), encoding="utf-8")
+            # 0600: the database's URL may come to hold a password
+            opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(opened, "w", encoding="utf-8") as stream:
+                stream.write(settings_page())
             made.append(f"settings {file}")
     except OSError as error:
         raise StoreUnavailable(f"{root} cannot be made: {error.strerror}.") from None

@@ -29,7 +29,11 @@ def test_making_it_again_makes_nothing_and_keeps_what_is_there(tmp_path: Path) -
     assert load_settings(None, {"root": str(root)}).port == 9999
 
 
-def test_directory_and_database_are_for_their_owner_alone(tmp_path: Path) -> None:
+def test_all_of_it_is_for_its_owner_alone_even_where_the_directory_was_there(tmp_path: Path) -> None:
+    """The settings may come to hold the password of a database."""
+    (tmp_path / "open").mkdir(mode=0o755)
+    initialise(tmp_path / "open")
+    assert (tmp_path / "open" / "wave.yaml").stat().st_mode & 0o777 == 0o600
     root = tmp_path / "root"
     initialise(root)
     assert root.stat().st_mode & 0o077 == 0
