@@ -60,6 +60,8 @@ def open_provider(settings: Settings) -> OstreeProvider:
             max_bsdiff_size=settings.max_bsdiff_size,
             nice=settings.build_nice,
             timeout=settings.build_timeout,
+            gpg_sign=settings.gpg_sign,
+            gpg_homedir=settings.gpg_homedir,
         ),
     )
 
@@ -223,7 +225,8 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         ticks.append(scheduler)
         server = Server(Gateway(app.devices, files=FileServer(settings.repository_path)), sockets=[door], signals=False)
         environment = {**os.environ, **as_environment(settings)}
-        with Workers(wave_command("builder"), settings.builders, nice=settings.build_nice, environment=environment):
+        # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
+        with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)

@@ -35,6 +35,10 @@ class Settings(BaseModel):
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
     build_timeout: timedelta = Field(default=timedelta(hours=2), description="After that a build is ended.")
     max_bsdiff_size: int = Field(default=8, ge=0, description="MB, old and new file together, that bsdiff may compare.")
+    gpg_sign: str | None = Field(
+        default=None, min_length=1, description="Id of the GPG key that signs the repository's summary."
+    )
+    gpg_homedir: Path | None = Field(default=None, description="Directory of that key; without it gpg's own.")
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property

@@ -26,7 +26,7 @@ ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
 _DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
-_PATHS: Final = frozenset({"root", "repository"})
+_PATHS: Final = frozenset({"root", "repository", "gpg_homedir"})
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:

@@ -37,8 +37,8 @@ class OstreeSettings:
     ``max_bsdiff_size`` (old and new file together): 8 takes 2 to 10 times less CPU than ostree's own 128, for 9 to 35 %
     more bytes. ``min_fallback_size``: objects above it are fetched by themselves; 0 packs all, None is ostree's own 4.
     ``max_chunk_size`` per part: 4 halves the memory of a build, None is 32. ``timeout`` for each command of a build,
-    ``short_timeout`` for all others. ``nice`` for builds. ``summary_options`` go to ``ostree summary -u``, such as
-    ``--gpg-sign=KEY``: without it a signed summary loses its signature.
+    ``short_timeout`` for all others. ``nice`` for builds. ``gpg_sign`` is the key that signs the index, from
+    ``gpg_homedir`` or where gpg looks itself.
     """
 
     repository: Path
@@ -49,7 +49,8 @@ class OstreeSettings:
     nice: int = 10
     timeout: timedelta = timedelta(hours=2)
     short_timeout: timedelta = timedelta(minutes=5)
-    summary_options: tuple[str, ...] = ()
+    gpg_sign: str | None = None
+    gpg_homedir: Path | None = None
 
 
 class OstreeProvider:
@@ -108,6 +109,7 @@ class OstreeProvider:
         self, pair: DeltaPair, *, progress: Callable[[BuildProgress], None], cancelled: Callable[[], bool]
     ) -> DeltaRecord:
         self.check()
+        self._check_signature()
         self._check_commits(pair)
         started = time.monotonic()
         try:
@@ -154,6 +156,7 @@ class OstreeProvider:
         self._check_repository()
         if not folder.is_dir():
             return False
+        self._check_signature()
         try:
             with workspace.workspace(self._repository) as space:
                 self._change_index(lambda: False, before=lambda: _take_away(folder, space.folder / "dropped"))
@@ -183,6 +186,15 @@ class OstreeProvider:
             raise ContentUnavailable(
                 f"{self._repository} has mode {settings.get('mode', 'none')!r}; devices pull from archives only.",
                 remedy="Make one with `ostree init --mode=archive` and `ostree pull-local` into it.",
+            )
+
+    def _check_signature(self) -> None:
+        """``ostree summary -u`` without a key takes the signature off a signed index, and devices that ask for one then
+        refuse everything."""
+        if self._settings.gpg_sign is None and (self._repository / "summary.sig").exists():
+            raise ContentUnavailable(
+                f"The index of {self._repository} is signed, and no key is set to sign it again.",
+                remedy="Set `gpg_sign` to the key's id; or remove `summary.sig` if no device asks for a signature.",
             )
 
     def _check_commits(self, pair: DeltaPair) -> None:
@@ -258,10 +270,15 @@ class OstreeProvider:
     def _change_index(self, cancelled: Callable[[], bool], *, before: Callable[[], None] = lambda: None) -> None:
         """Change something published and write the index anew, alone: the index has one writer, and ostree fails when a
         delta goes away while it counts them."""
+        settings = self._settings
+        options = [] if settings.gpg_sign is None else [f"--gpg-sign={settings.gpg_sign}"]
+        if settings.gpg_sign is not None and settings.gpg_homedir is not None:
+            options.append(f"--gpg-homedir={settings.gpg_homedir.absolute()}")
         with workspace.locked(self._repository, "index", cancelled=cancelled):
+            self._check_signature()
             before()
             try:
-                self._ostree.run("summary", "-u", f"--repo={self._repository}", *self._settings.summary_options)
+                self._ostree.run("summary", "-u", f"--repo={self._repository}", *options)
             except CommandFailed as error:
                 raise explain(error, self._repository, doing="writing the index (`ostree summary -u`)") from error
 
