@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
@@ -65,6 +65,11 @@ UPDATE_MEANING: Final[Mapping[UpdateStatus, str]] = {
 
 IGNORED_AFTER: Final = 3
 """Check-ins after an offer, without a start, that make a device count as ignoring it (RULES 3.7)."""
+
+LOOKS_IN_A_PATIENCE: Final = 100
+"""Moments within a patience at which confirmed devices may be looked at."""
+
+_EPOCH: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
 _BAD_STATUS: Final[Mapping[OutcomeClass, UpdateStatus]] = {
     OutcomeClass.FAILED: UpdateStatus.FAILED,
@@ -331,13 +336,26 @@ def on_check_in(
     return Step(update, changed=False)
 
 
-def on_deadline(update: Update, *, last_seen_at: datetime | None, patience: Patience, now: datetime) -> Step:
-    """The update's deadline has passed. A confirmed device is looked at once more: seen since it confirmed, it is
-    well."""
+def on_deadline(
+    update: Update,
+    *,
+    last_seen_at: datetime | None,
+    patience: Patience,
+    now: datetime,
+    ended_at: datetime | None = None,
+) -> Step:
+    """The update's deadline has passed. ``ended_at``: since when the rollout is completed.
+
+    A confirmed device is watched until its rollout ends (RULES 3.4): seen within its patience, it is looked at again
+    when that has passed once more. Who confirms later is looked at once."""
     if update.deadline_at is None or now < update.deadline_at:
         return Step(update, changed=False)
-    if update.confirmed_at is not None and last_seen_at is not None and last_seen_at > update.confirmed_at:
-        return _step(update, replace(update, deadline_at=None))
+    if update.confirmed_at is not None:
+        heard = last_seen_at is not None and last_seen_at > update.confirmed_at
+        if ended_at is not None and (heard or update.confirmed_at <= ended_at):
+            return _step(update, replace(update, deadline_at=None))
+        if last_seen_at is not None and heard and last_seen_at + patience.length > now:
+            return _step(update, replace(update, deadline_at=_watched_until(last_seen_at, patience)))
     if (
         update.status is UpdateStatus.OFFERED
         and last_seen_at is not None
@@ -346,6 +364,14 @@ def on_deadline(update: Update, *, last_seen_at: datetime | None, patience: Pati
         # Heard of since the offer: it comes back without starting, which is for `ignored` to judge.
         return _step(update, replace(update, deadline_at=extended))
     return _step(update, _bad(update, OutcomeClass.SILENT))
+
+
+def _watched_until(seen_at: datetime, patience: Patience) -> datetime:
+    """When to look at a confirmed device again: rounded up to a hundredth of the patience, so that however many are
+    watched, they are due at few moments."""
+    ends, step = seen_at + patience.length, patience.length / LOOKS_IN_A_PATIENCE
+    over = (ends - _EPOCH) % step if step else step
+    return ends + (step - over) if over else ends
 
 
 def withdraw(update: Update) -> Step:
@@ -409,14 +435,18 @@ def _progress(update: Update, kind: EventKind, *, patience: Patience, now: datet
 
 def _running_target(update: Update, *, patience: Patience, now: datetime) -> Update:
     if update.confirmed_at is not None:
-        # Back from a departure, or nothing new.
-        return replace(update, status=UpdateStatus.CONFIRMED) if update.status is UpdateStatus.LEFT else update
+        if update.status is not UpdateStatus.LEFT:
+            return update
+        # Back from a departure: watched again, unless nothing more of it could count.
+        until = None if update.bad_outcome else _watched_until(now, patience)
+        return replace(update, status=UpdateStatus.CONFIRMED, deadline_at=until)
     after = replace(update, confirmed_at=now, started_at=update.started_at or now)
     if update.bad_outcome:
         status = update.status if update.status in _ENDED else UpdateStatus.CONFIRMED
         return replace(after, status=status, recovered_at=now, deadline_at=None)
-    # One more look: a device that confirms and then falls dark within the same patience is silent after all.
-    return replace(after, status=UpdateStatus.CONFIRMED, resolved=True, deadline_at=now + patience.length)
+    # A device that confirms and then falls dark is silent after all.
+    until = _watched_until(now, patience)
+    return replace(after, status=UpdateStatus.CONFIRMED, resolved=True, deadline_at=until)
 
 
 def _left(update: Update) -> Update:

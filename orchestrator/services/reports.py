@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, Patience, on_deadline, on_event
 from orchestrator.errors import WaveError
 from orchestrator.services.board import Board
@@ -119,12 +120,17 @@ class Reports:
         looked at. Stops the rollout when they prove that it must be."""
         looked = 0
         silent_after = rules_of(row).silent_after
+        standing = row.state.standing
+        ended_at = standing.since if row.state.status is RolloutStatus.COMPLETED else None
         for _ in range(MOST_BATCHES):
             due = w.due(row.key, now=now, limit=DUE_AT_ONCE)
             tallies = Tallies()
             for update, seen_at in due:
                 patience = Patience(silent_after, update.usual_gap)
-                tallies.step(update, on_deadline(update.update, last_seen_at=seen_at, patience=patience, now=now))
+                step = on_deadline(
+                    update.update, last_seen_at=seen_at, patience=patience, now=now, ended_at=ended_at
+                )
+                tallies.step(update, step)
             looked += len(due)
             stopped = False
             for key in tallies.write(w):

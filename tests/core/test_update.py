@@ -232,11 +232,58 @@ def test_a_device_that_goes_dark_right_after_it_confirmed_is_silent() -> None:
     assert (life.update.status, life.sum.confirmed) == (UpdateStatus.SILENT, 0)
 
 
-def test_a_confirmed_device_that_is_heard_of_once_more_is_well_for_good() -> None:
+def test_a_confirmed_device_is_watched_until_its_rollout_ends() -> None:
+    """Day 0 confirmed, then heard of every six hours; on day 3 it goes dark."""
     life = Life().runs(NEW)
-    life.now += HOUR
-    life.runs(NEW)
-    assert life.after(1000).update.status is UpdateStatus.CONFIRMED
+    for _ in range(12):
+        life.after(6)
+        life.runs(NEW)
+    assert life.update.status is UpdateStatus.CONFIRMED
+    assert life.after(20).update.status is UpdateStatus.CONFIRMED
+    assert life.after(5).update.status is UpdateStatus.SILENT
+    assert (life.sum.resolved, life.sum.confirmed, life.sum.bad) == (1, 0, (OutcomeClass.SILENT,))
+
+
+def test_a_confirmed_device_is_looked_at_once_in_a_patience() -> None:
+    life, looks = Life().runs(NEW), 0
+    for _ in range(10 * 24):
+        life.now += HOUR
+        life.runs(NEW)
+        before = life.update
+        looks += life.after(0).update is not before
+    assert looks <= 10
+
+
+def test_confirmed_devices_are_due_at_few_moments() -> None:
+    lives = [Life() for _ in range(1_000)]
+    for number, life in enumerate(lives):
+        life.now += number * timedelta(minutes=1)
+        life.runs(NEW)
+    due = {life.update.deadline_at for life in lives}
+    assert len(due) <= 1_000 / 14
+    assert all(NOW + 24 * HOUR <= each <= NOW + 41 * HOUR for each in due if each is not None)
+
+
+@pytest.mark.parametrize(("confirmed", "seen", "counts"), [(0, 0, False), (2, 2, True), (2, 3, False)])
+def test_after_the_rollout_has_ended_only_updates_in_flight_are_watched(
+    confirmed: int, seen: int, counts: bool
+) -> None:
+    """Completed after one hour: who had confirmed is left alone, who confirms later is looked at once."""
+    life = Life()
+    life.now += confirmed * HOUR
+    update = life.runs(NEW).update
+    step = on_deadline(
+        update,
+        last_seen_at=NOW + seen * HOUR,
+        patience=PATIENCE,
+        now=NOW + 30 * HOUR,
+        ended_at=NOW + HOUR,
+    )
+    assert (step.update.status is UpdateStatus.SILENT, step.update.deadline_at) == (counts, None)
+
+
+def test_who_comes_back_from_a_departure_is_watched_again() -> None:
+    assert Life().runs(NEW).runs(THIRD).runs(NEW).after(25).update.status is UpdateStatus.SILENT
 
 
 def test_patience_is_at_least_three_usual_gaps() -> None:

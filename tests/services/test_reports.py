@@ -18,9 +18,10 @@ from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, UpdateStatus, counted
 from orchestrator.errors import Unauthorized
 from orchestrator.services.messages import Received
-from tests.services.fleet_world import World
+from tests.services.fleet_world import START, World
 
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+LONG_BAKE = {"bake": {"at_least": "20d", "at_most": "30d"}}
 
 
 @pytest.fixture
@@ -203,6 +204,38 @@ class TestSilence:
         for device in offered:
             world.check_in(device)
         world.later(2 * HOUR)
+        assert world.facts().waves[0].bad(OutcomeClass.SILENT) == 0
+
+    def test_a_release_that_bricks_after_some_hours_is_seen(self, world: World) -> None:
+        """Hour 0 all confirm; they ask every hour until hour 30, then a fifth of them is dark for good."""
+        fleet = world.fleet(20)
+        world.apply(policy=LONG_BAKE)
+        for hour in range(56):
+            for device in fleet if hour < 30 else fleet[4:]:
+                world.check_in(device, 41 if hour == 0 else 42)
+            world.devices.writer._touch_only()
+            world.later(HOUR)
+            assert world.facts().waves[0].bad(OutcomeClass.SILENT) == (4 if hour >= 53 else 0)
+        tallies_equal_a_recount(world)
+
+    def test_a_week_without_the_gateway_makes_nobody_silent(self, world: World) -> None:
+        """They ask every eight hours. The gateway stops half an hour before all of them are looked at and is away for a
+        week."""
+        fleet = world.fleet(20)
+        for hours in (8, 8, 8, 8, 8, 7.5):
+            world.later(hours * HOUR)
+            for device in fleet[: 0 if hours < 8 else 20]:
+                world.check_in(device, 42 if "lmp-42" in world.devices.board.snapshot.by_name else 41)
+            if world.now == START + 24 * HOUR:
+                world.apply(policy=LONG_BAKE)
+                for device in fleet:
+                    assert world.check_in(device) is not None
+                    world.check_in(device, 42)
+        world.devices.writer._touch_only()
+        world.now += 7 * DAY
+        with world.store.writing() as w:
+            w.postpone_deadlines(7 * DAY)
+        world.later(HOUR)
         assert world.facts().waves[0].bad(OutcomeClass.SILENT) == 0
 
     def test_more_than_a_batch_of_them(self, world: World) -> None:

@@ -351,9 +351,12 @@ class UpdateWriting(UpdateReading):
         return sum(int(many) for _, _, many in counts)
 
     def postpone_deadlines(self, by: timedelta) -> int:
+        """Deadlines that depend on when the device was seen last, which could not be seen meanwhile, also leave it time
+        to come back."""
         self._looks.clear()
+        waits = "? + CASE WHEN status IN ('offered', 'confirmed') THEN 3 * usual_gap ELSE 0 END"
         return self.link.run(
-            "UPDATE device_update SET deadline_at = deadline_at + ?, look_at = look_at + ? "
+            f"UPDATE device_update SET deadline_at = deadline_at + {waits}, look_at = look_at + {waits} "
             "WHERE deadline_at IS NOT NULL",
             (length(by), length(by)),
         )
