@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +25,6 @@ PORT = "WAVE_PORT=8700"
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.ostree,
-    pytest.mark.skipif(not all(map(shutil.which, ("ostree", "bash"))), reason="needs ostree and bash"),
 ]
 
 

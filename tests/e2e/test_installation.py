@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
-from orchestrator.bootstrap import initialise, load_settings, open_store
+from orchestrator.bootstrap import initialise, load_settings, open_application, open_store
+from orchestrator.core.fleet import Device
 
 
 def test_an_installation_is_made_where_it_is_asked_for_whatever_the_environment_says(
@@ -50,3 +53,13 @@ def test_the_settings_page_loads_with_every_line_uncommented(tmp_path: Path) -> 
     settings = load_settings(None, {"root": str(root)})
     open_store(settings).close()
     assert settings.model_copy(update={"root": settings.root}).port == 8700
+
+
+def test_what_is_written_bears_the_time_of_the_one_clock(tmp_path: Path) -> None:
+    initialise(tmp_path / "root")
+    app = open_application(load_settings(None, {"root": str(tmp_path / "root")}))
+    with freeze_time("2026-03-29 01:30:00"):
+        list(app.devices.enroll([Device("lab-1", "rpi4", "main")], tokens=False))
+    enrolled_at = app.queries.device("lab-1").device.enrolled_at
+    app.close()
+    assert enrolled_at == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)

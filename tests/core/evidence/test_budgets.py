@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from orchestrator.core.evidence.budgets import (
     DEFAULT_CHANCE,
@@ -53,7 +54,6 @@ def test_tails_are_those_of_exact_fractions(devices: int, sixty_fourths: int, bu
 def test_tails_of_large_fleets_are_those_of_an_independent_library(
     devices: int, probability: float, budget: int
 ) -> None:
-    stats = pytest.importorskip("scipy.stats", reason="the tests' oracle is not installed")
     expected = float(stats.binom.sf(budget - 1, devices, probability))
     assert chance_of_reaching(devices, probability, budget) == pytest.approx(expected, rel=1e-6)
 

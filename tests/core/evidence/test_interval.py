@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import ville
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from orchestrator.errors import InvalidInput
 
 @pytest.mark.parametrize("alpha", [0.05, 0.001])
 def test_the_band_is_that_of_an_independent_library(alpha: float) -> None:
-    ville = pytest.importorskip("ville", reason="the tests' oracle is not installed")
     outcomes = [0.0] * 12 + [1.0] + [0.0] * 80 + [1.0, 1.0] + [0.0] * 400
     bands = ville.BernoulliCS(alpha=alpha, prior=(0.5, 0.5), intersect=False).fit(outcomes)
     for places in (1, 2, 12, 13, 93, 94, 95, 495):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+import ville
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +63,6 @@ def test_evidence_is_sound_at_ten_million_places(places: int, bad: int) -> None:
 
 def test_evidence_is_the_mixed_capital_of_bets_on_failure() -> None:
     """The same number by the betting form of Waudby-Smith & Ramdas, combined by an independent library."""
-    ville = pytest.importorskip("ville", reason="the tests' oracle is not installed")
     outcomes = [0] * 7 + [1] + [0] * 20 + [1, 1] + [0] * 9
     capitals = []
     for _, alternative in (points := oracle.grid("0.02")):
