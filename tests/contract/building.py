@@ -86,7 +86,13 @@ def rollout(name: str = "r", *, of: Scope | None = None, waves: Sequence[str] = 
         epoch=1,
         waves=tuple(WaveState(wave, WaveStatus.OPEN, STANDING, opened_at=NOW) for wave in waves),
     )
-    known: dict[str, Any] = {"spec": "{}", "policy": "{}", "spec_digest": "s", "policy_digest": "p", "salt": "salt"}
+    known: dict[str, Any] = {
+        "spec": "{}",
+        "policy": '{"policy":"standard"}',
+        "spec_digest": "s",
+        "policy_digest": "p",
+        "salt": "salt",
+    }
     known |= {"tag": "promoted", "target_version": 42, "created_at": NOW, "devices": 1000}
     return RolloutRow(key=0, version=0, state=state, scope=of or scope(), **known | more)
 

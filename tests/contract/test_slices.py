@@ -219,6 +219,17 @@ def test_late_devices_are_seen_an_hour_after_the_last_slice(store: SqlStore) -> 
         assert late(NOW + 2 * HOUR) == ["rest"]
 
 
+def test_a_newcomer_beyond_reach_is_not_late(store: SqlStore) -> None:
+    """No slice would hold it: it was seen once, eight days ago."""
+    with undone(store) as w:
+        enroll(w, device("a"))
+        row = w.add_rollout(rollout())
+        opened(w, row, 20)
+        enroll(w, device("visitor", since_at=NOW + HOUR, last_seen_at=NOW + HOUR))
+        assert [wave.late for wave in w.facts(row, now=NOW + 7 * DAY).waves] == [True]
+        assert [wave.late for wave in w.facts(row, now=NOW + 8 * DAY).waves] == [False]
+
+
 def test_a_slice_cannot_be_opened_before_the_last_one(store: SqlStore) -> None:
     with undone(store) as w:
         row = begun(w, 30)

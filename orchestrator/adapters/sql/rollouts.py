@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import (
@@ -27,6 +28,7 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.policy import Policy
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
@@ -49,6 +51,12 @@ def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
     key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted = row
     crossed = None if crossed_bad is None else (crossed_bad, crossed_place)
     return MonitorRow(key, attempt, decode_spec(spec), from_place, bad, crossed, moment(accepted))
+
+
+@lru_cache(maxsize=256)
+def _reach(policy: str) -> timedelta:
+    """How long ago a device may have been seen to be counted on, by the rollout's own copy of its policy."""
+    return Policy.from_canonical(policy).reach
 
 
 class RolloutReading(Session):
@@ -254,8 +262,9 @@ class RolloutReading(Session):
             )
 
     def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
-        """Waves with an eligible device that came after their last slice. One statement over the newcomers of the tag,
-        by ``device_since``."""
+        """Waves with an eligible, reachable device that came after their last slice: one that a slice opened now would
+        hold, else a tick would open slices for nobody. One statement over the newcomers of the tag, by
+        ``device_since``."""
         scope = row.scope
         if scope is None:
             return set()
@@ -271,7 +280,12 @@ class RolloutReading(Session):
         if not asked:
             return set()
         # A plus sign before `tag` would keep SQLite from `device_since`: the newcomers are few, the tag's devices many.
-        newcomers = all_of(Piece(f"d.since_at > {min(oldest):d}"), eligible(scope), without_update(row.key))
+        newcomers = all_of(
+            Piece(f"d.since_at > {min(oldest):d}"),
+            Piece(f"d.last_seen_at >= {stored(now - _reach(row.policy)):d}"),
+            eligible(scope),
+            without_update(row.key),
+        )
         wave = wave_number(scope)
         either = any_of(*asked)
         rows = self.link.rows(
