@@ -8,11 +8,11 @@ updates by key, slices, budgets, monitors, devices.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
-from operator import itemgetter
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import (
@@ -40,15 +40,21 @@ _U: Final = ", ".join(f"u.{column}" for column in UPDATE_COLUMNS)
 _EVENT_TYPES: Final = ("bigint", "bytea", "bigint", "text", "bigint", "text", "text", "text")
 _EVENT_COLUMNS: Final = "device_key, event_id, rollout_key, kind, received_at, device_at, code, message"
 _EVENT_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?)"
-_LOG_SIZES: Final = (200, 20, 1)
-"""Events in one INSERT: few lengths, so that SQLite prepares few statements and finds them again."""
+_LOG_STATEMENTS: Final = tuple(
+    (
+        size,
+        f"INSERT INTO event ({_EVENT_COLUMNS}) VALUES {', '.join([_EVENT_ROW] * size)} "
+        "ON CONFLICT (device_key, event_id) DO NOTHING",
+    )
+    for size in (20, 1)
+)
+"""Events in one INSERT: as quick as two hundred, and where one was not new few others are looked at."""
 
 _DEADLINE: Final = UPDATE_COLUMNS.index("deadline_at")
 _DEADLINE_NOW: Final = PROGRESS_COLUMNS.index("deadline_at")
 _TEXTS: Final = frozenset({"status", "wave", "segment_places"})
 _MOST_REARMED: Final = 20_000
 """Updates whose look is moved to their deadline in one call."""
-_KEY: Final = itemgetter(0, 1)
 
 _COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left")
 """The fields of ``Counts`` in the order of ``TALLIES``."""
@@ -125,10 +131,9 @@ class UpdateReading(Session):
         return update_of(tuple(row), self.software(row[13]), self.software(row[14]))
 
     def _updates(self, rows: Sequence[tuple[Any, ...]]) -> list[UpdateRow]:
-        keys = {row[13] for row in rows} | {row[14] for row in rows}
-        self.learn_software(keys)
-        names = {key: self.software(key) for key in keys}
-        return [update_of(row, names[row[13]], names[row[14]]) for row in rows]
+        self.learn_software({row[13] for row in rows} | {row[14] for row in rows})
+        name = self.software
+        return [update_of(row, name(row[13]), name(row[14])) for row in rows]
 
 
 class UpdateWriting(UpdateReading):
@@ -159,38 +164,25 @@ class UpdateWriting(UpdateReading):
     # ------------------------------------------------------------------------------------------- reports
 
     def log_events(self, events: Sequence[EventRow]) -> Sequence[bool]:
-        rows = [
-            (device, packed_id(event), rollout, kind, stored(received), said, code, message)
-            for device, event, rollout, kind, received, said, code, message in events
-        ]
-        # The database says which ids it had not seen; of equal ones in this call only the first can be new.
-        added = self._log_by_arrays(rows) if self.link.postgres else self._log_by_values(rows)
-        if len(added) == len(rows):
-            return [True] * len(rows)
-        fresh = []
-        for row in rows:
-            key = row[:2]
-            fresh.append(key in added)
-            added.discard(key)
+        at, received_at = 0, None
+        rows = []
+        for device, event, rollout, kind, received, said, code, message in events:
+            if received is not received_at:  # what came together has one time
+                at, received_at = stored(received), received
+            rows.append((device, packed_id(event), rollout, kind, at, said, code, message))
+        if self.link.postgres:
+            return _first_of_each(rows, self._log_by_arrays(rows))
+        fresh: list[bool] = []
+        for size, sql in _LOG_STATEMENTS:
+            while len(rows) - len(fresh) >= size:
+                some = rows[len(fresh) : len(fresh) + size]
+                added = self.link.run(sql, list(chain.from_iterable(some)))
+                # The writer is alone: what came in are the last rows. Read only where some were not new.
+                fresh += [True] * size if added == size else _first_of_each(some, self._last_events(added))
         return fresh
 
-    def _log_by_values(self, rows: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-        """On SQLite the writer is alone, so what stands behind the last row of before is what was new. That is only
-        read when fewer rows came in than were sent, because then some were not new; RETURNING would cost a third of
-        the insert."""
-        last = self.link.rows("SELECT coalesce(max(seq), 0) FROM event")[0][0]
-        start = added = 0
-        for size in _LOG_SIZES:
-            sql = (
-                f"INSERT INTO event ({_EVENT_COLUMNS}) VALUES {', '.join([_EVENT_ROW] * size)} "
-                "ON CONFLICT (device_key, event_id) DO NOTHING"
-            )
-            while len(rows) - start >= size:
-                added += self.link.run(sql, list(chain.from_iterable(rows[start : start + size])))
-                start += size
-        if added == len(rows):
-            return {row[:2] for row in rows}
-        return set(self.link.rows("SELECT device_key, event_id FROM event WHERE seq > ?", (last,)))
+    def _last_events(self, many: int) -> set[tuple[Any, ...]]:
+        return set(self.link.rows("SELECT device_key, event_id FROM event ORDER BY seq DESC LIMIT ?", (many,)))
 
     def _log_by_arrays(self, rows: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
         if not rows:
@@ -210,7 +202,7 @@ class UpdateWriting(UpdateReading):
             devices[rollout].append(device)
         rows: list[tuple[Any, ...]] = []
         for rollout, these in sorted(devices.items()):
-            condition, listed = self.link.within("device_key", sorted(these))
+            these.sort()
             if self.link.postgres:
                 # One look into the primary key for each, in the order of the list, whatever the server believes about
                 # the size of a table that has just grown; LIMIT keeps it from another way.
@@ -218,15 +210,21 @@ class UpdateWriting(UpdateReading):
                     f"SELECT {_U}, u.look_at FROM unnest(?::bigint[]) AS k(device) CROSS JOIN LATERAL "
                     "(SELECT * FROM device_update WHERE rollout_key = ? AND device_key = k.device "
                     "LIMIT 1 FOR UPDATE) u",
-                    (listed, rollout),
+                    (these, rollout),
                 )
             else:
+                # From the list to the rows: IN would first make a table of it.
                 rows += self.link.rows(
-                    f"SELECT {_ALL}, look_at FROM device_update WHERE rollout_key = ? AND {condition}",
-                    (rollout, listed),
+                    f"SELECT {_U}, u.look_at FROM json_each(?) k CROSS JOIN device_update u "
+                    "WHERE u.rollout_key = ? AND u.device_key = k.value",
+                    (json.dumps(these), rollout),
                 )
-        self._looks.update((row[:2], row[-1]) for row in rows)
-        return {(row.rollout_key, row.device_key): row for row in self._updates(rows)}
+        found: dict[tuple[int, int], UpdateRow] = {}
+        for row, update in zip(rows, self._updates(rows), strict=True):
+            key = (row[0], row[1])
+            found[key] = update
+            self._looks[key] = row[-1]
+        return found
 
     def save_updates(self, rows: Iterable[UpdateRow]) -> None:
         found = [(*values, values[_DEADLINE]) for values in map(self._stored, rows)]
@@ -252,7 +250,7 @@ class UpdateWriting(UpdateReading):
         if not found:
             return
         # In the order of keys: on PostgreSQL no two writers wait in a circle, on SQLite neighbours share a page.
-        found.sort(key=_KEY)
+        found.sort()
         if self.link.postgres:
             arrays = ", ".join(f"?::{'text' if name in _TEXTS else 'bigint'}[]" for name in columns)
             self.link.run(
@@ -360,6 +358,16 @@ class UpdateWriting(UpdateReading):
             "WHERE deadline_at IS NOT NULL",
             (length(by), length(by)),
         )
+
+
+def _first_of_each(rows: Sequence[tuple[Any, ...]], added: set[tuple[Any, ...]]) -> list[bool]:
+    """Which of the rows of events were added: of equal ones only the first can be."""
+    fresh = []
+    for row in rows:
+        key = row[:2]
+        fresh.append(key in added)
+        added.discard(key)
+    return fresh
 
 
 def bits_of(outcomes: Iterable[Any]) -> int:
