@@ -162,6 +162,8 @@ def _came_to(update: Update) -> NoOffer | None:
     """What the update has come to already, when that rules out another offer."""
     if update.status in _REPEATED:
         return None
+    if update.status is UpdateStatus.WITHDRAWN:
+        return None  # with an outcome it is a retry that was taken back: a person's word for it stands
     if update.status is UpdateStatus.APPLIED:
         return NoOffer(NoOfferKind.UNDER_WAY, "It has written the Target and waits for its reboot.")
     if update.bad_outcome:

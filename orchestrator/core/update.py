@@ -215,7 +215,7 @@ def _marks(update: Update) -> _Marks:
     """Whether it is withdrawn, started, applied, resolved, confirmed, left, as the tallies mean it."""
     status, confirmed = update.status, update.confirmed_at is not None
     return (
-        status is UpdateStatus.WITHDRAWN,
+        status is UpdateStatus.WITHDRAWN and not update.resolved,
         update.started_at is not None,
         confirmed or status is UpdateStatus.APPLIED,
         update.resolved,
@@ -330,7 +330,8 @@ def on_check_in(
         return _step(update, _left(update))
     if update.from_commit is not None and running != update.from_commit:
         return _step(update, _left(update))
-    if update.status is UpdateStatus.OFFERED and not update.started and repeated:
+    if update.status is UpdateStatus.OFFERED and repeated:
+        # Not started in this try, whatever it did in one before.
         seen = replace(update, check_ins=update.check_ins + 1)
         return _step(update, _bad(seen, OutcomeClass.IGNORED) if seen.check_ins >= IGNORED_AFTER else seen)
     return Step(update, changed=False)
@@ -375,8 +376,8 @@ def _watched_until(seen_at: datetime, patience: Patience) -> datetime:
 
 
 def withdraw(update: Update) -> Step:
-    """Take the offer back from a device that has not started; one that has may finish."""
-    if update.status is not UpdateStatus.OFFERED or update.resolved:
+    """Take the offer back from a device that has not started, in this try; one that has may finish."""
+    if update.status is not UpdateStatus.OFFERED:
         return Step(update, changed=False)
     return _step(update, replace(update, status=UpdateStatus.WITHDRAWN, deadline_at=None))
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import ROLLOUT
-from orchestrator.core.update import Counts, EventKind, UpdateStatus, on_check_in, on_event
+from orchestrator.core.update import Counts, EventKind, UpdateStatus, on_check_in, on_event, retry
 from orchestrator.services.records import EventRow, LoggedEvent
 from tests.contract.building import (
     DAY,
@@ -207,6 +207,25 @@ def test_offers_that_have_not_started_are_withdrawn_and_counted(store: SqlStore)
         assert (taken.update.status, taken.update.deadline_at) == (UpdateStatus.WITHDRAWN, None)
 
 
+def test_a_retry_that_has_not_started_is_withdrawn_and_counted_by_its_outcome(store: SqlStore) -> None:
+    with undone(store) as w:
+        (key,) = enroll(w, device("a"))
+        row = w.add_rollout(rollout())
+        w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        w.add_update(offered(row, key))
+        w.add_counts({(row.key, "all", 1): Counts(offered=1)})
+        rows = w.load_updates([(row.key, key)])
+        update = rows[row.key, key]
+        step = on_event(update.update, EventKind.FAILED, patience=PATIENCE, now=NOW)
+        w.add_counts({(row.key, "all", 1): step.counts})
+        update.update = retry(step.update, patience=PATIENCE, now=NOW).update
+        w.save_updates([update])
+        assert w.withdraw(row.key) == 1
+        taken = w.update(row.key, key)
+        assert taken is not None and taken.update.status is UpdateStatus.WITHDRAWN
+        assert w.check() == []
+
+
 def test_the_recount_agrees_after_a_life_of_reports(store: SqlStore) -> None:
     """Offers, reports sent twice, confirmations, one that leaves: tallies stay what the updates say."""
     with undone(store) as w:
@@ -238,5 +257,7 @@ def test_the_recount_agrees_after_a_life_of_reports(store: SqlStore) -> None:
             w.save_updates(rows.values())
             w.add_counts({(row.key, "all", 1): step.counts})
         assert w.check() == []
-        w.link.run("UPDATE slice SET resolved = resolved + 1")
-        assert [one.what for one in w.check()] == ["rollout r, wave all, slice 1: resolved"]
+        for tally in ("resolved", "applied"):
+            w.link.run(f"UPDATE slice SET {tally} = {tally} + 1")
+            assert [one.what for one in w.check()] == [f"rollout r, wave all, slice 1: {tally}"]
+            w.link.run(f"UPDATE slice SET {tally} = {tally} - 1")

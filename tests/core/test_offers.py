@@ -164,7 +164,8 @@ class TestEarlierUpdates:
     @pytest.mark.parametrize("status", UpdateStatus)
     def test_a_bad_outcome_is_offered_again_only_by_a_retry(self, status: UpdateStatus) -> None:
         found = may_offer(terms(), DEVICE, update(status, bad=FAILED, resolved=True), NOW)
-        trying = {UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING}
+        # Withdrawn with an outcome: a retry that was taken back.
+        trying = {UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING, UpdateStatus.WITHDRAWN}
         assert isinstance(found, Offerable) == (status in trying)
 
 

@@ -339,11 +339,24 @@ class TestRetry:
         life = Life().event(EventKind.FAILED).retried().event(EventKind.INSTALLING).after(30)
         assert life.update.status is UpdateStatus.SILENT
 
-    def test_it_is_never_counted_as_ignoring(self) -> None:
-        life = Life().event(EventKind.FAILED).retried()
-        for _ in range(10):
-            life.runs(OLD)
+    @pytest.mark.parametrize("first", [EventKind.FAILED, None])
+    def test_it_ignores_the_second_offer(self, first: EventKind | None) -> None:
+        life = Life()
+        if first is not None:
+            life.event(first)
+        else:
+            life.runs(OLD).runs(OLD).runs(OLD)
+        life.retried().runs(OLD).runs(OLD)
         assert life.update.status is UpdateStatus.OFFERED
+        life.runs(OLD)
+        assert (life.update.status, life.update.deadline_at) == (UpdateStatus.IGNORED, None)
+        assert (life.sum.started, life.sum.resolved) == (0 if first is None else 1, 1)
+
+    def test_it_is_taken_back_before_it_starts(self) -> None:
+        life = Life().event(EventKind.FAILED).retried().withdrawn()
+        assert (life.update.status, life.update.deadline_at) == (UpdateStatus.WITHDRAWN, None)
+        assert life.sum == Counts(offered=1, started=1, resolved=1, bad=(OutcomeClass.FAILED,))
+        assert life.again().event(EventKind.APPLIED).runs(NEW).update.recovered_at == NOW
 
 
 def test_every_status_has_a_sentence() -> None:

@@ -1,8 +1,7 @@
 """Recounting: whether the stored figures are what the updates, the needs and the journals say.
 
-``applied`` is not recounted: an update does not remember how often it was applied. Of a closed monitor only its chain
-of attempts
-is looked at, because reports that came after its closing went to the next.
+A slice's tallies are the sum of ``core.update.counted`` over its updates, in SQL. Of a closed monitor only its chain
+of attempts is looked at, because reports that came after its closing went to the next.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ _ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClas
 
 _COUNTED = {
     "offered": "count(*)",
-    "withdrawn": "sum(CASE WHEN status = 'withdrawn' THEN 1 ELSE 0 END)",
+    "withdrawn": "sum(CASE WHEN status = 'withdrawn' AND resolved = 0 THEN 1 ELSE 0 END)",
     "started": "sum(CASE WHEN started_at IS NOT NULL THEN 1 ELSE 0 END)",
+    "applied": "sum(CASE WHEN status = 'applied' OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
     "resolved": "sum(resolved)",
     "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {_ENDING}) = 0 THEN 1 ELSE 0 END)",
     "departed": "sum(CASE WHEN status = 'left' AND resolved = 0 THEN 1 ELSE 0 END)",

@@ -325,17 +325,16 @@ class UpdateWriting(UpdateReading):
         self._looks.clear()
 
     def withdraw(self, rollout_key: int, wave: str | None = None) -> int:
-        """As ``core.update.withdraw`` for each: offered, and nothing resolved."""
-        condition = "rollout_key = ? AND status = 'offered' AND resolved = 0" + (
-            "" if wave is None else " AND wave = ?"
-        )
+        """As ``core.update.withdraw`` for each; a retry that is taken back is in the tallies with its outcome."""
+        condition = "rollout_key = ? AND status = 'offered'" + ("" if wave is None else " AND wave = ?")
         parameters = (rollout_key,) if wave is None else (rollout_key, wave)
         if self.link.postgres:
             self.link.rows(
                 f"SELECT 1 FROM device_update WHERE {condition} ORDER BY rollout_key, device_key FOR UPDATE", parameters
             )
         counts = self.link.rows(
-            f"SELECT wave, slice_number, count(*) FROM device_update WHERE {condition} GROUP BY wave, slice_number",
+            "SELECT wave, slice_number, count(*), sum(1 - resolved) FROM device_update "
+            f"WHERE {condition} GROUP BY wave, slice_number",
             parameters,
         )
         if not counts:
@@ -345,8 +344,8 @@ class UpdateWriting(UpdateReading):
             parameters,
         )
         self._looks.clear()
-        self.add_counts({(rollout_key, of, number): Counts(withdrawn=many) for of, number, many in counts})
-        return sum(int(many) for _, _, many in counts)
+        self.add_counts({(rollout_key, of, number): Counts(withdrawn=int(fresh)) for of, number, _, fresh in counts})
+        return sum(int(many) for _, _, many, _ in counts)
 
     def postpone_deadlines(self, by: timedelta) -> int:
         """Deadlines that depend on when the device was seen last, which could not be seen meanwhile, also leave it time
