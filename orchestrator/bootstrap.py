@@ -44,7 +44,7 @@ def open_store(settings: Settings, *, create: bool = False) -> SqlStore:
 
     if not create and settings.database is None and not (settings.root / "wave.db").exists():
         raise StoreUnavailable(
-            f"There is no installation under {settings.root}.",
+            f"There is no installation under {settings.root.absolute()}.",
             remedy="`wave init` makes one; `--root DIR` or a settings file names another.",
         )
     return open_sql(settings.database_url, create=create, synchronous=settings.synchronous)
@@ -171,6 +171,14 @@ def run_builder(settings: Settings) -> None:
         store.close()
 
 
+def lock_file(settings: Settings) -> Path:
+    """Beside the database and named after it, so that the database is served once whatever root it is reached from."""
+    from sqlalchemy.engine import make_url
+
+    database = make_url(settings.database_url).database
+    return (Path(database) if database else settings.root / "wave").resolve().with_suffix(".lock")
+
+
 def serve(settings: Settings) -> None:
     """Gateway, file server, clockwork and builders in one process group, until SIGTERM or SIGINT.
 
@@ -185,7 +193,7 @@ def serve(settings: Settings) -> None:
             _serve(settings, stop)
             return
         open_store(settings).close()
-        lock = Lock(settings.root / "wave.lock")
+        lock = Lock(lock_file(settings))
         with lock.held():
             if not lock.take():
                 LOG.warning("another `wave serve` (process %s) holds this database: standing by", lock.holder())
@@ -201,6 +209,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.scheduler import TickScheduler, process_name
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.files import FileServer
+    from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.server import Server, listen
 
     ticks: list[TickScheduler] = []
@@ -223,7 +232,8 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
-        server = Server(Gateway(app.devices, files=FileServer(settings.repository_path)), sockets=[door], signals=False)
+        gateway = Gateway(app.devices, files=FileServer(settings.repository_path))
+        server = Server(gateway, sockets=[door], signals=False, at_once=connections_possible())
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):

@@ -12,6 +12,7 @@ from typing import Any, Final
 import uvicorn
 
 from orchestrator.errors import Unavailable
+from orchestrator.gateway.guard import MOST_AT_ONCE, GuardedProtocol
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
 
@@ -21,16 +22,13 @@ STOP_WITHIN: Final = 10
 KEEP_ALIVE: Final = 75
 """Seconds an idle connection is kept open."""
 
-MOST_AT_ONCE: Final = 10_000
-"""Connections and requests at once; more are told 503."""
-
 BACKLOG: Final = 2048
 
 
 class Server:
     """``run`` serves until ``stop`` (from any thread) or, with ``signals``, SIGINT or SIGTERM; then requests under way
     end first. ``started`` is called with the port once it listens. Give ``sockets`` instead of host and port to listen
-    on what is bound already. Port 0 takes any free one."""
+    on what is bound already. Port 0 takes any free one. Above ``at_once`` connections or requests each is told 503."""
 
     def __init__(
         self,
@@ -40,6 +38,7 @@ class Server:
         port: int = 0,
         sockets: Sequence[socket.socket] = (),
         signals: bool = True,
+        at_once: int = MOST_AT_ONCE,
         started: Callable[[int], None] = lambda port: None,
     ) -> None:
         config = uvicorn.Config(
@@ -47,7 +46,7 @@ class Server:
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=GuardedProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -57,7 +56,7 @@ class Server:
             date_header=True,
             proxy_headers=False,
             backlog=BACKLOG,
-            limit_concurrency=MOST_AT_ONCE,
+            limit_concurrency=at_once,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=STOP_WITHIN,
         )

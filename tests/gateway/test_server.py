@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from orchestrator.errors import Unavailable
+from orchestrator.gateway import guard
 from orchestrator.gateway.app import Gateway
 from orchestrator.gateway.server import Server
 from tests.services.fleet_world import World
@@ -40,8 +42,12 @@ def world() -> Iterator[World]:
     world.close()
 
 
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
 def exchange(port: int, *pieces: bytes, pause: float = 0) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+    with connected(port) as line:
         for piece in pieces:
             line.sendall(piece)
             time.sleep(pause)
@@ -82,6 +88,84 @@ def test_a_chunked_body_is_taken_and_a_slow_one_ended(world: World) -> None:
         large = exchange(port, start.encode() + b"content-length: 10000000\r\n\r\n")
         assert large.startswith(b"HTTP/1.1 413")
         assert b"\r\nconnection: close\r\n" in large.lower()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (),
+        (b"\r\n", b"\r\n", b"\r\n"),
+        (b"GET /healthz HTTP/1.1\r\n", b"x-a: 1\r\n", b"x-b: 2\r\n", b"x-c: 3\r\n", b"x-d: 4\r\n"),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n", b"GET /hea"),
+    ],
+    ids=["nothing", "empty lines", "slow headers", "a slow second request"],
+)
+def test_who_does_not_say_what_it_wants_is_hung_up_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, pieces: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.3)
+    with serving(Gateway(world.devices)) as (_, port), connected(port) as line:
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                line.sendall(piece)
+                time.sleep(0.1)
+            while line.recv(65536):
+                pass
+        assert 0.25 < time.monotonic() - began < 5
+
+
+def test_a_head_without_end_is_cut_off(world: World) -> None:
+    with serving(Gateway(world.devices)) as (_, port), connected(port) as line:
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            line.sendall(b"POST /v1/devices/")
+            while sent < 50_000_000:
+                sent += line.send(b"x" * 10_000)
+        assert sent < 50_000_000
+
+
+def test_a_slow_answer_is_no_slow_head(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.1)
+    (device,) = world.enroll(1)
+    start = f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nauthorization: Bearer {world.tokens[device]}\r\n"
+    with serving(Gateway(world.devices)) as (_, port):
+        whole = exchange(port, start.encode() + b"content-length: 2\r\n\r\n", b"{", b"}", pause=0.2)
+        assert whole.startswith(b"HTTP/1.1 200")
+
+
+def told(port: int, ask: bytes) -> bytes:
+    """Nothing, when the connection is closed at once: before the words are sent, or with them unread."""
+    try:
+        return exchange(port, ask)
+    except ConnectionError:
+        return b""
+
+
+def test_too_many_connections_are_told_or_closed_and_the_rest_is_served(world: World) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    with serving(Gateway(world.devices), at_once=5) as (_, port), contextlib.ExitStack() as idle:
+        assert exchange(port, ask).startswith(b"HTTP/1.1 200")
+        lines = [idle.enter_context(connected(port)) for _ in range(5)]
+        assert exchange(port, ask).startswith(b"HTTP/1.1 503")
+        lines += [idle.enter_context(connected(port)) for _ in range(200)]
+        time.sleep(0.2)
+        assert told(port, ask) == b"", "closed without a word"
+        for line in lines:
+            line.close()
+        time.sleep(0.2)
+        assert exchange(port, ask).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(("soft", "hard", "possible"), [(64, 4096, 1870), (1024, 1_000_000, 10_000), (64, 100, 1)])
+def test_connections_go_by_the_files_that_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, possible: int
+) -> None:
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(guard.resource, "getrlimit", lambda which: (soft, hard))
+    monkeypatch.setattr(guard.resource, "setrlimit", lambda which, limits: raised.append(limits))
+    assert guard.connections_possible() == possible
+    assert raised == [(min(hard, 20_356), hard)]
 
 
 def test_it_listens_on_a_socket_it_is_given_and_only_one_can(world: World) -> None:

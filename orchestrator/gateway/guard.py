@@ -1,0 +1,95 @@
+"""What one client may cost the server before anything is known of it: the head of a request, and a connection.
+
+Uvicorn waits for ever for a head, keeps any length of it, and takes every connection that comes. Here a head has a time
+and a length, and connections far above the limit are closed at once, so that the files of the process suffice for the
+rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS: Final = 10.0
+"""How long the head of a request may take, from the first byte, and the first byte on a new connection."""
+
+HEAD_BYTES: Final = 64 * 1024
+"""Of a request's line and headers; what comes in one piece with its end is not counted."""
+
+MOST_AT_ONCE: Final = 10_000
+"""Connections and requests at once; more are told 503."""
+
+TOLD_AT_ONCE: Final = 100
+"""Connections above that, which can be told so; more are closed."""
+
+FILES_ASIDE: Final = 256
+"""Open files kept free of connections: for the database, the builders and the log."""
+
+
+def connections_possible() -> int:
+    """Raise the limit of open files of this process as far as is needed and allowed; how many connections at once that
+    is good for, each with a file that is sent."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * MOST_AT_ONCE + TOLD_AT_ONCE + FILES_ASIDE
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return MOST_AT_ONCE
+    return max(1, min(MOST_AT_ONCE, (soft - TOLD_AT_ONCE - FILES_ASIDE) // 2))
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Uvicorn's own, with these bounds."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._in_head = False
+        self._head_bytes = 0
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + TOLD_AT_ONCE:
+            transport.abort()
+        else:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_there()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.transport.close()
+                return
+        # any byte ends Uvicorn's own wait between two requests, an empty line too
+        if self._in_head or not self._answering():
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_is_there()
+        super().on_headers_complete()
+
+    def _answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        if self._late is None and not self.transport.is_closing():
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _head_is_there(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
