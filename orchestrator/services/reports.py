@@ -79,31 +79,31 @@ class Reports:
         }
         updates = batch_rows(batch.w, pairs)
         refusals: list[list[Refusal]] = []
-        good: list[tuple[int, ReportedEvent, _Known]] = []
+        good: list[tuple[int, EventKind, timedelta, UpdateRow]] = []
         rows: list[EventRow] = []
         for number, one in enumerate(told):
             mine: list[Refusal] = []
             for index, event in enumerate(one.events):
                 known = rollouts[event.rollout]
-                problem = _problem(event, known, updates, one.device_key)
-                if problem is not None or known is None:
+                row = None if known is None else updates.get((known.key, one.device_key))
+                problem = _problem(event, known, row)
+                if problem is not None or known is None or row is None:
                     mine.append(Refusal(index, event.id[:LONGEST_ID], *(problem or ("unknown_rollout", ""))))
                     continue
-                good.append((number, event, known))
-                rows.append(_row(one, event, known))
+                good.append((number, _KINDS[event.event], known.silent_after, row))
+                rows.append(_row(one, event, known.key))
             refusals.append(mine)
         fresh = batch.w.log_events(rows) if rows else []
         tallies = Tallies()
         accepted = [0] * len(told)
         duplicates = [0] * len(told)
-        for (number, event, known), new in zip(good, fresh, strict=True):
+        for (number, kind, silent_after, row), new in zip(good, fresh, strict=True):
             if not new:
                 duplicates[number] += 1
                 continue
             accepted[number] += 1
-            row = updates[known.key, told[number].device_key]
-            patience = Patience(known.silent_after, row.usual_gap)
-            tallies.step(row, on_event(row.update, _KINDS[event.event], patience=patience, now=batch.now))
+            patience = Patience(silent_after, row.usual_gap)
+            tallies.step(row, on_event(row.update, kind, patience=patience, now=batch.now))
         ids = {one.device_key: one.device_id for one in told}
         touched: dict[str, list[UpdateRow]] = {}
         for row in tallies.changed.values():
@@ -127,9 +127,7 @@ class Reports:
             tallies = Tallies()
             for update, seen_at in due:
                 patience = Patience(silent_after, update.usual_gap)
-                step = on_deadline(
-                    update.update, last_seen_at=seen_at, patience=patience, now=now, ended_at=ended_at
-                )
+                step = on_deadline(update.update, last_seen_at=seen_at, patience=patience, now=now, ended_at=ended_at)
                 tallies.step(update, step)
             looked += len(due)
             stopped = False
@@ -176,9 +174,7 @@ class Reports:
             self.wake(urgent=stopped)
 
 
-def _problem(
-    event: ReportedEvent, known: _Known | None, updates: Mapping[tuple[int, int], UpdateRow], device_key: int
-) -> tuple[str, str] | None:
+def _problem(event: ReportedEvent, known: _Known | None, row: UpdateRow | None) -> tuple[str, str] | None:
     """Kind and sentence of what is wrong with one item; None when nothing is."""
     if not 1 <= len(event.id) <= LONGEST_ID or not event.id.isprintable():
         return "bad_id", f"An event needs an id of 1 to {LONGEST_ID} printable characters."
@@ -188,16 +184,16 @@ def _problem(
         return "unknown_rollout", f"There is no rollout {event.rollout[:80]!r}."
     if event.target != known.target:
         return "other_target", f"Rollout {event.rollout} brings version {known.target}, not {event.target}."
-    if (known.key, device_key) not in updates:
+    if row is None:
         return "not_offered", f"Rollout {event.rollout} was never offered to this device."
     return None
 
 
-def _row(one: Told, event: ReportedEvent, known: _Known) -> EventRow:
+def _row(one: Told, event: ReportedEvent, rollout_key: int) -> EventRow:
     return EventRow(
         one.device_key,
         event.id,
-        known.key,
+        rollout_key,
         event.event,
         one.received_at,
         None if event.at is None else _plain(event.at, _LONGEST_TIME),
