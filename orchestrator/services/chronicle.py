@@ -35,10 +35,10 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
-from orchestrator.core.states import POLICY
-from orchestrator.core.transitions import apply_all
+from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
+from orchestrator.core.transitions import apply_all, to_status
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
-from orchestrator.services.starting import begin
+from orchestrator.services.starting import begin, refuse_overlap
 from orchestrator.services.store import Writing
 
 EVENTS: Final[Mapping[type, str]] = {
@@ -84,6 +84,8 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
         match decision:
             case StartRollout():
                 after = begin(w, after, now=now)
+                # Who ordered the start ordered what it supersedes to end.
+                claim(w, after, by=row.state.standing.by, now=now)
             case OpenSlice():
                 opened = _open_slice(w, after, decision, rules, now)
                 if opened is None:
@@ -134,6 +136,33 @@ def order(
     """Write down a person's order and what it made of the rollout."""
     after = replace(row, state=state)
     return _save(w, after, [_entry(w, after, [], event, by, sentence, now, wave, facts or {})], effects)
+
+
+def claim(w: Writing, row: RolloutRow, *, by: str, now: datetime) -> None:
+    """Take the devices of a rollout that starts now, in its start's own transaction: what it supersedes is cancelled,
+    any other live rollout that could have them is refused with Overlap."""
+    supersedes = RolloutFile.from_canonical(row.spec).supersedes
+    refuse_overlap(w, row, supersedes=supersedes)
+    old = None if supersedes is None else w.rollout(supersedes)
+    if old is not None and old.state.status in LIVE_ROLLOUT:
+        cancel(w, old, f"Superseded by rollout {row.state.rollout}.", by=by, now=now)
+
+
+def cancel(w: Writing, row: RolloutRow, sentence: str, *, by: str, now: datetime) -> RolloutState:
+    """End a rollout early; offers not started are withdrawn."""
+    state = to_status(row.state, RolloutStatus.CANCELLED, Reason(ReasonKind.ORDERED, sentence), now, by)
+    effects = (Effect(EffectKind.WITHDRAW, row.state.rollout),)
+    order(w, row, state, event="cancelled", by=by, sentence=sentence, now=now, effects=effects)
+    return state
+
+
+def put_off(w: Writing, row: RolloutRow, why: str, *, now: datetime) -> None:
+    """A start whose time has come is refused: it stays scheduled, with the reason beside its status, and is tried again
+    by every tick. Written once for each reason."""
+    sentence = f"Its start time has come, and it cannot start: {why} It is tried again."
+    if row.state.standing.reason.sentence != sentence:
+        standing = Standing(Reason(ReasonKind.START_AT, sentence), now, row.state.standing.by)
+        order(w, row, replace(row.state, standing=standing), event="put_off", by=POLICY, sentence=sentence, now=now)
 
 
 def _open_slice(w: Writing, row: RolloutRow, decision: OpenSlice, rules: Rules, now: datetime) -> Slice | None:

@@ -16,7 +16,6 @@ from datetime import datetime
 
 from orchestrator.core import transitions, update
 from orchestrator.core.facts import RolloutState, WaveState
-from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import (
@@ -27,11 +26,11 @@ from orchestrator.core.states import (
     Standing,
     WaveStatus,
 )
-from orchestrator.errors import InvalidInput, NotFound, Overlap, Refused, WrongState
+from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
-from orchestrator.services.chronicle import order, rules_of
+from orchestrator.services.chronicle import cancel, claim, order, rules_of
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
-from orchestrator.services.starting import begin, commits_of, preview
+from orchestrator.services.starting import begin, commits_of, preview, refuse_overlap
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tallies import Tallies
 
@@ -135,9 +134,13 @@ class Rollouts:
             waits = row.state.start_at is not None and row.state.start_at > now
             # A scheduled rollout is bound when it really begins; whom it would claim is looked at now all the same.
             begun = preview(w, row, now=now) if waits else begin(w, row, now=now)
-            self._refuse_overlap(w, begun, supersedes=spec.supersedes)
             if spec.supersedes is not None:
-                self._supersede(w, spec.supersedes, name, by, now)
+                self._row(w, spec.supersedes)
+            if waits:
+                # What it supersedes runs on until then.
+                refuse_overlap(w, begun, supersedes=spec.supersedes)
+            else:
+                claim(w, begun, by=by, now=now)
             status = RolloutStatus.SCHEDULED if waits else RolloutStatus.RUNNING
             sentence = _said(f"Started by {by}", reason)
             state = transitions.to_status(row.state, status, Reason(ReasonKind.STARTED, sentence), now, by)
@@ -267,7 +270,7 @@ class Rollouts:
         with self._writing(dry_run) as w:
             row = self._row(w, name)
             sentence = _said(f"Cancelled by {by}", reason)
-            state = self._cancel(w, row, sentence, by, now)
+            state = cancel(w, row, sentence, by=by, now=now)
         return Ordered(
             name, state.status, f"Rollout {name} is cancelled: nothing more is offered, updated devices stay."
         )
@@ -365,29 +368,6 @@ class Rollouts:
                 )
         if not commits_of(targets):
             raise Refused(f"No Target of version {spec.target} names a hardware id.")
-
-    def _refuse_overlap(self, r: Reading, row: RolloutRow, *, supersedes: str | None) -> None:
-        for other in r.rollouts(LIVE_ROLLOUT):
-            if other.key == row.key or other.state.rollout == supersedes or other.scope is None or row.scope is None:
-                continue
-            if could_share(row.scope, other.scope):
-                raise Overlap(
-                    f"Rollout {other.state.rollout} is {other.state.status} and could claim the same devices of tag"
-                    f" {row.tag}.",
-                    remedy=f"Cancel it first, or write `supersedes: {other.state.rollout}` into the rollout file.",
-                )
-
-    def _supersede(self, w: Writing, old: str, new: str, by: str, now: datetime) -> None:
-        row = self._row(w, old)
-        if row.state.status in LIVE_ROLLOUT:
-            self._cancel(w, row, f"Superseded by rollout {new}.", by, now)
-
-    def _cancel(self, w: Writing, row: RolloutRow, sentence: str, by: str, now: datetime) -> RolloutState:
-        reason = Reason(ReasonKind.ORDERED, sentence)
-        state = transitions.to_status(row.state, RolloutStatus.CANCELLED, reason, now, by)
-        effects = (Effect(EffectKind.WITHDRAW, row.state.rollout),)
-        order(w, row, state, event="cancelled", by=by, sentence=sentence, now=now, effects=effects)
-        return state
 
     def _move(
         self, name: str, status: RolloutStatus, event: str, by: str, reason: str | None, dry_run: bool, meaning: str

@@ -1,4 +1,5 @@
-"""Beginning a rollout: what is fixed for good at its start — bounds, monitors, budgets and the number of devices."""
+"""Beginning a rollout: what is fixed for good at its start — bounds, monitors, budgets and the number of devices —
+and that nobody else claims the same devices."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.fleet import Scope, Target
 from orchestrator.core.membership import WaveSelector, spread_counts
 from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import Policy
 from orchestrator.core.position import bound_of_share, wave_salt
 from orchestrator.core.rollout_file import RolloutFile, Wave
-from orchestrator.errors import NotFound
+from orchestrator.core.states import LIVE_ROLLOUT
+from orchestrator.errors import NotFound, Overlap
 from orchestrator.services.records import RolloutRow, WaveCount
 from orchestrator.services.store import Reading, Writing
 
@@ -74,6 +77,21 @@ def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
     bound = bind_to_fleet(r, spec, policy, salt=row.salt, seen_since=now - policy.reach)
     return replace(row, scope=bound.scope, devices=bound.devices)
+
+
+def refuse_overlap(w: Writing, row: RolloutRow, *, supersedes: str | None) -> None:
+    """Raises Overlap when another live rollout could claim the same devices (RULES 7.1). Nobody else starts one on this
+    tag until the transaction ends: of two starts at once the second sees the first."""
+    w.lock_tag(row.tag)
+    for other in w.rollouts(LIVE_ROLLOUT):
+        if other.key == row.key or other.state.rollout == supersedes or other.scope is None or row.scope is None:
+            continue
+        if could_share(row.scope, other.scope):
+            raise Overlap(
+                f"Rollout {other.state.rollout} is {other.state.status} and could claim the same devices of tag"
+                f" {row.tag}.",
+                remedy=f"Cancel it first, or write `supersedes: {other.state.rollout}` into the rollout file.",
+            )
 
 
 def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:

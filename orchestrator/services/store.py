@@ -207,6 +207,10 @@ class Writing(Reading, Protocol):
         """Status and epoch, and nobody else changes either until this transaction ends (PostgreSQL: FOR SHARE;
         SQLite: the writer is alone)."""
 
+    def lock_tag(self, tag: str) -> None:
+        """Nobody else holds this tag until this transaction ends (PostgreSQL: an advisory lock; SQLite: the writer is
+        alone). What is read afterwards shows what the holder before has committed."""
+
     def save_rollout(self, row: RolloutRow) -> RolloutRow:
         """Write state, waves, scope, files and journal head where the stored version is ``row.version``; returns it
         with the next version. Raises Conflict."""

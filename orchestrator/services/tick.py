@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 from orchestrator.core.decide import decide
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
-from orchestrator.errors import Conflict, WaveError
-from orchestrator.services.chronicle import commit, rules_of
+from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
+from orchestrator.services.chronicle import commit, put_off, rules_of
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.store import Store, Writing
 
@@ -148,7 +148,14 @@ class Ticker:
             silences_due = facts.next_deadline is not None and facts.next_deadline <= now
             if not plan.decisions and not silences_due:
                 return decided, plan.wake_at
-            decided += self._write(key, now)
+            try:
+                decided += self._write(key, now)
+            except (Overlap, NotFound) as refused:
+                with self.store.writing() as w:
+                    again = w.rollout_by_key(key)
+                    if again is not None and again.state.status is RolloutStatus.SCHEDULED:
+                        put_off(w, again, str(refused), now=now)
+                raise
             self._run_effects(now)
         raise WaveError(f"Decisions did not come to rest after {MOST_ROUNDS} rounds.")
 

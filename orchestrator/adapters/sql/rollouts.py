@@ -321,6 +321,10 @@ class RolloutWriting(RolloutReading):
             raise Conflict("The rollout is not there any more.")
         return RolloutStatus(row[0]), row[1]
 
+    def lock_tag(self, tag: str) -> None:
+        if self.link.postgres:
+            self.link.rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (f"wave tag {tag}",))
+
     def save_rollout(self, row: RolloutRow) -> RolloutRow:
         columns = [f"{name} = ?" for name in ("status", "epoch", *ROLLOUT_COLUMNS.split(", ")[1:])]
         version = row.version + 1
