@@ -5,7 +5,8 @@ wave has had before (``growth: 2``), so what is at risk is never more than what 
 the places in it are pure functions of the device and the slice table: no row and no counter per device.
 
 * ``since`` of a device is the moment from which it has been reachable and unchanged (first seen, seen again after more
-  than ``reach``, or moved by group, label, tag or hardware id). A slice holds the devices whose ``since`` is not after
+  than ``reach``, moved by group, label, tag or hardware id, let go by a person who held it, or eligible again by what
+  it runs). A slice holds the devices whose ``since`` is not after
   its opening, whose position is below its ``upto``, and that no earlier slice of the wave holds.
 * A **place** is a rank by position, in each population a device belongs to: the members of all slices opened before,
   in the order of their opening, plus the rank among this slice's members of that population (RULES 3.2).

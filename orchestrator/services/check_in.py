@@ -6,12 +6,12 @@ ignored); a halt that follows is set; only then are offers given, from what the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from orchestrator.core.fleet import Device
+from orchestrator.core.fleet import Device, Scope
 from orchestrator.core.offers import NoOffer
 from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdraw
 from orchestrator.errors import Unauthorized, WaveError
@@ -66,9 +66,14 @@ def usual_gap(before: timedelta, gap: timedelta) -> timedelta:
     return before + (min(gap, GAP_GROWTH * before) - before) * GAP_WEIGHT
 
 
-def moved(before: Device, after: Device) -> bool:
-    """Whether it is another device to the slices: by tag, hardware id or label (groups move it by themselves)."""
-    return (before.tag, before.hardware_id, before.labels) != (after.tag, after.hardware_id, after.labels)
+def moved(before: Device, after: Device, scopes: Iterable[Scope] = ()) -> bool:
+    """Whether it is another device to the slices: by tag, hardware id or label (groups move it by themselves), or
+    because it became eligible for one of ``scopes`` by what it runs: slices opened before did not count it."""
+    if (before.tag, before.hardware_id, before.labels) != (after.tag, after.hardware_id, after.labels):
+        return True
+    if (before.commit, before.version) == (after.commit, after.version):
+        return False
+    return any(scope.eligible(after) and not scope.eligible(before) for scope in scopes)
 
 
 def unchanged(device: Device, said: CheckIn) -> bool:
@@ -106,7 +111,10 @@ class CheckIns:
             admitted.append(person is not None and person.token_digest == one.digest)
             if person is not None and admitted[-1]:
                 reach = reach_of(snapshot, person.device.tag)
-                person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach)
+                # Where it has an update its place is frozen: there its own course moves it to no other slice.
+                on_board = snapshot.by_tag.get(person.device.tag, ())
+                scopes = [each.terms.scope for each in on_board if each.key not in updates[one.key]]
+                person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, scopes)
                 self._tell(desk, tallies, person, updates[one.key], one.said.commit)
         stopped = self._settle(batch, desk, tallies)
         answers: list[Welcome | WaveError] = []
@@ -187,8 +195,11 @@ def batch_rows(w: Writing, keys: set[tuple[int, int]]) -> dict[tuple[int, int], 
     return w.load_updates(keys) if keys else {}
 
 
-def _heard(w: Writing, person: DeviceRow, said: CheckIn, now: datetime, reach: timedelta) -> DeviceRow:
-    """The device as it is after what it said; ``reach``: unseen for longer, it is a newcomer to the slices."""
+def _heard(
+    w: Writing, person: DeviceRow, said: CheckIn, now: datetime, reach: timedelta, scopes: Iterable[Scope]
+) -> DeviceRow:
+    """The device as it is after what it said; ``reach``: unseen for longer, it is a newcomer to the slices; ``scopes``:
+    see ``moved``."""
     before = person.device
     gap = now - before.last_seen_at if before.last_seen_at is not None else None
     hardware_id = said.hardware_id or before.hardware_id
@@ -211,6 +222,6 @@ def _heard(w: Writing, person: DeviceRow, said: CheckIn, now: datetime, reach: t
         w.save_device(person.key, after)
         stored = w.device_by_key(person.key)
         after = replace(after, labels=stored.device.labels if stored is not None else before.labels)
-    if before.since_at is None or gap is None or gap > reach or moved(before, after):
+    if before.since_at is None or gap is None or gap > reach or moved(before, after, scopes):
         after = replace(after, since_at=now)
     return replace(person, device=after)

@@ -274,6 +274,38 @@ class TestOffers:
         world.later(2 * HOUR)
         assert world.check_in(device) is not None
 
+    @pytest.mark.parametrize("ran", [42, 43])
+    def test_who_becomes_eligible_by_what_it_runs_is_in_the_next_slice(self, world: World, ran: int) -> None:
+        """It ran the Target, or a newer version, when the slice opened, which gave its rank to nobody; then somebody
+        puts the old version on it."""
+        fleet = world.fleet(6)
+        world.target(43)
+        world.check_in(fleet[0], ran)
+        world.later(MINUTE)
+        world.apply()
+        assert world.facts().waves[0].members == 5
+        world.now += MINUTE
+        assert world.check_in(fleet[0], 41) is None
+        for device in fleet[1:]:
+            assert world.check_in(device) is not None
+            world.check_in(device, 42)
+        world.later(2 * HOUR)
+        assert world.check_in(fleet[0], 41) is not None
+        places = [world.update(device).places[0] for device in fleet]
+        assert sorted(places) == [1, 2, 3, 4, 5, 6] and places[0] == 6
+
+    def test_its_own_course_moves_nobody_to_another_slice(self, world: World) -> None:
+        """Its update to 42 is under way when 43 supersedes it and opens its slice; it confirms 42 and has its place."""
+        device, *_ = world.fleet(3)
+        world.target(43)
+        world.apply()
+        world.check_in(device)
+        world.report(device, "downloading")
+        world.apply(name="lmp-43", target=43, supersedes="lmp-42")
+        world.now += MINUTE
+        offer = world.check_in(device, 42)
+        assert offer is not None and offer.rollout == "lmp-43"
+
     def test_leaving_the_tag_takes_the_offer_back(self, world: World) -> None:
         (device,) = world.fleet(1)
         world.apply()
