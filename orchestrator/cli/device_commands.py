@@ -124,18 +124,17 @@ def enroll(
         Path | None,
         typer.Option("--tokens-to", metavar="FILE", help="Write the tokens into this new file, readable by you alone."),
     ] = None,
-    keep_tokens: Annotated[
-        bool, typer.Option("--keep-tokens", help="Make no new token: known devices keep theirs.")
+    new_tokens: Annotated[
+        bool, typer.Option("--new-tokens", help="Known devices get a new token too; theirs is worth nothing then.")
     ] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol one device or a fleet file and show each new token, this once; earlier tokens are worth nothing then."""
+    """Enrol one device or a fleet file and show the token of each new one, this once; known devices keep theirs."""
     call = invocation(ctx, as_json=as_json)
     if (device is None) == (file is None):
         raise InvalidInput("Say which device to enrol, or --from FILE: one of both.")
-    if tokens_to is not None and keep_tokens:
-        raise InvalidInput("--tokens-to has nothing to write with --keep-tokens.", remedy="Leave out one of the two.")
     from orchestrator.core.fleet import Device
 
     if file is not None:
@@ -155,18 +154,29 @@ def enroll(
             for each in wanted:
                 check_device(each)
             return _enrolled(call, wanted, {}, None, dry_run=True)
+        if new_tokens:
+            devices = f"{len(wanted):,} devices" if len(wanted) > 1 else f"device {wanted[0].id}"
+            confirm(call, f"Lock out {devices} until the new token is on it?", yes=yes)
         with _tokens(tokens_to) as keep:
             made: dict[str, str] = {}
-            for device_id, token in _counted(
-                call, house.devices.register.enroll(wanted, tokens=not keep_tokens), len(wanted)
-            ):
-                if token is not None:
+            kept = 0
+            each_with_token = house.devices.register.enroll(wanted, tokens=True, renew=new_tokens)
+            for device_id, token in _counted(call, each_with_token, len(wanted)):
+                if token is None:
+                    kept += 1
+                else:
                     keep(device_id, token) if keep is not None else made.update({device_id: token})
-    _enrolled(call, wanted, made, tokens_to, dry_run=False)
+    _enrolled(call, wanted, made, tokens_to, dry_run=False, kept=kept)
 
 
 def _enrolled(
-    call: Invocation, devices: Sequence[Device], tokens: dict[str, str], file: Path | None, *, dry_run: bool
+    call: Invocation,
+    devices: Sequence[Device],
+    tokens: dict[str, str],
+    file: Path | None,
+    *,
+    dry_run: bool,
+    kept: int = 0,
 ) -> None:
     if call.as_json:
         return call.answer(
@@ -182,8 +192,10 @@ def _enrolled(
         return call.show(f"Dry run: would enrol {count}.")
     for device_id, token in tokens.items():
         call.lines(f"{device_id} {token}")
-    where = f"Their tokens are in {file}." if file else "A token is shown this once." if tokens else "No new token."
-    call.tell(f"Enrolled {count}. {where}")
+    new = f"New tokens are in {file}." if file else "A token is shown this once."
+    said = [new] if kept < len(devices) else []
+    said += [f"{kept:,} known before keep{'s' if kept == 1 else ''} the token."] if kept else []
+    call.tell(" ".join([f"Enrolled {count}.", *said]))
 
 
 @contextmanager

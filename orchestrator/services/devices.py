@@ -387,9 +387,11 @@ class Devices:
 
     # --------------------------------------------------------------------------------------------- people's orders
 
-    def enroll(self, devices: Iterable[Device], *, tokens: bool) -> Iterator[tuple[str, str | None]]:
+    def enroll(
+        self, devices: Iterable[Device], *, tokens: bool, renew: bool = False
+    ) -> Iterator[tuple[str, str | None]]:
         """See ``Register``; the same for the orders below."""
-        return self.register.enroll(devices, tokens=tokens)
+        return self.register.enroll(devices, tokens=tokens, renew=renew)
 
     def new_token(self, device_id: str) -> str:
         return self.register.new_token(device_id)

@@ -49,16 +49,22 @@ class Register:
     clock: Callable[[], datetime]
     changed: Callable[[], None] = lambda: None
 
-    def enroll(self, devices: Iterable[Device], *, tokens: bool) -> Iterator[tuple[str, str | None]]:
-        """Add devices, or bring known ones up to date; each id with its new token (None without ``tokens``). Works in
+    def enroll(
+        self, devices: Iterable[Device], *, tokens: bool, renew: bool = False
+    ) -> Iterator[tuple[str, str | None]]:
+        """Add devices, or bring known ones up to date; each id with its new token. With ``tokens`` new devices get one;
+        known ones keep theirs (None), unless ``renew``: a fleet file that is read again locks nobody out. Works in
         steps of two thousand: what was yielded is stored. Raises InvalidInput before anything of a step is stored."""
         source = iter(devices)
         while some := list(islice(source, _AT_ONCE)):
             for device in some:
                 check_device(device)
-            secrets_of = {device.id: new_secret() if tokens else (None, None) for device in some}
             now = self.clock()
             with self.store.writing() as w:
+                known = frozenset() if renew else w.enrolled([device.id for device in some])
+                secrets_of = {
+                    device.id: new_secret() if tokens and device.id not in known else (None, None) for device in some
+                }
                 w.enroll(((device, secrets_of[device.id][1]) for device in some), now=now)
                 mark(w, now)
             self.changed()

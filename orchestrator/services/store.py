@@ -179,6 +179,9 @@ class Writing(Reading, Protocol):
         """Add devices, or set hardware id, tag, group, labels (as the operator's) and token of known ones; how many
         were new. A million must work in bounded memory."""
 
+    def enrolled(self, device_ids: Collection[str]) -> frozenset[str]:
+        """Those of the ids that are devices already; as many as one step of enrolling has."""
+
     def set_group(self, device_ids: Sequence[str], group: str | None, *, now: datetime) -> int: ...
 
     def add_group(self, group: str) -> None: ...

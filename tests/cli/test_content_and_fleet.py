@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from orchestrator.errors import Unauthorized
 from tests.cli.house import House
 from tests.services.fake_provider import commit
 
@@ -106,7 +107,33 @@ def test_a_fleet_file_is_enrolled_with_tokens_for_the_owner_alone(house: House, 
     assert tokens.stat().st_mode & 0o777 == 0o600
     assert len(tokens.read_text().splitlines()) == 5
     assert house.run(*words).exit_code == 2, "a file that is there is never written over"
-    assert "No new token" in house.run("device", "enroll", "--from", "examples/fleet.yaml", "--keep-tokens").stderr
+
+
+def test_known_devices_keep_their_tokens_unless_new_ones_are_asked_for(house: House, tmp_path: Path) -> None:
+    """A fleet file grows and is read again: nobody in the field is locked out, only the new device gets a token."""
+    words = ("device", "enroll", "--from", str(tmp_path / "fleet.yaml"))
+    text = "devices:\n  - {id: a, hardware_id: rpi4, tag: main}\n"
+    (tmp_path / "fleet.yaml").write_text(text)
+    (before,) = house.run(*words).stdout.splitlines()
+    (tmp_path / "fleet.yaml").write_text(text + "  - {id: b, hardware_id: rpi4, tag: main}\n")
+    ended = house.run(*words)
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["b"]
+    assert ended.stderr.endswith("Enrolled 2 devices. A token is shown this once. 1 known before keeps the token.\n")
+    assert may_check_in(house, *before.split())
+    assert [each["token"] for each in house.json(*words)["devices"]] == [None, None]
+    renewed = house.run(*words, "--new-tokens", "--yes").stdout.splitlines()
+    assert [line.split()[0] for line in renewed] == ["a", "b"]
+    assert not may_check_in(house, *before.split())
+    assert may_check_in(house, *renewed[0].split())
+
+
+def may_check_in(house: House, device: str, token: str) -> bool:
+    with house.application() as app:
+        try:
+            app.devices.let_in(device, token)
+        except Unauthorized:
+            return False
+        return True
 
 
 def test_devices_are_kept(house: House) -> None:
@@ -131,4 +158,4 @@ def test_the_house(house: House) -> None:
     assert house.ok("tick", "--once").endswith("0 decisions.\n")
     assert "schema" in house.ok("db", "upgrade")
     assert house.ok("version").startswith("wave ")
-    assert "nothing was changed" in house.ok("init", str(house.root))
+    assert "nothing was changed" in " ".join(house.ok("init", str(house.root)).split())

@@ -72,6 +72,9 @@ def test_a_device_comes_back_as_it_was_enrolled(store: SqlStore) -> None:
         assert other.device == bare
         assert r.device("gw-3") is None
         assert r.device_by_key(99) is None
+    with undone(store) as w:
+        assert w.enrolled(["gw-1", "gw-3", "gw-2"]) == {"gw-1", "gw-2"}
+        assert w.enrolled([]) == frozenset()
 
 
 def test_enrolling_again_moves_what_is_given_and_keeps_the_rest(store: SqlStore) -> None:

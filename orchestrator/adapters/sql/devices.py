@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -283,6 +283,9 @@ class DeviceWriting(DeviceReading):
             "UPDATE device SET tag = ?, software_key = ?, group_name = ?, since_at = ?, token_digest = ? WHERE key = ?",
             (device.tag, self.software_key(software), group, stored(since), token or row.token_digest, row.key),
         )
+
+    def enrolled(self, device_ids: Collection[str]) -> frozenset[str]:
+        return frozenset(name for name, _ in self._keys(device_ids))
 
     def set_group(self, device_ids: Sequence[str], group: str | None, *, now: datetime) -> int:
         if group is not None:
