@@ -46,6 +46,7 @@ class RolloutState:
     """A rollout as it stands. ``waves`` in file order. ``serve_whole``: completed with ``--now``.
 
     ``epoch`` grows with each halt, pause, hold and resume: an offer made under an older one is void.
+    ``completed``: it has been completed; a halt or a hold since is left to there (RULES 2).
     ``first_bad_accepted``: how many bad outcomes in small waves a person has seen and resumed over.
     """
 
@@ -58,6 +59,7 @@ class RolloutState:
     serve_whole: bool = False
     attempt: int = 1
     first_bad_accepted: int = 0
+    completed: bool = False
 
     def wave(self, name: str) -> WaveState:
         return next(wave for wave in self.waves if wave.wave == name)

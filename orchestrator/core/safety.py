@@ -18,6 +18,9 @@ from orchestrator.core.states import WATCHED_ROLLOUT, Reason, ReasonKind, Rollou
 SMALL_WAVE: Final = 10
 """In a small fleet, the first bad device of a wave of fewer devices holds the rollout."""
 
+FIRST_BAD: Final = "small-wave/first_bad"
+"""By which name a person accepts that."""
+
 
 def safety(state: RolloutState, facts: Facts, rules: Rules) -> HaltRollout | HoldRollout | None:
     """What must stop the rollout now, whatever else: the most severe first. None when nothing does."""

@@ -80,7 +80,8 @@ def to_status(state: RolloutState, status: RolloutStatus, reason: Reason, now: d
     """Move the rollout. The epoch grows, so that no offer prepared before it can be given after it."""
     actor = Actor.MACHINE if by == POLICY else Actor.PERSON
     after = move_rollout(state.status, status, actor)
-    return replace(state, status=after, standing=Standing(reason, now, by), epoch=state.epoch + 1)
+    completed = state.completed or after is RolloutStatus.COMPLETED
+    return replace(state, status=after, standing=Standing(reason, now, by), epoch=state.epoch + 1, completed=completed)
 
 
 def halt(state: RolloutState, reason: Reason, now: datetime, by: str) -> RolloutState:
@@ -94,9 +95,16 @@ def halt(state: RolloutState, reason: Reason, now: datetime, by: str) -> Rollout
     return state
 
 
+def resume(state: RolloutState, reason: Reason, now: datetime, by: str) -> RolloutState:
+    """Leave a pause, a hold or a halt, to where it came from: what was completed is completed again, for nothing else
+    would ever complete it when a wave of it was cancelled."""
+    status = RolloutStatus.COMPLETED if state.completed else RolloutStatus.RUNNING
+    return to_status(state, status, reason, now, by)
+
+
 def resume_halted(state: RolloutState, reason: Reason, now: datetime, by: str) -> RolloutState:
     """A person accepted what halted it: a new attempt; failed waves are open again, all their time anew (RULES 2)."""
-    state = to_status(state, RolloutStatus.RUNNING, reason, now, by)
+    state = resume(state, reason, now, by)
     for wave in state.waves:
         if wave.status is WaveStatus.FAILED:
             opened = _moved(wave, WaveStatus.OPEN, reason, now, by)

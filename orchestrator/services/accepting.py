@@ -10,8 +10,9 @@ from orchestrator.core.decide import bad_in_small_waves
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import monitor_sentence
+from orchestrator.core.safety import FIRST_BAD
 from orchestrator.core.slices import ROLLOUT, wave_population
-from orchestrator.core.states import RolloutStatus
+from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, Refused
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.records import RolloutRow
@@ -25,7 +26,7 @@ def accept_stops(
     if row.scope is None:
         return row, ()
     facts = w.facts(row, now=now)
-    stopped = stopping(facts)
+    stopped = stopping(row, facts)
     unknown = [name for name in accept if name not in stopped]
     if unknown:
         raise InvalidInput(
@@ -67,8 +68,9 @@ def budget_key(budget: BudgetFacts) -> str:
     return f"budget/{budget.name}"
 
 
-def stopping(facts: Facts) -> dict[str, str]:
+def stopping(row: RolloutRow, facts: Facts) -> dict[str, str]:
     """What stops a rollout now, by the name a person accepts it with, each with its sentence."""
+    standing = row.state.standing.reason
     found = {
         monitor.monitor: monitor_sentence(monitor)
         for monitor in facts.monitors
@@ -77,6 +79,8 @@ def stopping(facts: Facts) -> dict[str, str]:
     for budget in facts.budgets:
         if budget.reached:
             found[budget_key(budget)] = f"{budget.bad} of at most {budget.limit - 1} devices"
+    if row.state.status is RolloutStatus.HELD and standing.kind is ReasonKind.FIRST_BAD:
+        found[FIRST_BAD] = standing.sentence
     return found
 
 

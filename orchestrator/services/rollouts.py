@@ -29,7 +29,7 @@ from orchestrator.core.states import (
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, rules_of
-from orchestrator.services.records import Effect, EffectKind, RolloutRow
+from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
 from orchestrator.services.starting import begin, commits_of, preview, refuse_overlap
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tallies import Tallies
@@ -197,6 +197,7 @@ class Rollouts:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.RUNNING, RolloutStatus.COMPLETED):
                 state, sentence = _release(row.state, wave, by, reason, now)
+                _build_again(w, row, state, now)
                 order(w, row, state, event="wave_resumed", by=by, sentence=sentence, now=now, wave=wave)
                 return Ordered(name, state.status, sentence)
             if row.state.status not in (RolloutStatus.PAUSED, RolloutStatus.HELD, RolloutStatus.HALTED):
@@ -209,10 +210,11 @@ class Rollouts:
             if row.state.status is RolloutStatus.HALTED:
                 state = transitions.resume_halted(row.state, why, now, by)
             else:
-                state = transitions.to_status(row.state, RolloutStatus.RUNNING, why, now, by)
+                state = transitions.resume(row.state, why, now, by)
             facts = {"accepted": list(accepted), "attempt": state.attempt}
             order(w, row, state, event="resumed", by=by, sentence=sentence, now=now, facts=facts)
-        return Ordered(name, state.status, f"Rollout {name} runs again.")
+        again = "is completed again" if state.status is RolloutStatus.COMPLETED else "runs again"
+        return Ordered(name, state.status, f"Rollout {name} {again}.")
 
     # ------------------------------------------------------------------------------------------ waves
 
@@ -222,6 +224,8 @@ class Rollouts:
         with self._writing(dry_run) as w:
             row = self._row(w, name)
             before = _wave(row, wave)
+            if row.state.status in (RolloutStatus.HALTED, RolloutStatus.CANCELLED, RolloutStatus.COMPLETED):
+                raise WrongState(f"Rollout {name} is {row.state.status}: its waves stand still.")
             if before.status not in (WaveStatus.PENDING, WaveStatus.PREPARING):
                 raise WrongState(f"Wave {wave} is {before.status}: only one that has not opened can be promoted.")
             sentence = _said(f"Wave {wave} promoted by {by}", reason)
@@ -407,6 +411,16 @@ def _release(
         state = transitions.release_wave(state, each, now)
     names = wave or ", ".join(held)
     return state, _said(f"Wave {names} goes on, by {by}", reason)
+
+
+def _build_again(w: Writing, row: RolloutRow, after: RolloutState, now: datetime) -> None:
+    """A wave that deltas kept from opening has as long again: whatever build was given up is tried once more."""
+    for before, wave in zip(row.state.waves, after.waves, strict=True):
+        if before.hold is None or wave.hold is not None or before.hold.reason.kind is not ReasonKind.DELTAS_LATE:
+            continue
+        jobs = [w.job(need.pair) for need in w.needs(row.key, wave.wave) if need.known]
+        given_up = {job.pair: job.weight for job in jobs if job is not None and job.status is JobStatus.FAILED}
+        w.queue_builds(given_up, now=now, again=True)
 
 
 def _changes(row: RolloutRow | None, spec: str, policy: str) -> tuple[str, ...]:

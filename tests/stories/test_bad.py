@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import RolloutStatus, WaveStatus
+from orchestrator.errors import InvalidInput, Refused
 from tests.stories.devices import Fate, Habits, by_chance, only
 from tests.stories.fleets import WAVES, company
 from tests.stories.simulator import Simulation
@@ -159,14 +160,18 @@ def test_a_shaky_network_stops_nothing() -> None:
 
 def test_the_first_bad_device_of_a_tiny_fleet() -> None:
     """Five devices, and the first wave of two has a failure: nobody can tell chance from cause, so it holds. A person
-    looks, resumes, and the rest goes on."""
+    looks, accepts it by its name and with a reason, and the rest goes on."""
     sim = Simulation()
     sim.enroll(5)
     sim.release(42, lambda device, attempt: Fate.FAILS if device.id == sim.offers[0].device else Fate.WELL)
     sim.begin({"first": {"count": 2}, "rest": "all"}, policy="accelerated")
     sim.run(days=1, until=sim.is_("held"))
     assert sim.view().summary.standing.reason.kind == "first_bad"
-    sim.rollouts.resume("r42", by="ann", reason="a broken card")
+    with pytest.raises(Refused, match="small-wave/first_bad"):
+        sim.rollouts.resume("r42", by="ann", reason="a broken card")
+    with pytest.raises(InvalidInput, match="reason"):
+        sim.rollouts.resume("r42", by="ann", accept=["small-wave/first_bad"])
+    sim.rollouts.resume("r42", by="ann", accept=["small-wave/first_bad"], reason="a broken card")
     sim.run(days=1)
     sim.check()
     assert sim.status() is not RolloutStatus.HALTED and failed(sim) == 1

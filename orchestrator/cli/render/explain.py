@@ -14,7 +14,8 @@ from orchestrator.cli.render.rollout import header, next_step, waiting_line
 from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.reasons import budget_sentence, monitor_state
-from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
+from orchestrator.core.safety import FIRST_BAD
+from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
 
@@ -114,8 +115,9 @@ def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
 
 def stopped_by(view: RolloutView) -> list[str]:
     """What a resume has to accept, by name."""
+    first = [FIRST_BAD] if view.summary.standing.reason.kind is ReasonKind.FIRST_BAD else []
     crossed = [m.monitor for m in view.monitors if m.crossed_at and not m.accepted and m.answer is not Answer.COUNT]
-    return crossed + [f"budget/{b.name}" for b in view.budgets if b.reached]
+    return first + crossed + [f"budget/{b.name}" for b in view.budgets if b.reached]
 
 
 def _stops(view: RolloutView) -> Iterator[str | Text]:
