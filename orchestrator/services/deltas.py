@@ -353,10 +353,10 @@ class Deltas:
 
 
 def _wave_rules(waves: Iterable[WaveRules], wave: str) -> WaveRules:
-    for rules in waves:
-        if rules.wave == wave:
-            return rules
-    raise NotFound(f"There is no wave {wave}.", remedy="`wave show` lists them.")
+    known = {rules.wave: rules for rules in waves}
+    if wave not in known:
+        raise NotFound(f"There is no wave {wave}.", remedy=f"There are {', '.join(known)}.")
+    return known[wave]
 
 
 def _sortable(pair: DeltaPair) -> tuple[str, str]:

@@ -277,7 +277,7 @@ def _of_tag(r: Reading, tag: str) -> Sequence[RunningCount]:
     tags = r.tags()
     if tag not in tags and not r.targets(tag=tag):
         followed = ", ".join(sorted(tags)[:8])
-        remedy = f"Devices follow {followed}." if followed else "No device is enrolled yet: `wave device add`."
+        remedy = f"Devices follow {followed}." if followed else "No device is enrolled yet: `wave device enroll`."
         raise NotFound(f"No tags named '{tag}' found.", remedy=remedy)
     return r.running(tag=tag)
 

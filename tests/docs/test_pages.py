@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -226,6 +227,38 @@ def test_every_wave_command_in_a_shell_block_is_one(block: Block) -> None:
         for said in re.findall(r"(?:^|\$\(|&& )wave ((?:--root \S+ )?[a-z-]+(?: [a-z-]+)?)", line.strip()):
             words = re.sub(r"^--root \S+ ", "", said).split()
             assert words[0] in known or " ".join(words) in known, line
+
+
+def said_in_code() -> Iterator[tuple[str, str]]:
+    """Every command line that stands in backticks in a string of the program, and where; what is filled in is X."""
+    for file in sorted((generate.ROOT / "orchestrator").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.JoinedStr(values=values):
+                    text = "".join(str(each.value) if isinstance(each, ast.Constant) else "X" for each in values)
+                case ast.Constant(value=str() as text):
+                    pass
+                case _:
+                    continue
+            for said in re.findall(r"`(wave [^`]*)`", text):
+                if "…" not in said and "|" not in said:  # several at once
+                    yield f"{file.name}:{node.lineno}", said
+
+
+def test_every_command_that_the_program_advises_is_one() -> None:
+    known = dict(generate.commands())
+    advice = set(said_in_code())
+    assert len(advice) > 40
+    wrong = []
+    for where, said in sorted(advice):
+        _, first, *rest = said.split()
+        command = known.get(first) or known.get(" ".join([first, *rest[:1]]))
+        options = {option for each in command.params for option in each.opts} if command is not None else set()
+        if said != "wave --help" and (
+            command is None or any(word not in options for word in rest if word.startswith("--"))
+        ):
+            wrong.append(f"{where} {said}")
+    assert wrong == []
 
 
 def test_no_page_names_a_machine_or_what_is_left_to_do() -> None:

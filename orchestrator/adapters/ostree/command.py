@@ -263,7 +263,7 @@ def explain(error: CommandFailed | OSError, repository: Path, *, doing: str) -> 
                 remedy="Run `ostree fsck`, and push or pull the commit again.",
             )
     return BuildFailed(
-        f"It failed while {doing}: {reason}.", remedy="See the build's log; `wave doctor` checks the parts."
+        f"It failed while {doing}: {reason}.", remedy="See the build's log, and whether `ostree fsck` finds fault."
     )
 
 
