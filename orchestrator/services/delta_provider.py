@@ -92,7 +92,7 @@ class DeltaProvider(Protocol):
 
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         """The published delta if every piece of it is there with the right size and checksum; None when there is none.
-        Raises CorruptDelta when something is there that is not whole."""
+        Raises CorruptDelta when something is there that is not whole, ContentUnavailable when it cannot be read."""
 
     def published(self) -> Sequence[DeltaPair]:
         """All pairs that have something published, whole or not."""
