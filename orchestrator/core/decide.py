@@ -280,22 +280,22 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
             facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
             look.wait(
-                name, ReasonKind.SLICE, slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.members)), ends
+                name, ReasonKind.SLICE, slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable)), ends
             )
         else:
             look.decisions.append(HoldWave(name, Reason(ReasonKind.SLICE_INCONCLUSIVE, slice_held_sentence(last))))
         if facts.waiting > 0:
             return WaveStatus.OPEN
     ends = _later(wave.opened_at, wave.granted_at, look) + look.rules.open_at_most
-    offers, needed = facts.standing, math.ceil(OFFERED_ENOUGH * facts.members)
-    if facts.members and offers >= needed:
-        sentence = f"{have(offers, facts.members)} the offer: the bake begins."
+    offers, needed = facts.standing, math.ceil(OFFERED_ENOUGH * facts.reachable)
+    if facts.reachable and offers >= needed:
+        sentence = f"{have(offers, facts.reachable)} the offer: the bake begins."
     elif look.now >= ends:
-        sentence = f"{have(offers, facts.members)} the offer after all the time it had: the bake begins."
+        sentence = f"{have(offers, facts.reachable)} the offer after all the time it had: the bake begins."
     else:
-        missing = f"{have(offers, facts.members)} come for the offer; the bake begins at {needed}."
+        missing = f"{have(offers, facts.reachable)} come for the offer; the bake begins at {needed}."
         nobody = "None of its devices has been seen lately; it waits for them."
-        look.wait(name, ReasonKind.OFFERING, missing if facts.members else nobody, ends)
+        look.wait(name, ReasonKind.OFFERING, missing if facts.reachable else nobody, ends)
         return WaveStatus.OPEN
     look.decisions.append(StartBake(name, Reason(ReasonKind.BAKE, sentence)))
     return WaveStatus.BAKING
@@ -305,20 +305,20 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     """What of the last slice lets the next one open (RULES 3.1), empty while nothing does; when its time is over."""
     last = facts.slices[-1]
     ends = _later(last.opened_at, wave.granted_at, look) + look.rules.slice_at_most
-    if last.members == 0:
+    if last.reachable == 0:
         return "nobody was there before", ends
-    if last.reported >= SLICE_REPORTED * last.members:
-        return f"{have(last.reported, last.members)} reported an outcome in the slice before", ends
-    if 2 * last.confirmed < last.members:
+    if last.reported >= SLICE_REPORTED * last.reachable:
+        return f"{have(last.reported, last.reachable)} reported an outcome in the slice before", ends
+    if 2 * last.confirmed < last.reachable:
         return "", ends
     if look.now < ends:
         look.wake(ends)
         return "", ends
-    return f"{are(last.confirmed, last.members)} confirmed in the slice before, whose time is over", ends
+    return f"{are(last.confirmed, last.reachable)} confirmed in the slice before, whose time is over", ends
 
 
 def _slice_wait(last: SliceFacts) -> str:
-    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.members))
+    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
 
 
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
@@ -334,7 +334,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         if rules.window is not None and not rules.window.is_open(look.now):
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
-        sentence = f"{are(facts.confirmed, facts.members)} confirmed, {bad_sentence(facts)}."
+        sentence = f"{are(facts.confirmed, facts.reachable)} confirmed, {bad_sentence(facts)}."
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
     why = " ".join(each.sentence for each in unmet)
@@ -364,7 +364,7 @@ def unmet_at_door(
         outcomes=outcomes,
         reports=rules.reports,
         confirmed=min(facts.confirmed, outcomes),
-        reachable=facts.members,
+        reachable=facts.reachable,
         bad=bad,
         tolerate=over,
         amber=[m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)],
@@ -384,7 +384,7 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
     seen, ends = _seen_enough(wave, facts, look)
     if not seen:
         last = facts.slices[-1]
-        until = ends if look.now < ends and 2 * last.confirmed >= last.members else None
+        until = ends if look.now < ends and 2 * last.confirmed >= last.reachable else None
         look.wait(
             wave.wave,
             ReasonKind.SLICE,
@@ -423,7 +423,7 @@ def _open_slice(wave: str, facts: WaveFacts, look: _Look, what: str, because: st
     if look.facts.frozen is not None:
         look.wait(wave, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
         return facts
-    size = next_size(facts.members, first=look.rules.first_slice, growth=look.rules.growth)
+    size = next_size(facts.reachable, first=look.rules.first_slice, growth=look.rules.growth)
     look.decisions.append(OpenSlice(wave, size, Reason(ReasonKind.SLICE, f"{what}: {because}.")))
     members = min(size, facts.waiting)
     opened = SliceFacts(len(facts.slices) + 1, look.now, members, facts.waiting - members)

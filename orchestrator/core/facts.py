@@ -82,6 +82,12 @@ class SliceFacts:
     confirmed: int = 0
     left: int = 0
     bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
+    retired: int = 0
+
+    @property
+    def reachable(self) -> int:
+        """Members of whom an outcome can be expected: the retired leave denominators (RULES 7.7)."""
+        return self.members - self.retired
 
     @property
     def reported(self) -> int:
@@ -133,6 +139,11 @@ class WaveFacts:
         return sum(piece.members for piece in self.slices)
 
     @property
+    def reachable(self) -> int:
+        """Members that have not been retired without an outcome since."""
+        return sum(piece.reachable for piece in self.slices)
+
+    @property
     def waiting(self) -> int:
         """Devices left for later slices when the last one opened."""
         return self.slices[-1].waiting if self.slices else 0
@@ -143,13 +154,14 @@ class WaveFacts:
 
     @property
     def standing(self) -> int:
-        """Offers that were not withdrawn."""
-        return sum(piece.offered - piece.withdrawn for piece in self.slices)
+        """Offers that were not withdrawn, and whose device was not retired."""
+        return sum(piece.offered - piece.withdrawn - piece.retired for piece in self.slices)
 
     @property
     def expected(self) -> int:
-        """Offers of which an outcome is expected: those not withdrawn, and whose device has not left."""
-        return sum(piece.offered - piece.withdrawn - piece.left for piece in self.slices)
+        """Offers of which an outcome is expected: those not withdrawn, and whose device has neither left nor been
+        retired."""
+        return sum(piece.offered - piece.withdrawn - piece.left - piece.retired for piece in self.slices)
 
     @property
     def resolved(self) -> int:

@@ -19,7 +19,7 @@ from typing import Final, assert_never
 
 from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
-from orchestrator.core.membership import wave_of
+from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
 from orchestrator.core.reasons import budget_sentence
@@ -106,7 +106,7 @@ class Terms:
 _REPEATED: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING})
 """An offer that stands is told again to a device that asks in these: it may have lost power half-way."""
 
-_RENEWED: Final = frozenset({UpdateStatus.WITHDRAWN, UpdateStatus.LEFT})
+_RENEWED: Final = frozenset({UpdateStatus.WITHDRAWN, UpdateStatus.LEFT, UpdateStatus.RETIRED})
 """From these the offer is given anew, with the same place."""
 
 
@@ -162,7 +162,7 @@ def _came_to(update: Update) -> NoOffer | None:
     """What the update has come to already, when that rules out another offer."""
     if update.status in _REPEATED:
         return None
-    if update.status is UpdateStatus.WITHDRAWN:
+    if update.status in (UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED):
         return None  # with an outcome it is a retry that was taken back: a person's word for it stands
     if update.status is UpdateStatus.APPLIED:
         return NoOffer(NoOfferKind.UNDER_WAY, "It has written the Target and waits for its reboot.")
@@ -201,12 +201,23 @@ def _place(terms: Terms, device: Device, now: datetime) -> Offerable | NoOffer:
         return no
     if device.since_at is None:
         return NoOffer(NoOfferKind.SLICE, "It has not been seen yet, so no slice counts it.")
-    at = position(device.member.hash, selector.salt)
     opened = terms.slices.get(wave, ())
-    piece = slice_of(opened, at, device.since_at)
-    if piece is None:
+    found = place_in(opened, selector, device, terms.rules.dimensions)
+    if found is None:
         return NoOffer(NoOfferKind.SLICE, f"It waits for a later slice of wave {wave}; {len(opened)} are open so far.")
-    places = piece.places(at, (ROLLOUT, wave_population(wave), *segments_of(device, terms.rules.dimensions)))
+    return found
+
+
+def place_in(
+    opened: Sequence[Slice], selector: WaveSelector, device: Device, dimensions: Sequence[str]
+) -> Offerable | None:
+    """The place of a member of the selector's wave in its slices opened so far; None when it is in none of them."""
+    at = position(device.member.hash, selector.salt)
+    piece = None if device.since_at is None else slice_of(opened, at, device.since_at)
+    if piece is None:
+        return None
+    wave = selector.wave
+    places = piece.places(at, (ROLLOUT, wave_population(wave), *segments_of(device, dimensions)))
     mine = (places.pop(ROLLOUT), places.pop(wave_population(wave)))
     return Offerable(wave, piece.number, mine, places)
 

@@ -151,7 +151,7 @@ def already_there_sentence(count: int) -> str:
 
 def slice_sentence(last: SliceFacts, *, needed: int) -> str:
     """What the next slice waits for."""
-    said = f"{have(last.reported, last.members)} reported an outcome in slice {last.number}"
+    said = f"{have(last.reported, last.reachable)} reported an outcome in slice {last.number}"
     return f"{said}; the next slice opens at {needed}."
 
 
@@ -159,7 +159,7 @@ def slice_held_sentence(last: SliceFacts) -> str:
     """The last slice had all its time and does not let another one open."""
     confirmed = f"{last.confirmed} {_one_or_more(last.confirmed, 'is', 'are')} confirmed"
     return (
-        f"Only {have(last.reported, last.members)} reported an outcome in slice {last.number} and {confirmed},"
+        f"Only {have(last.reported, last.reachable)} reported an outcome in slice {last.number} and {confirmed},"
         " after all the time they had: `wave resume` grants as much again."
     )
 

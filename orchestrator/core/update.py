@@ -36,6 +36,7 @@ class UpdateStatus(StrEnum):
     IGNORED = "ignored"
     LEFT = "left"
     WITHDRAWN = "withdrawn"
+    RETIRED = "retired"
 
 
 class EventKind(StrEnum):
@@ -61,6 +62,7 @@ UPDATE_MEANING: Final[Mapping[UpdateStatus, str]] = {
     UpdateStatus.IGNORED: "Came back three times and never started.",
     UpdateStatus.LEFT: "Runs something that is neither the old nor the new commit.",
     UpdateStatus.WITHDRAWN: "The offer was taken back before it started.",
+    UpdateStatus.RETIRED: "Its device was retired before it came to an outcome.",
 }
 
 IGNORED_AFTER: Final = 3
@@ -95,6 +97,9 @@ _RANK: Final[Mapping[UpdateStatus, int]] = {
 
 _ENDED: Final = frozenset(_BAD_STATUS.values())
 """A bad end is never overturned (RULES 3.4); only a retry leaves it."""
+
+_AT_REST: Final = _ENDED | {UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED}
+"""Here a device that does not run the Target says nothing by what it runs."""
 
 UNDER_WAY: Final = frozenset({UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING, UpdateStatus.APPLIED})
 """Started and not come to an end."""
@@ -173,6 +178,7 @@ class Counts:
     confirmed: int = 0
     left: int = 0
     bad: tuple[OutcomeClass, ...] = ()
+    retired: int = 0
 
     def __bool__(self) -> bool:
         return self is not _NOTHING and self != _NOTHING
@@ -187,32 +193,35 @@ class Counts:
             self.confirmed + other.confirmed,
             self.left + other.left,
             self.bad + other.bad,
+            self.retired + other.retired,
         )
 
     @classmethod
     def total(cls, many: Sequence[Counts]) -> Counts:
         """The sum of many."""
-        offered, withdrawn, started, applied, resolved, confirmed, left = (sum(map(one, many)) for one in _NUMBERS)
+        offered, withdrawn, started, applied, resolved, confirmed, left, retired = (
+            sum(map(one, many)) for one in _NUMBERS
+        )
         bad = tuple(chain.from_iterable(each.bad for each in many))
-        return cls(offered, withdrawn, started, applied, resolved, confirmed, left, bad)
+        return cls(offered, withdrawn, started, applied, resolved, confirmed, left, bad, retired)
 
 
 _NOTHING: Final = Counts()
 _NUMBERS: Final = tuple(
-    map(attrgetter, ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left"))
+    map(attrgetter, ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left", "retired"))
 )
 
-_Marks = tuple[bool, bool, bool, bool, bool, bool]
+_Marks = tuple[bool, bool, bool, bool, bool, bool, bool]
 
 
 def counted(update: Update) -> Counts:
     """What an update as it stands has added in all: the tallies of a slice are the sum over its updates."""
-    withdrawn, started, applied, resolved, confirmed, left = map(int, _marks(update))
-    return Counts(1, withdrawn, started, applied, resolved, confirmed, left, _in_order(update.bad))
+    withdrawn, started, applied, resolved, confirmed, left, retired = map(int, _marks(update))
+    return Counts(1, withdrawn, started, applied, resolved, confirmed, left, _in_order(update.bad), retired)
 
 
 def _marks(update: Update) -> _Marks:
-    """Whether it is withdrawn, started, applied, resolved, confirmed, left, as the tallies mean it."""
+    """Whether it is withdrawn, started, applied, resolved, confirmed, left, retired, as the tallies mean it."""
     status, confirmed = update.status, update.confirmed_at is not None
     return (
         status is UpdateStatus.WITHDRAWN and not update.resolved,
@@ -221,6 +230,7 @@ def _marks(update: Update) -> _Marks:
         update.resolved,
         confirmed and not update.bad_outcome,
         status is UpdateStatus.LEFT and not update.resolved,
+        status is UpdateStatus.RETIRED and not update.resolved,
     )
 
 
@@ -239,8 +249,8 @@ def difference(before: Update, after: Update) -> Counts:
 @lru_cache(maxsize=1_024)
 def _gained(was: _Marks, now: _Marks, bad: frozenset[OutcomeClass]) -> Counts:
     # Few combinations ever occur: each is made once.
-    withdrawn, started, applied, resolved, confirmed, left = (b - a for a, b in zip(was, now, strict=True))
-    return Counts(0, withdrawn, started, applied, resolved, confirmed, left, _in_order(bad))
+    withdrawn, started, applied, resolved, confirmed, left, retired = (b - a for a, b in zip(was, now, strict=True))
+    return Counts(0, withdrawn, started, applied, resolved, confirmed, left, _in_order(bad), retired)
 
 
 class Step(NamedTuple):
@@ -299,7 +309,9 @@ def retry(update: Update, *, patience: Patience, now: datetime) -> Step:
 
 
 def on_event(update: Update, kind: EventKind, *, patience: Patience, now: datetime) -> Step:
-    """The device reported ``kind``; ``now`` is the moment of receipt."""
+    """The device reported ``kind``; ``now`` is the moment of receipt. Of a retired device nothing counts."""
+    if update.status is UpdateStatus.RETIRED:
+        return Step(update, changed=False)
     match kind:
         case EventKind.DOWNLOADING | EventKind.INSTALLING | EventKind.APPLIED:
             after = _progress(update, kind, patience=patience, now=now)
@@ -319,7 +331,7 @@ def on_check_in(
     given, so that coming back without a start says something (RULES 3.7)."""
     if running == update.to_commit:
         return _step(update, _running_target(update, patience=patience, now=now))
-    if running is None or update.status is UpdateStatus.WITHDRAWN or update.status in _ENDED:
+    if running is None or update.status in _AT_REST:
         return Step(update, changed=False)
     if update.status is UpdateStatus.CONFIRMED:
         if update.bad_outcome:
@@ -380,6 +392,19 @@ def withdraw(update: Update) -> Step:
     if update.status is not UpdateStatus.OFFERED:
         return Step(update, changed=False)
     return _step(update, replace(update, status=UpdateStatus.WITHDRAWN, deadline_at=None))
+
+
+def retire(update: Update) -> Step:
+    """Its device is retired and leaves the denominators (RULES 7.7): what has come to no outcome never will, and what
+    has is not watched any more. Taken back into the fleet, the device is offered the Target again, at its place."""
+    ends = update.status in _RANK or (update.status is UpdateStatus.LEFT and not update.resolved)
+    return _step(update, replace(update, status=UpdateStatus.RETIRED if ends else update.status, deadline_at=None))
+
+
+def retired(*, from_commit: str | None, to_commit: str, now: datetime) -> Step:
+    """A device with a place is retired before it had its offer: the place is kept, and waits for nobody."""
+    update = Update(UpdateStatus.RETIRED, now, from_commit, to_commit, deadline_at=None)
+    return Step(update, counted(update))
 
 
 def _step(before: Update, after: Update) -> Step:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from orchestrator.core.fleet import Device, Scope
+from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.offers import NoOffer
 from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdraw
 from orchestrator.errors import Unauthorized, WaveError
@@ -148,6 +148,8 @@ class CheckIns:
         Of those that had an outcome only the newest whose Target the device ran, or runs, can still be overturned by
         what it runs: an older one was followed by another Target on purpose.
         """
+        if person.device.status is DeviceStatus.RETIRED:
+            return  # it left all denominators, and nothing of it counts
         started = [row for row in updates.values() if row.update.started or row.update.to_commit == running]
         newest = max(started, key=lambda row: (row.update.offered_at, row.rollout_key), default=None)
         for key in sorted(updates):

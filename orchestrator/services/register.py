@@ -5,17 +5,26 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Final, TypeVar
 
+import msgspec
+
 from orchestrator.core.fleet import Device, DeviceStatus, check_name
+from orchestrator.core.membership import wave_of
+from orchestrator.core.offers import place_in
+from orchestrator.core.slices import Slice
+from orchestrator.core.update import counted, retire, retired, withdraw
 from orchestrator.errors import InvalidInput, NotFound
-from orchestrator.services.board import REGISTER
+from orchestrator.services.board import LISTED, REGISTER, slices_by_wave
+from orchestrator.services.chronicle import rules_of
 from orchestrator.services.messages import LONGEST_VALUE
+from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.store import Store, Writing
+from orchestrator.services.tallies import Tallies
 
 TOKEN_BYTES: Final = 32
 """256 random bits: nothing that could be guessed or looked up, so a plain digest is kept."""
@@ -98,8 +107,18 @@ class Register:
         return self._each(device_ids, lambda w, now: w.set_label(device_ids, key, value, now=now))
 
     def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
-        """Hold, retire or take back; how many changed. Raises NotFound."""
-        return self._each(device_ids, lambda w, now: w.set_device_status(device_ids, status, because, now=now))
+        """Hold, retire or take back; how many changed. Raises NotFound.
+
+        Who is held loses an offer that it has not started, and may finish one that it has. Who is retired leaves all
+        denominators: its updates without an outcome are over, and a place that was kept for it waits for nobody."""
+
+        def change(w: Writing, now: datetime) -> int:
+            if status is not DeviceStatus.ACTIVE:
+                for start in range(0, len(device_ids), _AT_ONCE):
+                    _leave(w, device_ids[start : start + _AT_ONCE], status, now)
+            return w.set_device_status(device_ids, status, because, now=now)
+
+        return self._each(device_ids, change)
 
     def _each(self, device_ids: Sequence[str], work: Callable[[Writing, datetime], int]) -> int:
         def checked(w: Writing, now: datetime) -> int:
@@ -117,6 +136,53 @@ class Register:
             mark(w, now)
         self.changed()
         return done
+
+
+def _leave(w: Writing, device_ids: Sequence[str], status: DeviceStatus, now: datetime) -> None:
+    """What a hold or a retirement does to the updates of devices, before their status changes."""
+    people = [person for device_id in dict.fromkeys(device_ids) if (person := w.device(device_id)) is not None]
+    tallies = Tallies()
+    rollouts = sorted((row for row in w.rollouts(LISTED) if row.scope is not None), key=lambda row: row.key)
+    for row in rollouts:
+        w.lock_rollout(row.key)
+    updates = w.load_updates([(row.key, person.key) for row in rollouts for person in people])
+    for row in rollouts:
+        slices = slices_by_wave(w.slices(row.key)) if status is DeviceStatus.RETIRED else {}
+        for person in people:
+            update = updates.get((row.key, person.key))
+            if update is not None:
+                end = retire if status is DeviceStatus.RETIRED else withdraw
+                tallies.step(update, end(update.update))
+            elif (unoffered := _unoffered(row, slices, person, now)) is not None and w.add_update(unoffered):
+                tallies.count(unoffered, counted(unoffered.update))
+    tallies.write(w)
+
+
+def _unoffered(
+    row: RolloutRow, slices: Mapping[str, Sequence[Slice]], person: DeviceRow, now: datetime
+) -> UpdateRow | None:
+    """The update, over before it began, of a retired device that has a place in the rollout and had no offer yet."""
+    device, scope = person.device, row.scope
+    if scope is None or not scope.eligible(device):
+        return None
+    selector = wave_of(device.member, scope.selectors)
+    place = selector and place_in(slices.get(selector.wave, ()), selector, device, rules_of(row).dimensions)
+    if not place:
+        return None
+    to_commit = scope.commits[device.hardware_id]
+    return UpdateRow(
+        rollout_key=row.key,
+        device_key=person.key,
+        update=retired(from_commit=device.commit, to_commit=to_commit, now=now).update,
+        wave=place.wave,
+        slice=place.slice,
+        places=place.places,
+        segment_places=msgspec.json.encode(dict(place.segments)).decode(),
+        hardware_id=device.hardware_id,
+        from_version=device.version,
+        unhealthy_before=not device.healthy,
+        usual_gap=device.usual_gap,
+    )
 
 
 def check_device(device: Device) -> None:

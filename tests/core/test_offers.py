@@ -146,6 +146,7 @@ class TestEarlierUpdates:
             UpdateStatus.INSTALLING,
             UpdateStatus.WITHDRAWN,
             UpdateStatus.LEFT,
+            UpdateStatus.RETIRED,
         ],
     )
     def test_the_place_is_kept(self, status: UpdateStatus) -> None:
@@ -164,9 +165,9 @@ class TestEarlierUpdates:
     @pytest.mark.parametrize("status", UpdateStatus)
     def test_a_bad_outcome_is_offered_again_only_by_a_retry(self, status: UpdateStatus) -> None:
         found = may_offer(terms(), DEVICE, update(status, bad=FAILED, resolved=True), NOW)
-        # Withdrawn with an outcome: a retry that was taken back.
-        trying = {UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING, UpdateStatus.WITHDRAWN}
-        assert isinstance(found, Offerable) == (status in trying)
+        trying = {UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING}
+        taken_back = {UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED}  # with an outcome: a retry was
+        assert isinstance(found, Offerable) == (status in trying | taken_back)
 
 
 def test_a_device_that_came_after_the_slice_waits_for_the_next() -> None:

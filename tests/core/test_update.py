@@ -28,6 +28,8 @@ from orchestrator.core.update import (
     on_check_in,
     on_deadline,
     on_event,
+    retire,
+    retired,
     retry,
     withdraw,
 )
@@ -76,11 +78,16 @@ class Life:
     def again(self) -> Life:
         return self.take(offer_again(self.update, from_commit=OLD, patience=PATIENCE, now=self.now))
 
+    def retired(self) -> Life:
+        return self.take(retire(self.update))
+
     def retried(self) -> Life:
         return self.take(retry(self.update, patience=PATIENCE, now=self.now))
 
 
 # ------------------------------------------------------------------------------------------------- P10
+
+_RENEWED = (UpdateStatus.WITHDRAWN, UpdateStatus.LEFT, UpdateStatus.RETIRED)
 
 _LIVE: dict[str, Callable[[Life], object]] = {
     **{kind.value: methodcaller("event", kind) for kind in EventKind},
@@ -92,7 +99,8 @@ _LIVE: dict[str, Callable[[Life], object]] = {
     "an hour": lambda life: life.after(1),
     "a day": lambda life: life.after(25),
     "withdraw": lambda life: life.withdrawn(),
-    "again": lambda life: life.again() if life.update.status in (UpdateStatus.WITHDRAWN, UpdateStatus.LEFT) else life,
+    "retire": lambda life: life.retired(),
+    "again": lambda life: life.again() if life.update.status in _RENEWED else life,
     "retry": lambda life: life.retried() if life.update.bad_outcome else life,
 }
 
@@ -110,7 +118,7 @@ def test_whatever_comes_in_whatever_order_each_is_counted_at_most_once(happens: 
         assert Counter(total.bad) == Counter(life.update.bad), "each class once"
         assert all(each in (0, 1) for each in _numbers(total)), total
         assert total.confirmed <= total.resolved
-        assert total.left + total.withdrawn + total.resolved <= 1 or life.update.resolved
+        assert total.left + total.withdrawn + total.retired + total.resolved <= 1 or life.update.resolved
 
 
 def _numbers(counts: Counts) -> tuple[int, ...]:
@@ -122,6 +130,7 @@ def _numbers(counts: Counts) -> tuple[int, ...]:
         counts.resolved,
         counts.confirmed,
         counts.left,
+        counts.retired,
     )
 
 
@@ -357,6 +366,29 @@ class TestRetry:
         assert (life.update.status, life.update.deadline_at) == (UpdateStatus.WITHDRAWN, None)
         assert life.sum == Counts(offered=1, started=1, resolved=1, bad=(OutcomeClass.FAILED,))
         assert life.again().event(EventKind.APPLIED).runs(NEW).update.recovered_at == NOW
+
+
+class TestRetirement:
+    """The retired leave denominators (RULES 7.7)."""
+
+    @pytest.mark.parametrize("before", [[], [EventKind.DOWNLOADING], [EventKind.INSTALLING], [EventKind.APPLIED]])
+    def test_what_came_to_no_outcome_never_will(self, before: list[EventKind]) -> None:
+        life = Life().event(*before).retired()
+        assert (life.update.status, life.update.deadline_at, life.sum.retired) == (UpdateStatus.RETIRED, None, 1)
+        life.event(EventKind.FAILED).runs(OLD).after(100)
+        assert (life.update.status, life.sum.resolved, life.sum.bad) == (UpdateStatus.RETIRED, 0, ())
+
+    def test_an_outcome_stays_and_is_not_watched_any_more(self) -> None:
+        assert Life().runs(NEW).retired().after(1000).sum.confirmed == 1
+        assert Life().event(EventKind.FAILED).retired().sum.bad == (OutcomeClass.FAILED,)
+
+    def test_taken_back_it_goes_on_at_its_place(self) -> None:
+        life = Life().event(EventKind.DOWNLOADING).retired().again()
+        assert (life.update.status, life.sum) == (UpdateStatus.OFFERED, Counts(offered=1, started=1))
+
+    def test_a_place_without_an_offer(self) -> None:
+        step = retired(from_commit=OLD, to_commit=NEW, now=NOW)
+        assert (step.update.status, step.counts) == (UpdateStatus.RETIRED, Counts(offered=1, retired=1))
 
 
 def test_every_status_has_a_sentence() -> None:

@@ -306,6 +306,70 @@ class TestOffers:
         offer = world.check_in(device, 42)
         assert offer is not None and offer.rollout == "lmp-43"
 
+    def test_a_hold_takes_back_what_has_not_started(self, world: World) -> None:
+        one, other = world.fleet(2)
+        world.apply()
+        for device in (one, other):
+            world.check_in(device)
+        world.report(other, "downloading")
+        world.devices.set_status([one, other], DeviceStatus.HELD, "On a bench.")
+        assert (world.status(one), world.status(other)) == (UpdateStatus.WITHDRAWN, UpdateStatus.DOWNLOADING)
+        assert world.check_in(other, 42) is None
+        assert world.status(other) is UpdateStatus.CONFIRMED
+        world.devices.set_status([one], DeviceStatus.ACTIVE)
+        assert world.check_in(one) is not None
+
+    def test_who_is_retired_keeps_nobody_waiting(self, world: World) -> None:
+        """Twenty have the offer; ten confirm, three are at it, seven have not started. These ten are retired: the next
+        slice opens, the wave bakes and passes, and none of them is ever silent. One comes back, to its old place."""
+        fleet = world.fleet(30)
+        world.apply(policy={"bake": {"at_least": "1h", "at_most": "2h"}})
+        first = [device for device in fleet if world.check_in(device) is not None]
+        assert len(first) == 20
+        world.now += MINUTE
+        fresh = world.fleet(1)[0]  # in no slice yet
+        for device in first[:10]:
+            world.check_in(device, 42)
+        for device in first[13:16]:
+            world.report(device, "installing")
+        world.later(HOUR)
+        assert len(world.facts().waves[0].slices) == 1
+        world.devices.set_status([*first[10:], fresh], DeviceStatus.RETIRED, "sold")
+        world.later(MINUTE)
+        wave = world.facts().waves[0]
+        assert (wave.slices[0].retired, wave.slices[0].reachable, len(wave.slices)) == (10, 10, 2)
+        for device in sorted(set(fleet) - set(first)):
+            assert world.check_in(device) is not None
+            world.check_in(device, 42)
+        for _ in range(4):
+            world.later(HOUR)
+        assert world.row().state.status is RolloutStatus.COMPLETED
+        world.later(3 * DAY)
+        assert world.facts().waves[0].bad(OutcomeClass.SILENT) == 0
+        with world.store.reading() as r:
+            assert r.check() == []
+        world.devices.set_status([first[10]], DeviceStatus.ACTIVE)
+        assert world.check_in(first[10]) is not None
+        assert world.facts().waves[0].slices[0].retired == 9
+
+    def test_a_place_whose_device_is_retired_before_its_offer_waits_for_nobody(self, world: World) -> None:
+        """Of twenty places five belong to machines that are scrapped and never ask again."""
+        fleet = world.fleet(20)
+        world.apply(policy={"bake": {"at_least": "1h", "at_most": "2h"}})
+        for device in fleet[5:]:
+            world.check_in(device)
+            world.check_in(device, 42)
+        world.later(HOUR)
+        assert world.row().state.waves[0].baking_at is None, "75 % have been offered it, not 90 %"
+        world.devices.set_status(fleet[:5], DeviceStatus.RETIRED, "scrapped")
+        world.later(MINUTE)
+        assert world.row().state.waves[0].baking_at == world.now
+        world.later(2 * HOUR)
+        assert world.row().state.status is RolloutStatus.COMPLETED
+        with world.store.reading() as r:
+            assert r.check() == []
+        assert world.row().state.waves[0].standing.reason.sentence.startswith("15 of 15")
+
     def test_leaving_the_tag_takes_the_offer_back(self, world: World) -> None:
         (device,) = world.fleet(1)
         world.apply()

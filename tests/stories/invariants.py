@@ -241,7 +241,8 @@ def _hold_truth(sim: Simulation, row: RolloutRow, device: SimDevice, stored: Upd
         assert device.dead or was_away or came_to_nothing, f"{who}: silent, though it had come to an end"
     patience = max(rules_of(row).silent_after, 4 * device.habits.every) + timedelta(hours=2)
     ticked = row.state.status in (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD)
-    if device.dead and ticked and not update.resolved and update.status is not UpdateStatus.WITHDRAWN:
+    over = update.status in (UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED)
+    if device.dead and ticked and not update.resolved and not over:
         last = max([truth.offered_at, *(at for at, _ in truth.events)])
         downtime = sum((end - start for start, end in sim.down), timedelta(0))
         assert sim.now - last < patience + downtime, f"{who}: dead since {last} and still not silent"

@@ -29,6 +29,7 @@ _COUNTED = {
     "applied": "sum(CASE WHEN status = 'applied' OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
     "resolved": "sum(resolved)",
     "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {_ENDING}) = 0 THEN 1 ELSE 0 END)",
+    "retired": "sum(CASE WHEN status = 'retired' AND resolved = 0 THEN 1 ELSE 0 END)",
     "departed": "sum(CASE WHEN status = 'left' AND resolved = 0 THEN 1 ELSE 0 END)",
     **{
         column: f"sum(CASE WHEN (bad & {BITS[outcome]}) <> 0 THEN 1 ELSE 0 END)"

@@ -41,7 +41,7 @@ _LATE_AFTER: Final = timedelta(hours=1)
 BAD_COLUMNS: Final = {outcome: f"bad_{outcome.value}" for outcome in OutcomeClass}
 """The tally of each class in ``slice``."""
 
-TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "departed")
+TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "departed")
 """The other tallies; ``departed`` is what the core calls ``left``, a word of SQL."""
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"

@@ -189,6 +189,7 @@ class SliceTable(_Base, table=True):
     applied: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     resolved: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     confirmed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
+    retired: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     departed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     bad_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     bad_rolled_back: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})

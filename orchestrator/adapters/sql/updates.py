@@ -56,7 +56,7 @@ _TEXTS: Final = frozenset({"status", "wave", "segment_places"})
 _MOST_REARMED: Final = 20_000
 """Updates whose look is moved to their deadline in one call."""
 
-_COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left")
+_COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "left")
 """The fields of ``Counts`` in the order of ``TALLIES``."""
 
 

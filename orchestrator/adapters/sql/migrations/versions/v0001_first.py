@@ -295,6 +295,7 @@ def upgrade() -> None:
         sa.Column("applied", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("resolved", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("confirmed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("retired", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("departed", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("bad_failed", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("bad_rolled_back", sa.BigInteger(), server_default="0", nullable=False),
