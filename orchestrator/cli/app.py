@@ -162,7 +162,10 @@ from orchestrator.cli import rollout_commands  # noqa: E402, F401 - registers th
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
 late_group("delta", "delta_commands", "Deltas: list, show, build, drop, verify.", panel="Content")
 late_group(
-    "device", "device_commands", "Devices: list, show, enroll, group, label, hold, retire, token.", panel="Fleet"
+    "device",
+    "device_commands",
+    "Devices: list, show, enroll, group, label, hold, retire, replace, token.",
+    panel="Fleet",
 )
 late_group("policy", "policy_commands", "Policies: check, list, show, and the schemas for editors.", panel="Fleet")
 

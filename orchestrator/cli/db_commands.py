@@ -22,7 +22,7 @@ def upgrade(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @command(app, "check", "wave db check", "wave db check --json")
 def check(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Recount every tally, monitor and journal chain from the updates and the evidence log."""
+    """Recount tallies, budgets and open monitors from the updates, and follow every journal's chain."""
     call = invocation(ctx, as_json=as_json)
     with call.application() as house, house.store.reading() as r:
         found = r.check()

@@ -293,6 +293,25 @@ def retire(
     _status(ctx, devices, "retired", reason, as_json, "are retired: they count nowhere any more")
 
 
+@command(app, "replace", "wave device replace gw-7f3a gw-81c0")
+def replace(
+    ctx: typer.Context,
+    old: DeviceId,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The id of the device that takes its place.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Retire a device and enrol another with its hardware id, tag, group and labels; show the new one's token."""
+    call = invocation(ctx, as_json=as_json)
+    confirm(call, f"Retire {old} and enrol {new} in its place?", yes=yes)
+    with call.application() as house:
+        made = house.devices.register.replace(old, new)
+    if as_json:
+        return call.answer("replaced", {"retired": old, "device": new, "token": made})
+    call.lines(f"{new} {made}")
+    call.tell(f"{old} is retired, {new} is in its place. The token is shown this once.")
+
+
 @command(app, "token", "wave device token gw-7f3a", "wave device token gw-7f3a --revoke")
 def token(
     ctx: typer.Context,

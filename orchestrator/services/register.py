@@ -18,7 +18,7 @@ from orchestrator.core.membership import wave_of
 from orchestrator.core.offers import place_in
 from orchestrator.core.slices import Slice
 from orchestrator.core.update import counted, retire, retired, withdraw
-from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.errors import InvalidInput, NotFound, Refused
 from orchestrator.services.board import LISTED, REGISTER, slices_by_wave
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.messages import LONGEST_VALUE
@@ -119,6 +119,26 @@ class Register:
             return w.set_device_status(device_ids, status, because, now=now)
 
         return self._each(device_ids, change)
+
+    def replace(self, old_id: str, new_id: str) -> str:
+        """Another machine in the place of an old one: the old is retired, the new takes its hardware id, tag, group and
+        labels; the new one's token. Its hash is its own, so it may stand in another wave. Raises NotFound, Refused when
+        the new one is known already, InvalidInput.
+
+        First the old goes, then the new comes: after a kill between the two the same order is given again."""
+        check_name(new_id, "device id")
+        with self.store.reading() as r:
+            person, known = r.device(old_id), r.device(new_id)
+        if person is None:
+            raise NotFound(f"There is no device {old_id}.", remedy="`wave device list` shows them.")
+        if known is not None:
+            raise Refused(f"Device {new_id} is enrolled already.", remedy="The new device needs an id of its own.")
+        self.set_status([old_id], DeviceStatus.RETIRED, f"replaced by {new_id}")
+        old = person.device
+        new = Device(new_id, old.hardware_id, old.tag, group=old.group, labels=dict(old.labels))
+        ((_, token),) = self.enroll([new], tokens=True)
+        assert token is not None
+        return token
 
     def _each(self, device_ids: Sequence[str], work: Callable[[Writing, datetime], int]) -> int:
         def checked(w: Writing, now: datetime) -> int:

@@ -161,7 +161,7 @@ class Reading(Protocol):
 
     def check(self) -> Sequence[Difference]:
         """Recount tallies, budgets, monitors (by sorting places, not by the stored tree), needs and journal chains
-        from the updates and the log."""
+        from the updates and what else is stored; the evidence log is not read."""
 
 
 class Writing(Reading, Protocol):

@@ -136,6 +136,23 @@ def may_check_in(house: House, device: str, token: str) -> bool:
         return True
 
 
+def test_a_device_is_replaced_by_another(house: House) -> None:
+    """The board burnt out. The new one follows what the old one followed, and the old one counts nowhere any more."""
+    first = ("gw-1", "--hardware-id", "rpi4", "--tag", "promoted", "--group", "lab", "--label", "site=berlin")
+    old = house.ok("device", "enroll", *first).split()[1]
+    name, token = house.ok("device", "replace", "gw-1", "gw-2", "--yes").split()
+    assert name == "gw-2" and token != old
+    before, after = house.json("device", "list")["devices"]
+    assert (before["status"], before["held_because"], after["status"]) == ("retired", "replaced by gw-2", "active")
+    kept = ("hardware_id", "tag", "group", "labels")
+    assert [after[each] for each in kept] == [before[each] for each in kept] == [*first[2:7:2], {"site": "berlin"}]
+    assert may_check_in(house, name, token)
+    for words, exit_code in ((("gw-1", "gw-2"), 4), (("gw-2", "gw-2"), 4), (("gw-9", "gw-3"), 3), (("gw-1", "a b"), 2)):
+        assert house.run("device", "replace", *words).exit_code == exit_code, words
+    again = house.json("device", "replace", "gw-1", "gw-3")
+    assert set(again) == {"retired", "device", "token"}, "as after a kill between retiring and enrolling"
+
+
 def test_devices_are_kept(house: House) -> None:
     house.ok("device", "enroll", "--from", "examples/fleet.yaml")
     assert house.ok("device", "group", "qa", "lab-01", "gw-7f3a") == "2 devices are in group qa.\n"

@@ -34,7 +34,7 @@ LISTED = (
     for group, names in {
         "target": "add list show tag import static-deltas",
         "delta": "list show build drop verify",
-        "device": "list show enroll group label retire hold release token",
+        "device": "list show enroll group label retire hold release replace token",
         "policy": "check list show schema",
         "db": "upgrade check",
     }.items()
