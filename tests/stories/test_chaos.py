@@ -16,11 +16,15 @@ from orchestrator.core.fleet import DeviceStatus
 from orchestrator.errors import WaveError
 from tests.stories.content import commit_of
 from tests.stories.devices import Behaviour, Fate, Habits, SimDevice
-from tests.stories.simulator import BY, Simulation
+from tests.stories.simulator import BY, TICK_AT_MOST, Simulation
 
 SEEDS = range(8)
 
 DAYS = 6
+
+SHORTEST_OUTAGE = 4 * TICK_AT_MOST
+"""The scheduler takes three of its pauses without a tick for an outage: half a minute in earnest, hours under the
+pauses of the simulator. A shorter outage would count as silence here, and only here."""
 
 
 def behaviour(rng: Random) -> Behaviour:
@@ -124,7 +128,7 @@ class Chaos:
             lambda: self._change(device, lambda: sim.devices.set_status([device], DeviceStatus.ACTIVE)),
             lambda: self._change(device, lambda: setattr(sim.fleet[device], "tag", rng.choice(["promoted", "attic"]))),
             lambda: sim.enroll(rng.randint(1, 10), prefix="late", known=False),
-            lambda: sim.down.append((sim.now, sim.now + timedelta(hours=30 * rng.random()))),
+            lambda: sim.down.append((sim.now, sim.now + SHORTEST_OUTAGE + timedelta(hours=26 * rng.random()))),
             lambda: sim.content.drop(rng.choice(list(sim.content.whole))) if sim.content.whole else None,
         ]
         if rng.random() < 0.03:
