@@ -226,6 +226,7 @@ def _building(house: Application) -> Iterator[list[Exception]]:
 
     from orchestrator.services.builder import Builder, Pace
 
+    house.provider.check()
     owner = f"wave delta build, process {os.getpid()}"
     builder = Builder(
         house.store, house.provider, house.clock, owner=owner, pace=Pace(idle=timedelta(seconds=LOOK_EVERY), tries=1)

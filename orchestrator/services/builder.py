@@ -7,7 +7,8 @@ killed at any moment: its job is taken up again when its lease is over, its log 
 is found and not built twice.
 
 A build that failed in a way that may pass (BuildFailed) is tried again after a growing delay: the job stays leased
-until then, which every builder respects and which survives all of them. ContentUnavailable does not pass by itself.
+until then, which every builder respects and which survives all of them. ContentUnavailable does not pass by itself,
+unless it is the whole repository or its tools that are away: then jobs wait, untaken, until they are back.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Builder:
             try:
                 worked = self.work_once(stop)
                 trouble = 0
-            except PASSING as error:
+            except (*PASSING, ContentUnavailable) as error:
                 trouble += 1
                 LOG.warning("builder %s waits: %s", self._owner, error)
                 stop.wait(min(2.0**trouble, 30.0))
@@ -107,7 +108,8 @@ class Builder:
 
     def work_once(self, stop: Stop) -> bool:
         """Take one job and bring it to an end; False when there was none. Raises Busy, Conflict, StoreUnavailable when
-        the store could not be asked."""
+        the store could not be asked, ContentUnavailable when nothing can be built at all."""
+        self._provider.check()
         now = self._clock()
         with self._store.writing() as w:
             job = w.lease_build(self._owner, now=now, until=now + self._pace.lease)
@@ -156,12 +158,23 @@ class Builder:
         attempt = max(job.attempts, 1)
         LOG.warning("builder %s could not build %s: %s", self._owner, pair_text(job.pair), error)
         log = keeper.rest(f"--- try {attempt} failed: {error}")
+        if isinstance(error, ContentUnavailable) and self._is_away():
+            self._finish(job, None, str(error), log=log, retry=True)
+            return
         if isinstance(error, ContentUnavailable) or attempt >= self._pace.tries:
             self._finish(job, None, str(error), log=log)
             return
         delay = self._pace.delay(attempt)
         stage = f"waiting for try {attempt + 1} of {self._pace.tries}"
         self._write(lambda w, now: w.renew_build(job.key, job.fence, until=now + delay, stage=stage, done=0.0, log=log))
+
+    def _is_away(self) -> bool:
+        """Whether the repository or its tools cannot be used at all just now."""
+        try:
+            self._provider.check()
+        except ContentUnavailable:
+            return True
+        return False
 
     def _finish(
         self, job: BuildJob, record: DeltaRecord | None, error: str | None, *, log: str = "", retry: bool = False

@@ -1,0 +1,592 @@
+"""A small installation to be broken: the real ``wave`` in processes of its own, real ``ostree`` on a tiny repository,
+and devices over HTTP that never give up.
+
+An installation is made once and copied for each test. ``ostree`` on the PATH of what is started here is a script that
+writes down every delta it is asked for (and what was published by then), and that a test can have hang or be old.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.adapters.ostree_trees import Versions
+
+ROOT: Final = Path(__file__).parents[2]
+PROGRAM: Final = (sys.executable, "-m", "orchestrator")
+PATIENCE: Final = 60.0
+"""Seconds until a wait is given up: the machine may be busy with others."""
+
+LAB, FIELD = 3, 15
+
+SETTINGS: Final = """root: .
+port: {port}
+check_in_every: 1s
+tick_at_most: 1s
+build_nice: 0
+lease: {lease}
+{more}
+"""
+
+POLICY: Final = """policy: quick
+tolerate:
+  failed: 2%
+  silent: {at_most: 5%, then: hold}
+silent_after: 10m
+slices: {first: 20, growth: 2}
+slice_at_most: 5m
+open_at_most: 5m
+deltas: {cover: 100%, within: 1h, otherwise: hold}
+bake: {at_least: 1s, reports: 95%, at_most: 10m}
+"""
+
+ROLLOUT: Final = """rollout: r3
+target: 3
+tag: main
+policy: ./quick.yaml
+waves:
+  - wave: lab
+    devices: {group: lab}
+  - wave: some
+    devices: {count: 5}
+  - wave: rest
+    devices: all
+"""
+
+OSTREE: Final = """#!/bin/sh
+# What stands between wave and ostree in tests of faults.
+here="$(dirname "$0")"
+if [ "$1" = --version ]; then
+    if [ -e "$here/old" ]; then echo "libostree:"; echo " Version: '2019.1'"; exit 0; fi
+fi
+if [ "$1 $2" = "static-delta generate" ]; then
+    for each in "$@"; do case "$each" in
+        --from=*) from="${each#--from=}";; --to=*) to="${each#--to=}";; --repo=*) repo="${each#--repo=}";;
+    esac; done
+    exec 9>>"$here/$from-$to.lock"
+    alone=alone; flock -n 9 || alone=together
+    echo "$from $to $alone" $(cd "$repo/deltas" 2>/dev/null && ls -d */* 2>/dev/null) >>"$here/generated"
+    if [ -e "$here/hang" ]; then echo $$ >>"$here/hanging"; exec sleep 1000; fi
+    if [ -e "$here/slow" ]; then sleep "$(cat "$here/slow")"; fi
+fi
+exec OSTREE "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+    @property
+    def result(self) -> Any:
+        return json.loads(self.out)["result"]
+
+
+class House:
+    """An installation under ``root`` and whatever of it runs. Every process is ended by its own pid in the end."""
+
+    def __init__(self, root: Path, versions: Versions, *, lease: str = "30s", more: str = "") -> None:
+        self.root = root
+        self.versions = versions
+        self.port = free_port()
+        self.tools = root / "tools"
+        self.servers: list[Server] = []
+        self.elsewhere: Path | None = None
+        self.settings(lease=lease, more=more)
+
+    def settings(self, *, lease: str = "30s", more: str = "", root: Path | None = None) -> None:
+        page = SETTINGS.format(port=self.port, lease=lease, more=more)
+        ((root or self.root) / "wave.yaml").write_text(page)
+
+    @property
+    def repo(self) -> Path:
+        return self.root / "repo"
+
+    @property
+    def database(self) -> Path:
+        """Where it is, also when a test has put it elsewhere."""
+        return self.elsewhere or self.root / "wave.db"
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        return dict(line.split() for line in (self.root / "tokens").read_text().splitlines())
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("WAVE_", "COV_"))}
+        path = f"{self.tools}{os.pathsep}{kept['PATH']}"
+        return {**kept, "PYTHONPATH": str(ROOT), "WAVE_USER": "tester", "PATH": path, **(more or {})}
+
+    # ------------------------------------------------------------------------------------------ the command
+
+    def wave(self, *words: str, env: Mapping[str, str] | None = None, root: Path | None = None) -> Ended:
+        """One command as a user would type it. Never a traceback, and an error is one sentence to a person."""
+        made = subprocess.run(
+            [*PROGRAM, *words],
+            cwd=root or self.root,
+            env=self.environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        ended = Ended(made.returncode, made.stdout, made.stderr)
+        no_traceback(ended.said)
+        if ended.code not in (0, 1, 10, 11, 12, 13):
+            assert ended.err.startswith("wave: "), ended.said
+        return ended
+
+    def ok(self, *words: str) -> Ended:
+        ended = self.wave(*words)
+        assert ended.code == 0, f"wave {' '.join(words)}: {ended.said}"
+        return ended
+
+    def fails(self, code: int, *words: str, env: Mapping[str, str] | None = None, root: Path | None = None) -> str:
+        """The sentence of a command that must end so."""
+        ended = self.wave(*words, env=env, root=root)
+        assert ended.code == code, f"wave {' '.join(words)} ended with {ended.code}: {ended.said}"
+        return ended.err.removeprefix("wave: ").strip()
+
+    def status(self, rollout: str = "r3") -> Any:
+        return json.loads(self.wave("status", rollout, "--json").out)["result"]
+
+    def counts_up(self) -> None:
+        """``wave db check`` finds no difference."""
+        checked = self.wave("db", "check")
+        assert checked.code == 0, checked.said
+
+    def file(self, name: str, text: str) -> str:
+        (self.root / name).write_text(text)
+        return name
+
+    def begin(self, text: str = ROLLOUT, policy: str = POLICY) -> None:
+        """Apply and start the rollout."""
+        self.file("quick.yaml", policy)
+        self.ok("apply", self.file("rollout.yaml", text), "--start")
+
+    # ------------------------------------------------------------------------------------------ the server
+
+    def serve(
+        self, *, listens: bool = True, root: Path | None = None, env: Mapping[str, str] | None = None, code: str = ""
+    ) -> Server:
+        """``code``: a program to run instead of the command's own, for a clock that lies."""
+        program = [sys.executable, "-c", code] if code else list(PROGRAM)
+        server = Server(self, root or self.root, len(self.servers), env or {}, program)
+        self.servers.append(server)
+        if listens:
+            server.wait_until_it_listens()
+        return server
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+    # ------------------------------------------------------------------------------------------ what lies on disk
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What the database holds, past the program."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=PATIENCE)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+    def value(self, sql: str) -> Any:
+        return self.rows(sql)[0][0]
+
+    def rollout_status(self, rollout: str = "r3") -> str:
+        """Cheaper than the command, to wait by."""
+        return str(self.value(f"SELECT status FROM rollout WHERE name = '{rollout}'"))
+
+    def generated(self) -> list[tuple[str, str, str, set[str]]]:
+        """Every delta that ostree was asked to generate: from, to, whether alone, and what was published by then."""
+        log = self.tools / "generated"
+        if not log.exists():
+            return []
+        lines = [line.split() for line in log.read_text().splitlines()]
+        return [(origin, to, alone, set(rest)) for origin, to, alone, *rest in lines]
+
+    def assert_nothing_was_built_twice(self) -> None:
+        """No pair by two at once, and none that was published already."""
+        for origin, to, alone, published in self.generated():
+            assert alone == "alone", f"{origin} -> {to} was built by two at once"
+            assert published_name(origin, to) not in published, f"{origin} -> {to} was there, and was built again"
+
+
+def published_name(origin: str, to: str) -> str:
+    """Where a delta lies below ``deltas``, worked out independently of the program."""
+    name = "-".join(
+        base64.b64encode(bytes.fromhex(each)).decode().rstrip("=").replace("/", "_") for each in (origin, to) if each
+    )
+    return f"{name[:2]}/{name[2:]}"
+
+
+class Server:
+    """One ``wave serve``."""
+
+    def __init__(
+        self, house: House, root: Path, number: int, env: Mapping[str, str], program: Sequence[str] = PROGRAM
+    ) -> None:
+        self.house = house
+        self.log = root / f"serve-{number}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*program, "serve"],
+                cwd=root,
+                env=house.environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.port = house.port
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def says(self, words: str) -> None:
+        """Wait until its log has these words."""
+        until(f"`{words}` in the log", lambda: words in self.said(), alive=self)
+
+    def wait_until_it_listens(self) -> None:
+        until("it listens", lambda: listens(self.port) and "serving devices" in self.said(), alive=self)
+
+    def workers(self) -> list[int]:
+        """The pids of all below it."""
+        return below(self.pid)
+
+    def kill(self) -> None:
+        """SIGKILL to this process alone, at once."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def stop(self) -> float:
+        """SIGTERM; it must end with 0. How many seconds it took."""
+        began = time.monotonic()
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        took = time.monotonic() - began
+        assert self.process.returncode == 0, self.said()
+        no_traceback(self.said())
+        return took
+
+    def close(self) -> None:
+        """However it stands."""
+        below_it = self.workers() if self.process.poll() is None else []
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(15)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+        gone(below_it)
+
+
+def no_traceback(said: str) -> None:
+    assert "Traceback" not in said and 'File "' not in said, said
+    assert "A fault in wave itself" not in said, said
+
+
+def until(
+    what: str, holds: Callable[[], bool], *, within: float = PATIENCE, alive: Server | None = None, every: float = 0.05
+) -> None:
+    """Wait until it holds; fail with what was waited for, and what the server said."""
+    ends = time.monotonic() + within
+    while not holds():
+        if alive is not None and alive.process.poll() is not None:
+            raise AssertionError(f"the server ended with {alive.process.returncode} before {what}:\n{alive.said()}")
+        if time.monotonic() > ends:
+            said = "" if alive is None else f":\n{alive.said()[-3000:]}"
+            raise AssertionError(f"waited {within:g} s in vain until {what}{said}")
+        time.sleep(every)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def below(pid: int) -> list[int]:
+    """Children of a process and theirs."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for each in (task / "children").read_text().split():
+                found += [int(each), *below(int(each))]
+    return found
+
+
+def gone(pids: Sequence[int], *, within: float = PATIENCE) -> float:
+    """Wait until none of these processes is left; how long it took. Nothing is signalled."""
+    began = time.monotonic()
+    for pid in pids:
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            left = began + within - time.monotonic()
+            readable = select.select([fd], [], [], max(left, 0))[0]
+        finally:
+            os.close(fd)
+        assert readable, f"process {pid} lingers: {Path(f'/proc/{pid}/cmdline').read_bytes()!r}"
+    return time.monotonic() - began
+
+
+# ------------------------------------------------------------------------------------------------------- devices
+
+
+def begins_on(name: str) -> int:
+    """The lab is on version 1, the field half on 1 and half on 2: a later wave needs one delta more."""
+    return 1 if name.startswith("lab") else 1 + int(name[-2:]) % 2
+
+
+def ask(
+    port: int, path: str, body: Any, token: str | None, *, within: float = 30.0, method: str = "POST"
+) -> tuple[int, Any]:
+    """One request; status and decoded answer. ``body``: bytes as they are, anything else as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within)
+    try:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        connection.request(method, path, sent, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        told = answer.headers.get_content_type() == "application/json"
+        return answer.status, json.loads(content) if told else content
+    finally:
+        connection.close()
+
+
+@dataclass
+class Device:
+    """One device: it asks, does as it is told, and sends what it has to tell with the same ids until that is taken."""
+
+    id: str
+    token: str
+    commit: str
+    version: int
+    waiting: list[dict[str, Any]] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    refused: list[Any] = field(default_factory=list)
+    offers: list[tuple[float, str, int]] = field(default_factory=list)
+
+    def step(self, port: int, commits: Mapping[int, str]) -> None:
+        """Ask once and do what follows. Raises OSError, HTTPException when the server is away."""
+        self.tell(port)
+        answer = self.check_in(port)
+        offer = answer["offer"]
+        if offer is None or offer["target"]["commit"] == self.commit:
+            return
+        self.offers.append((time.time(), offer["rollout"], offer["target"]["version"]))
+        assert commits[offer["target"]["version"]] == offer["target"]["commit"]
+        for event in ("downloading", "installing", "applied"):
+            self.note(event, offer["rollout"], offer["target"]["version"])
+        self.commit, self.version = offer["target"]["commit"], offer["target"]["version"]
+        self.tell(port)
+        self.check_in(port)
+
+    def note(self, event: str, rollout: str, target: int) -> None:
+        self.waiting.append({"id": str(uuid.uuid4()), "rollout": rollout, "target": target, "event": event})
+
+    def check_in(self, port: int) -> Any:
+        said = {"commit": self.commit, "version": self.version}
+        status, answer = ask(port, f"/v1/devices/{self.id}/check-in", said, self.token)
+        if status != 200:
+            raise OSError(f"{status}: {answer}")
+        return answer
+
+    def tell(self, port: int) -> None:
+        if not self.waiting:
+            return
+        sent = list(self.waiting)
+        status, answer = ask(port, f"/v1/devices/{self.id}/reports", {"events": sent}, self.token)
+        if status != 200:
+            raise OSError(f"{status}: {answer}")
+        assert answer["accepted"] + answer["duplicates"] + len(answer["refused"]) == len(sent)
+        self.refused += answer["refused"]
+        self.taken += [event["id"] for event in sent]
+        del self.waiting[: len(sent)]
+
+
+class Fleet:
+    """All devices in one thread, in turn, again and again. Whoever is not answered asks again."""
+
+    def __init__(self, house: House, *, ports: Sequence[int] = (), seed: str = "fleet") -> None:
+        self.house = house
+        self.ports = list(ports) or [house.port]
+        commits = house.versions.commits
+        self.devices = [
+            Device(name, token, commits[begins_on(name)], begins_on(name))
+            for name, token in sorted(house.tokens.items())
+        ]
+        self.unanswered = 0
+        self.problem: BaseException | None = None
+        self._random = random.Random(seed)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Fleet:
+        """They live until the block ends, and may live again in another."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._live, name="devices", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join(PATIENCE)
+        if self.problem is not None:
+            raise self.problem
+
+    def _live(self) -> None:
+        try:
+            while not self._stop.is_set():
+                for device in self.devices:
+                    if not self.once(device):
+                        self._stop.wait(0.05)
+                    if self._stop.is_set():
+                        return
+                self._stop.wait(0.1)
+        except BaseException as error:
+            self.problem = error
+
+    def once(self, device: Device) -> bool:
+        """Whether it was answered."""
+        try:
+            device.step(self._random.choice(self.ports), self.house.versions.commits)
+        except (OSError, http.client.HTTPException, ValueError):
+            self.unanswered += 1
+            return False
+        return True
+
+    def round(self) -> None:
+        """Each of them once, in this thread."""
+        for device in self.devices:
+            assert self.once(device), device.id
+
+    def round_whatever(self) -> int:
+        """Each of them once, in this thread; how many were not answered."""
+        return sum(not self.once(device) for device in self.devices)
+
+    def running(self, version: int) -> int:
+        return sum(device.version == version for device in self.devices)
+
+    def assert_told_once(self, events: Counter[tuple[str, str]]) -> None:
+        """Each event that was taken is in the log, and none twice."""
+        taken = {(device.id, event) for device in self.devices for event in device.taken}
+        assert taken <= set(events), f"lost: {sorted(taken - set(events))[:5]}"
+        assert set(events.values()) <= {1}
+
+
+def events_logged(house: House) -> Counter[tuple[str, str]]:
+    """The evidence log by device and event id."""
+    rows = house.rows("SELECT d.id, e.event_id FROM event e JOIN device d ON d.key = e.device_key")
+    return Counter((device, unpacked(packed)) for device, packed in rows)
+
+
+def unpacked(packed: bytes) -> str:
+    return str(uuid.UUID(bytes=bytes(packed[-16:])))
+
+
+def no_wave_opened_before_its_deltas(house: House) -> None:
+    """By the journal and the times at which deltas were recorded."""
+    recorded = {(a, b): at for a, b, at in house.rows("SELECT from_commit, to_commit, recorded_at FROM delta")}
+    opened = house.rows(
+        "SELECT r.key, j.wave, j.at FROM journal j JOIN rollout r ON r.key = j.rollout_key "
+        "WHERE j.event = 'opened' AND j.wave IS NOT NULL"
+    )
+    assert opened
+    for key, wave, at in opened:
+        needs = house.rows(
+            f"SELECT from_commit, to_commit FROM need WHERE rollout_key = {key} AND wave = '{wave}' AND known = 1"
+        )
+        for pair in needs:
+            assert pair in recorded and recorded[pair] <= at, f"{wave} opened before {pair}"
+
+
+# --------------------------------------------------------------------------------------------- making installations
+
+
+def make_template(root: Path, versions: Versions) -> House:
+    """Three Targets, a lab and a field, nothing running. To be copied."""
+    root.mkdir(parents=True)
+    versions.copy(root / "repo")
+    house = House(root, versions)
+    house.tools.mkdir()
+    real = shutil.which("ostree")
+    assert real is not None, "ostree is not installed: run `make setup`, which gets it."
+    script = house.tools / "ostree"
+    script.write_text(OSTREE.replace("OSTREE", real))
+    script.chmod(0o755)
+    house.ok("init", str(root))
+    for version in (1, 2, 3):
+        house.ok("target", "add", str(version), f"os/{version}", "--hardware-id", "board", "--tag", "main")
+    names = [(f"lab-{n}", "lab") for n in range(LAB)] + [(f"dev-{n:02}", "field") for n in range(FIELD)]
+    lines = [f"  - {{id: {name}, hardware_id: board, tag: main, group: {group}}}\n" for name, group in names]
+    house.file("fleet.yaml", "devices:\n" + "".join(lines))
+    house.ok("device", "enroll", "--from", "fleet.yaml", "--tokens-to", "tokens")
+    server = house.serve()
+    try:
+        Fleet(house).round()
+    finally:
+        server.close()
+    return house
+
+
+@contextmanager
+def copied(template: House, root: Path, *, lease: str = "30s", more: str = "") -> Iterator[House]:
+    """A house of one's own, and its end."""
+    root.mkdir(parents=True, exist_ok=True)
+    template.versions.copy(root / "repo")
+    for name in ("wave.db", "tokens", "fleet.yaml"):
+        shutil.copy2(template.root / name, root / name)
+    shutil.copytree(template.tools, root / "tools")
+    house = House(root, template.versions, lease=lease, more=more)
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+def signal_name(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else str(code)
