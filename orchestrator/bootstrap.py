@@ -81,6 +81,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import MOST_KEPT, Devices
     from orchestrator.services.planning import Planner
+    from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
     from orchestrator.services.rollouts import Rollouts
     from orchestrator.services.settling import settle
@@ -113,7 +114,7 @@ def open_application(
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
         deltas=deltas,
-        ticker=Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh),
+        ticker=Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider)),
         clock=clock,
     )
 

@@ -10,12 +10,13 @@ in this process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from orchestrator.core.decide import decide
+from orchestrator.core.decisions import Decision, OpenWave
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
 from orchestrator.services.chronicle import commit, put_off, rules_of
@@ -55,6 +56,17 @@ class EnsuresDeltas(Protocol):
     def __call__(self, row: RolloutRow, wave: str, *, now: datetime) -> object: ...
 
 
+class ProvesDeltas(Protocol):
+    """Reads a wave's deltas from the disk before it opens, and forgets what does not hold; how many."""
+
+    def __call__(self, row: RolloutRow, wave: str, *, now: datetime) -> int: ...
+
+
+def take_for_granted(row: RolloutRow, wave: str, *, now: datetime) -> int:
+    """Where content exists in name only."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Ticked:
     """What a tick did: how many decisions it carried out, when to look again at the latest (None: only when something
@@ -78,13 +90,14 @@ class _Failed:
 
 @dataclass(slots=True)
 class Ticker:
-    """Runs ticks. ``expire`` and ``ensure`` are the services it calls; ``changed`` is told after each commit (to
-    refresh snapshots)."""
+    """Runs ticks. ``expire``, ``ensure`` and ``prove`` are the services it calls; ``changed`` is told after each commit
+    (to refresh snapshots)."""
 
     store: Store
     expire: Expires
     ensure: EnsuresDeltas
     changed: Callable[[], None] = lambda: None
+    prove: ProvesDeltas = take_for_granted
     _problems: dict[str, str] = field(default_factory=dict)
     _failed: dict[int, _Failed] = field(default_factory=dict)
 
@@ -146,10 +159,11 @@ class Ticker:
                 facts = r.facts(row, now=now)
             plan = decide(row.state, facts, rules_of(row), now)
             silences_due = facts.next_deadline is not None and facts.next_deadline <= now
-            if not plan.decisions and not silences_due:
-                return decided, plan.wake_at
+            proven = self._proven(row, plan.decisions, now)
+            if not _without_unproven(plan.decisions, proven) and not silences_due:
+                return decided, plan.wake_at if not plan.decisions else now + RETRY_EFFECTS
             try:
-                decided += self._write(key, now)
+                decided += self._write(key, now, proven)
             except (Overlap, NotFound) as refused:
                 with self.store.writing() as w:
                     again = w.rollout_by_key(key)
@@ -159,8 +173,21 @@ class Ticker:
             self._run_effects(now)
         raise WaveError(f"Decisions did not come to rest after {MOST_ROUNDS} rounds.")
 
-    def _write(self, key: int, now: datetime) -> int:
-        """The same look again inside one transaction, and what it decides written down."""
+    def _proven(self, row: RolloutRow, decisions: Sequence[Decision], now: datetime) -> set[str]:
+        """Of the waves that would open now, those whose deltas hold on the disk at this moment (P3); the rest wait."""
+        proven = set()
+        for wave in [each.wave for each in decisions if isinstance(each, OpenWave)]:
+            try:
+                if not self.prove(row, wave, now=now):
+                    proven.add(wave)
+            except WaveError as error:
+                self._problems[row.state.rollout] = str(error)
+                LOG.warning("wave %s of rollout %s does not open: %s", wave, row.state.rollout, error)
+        return proven
+
+    def _write(self, key: int, now: datetime, proven: Collection[str]) -> int:
+        """The same look again inside one transaction, and what it decides written down; what opens a wave that is not
+        ``proven`` is left to the next look."""
         with self.store.writing() as w:
             row = w.rollout_by_key(key)
             if row is None:
@@ -170,10 +197,10 @@ class Ticker:
             row = w.rollout_by_key(key) if silences else row
             assert row is not None
             facts = w.facts(row, now=now)
-            plan = decide(row.state, facts, rules_of(row), now)
-            if plan.decisions:
-                commit(w, row, plan.decisions, facts, now=now)
-            return len(plan.decisions) + silences
+            decisions = _without_unproven(decide(row.state, facts, rules_of(row), now).decisions, proven)
+            if decisions:
+                commit(w, row, decisions, facts, now=now)
+            return len(decisions) + silences
 
     def _only_expire(self, key: int, now: datetime) -> tuple[int, datetime | None]:
         """Count the silences of a rollout that decides nothing any more."""
@@ -232,6 +259,12 @@ class Ticker:
                         self.ensure(row, effect.wave, now=now)
         with self.store.writing() as w:
             w.finish_effect(effect.key)
+
+
+def _without_unproven(decisions: Sequence[Decision], proven: Collection[str]) -> tuple[Decision, ...]:
+    """Without all that concerns a wave which would open unproven."""
+    shut = {each.wave for each in decisions if isinstance(each, OpenWave) and each.wave not in proven}
+    return tuple(each for each in decisions if getattr(each, "wave", None) not in shut)
 
 
 def _current(rows: Iterable[RolloutRow]) -> list[RolloutRow]:
