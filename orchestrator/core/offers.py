@@ -273,11 +273,20 @@ class Way(StrEnum):
 
 
 def way(
-    terms: Terms, wave: str, *, from_commit: str | None, to_commit: str, ready: bool, known: bool, now: datetime
+    terms: Terms,
+    wave: str,
+    *,
+    from_commit: str | None,
+    to_commit: str,
+    ready: bool,
+    known: bool,
+    now: datetime,
+    begun_at: datetime | None = None,
 ) -> Way | NoOffer:
     """How the device of this wave gets the content, or why it must wait for its delta (RULES 6).
 
-    ``ready``: its delta is recorded; ``known``: the repository has its commit, so that a delta could be built.
+    ``ready``: its delta is recorded; ``known``: the repository has its commit, so that a delta could be built;
+    ``begun_at``: since when its delta is being made, where that began after the wave opened.
     """
     if from_commit == to_commit:
         return Way.SAME
@@ -291,11 +300,14 @@ def way(
             return Way.WHOLE
         sentence = "What it runs is not in the repository, and the policy skips such devices."
         return NoOffer(NoOfferKind.FROM_UNKNOWN, sentence)
-    return _late(terms.state.wave(wave), rules, now)
+    return _late(terms.state.wave(wave), rules, begun_at, now)
 
 
-def _late(wave: WaveState, rules: WaveRules, now: datetime) -> Way | NoOffer:
-    ends = (wave.prepared_at or wave.standing.since) + rules.within
+def _late(wave: WaveState, rules: WaveRules, begun_at: datetime | None, now: datetime) -> Way | NoOffer:
+    """The time for deltas runs from the wave's preparing, from a person's later word, and for a from-commit that turned
+    up later from then."""
+    begun = [wave.prepared_at or wave.standing.since, wave.granted_at, begun_at]
+    ends = max(at for at in begun if at is not None) + rules.within
     match rules.otherwise:
         case Otherwise.FULL:
             if now >= ends:

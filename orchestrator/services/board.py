@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from orchestrator.core.facts import Facts
+from orchestrator.core.facts import Facts, WaveState
 from orchestrator.core.offers import Terms
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import Slice
@@ -211,6 +211,19 @@ class Board:
         facts = r.facts(row, now=now) if capped(rules) else None
         terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=r, frozen=frozen)
         return Listed(row, terms, names, known_of(r, row))
+
+
+def begun_of(
+    r: Reading, wave: WaveState, needs: Mapping[str | None, bool], pair: DeltaPair, now: datetime
+) -> datetime | None:
+    """Since when the delta that a device of the wave misses is being made; None when that began before the wave opened,
+    or when a look left it out. What no look has found is asked for now at the latest (RULES 6.2)."""
+    job = r.job(pair)
+    found = pair.from_commit in needs
+    if job is None or job.queued_at is None:
+        return None if found else now
+    before = wave.opened_at is None or job.queued_at <= wave.opened_at
+    return None if found and before else job.queued_at
 
 
 def names_of(r: Reading, row: RolloutRow) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from orchestrator.core.update import Patience, UpdateStatus, counted, offer, off
 from orchestrator.services.board import (
     Listed,
     Snapshot,
+    begun_of,
     candidates,
     capped,
     known_of,
@@ -58,6 +60,7 @@ class Desk:
     _by_tag: dict[str, list[Listed]] = field(default_factory=dict)
     _deltas: dict[DeltaPair, DeltaRecord | None] = field(default_factory=dict)
     _wanted: dict[DeltaPair, float] = field(default_factory=dict)
+    _begins: dict[tuple[int, str, DeltaPair], datetime | None] = field(default_factory=dict)
     _frozen: tuple[Reason | None] | None = None
 
     def candidates(self, tag: str) -> list[Listed]:
@@ -124,6 +127,8 @@ class Desk:
         to_commit = listed.terms.scope.commits[device.hardware_id]
         record = self._delta(DeltaPair(device.commit, to_commit)) if device.commit not in (None, to_commit) else None
         known = self._known(listed, found.wave, device)
+        late = record is None and known and device.commit != to_commit
+        pair = DeltaPair(device.commit, to_commit)
         how = way(
             listed.terms,
             found.wave,
@@ -132,9 +137,11 @@ class Desk:
             ready=record is not None,
             known=known,
             now=self.batch.now,
+            begun_at=self._begun(listed, found.wave, pair) if late else None,
         )
-        if record is None and known and device.commit not in (None, to_commit):
-            self._wanted[DeltaPair(device.commit, to_commit)] = LATE_WEIGHT
+        if late and (how is not Way.WHOLE or device.commit not in listed.known.get(found.wave, {})):
+            # Whom a look found and left out is served whole on purpose: `cover` asks for no more.
+            self._wanted[pair] = LATE_WEIGHT
         return how if isinstance(how, NoOffer) else (found, how, record)
 
     def finish(self) -> None:
@@ -142,6 +149,13 @@ class Desk:
         if self._wanted:
             self.batch.w.queue_builds(self._wanted, now=self.batch.now)
             self._wanted = {}
+
+    def _begun(self, listed: Listed, wave: str, pair: DeltaPair) -> datetime | None:
+        key = (listed.key, wave, pair)
+        if key not in self._begins:
+            state, needs = listed.row.state.wave(wave), listed.known.get(wave, {})
+            self._begins[key] = begun_of(self.batch.w, state, needs, pair, self.batch.now)
+        return self._begins[key]
 
     def _delta(self, pair: DeltaPair) -> DeltaRecord | None:
         if pair not in self._deltas:

@@ -9,7 +9,7 @@ from orchestrator.core.membership import wave_of
 from orchestrator.core.offers import NoOffer, Offerable, Terms, Way, elsewhere, may_offer, way
 from orchestrator.core.position import SPACE, position
 from orchestrator.errors import NotFound
-from orchestrator.services.board import LISTED, candidates, capped, known_of, slices_by_wave, terms_of
+from orchestrator.services.board import LISTED, begun_of, candidates, capped, known_of, slices_by_wave, terms_of
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.offering import earlier_of
@@ -84,9 +84,19 @@ def _way(
     device = person.device
     to_commit = terms.scope.commits[device.hardware_id]
     commit = device.commit
-    if commit is None:
-        ready, known = False, False
-    else:
+    ready, known, begun_at = False, False, None
+    if commit is not None:
         ready = commit != to_commit and r.delta(DeltaPair(commit, to_commit)) is not None
-        known = known_of(r, row).get(found.wave, {}).get(commit) or knows(device.hardware_id, commit)
-    return way(terms, found.wave, from_commit=commit, to_commit=to_commit, ready=ready, known=known, now=now)
+        needs = known_of(r, row).get(found.wave, {})
+        known = needs.get(commit) or knows(device.hardware_id, commit)
+        begun_at = begun_of(r, row.state.wave(found.wave), needs, DeltaPair(commit, to_commit), now)
+    return way(
+        terms,
+        found.wave,
+        from_commit=commit,
+        to_commit=to_commit,
+        ready=ready,
+        known=known,
+        now=now,
+        begun_at=begun_at,
+    )

@@ -208,6 +208,24 @@ class TestDeltas:
         found = self.ask(otherwise=otherwise, now=NOW + 5 * HOUR)
         assert found is Way.WHOLE if otherwise is Otherwise.FULL else isinstance(found, NoOffer)
 
+    def test_a_person_who_resumes_grants_as_long_again(self) -> None:
+        granted = replace(state().waves[0], granted_at=NOW)
+        asked = terms(
+            state=replace(state(), waves=(granted,)), rules=Rules((WaveRules("lab", otherwise=Otherwise.FULL),))
+        )
+        for hours, begun_at, served in ((5, None, False), (6, None, True), (6, NOW + HOUR, False)):
+            found = way(
+                asked,
+                "lab",
+                from_commit=OLD,
+                to_commit=NEW,
+                ready=False,
+                known=True,
+                now=NOW + hours * HOUR,
+                begun_at=begun_at,
+            )
+            assert (found is Way.WHOLE) == served
+
     def test_completed_at_once_serves_whole(self) -> None:
         assert self.ask(whole=True) is Way.WHOLE
 

@@ -424,6 +424,25 @@ class TestDeltas:
         assert offer is not None and offer.delta is not None
         assert world.update(device).by_delta is True
 
+    def test_a_source_that_turns_up_later_has_its_own_time_before_it_is_served_whole(self, world: World) -> None:
+        """The wave was prepared with deltas from 41. On day 2 a device comes with 40: it waits six hours from then."""
+        one, other = world.fleet(2)
+        world.target(40)
+        world.needs["all"] = [DeltaNeed(DeltaPair(commit_of(41), commit_of(42)), 1)]
+        world.apply(policy={"deltas": {"within": "6h", "otherwise": "full"}})
+        world.later(2 * DAY)
+        found = world.check_in(one, 41)
+        assert found is not None and found.delta is None, "its time was over before the wave opened"
+        assert world.check_in(other, 40) is None
+        world.later(5 * HOUR)
+        assert world.check_in(other, 40) is None
+        assert [each.kind for each in world.devices.why_not(other)] == ["delta"]
+        world.later(HOUR)
+        late = world.check_in(other, 40)
+        assert late is not None and late.delta is None
+        with world.store.reading() as r:
+            assert [job.pair.from_commit for job in r.jobs()] == [commit_of(40)]
+
     def test_a_commit_that_the_repository_does_not_have_is_served_whole(self, world: World) -> None:
         (device,) = world.fleet(1)
         world.apply(policy=self.wait_policy())
