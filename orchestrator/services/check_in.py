@@ -43,12 +43,13 @@ GAP_GROWTH: Final = 4
 
 class Arrival(NamedTuple):
     """A check-in that must be written. ``digest``: the token it was let in by; ``also``: rollouts in which the device
-    is known to have an update."""
+    is known to have an update; ``tag``: the one it follows now."""
 
     key: int
     digest: bytes
     said: CheckIn
     also: tuple[int, ...] = ()
+    tag: str = ""
 
 
 class Welcome(NamedTuple):
@@ -99,12 +100,18 @@ class CheckIns:
     repository: str
     offers: int = 0
 
+    def rollouts(self, batch: Batch, arrivals: Sequence[Arrival]) -> set[int]:
+        """Those that might offer these devices something, or have: what a device runs may be a bad outcome."""
+        by_tag = self.board.look(batch.now).by_tag
+        found = {listed.key for tag in {one.tag for one in arrivals} for listed in by_tag.get(tag, ())}
+        return found.union(*(one.also for one in arrivals))
+
     def run(self, batch: Batch, arrivals: Sequence[Arrival]) -> list[Welcome | WaveError]:
         snapshot = self.board.look(batch.now)
         tallies = Tallies()
         desk = Desk(batch, snapshot, tallies, lambda hw, commit: self.knows(batch.w, hw, commit), self.repository)
         people = {one.key: row for one in arrivals if (row := batch.w.device_by_key(one.key)) is not None}
-        updates = self._updates(batch.w, snapshot, arrivals)
+        updates = self._updates(batch, snapshot, arrivals)
         admitted: list[bool] = []
         for one in arrivals:
             person = people.get(one.key)
@@ -126,17 +133,19 @@ class CheckIns:
             answers.append(Welcome(person, mine, desk.ask(person, mine)))
         tallies.write(batch.w)
         desk.finish()
-        for key, person in people.items():
+        for key, person in sorted(people.items()):
             batch.w.save_device(key, person.device)
             batch.saved.add(key)
         batch.after.append(lambda: self._committed(desk.given, stopped, tallies.moved))
         return answers
 
-    def _updates(self, w: Writing, snapshot: Snapshot, arrivals: Sequence[Arrival]) -> dict[int, dict[int, UpdateRow]]:
+    def _updates(
+        self, batch: Batch, snapshot: Snapshot, arrivals: Sequence[Arrival]
+    ) -> dict[int, dict[int, UpdateRow]]:
         """Each device's updates by rollout: in those on the board, and in those it is known to have one in."""
-        keys = {(key, one.key) for one in arrivals for key in (*snapshot.listed, *one.also)}
+        keys = {(key, one.key) for one in arrivals for key in (*snapshot.listed, *one.also) if key in batch.locked}
         found: dict[int, dict[int, UpdateRow]] = {one.key: {} for one in arrivals}
-        for (rollout, device), row in batch_rows(w, keys).items():
+        for (rollout, device), row in batch_rows(batch.w, keys).items():
             found[device][rollout] = row
         return found
 

@@ -142,8 +142,8 @@ class Devices:
         repository = f"{settings.url}/ostree"
         self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
-        self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run)
-        self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run)
+        self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run, self.reports.rollouts)
+        self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run, self.check_ins.rollouts)
 
     # --------------------------------------------------------------------------------------------- the house
 
@@ -205,7 +205,8 @@ class Devices:
         if said != kept.said:
             said.check()
         digest = kept.person.token_digest or b""
-        waiting = self.writer.submit(self._check_ins, Arrival(kept.person.key, digest, said, tuple(kept.had)))
+        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), said.tag or kept.person.device.tag)
+        waiting = self.writer.submit(self._check_ins, arrival)
         return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
     def _idle(self, kept: Kept, said: CheckIn, now: datetime) -> bool:

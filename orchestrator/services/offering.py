@@ -1,7 +1,7 @@
 """Giving offers inside the transaction that writes them: everything is looked at again, locked (RULES 1.4).
 
 A desk belongs to one batch. It counts who is at it while it gives offers, so that a cap holds within the batch too;
-between processes a cap is held by a row that only one of them can write at a time.
+between processes a cap holds because only one of them at a time has the rollout locked.
 """
 
 from __future__ import annotations
@@ -74,11 +74,12 @@ class Desk:
         return found
 
     def rollout(self, key: int) -> Listed | None:
-        """Locked, and read inside the transaction; None when it has not begun."""
+        """Read inside the transaction; None when it has not begun, and when the batch has not locked it: it is new on
+        the board, and the next batch will."""
+        if key not in self.batch.locked:
+            return None
         if key not in self._rollouts:
-            w = self.batch.w
-            w.lock_rollout(key)
-            row = w.rollout_by_key(key)
+            row = self.batch.w.rollout_by_key(key)
             self._rollouts[key] = None if row is None or row.scope is None else self._list(row)
         return self._rollouts[key]
 
@@ -97,11 +98,7 @@ class Desk:
             slices, names = before.terms.slices, before.names
         else:
             slices, names = slices_by_wave(w.slices(row.key)), names_of(w, row)
-        facts = None
-        if capped(rules):
-            # Only one transaction at a time holds this row, so nobody else counts and offers meanwhile.
-            w.heartbeat(f"pace:{row.key}", now=now)
-            facts = w.facts(row, now=now)
+        facts = w.facts(row, now=now) if capped(rules) else None
         terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=w, frozen=self._frozen[0])
         return Listed(row, terms, names, known_of(w, row))
 

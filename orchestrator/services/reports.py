@@ -69,6 +69,11 @@ class Reports:
     refused: int = 0
     _names: dict[str, _Known] = field(default_factory=dict)
 
+    def rollouts(self, batch: Batch, told: Sequence[Told]) -> set[int]:
+        """Those that the reports are about; one of them may be halted."""
+        found = self._rollouts(batch, {event.rollout for one in told for event in one.events})
+        return {known.key for known in found.values() if known is not None}
+
     def run(self, batch: Batch, told: Sequence[Told]) -> list[Received | WaveError]:
         rollouts = self._rollouts(batch, {event.rollout for one in told for event in one.events})
         pairs = {
@@ -116,8 +121,8 @@ class Reports:
         return list(done)
 
     def expire(self, w: Writing, row: RolloutRow, *, now: datetime) -> int:
-        """Count the silences that are due, at most ten thousand, part of the caller's transaction; how many updates it
-        looked at. Stops the rollout when they prove that it must be."""
+        """Count the silences that are due, at most ten thousand, part of the caller's transaction, which has locked the
+        rollout; how many updates it looked at. Stops the rollout when they prove that it must be."""
         looked = 0
         silent_after = rules_of(row).silent_after
         standing = row.state.standing

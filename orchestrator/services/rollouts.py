@@ -29,6 +29,7 @@ from orchestrator.core.states import (
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, rules_of
+from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
 from orchestrator.services.starting import begin, commits_of, preview, refuse_overlap
 from orchestrator.services.store import Reading, Store, Writing
@@ -69,6 +70,7 @@ class Rollouts:
 
     # ------------------------------------------------------------------------------------------ apply and start
 
+    @again
     def apply(self, spec: RolloutFile, policy: Policy, *, by: str, dry_run: bool = False) -> Applied:
         """Bind a rollout to copies of both files. A draft may be applied again; a rollout that was started keeps what
         it began with.
@@ -80,7 +82,7 @@ class Rollouts:
         spec_digest, policy_digest = spec.digest(), policy.digest()
         with self._writing(dry_run) as w:
             self._check_names(w, spec)
-            row = w.rollout(spec.name)
+            row = locked(w, spec.name)
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
                     return Applied(spec.name, False, (), spec_digest, policy_digest)
@@ -122,11 +124,14 @@ class Rollouts:
             order(w, fresh, state, event="applied", by=by, sentence=reason.sentence, now=now, facts=facts)
         return Applied(spec.name, row is None, changes, spec_digest, policy_digest)
 
+    @again
     def start(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """Let a draft run, now or at its ``start_at``. Raises Overlap when another live rollout could claim the same
         devices."""
         now = self.clock()
         with self._writing(dry_run) as w:
+            # It may supersede another, and all are locked by rising key.
+            lock_all(w, LIVE_ROLLOUT | {RolloutStatus.DRAFT})
             row = self._row(w, name)
             if row.state.status is not RolloutStatus.DRAFT:
                 raise WrongState(f"Rollout {name} is {row.state.status}: only a draft can be started.")
@@ -161,10 +166,12 @@ class Rollouts:
 
     # ------------------------------------------------------------------------------------------ quiet and again
 
+    @again
     def pause(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """No new offer, nothing opens; devices that started may finish."""
         return self._move(name, RolloutStatus.PAUSED, "paused", by, reason, dry_run, "gives no new offers")
 
+    @again
     def halt(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """The safety stop by hand: offers whose device has not started are withdrawn."""
         now = self.clock()
@@ -176,6 +183,7 @@ class Rollouts:
             order(w, row, state, event="halted", by=by, sentence=sentence, now=now, effects=effects)
         return Ordered(name, state.status, f"Rollout {name} is halted: nothing more is offered.")
 
+    @again
     def resume(
         self,
         name: str,
@@ -218,6 +226,7 @@ class Rollouts:
 
     # ------------------------------------------------------------------------------------------ waves
 
+    @again
     def promote(self, name: str, wave: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """Let a wave open that waits for a person; given beforehand, it need not wait."""
         now = self.clock()
@@ -233,10 +242,12 @@ class Rollouts:
             order(w, row, state, event="promoted", by=by, sentence=sentence, now=now, wave=wave)
         return Ordered(name, state.status, f"Wave {wave} opens when all else allows it.")
 
+    @again
     def skip(self, name: str, wave: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """Let what comes after a wave go on without it."""
         return self._move_wave(name, wave, WaveStatus.SKIPPED, "skipped", by, reason, dry_run)
 
+    @again
     def complete(
         self,
         name: str,
@@ -264,6 +275,7 @@ class Rollouts:
             order(w, row, state, event="completed", by=by, sentence=sentence, now=now)
         return Ordered(name, state.status, f"Rollout {name} is completed: every eligible device may be offered now.")
 
+    @again
     def cancel(
         self, name: str, *, by: str, reason: str | None = None, wave: str | None = None, dry_run: bool = False
     ) -> Ordered:
@@ -281,6 +293,7 @@ class Rollouts:
 
     # ------------------------------------------------------------------------------------------ devices and the house
 
+    @again
     def retry(
         self, name: str, devices: Sequence[str] = (), *, by: str, reason: str | None = None, dry_run: bool = False
     ) -> Ordered:
@@ -309,12 +322,14 @@ class Rollouts:
             order(w, row, row.state, event="retried", by=by, sentence=sentence, now=now, facts={"devices": len(again)})
         return Ordered(name, row.state.status, f"{len(again)} devices of rollout {name} may try again.")
 
+    @again
     def freeze(self, *, by: str, reason: str) -> None:
         """Stop all offers of all rollouts with the next commit."""
         if not reason.strip():
             raise InvalidInput("A freeze needs a reason that others can read: `--reason TEXT`.")
         self._freeze(Reason(ReasonKind.FROZEN, f"{reason.strip()} ({by})"), "frozen", by)
 
+    @again
     def unfreeze(self, *, by: str, reason: str | None = None) -> None:
         """Let offers go on."""
         with self.store.reading() as r:
@@ -324,10 +339,13 @@ class Rollouts:
 
     def _freeze(self, frozen: Reason | None, event: str, by: str, reason: str | None = None) -> None:
         now = self.clock()
+        offering = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
         with self.store.writing() as w:
+            # Rollouts before the house: an offer holds its rollout when it asks whether there is frost.
+            lock_all(w, offering)
             w.freeze(frozen)
             sentence = _said(f"All rollouts {event} by {by}", frozen.sentence if frozen else reason)
-            for row in w.rollouts(LIVE_ROLLOUT | {RolloutStatus.COMPLETED}):
+            for row in w.rollouts(offering):
                 # The epoch grows: an offer prepared before the freeze cannot be given after it.
                 state = replace(row.state, epoch=row.state.epoch + 1)
                 order(w, row, state, event=event, by=by, sentence=sentence, now=now)
@@ -346,8 +364,8 @@ class Rollouts:
             return
         self.poke()
 
-    def _row(self, r: Reading, name: str) -> RolloutRow:
-        row = r.rollout(name)
+    def _row(self, w: Writing, name: str) -> RolloutRow:
+        row = locked(w, name)
         if row is None:
             raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
         return row

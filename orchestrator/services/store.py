@@ -207,8 +207,9 @@ class Writing(Reading, Protocol):
         """With its key. Raises Refused when the name is taken."""
 
     def lock_rollout(self, key: int) -> tuple[RolloutStatus, int]:
-        """Status and epoch, and nobody else changes either until this transaction ends (PostgreSQL: FOR SHARE;
-        SQLite: the writer is alone)."""
+        """Status and epoch. Until this transaction ends nobody else changes them, or offers or counts anything of the
+        rollout. It is locked before anything else, several by rising key, and the house after them (PostgreSQL: FOR NO
+        KEY UPDATE; SQLite: the writer is alone)."""
 
     def lock_tag(self, tag: str) -> None:
         """Nobody else holds this tag until this transaction ends (PostgreSQL: an advisory lock; SQLite: the writer is

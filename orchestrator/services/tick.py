@@ -20,6 +20,7 @@ from orchestrator.core.decisions import Decision, OpenWave
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
 from orchestrator.services.chronicle import commit, put_off, rules_of
+from orchestrator.services.locking import locked_by_key
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.store import Store, Writing
 
@@ -166,7 +167,7 @@ class Ticker:
                 decided += self._write(key, now, proven)
             except (Overlap, NotFound) as refused:
                 with self.store.writing() as w:
-                    again = w.rollout_by_key(key)
+                    again = locked_by_key(w, key)
                     if again is not None and again.state.status is RolloutStatus.SCHEDULED:
                         put_off(w, again, str(refused), now=now)
                 raise
@@ -189,7 +190,7 @@ class Ticker:
         """The same look again inside one transaction, and what it decides written down; what opens a wave that is not
         ``proven`` is left to the next look."""
         with self.store.writing() as w:
-            row = w.rollout_by_key(key)
+            row = locked_by_key(w, key)
             if row is None:
                 return 0
             silences = self.expire(w, row, now=now)
@@ -205,7 +206,7 @@ class Ticker:
     def _only_expire(self, key: int, now: datetime) -> tuple[int, datetime | None]:
         """Count the silences of a rollout that decides nothing any more."""
         with self.store.writing() as w:
-            row = w.rollout_by_key(key)
+            row = locked_by_key(w, key)
             silences = 0 if row is None else self.expire(w, row, now=now)
             return silences, w.deadlines().get(key)
 
@@ -251,6 +252,7 @@ class Ticker:
             match effect.kind:
                 case EffectKind.WITHDRAW:
                     with self.store.writing() as w:
+                        w.lock_rollout(row.key)
                         w.withdraw(row.key, effect.wave)
                         w.finish_effect(effect.key)
                     return

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -40,10 +40,12 @@ MOST_UNSEEN: Final = 200_000
 @dataclass(slots=True)
 class Batch:
     """One transaction under way. ``now`` was read inside it; ``after`` runs once it has committed, before anybody is
-    told. ``saved``: keys of devices whose last sight is written already."""
+    told. ``saved``: keys of devices whose last sight is written already. ``locked``: the rollouts that the works named
+    beforehand; none may touch another, because it would be locked out of turn."""
 
     w: Writing
     now: datetime
+    locked: frozenset[int] = frozenset()
     after: list[Callable[[], None]] = field(default_factory=list)
     saved: set[int] = field(default_factory=set)
 
@@ -52,11 +54,13 @@ class Batch:
 class Work(Generic[Item, Result]):
     """A kind of work. ``run`` gets all items of this kind in a batch at once, in the order they came, and gives a
     result or an error for each. Kinds of lower ``rank`` go first: reports before check-ins, so that a halt that a
-    report proves stands before the next offer."""
+    report proves stands before the next offer. ``rollouts`` names those that ``run`` may offer or count anything of:
+    the writer locks those of all kinds together, by rising key, before the first of them runs."""
 
     name: str
     rank: int
     run: Callable[[Batch, Sequence[Item]], Sequence[Result | WaveError]]
+    rollouts: Callable[[Batch, Sequence[Item]], Collection[int]] = lambda batch, items: ()
 
 
 @dataclass(slots=True)
@@ -207,7 +211,9 @@ class Writer:
         seen = self._swap_seen()
         try:
             with self._store.writing() as w:
-                under_way = Batch(w, self._clock())
+                locked = self._lock(w, batch, groups)
+                # The clock is read once nobody else decides: what follows is later than all it sees.
+                under_way = Batch(w, self._clock(), locked)
                 for work in sorted(groups, key=lambda each: each.rank):
                     indexes = groups[work]
                     found = work.run(under_way, [batch[index].item for index in indexes])
@@ -227,6 +233,15 @@ class Writer:
             except Exception:
                 _log.exception("something failed after a commit")
         return results
+
+    def _lock(self, w: Writing, batch: list[_Waiting], groups: Mapping[Work[Any, Any], list[int]]) -> frozenset[int]:
+        asking = Batch(w, self._clock())
+        keys: set[int] = set()
+        for work, indexes in groups.items():
+            keys.update(work.rollouts(asking, [batch[index].item for index in indexes]))
+        for key in sorted(keys):
+            w.lock_rollout(key)
+        return frozenset(keys)
 
     def _swap_seen(self) -> dict[int, tuple[datetime, timedelta]]:
         with self._change:

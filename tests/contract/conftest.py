@@ -10,20 +10,10 @@ import pytest
 
 from orchestrator.adapters.sql.store import SqlStore, open_store
 from tests.contract.building import Opener
-from tests.postgres import Cluster, cluster
 
 KINDS = ["memory", "file", pytest.param("postgresql", marks=pytest.mark.postgres)]
 LASTING = KINDS[1:]
 """Those that another process, or a second store, can open."""
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[tuple[Cluster, str]]:
-    """A cluster, and a database in it that has the schema and nothing else."""
-    with cluster() as running:
-        name = running.database()
-        open_store(running.url(name)).close()
-        yield running, name
 
 
 def _urls(kind: str, request: pytest.FixtureRequest, directory: Path, ending: ExitStack) -> str:

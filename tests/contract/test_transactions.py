@@ -174,6 +174,27 @@ def test_no_offer_commits_after_a_halt(opener: Opener) -> None:
         assert sum(r.count_updates(row.key).get("all", {}).values()) == before[0]
 
 
+def test_a_rollout_is_locked_by_one(opener: Opener) -> None:
+    """Also of two that only offer: one that shares a lock cannot halt without waiting for the other."""
+    store, other = opener(), opener()
+    with store.writing() as w:
+        row = w.add_rollout(rollout())
+    locked = threading.Event()
+
+    def lock() -> None:
+        with other.writing() as w:
+            w.lock_rollout(row.key)
+            locked.set()
+
+    with store.writing() as w:
+        w.lock_rollout(row.key)
+        thread = threading.Thread(target=lock)
+        thread.start()
+        assert not locked.wait(0.3)
+    thread.join(30)
+    assert locked.is_set()
+
+
 def test_no_offer_commits_after_frost(opener: Opener) -> None:
     store, other = opener(), opener()
     frozen = threading.Event()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -21,13 +20,6 @@ from orchestrator.services.records import DeltaNeed, DeviceRow
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
 
 
 def row(world: World, device: str) -> DeviceRow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
@@ -22,13 +21,6 @@ from tests.services.fleet_world import START, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LONG_BAKE = {"bake": {"at_least": "20d", "at_most": "30d"}}
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
 
 
 @pytest.fixture

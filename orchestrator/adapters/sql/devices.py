@@ -59,6 +59,8 @@ class DeviceReading(Session):
 
     # Devices
     def device(self, device_id: str) -> DeviceRow | None:
+        if "\0" in device_id:
+            return None  # PostgreSQL takes no text with it, and nobody is called so
         found = self._devices("WHERE d.id = ?", (device_id,))
         return found[0] if found else None
 

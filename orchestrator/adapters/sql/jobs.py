@@ -104,7 +104,8 @@ class JobWriting(JobReading):
     # Deltas
     def queue_builds(self, pairs: Mapping[DeltaPair, float], *, now: datetime, again: bool = False) -> int:
         queued = 0
-        for pair, weight in pairs.items():
+        # In one order: two that queue the same builds at once wait for each other, never in a circle.
+        for pair, weight in sorted(pairs.items(), key=lambda item: _pair(item[0])):
             newest = self.job(pair)
             if self.delta(pair) is not None or (newest is not None and newest.status is JobStatus.FAILED and not again):
                 continue

@@ -316,7 +316,10 @@ class RolloutWriting(RolloutReading):
         return replace(row, key=found[0][0], version=1)
 
     def lock_rollout(self, key: int) -> tuple[RolloutStatus, int]:
-        row = self.link.one(self.link.locked("SELECT status, epoch FROM rollout WHERE key = ?", "FOR SHARE"), (key,))
+        # Not FOR SHARE: who counts may have to halt, and two that share a row and both want to change it wait for each
+        # other; and those that share let one that wants it alone wait for as long as more of them come.
+        sql = self.link.locked("SELECT status, epoch FROM rollout WHERE key = ?", "FOR NO KEY UPDATE")
+        row = self.link.one(sql, (key,))
         if row is None:
             raise Conflict("The rollout is not there any more.")
         return RolloutStatus(row[0]), row[1]

@@ -2,8 +2,8 @@
 events.
 
 Locks on PostgreSQL are taken in one order everywhere, so that two writers never wait for each other in a circle: the
-rollout,
-updates by key, slices, budgets, monitors, devices.
+rollouts by key (``lock_rollout``, by whoever calls, before anything else), the house, updates by key, slices, budgets,
+monitors, devices by key. Whoever changes updates or tallies of a rollout holds its lock.
 """
 
 from __future__ import annotations
@@ -353,6 +353,10 @@ class UpdateWriting(UpdateReading):
         """Deadlines that depend on when the device was seen last, which could not be seen meanwhile, also leave it time
         to come back."""
         self._looks.clear()
+        if self.link.postgres:
+            self.link.rows(
+                "SELECT 1 FROM device_update WHERE deadline_at IS NOT NULL ORDER BY rollout_key, device_key FOR UPDATE"
+            )
         waits = "? + CASE WHEN status IN ('offered', 'confirmed') THEN 3 * usual_gap ELSE 0 END"
         return self.link.run(
             f"UPDATE device_update SET deadline_at = deadline_at + {waits}, look_at = look_at + {waits} "
