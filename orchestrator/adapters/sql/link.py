@@ -9,10 +9,12 @@ here.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -89,6 +91,12 @@ def translated(error: BaseException, where: str) -> WaveError:
     if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled):
         return Busy("The database was busy for too long; nothing of this was written.")
     said = str(error)
+    if "unable to open" in said and (folder := Path(where).parent).is_dir() and not os.access(folder, os.W_OK):
+        # SQLite needs files beside the database even to read it, and says no more than this when it cannot make them.
+        return StoreUnavailable(
+            f"The database {where} cannot be opened: its directory is read-only.",
+            remedy="Mount it writable, or give the user this program runs as the right to write it.",
+        )
     for sign, kind, message, remedy in _SAID:
         if sign in said:
             return kind(message.format(where=where), remedy=remedy)
