@@ -77,6 +77,7 @@ def open_application(
     """Every service over this installation's store and repository. ``poke`` is called after each change, from any
     thread. ``later`` runs work soon in another thread."""
     from orchestrator.adapters.files.library import Library
+    from orchestrator.adapters.lock import process_name
     from orchestrator.services.application import Application
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import MOST_KEPT, Devices
@@ -87,6 +88,7 @@ def open_application(
     from orchestrator.services.settling import settle
     from orchestrator.services.targets import Targets
     from orchestrator.services.tick import Ticker
+    from orchestrator.services.turn import Turn
 
     store = open_store(settings, create=create)
     provider = open_provider(settings)
@@ -103,6 +105,7 @@ def open_application(
         later=later,
         most_kept=kept,
     )
+    ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
         settings=settings,
         store=store,
@@ -114,7 +117,8 @@ def open_application(
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
         deltas=deltas,
-        ticker=Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider)),
+        ticker=ticker,
+        turn=Turn(ticker, store, process_name(), settings.lease),
         clock=clock,
     )
 
@@ -158,8 +162,8 @@ def initialise(root: Path) -> list[str]:
 
 def run_builder(settings: Settings) -> None:
     """Build deltas until told to stop by SIGTERM or SIGINT, or until whoever started this process is gone."""
+    from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.processes import stop_event
-    from orchestrator.adapters.scheduler import process_name
     from orchestrator.services.builder import Builder, Pace
 
     store = open_store(settings)
@@ -206,8 +210,9 @@ def serve(settings: Settings) -> None:
 
 def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.files.settings import as_environment
+    from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.processes import Workers, wave_command
-    from orchestrator.adapters.scheduler import TickScheduler, process_name
+    from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible

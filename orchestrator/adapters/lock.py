@@ -1,14 +1,23 @@
-"""One serving process per SQLite database: a lock that the kernel gives back when its holder dies, however it dies."""
+"""One serving process per SQLite database: a lock that the kernel gives back when its holder dies, however it dies.
+And what a process is called where it holds something."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.errors import StoreUnavailable
+
+
+def process_name() -> str:
+    """Who this process is, in leases: host, process id and something that nobody else has, because in two containers
+    both may be alike."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 class Lock:

@@ -8,8 +8,6 @@ several ticks: it holds a lease; the others try again when that may be over.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,24 +15,20 @@ from typing import Final
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from orchestrator.adapters.lock import process_name
 from orchestrator.errors import Busy, WaveError
-from orchestrator.services.store import Store, Writing
+from orchestrator.services.store import Store
 from orchestrator.services.tick import Ticker
+from orchestrator.services.turn import BEAT_EVERY, DOWN_AFTER, Turn
 
 LOG = logging.getLogger(__name__)
 
-LEASE: Final = "ticker"
-GATEWAY: Final = "gateway"
 LISTEN_EVERY: Final = timedelta(seconds=0.5)
 """How often the store's pulse is felt: an order given in another process is carried out within that."""
 
 _JOB: Final = "tick"
 _PULSE: Final = "pulse"
-
-
-def process_name() -> str:
-    """Who this process is, in leases: host and process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+_BEAT: Final = "beat"
 
 
 class TickScheduler:
@@ -43,8 +37,7 @@ class TickScheduler:
     ``at_most``: the longest pause between two ticks; ``lease``: how long a dead ticker blocks the others; ``owner``
     names this process. ``poke`` asks
     for a tick at once; it is safe from any thread and never blocks. ``gateway``: the device gateway runs in this
-    process too, so a gap between ticks is a
-    time in which devices could not report, and silence is not counted for it.
+    process too, and its heartbeat is a job beside the tick; without one for ``down_after`` nobody is counted silent.
     """
 
     def __init__(
@@ -57,13 +50,12 @@ class TickScheduler:
         lease: timedelta,
         owner: str | None = None,
         gateway: bool = True,
+        down_after: timedelta = DOWN_AFTER,
     ) -> None:
-        self._ticker = ticker
         self._store = store
         self._clock = clock
         self._at_most = min(at_most, lease / 3)
-        self._lease = lease
-        self._owner = owner or process_name()
+        self._turn = Turn(ticker, store, owner or process_name(), lease, down_after)
         self._gateway = gateway
         self._guard = threading.Lock()
         self._running = False
@@ -75,6 +67,11 @@ class TickScheduler:
 
     def start(self) -> None:
         self._scheduler.start()
+        if self._gateway:
+            now = datetime.now(UTC)
+            self._scheduler.add_job(
+                self._beat, "interval", id=_BEAT, seconds=BEAT_EVERY.total_seconds(), next_run_time=now
+            )
         self._scheduler.add_job(self._run, "date", id=_JOB, run_date=datetime.now(UTC), replace_existing=True)
         self._scheduler.add_job(self._listen, "interval", id=_PULSE, seconds=LISTEN_EVERY.total_seconds())
 
@@ -82,8 +79,7 @@ class TickScheduler:
         """Let a tick under way end, and give the lease back."""
         self._scheduler.shutdown(wait=True)
         try:
-            with self._store.writing() as w:
-                w.drop_lease(LEASE, self._owner)
+            self._turn.end()
         except WaveError:
             LOG.warning("the ticker's lease could not be given back; it ends by itself")
 
@@ -131,20 +127,14 @@ class TickScheduler:
 
     def _look(self) -> timedelta:
         """One tick, when this process holds the lease; how long to wait for the next."""
-        now = self._clock()
-        with self._store.writing() as w:
-            if self._gateway:
-                self._forgive_gap(w, w.heartbeat(GATEWAY, now=now), now)
-            mine = w.take_lease(LEASE, self._owner, now=now, until=now + self._lease)
-        if not mine:
-            return self._at_most
-        ticked = self._ticker.tick(now)
+        ticked = self._turn.look(self._clock())
         if ticked.wake_at is None:
             return self._at_most
         return max(timedelta(0), min(self._at_most, ticked.wake_at - self._clock()))
 
-    def _forgive_gap(self, w: Writing, last: datetime | None, now: datetime) -> None:
-        """Time in which the gateway was down does not count as silence (RULES 4.6)."""
-        if last is not None and now - last > 3 * self._at_most:
-            moved = w.postpone_deadlines(now - last)
-            LOG.info("the gateway was down for %s: %s deadlines of silence were moved", now - last, moved)
+    def _beat(self) -> None:
+        """The gateway in this process lives, whatever the tick is doing."""
+        try:
+            self._turn.beat(self._clock())
+        except WaveError as error:
+            LOG.warning("the gateway's heartbeat could not be written: %s", error)

@@ -65,13 +65,17 @@ def tick(
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at every rollout and carry out what its policy decides, without serving devices."""
+    """Look at every rollout and carry out what its policy decides, without serving devices; nothing beside a
+    `wave serve`, which ticks itself, and nobody is counted silent while no gateway serves."""
     call = invocation(ctx, as_json=as_json)
     import time
 
     with call.application() as app:
         while True:
-            done = app.ticker.tick(app.clock())
+            try:
+                done = app.turn.look(app.clock())
+            finally:
+                app.turn.end()
             if as_json:
                 call.answer("tick", done)
             else:
@@ -91,6 +95,10 @@ def _tell_tick(call: Invocation, done: object) -> None:
     from orchestrator.services.tick import Ticked
 
     assert isinstance(done, Ticked)
+    if done.elsewhere:
+        return call.show("`wave serve` ticks: nothing was done here.")
+    if done.not_counted:
+        call.show(f"No gateway serves: silence that is due in {plural(done.not_counted, 'rollout')} is not counted.")
     when = f"; looks again {clock(done.wake_at, done.at)}" if done.wake_at is not None else ""
     call.show(f"{clock(done.at, done.at)}  {plural(done.decided, 'decision')}{when}.")
     for rollout, problem in done.problems:

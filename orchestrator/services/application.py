@@ -24,6 +24,7 @@ from orchestrator.services.settings import Settings
 from orchestrator.services.store import Store
 from orchestrator.services.targets import Targets
 from orchestrator.services.tick import Ticker
+from orchestrator.services.turn import Turn
 
 
 class Files(Protocol):
@@ -58,6 +59,7 @@ class Application:
     queries: Queries
     deltas: Deltas
     ticker: Ticker
+    turn: Turn
     clock: Callable[[], datetime]
 
     def close(self) -> None:

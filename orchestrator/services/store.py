@@ -156,6 +156,9 @@ class Reading(Protocol):
     def pulse(self) -> str:
         """Another text after any order or decision and after any build that ended, whichever process made it."""
 
+    def last_heartbeat(self, name: str) -> datetime | None:
+        """When the part said last that it was alive."""
+
     def lease_holder(self, name: str) -> tuple[str, datetime] | None:
         """Owner and end of the lease, held or expired."""
 

@@ -71,13 +71,15 @@ def take_for_granted(row: RolloutRow, wave: str, *, now: datetime) -> int:
 @dataclass(frozen=True, slots=True)
 class Ticked:
     """What a tick did: how many decisions it carried out, when to look again at the latest (None: only when something
-    happens), and what
-    went wrong, by rollout, without stopping the others."""
+    happens), and what went wrong, by rollout, without stopping the others. ``not_counted``: rollouts in which silences
+    were due and not counted, because no gateway lives. ``elsewhere``: nothing was done, another process ticks."""
 
     at: datetime
     decided: int = 0
     wake_at: datetime | None = None
     problems: tuple[tuple[str, str], ...] = ()
+    not_counted: int = 0
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +103,20 @@ class Ticker:
     prove: ProvesDeltas = take_for_granted
     _problems: dict[str, str] = field(default_factory=dict)
     _failed: dict[int, _Failed] = field(default_factory=dict)
+    _counting: bool = True
 
-    def tick(self, now: datetime) -> Ticked:
-        """Look at everything once. ``now`` is the one reading of the clock; a clock that went back is taken as
-        standing still (RULES 8.2)."""
+    def tick(self, now: datetime, *, silences: bool = True) -> Ticked:
+        """Look at everything once; without ``silences`` nobody is counted silent. ``now`` is the one reading of the
+        clock; a clock that went back is taken as standing still (RULES 8.2)."""
         with self.store.writing() as w:
             now = w.latest_tick(now=now)
         self._problems.clear()
+        self._counting = silences
         self._run_effects(now)
         with self.store.reading() as r:
             all_rows = r.rollouts()
             clocks = r.deadlines()
+        not_counted = 0 if silences else sum(due_at <= now for due_at in clocks.values())
         names = {row.key: row.state.rollout for row in all_rows}
         rows = _current(row for row in all_rows if row.state.status in TICKED)
         decided = 0
@@ -124,14 +129,14 @@ class Ticker:
         # Clocks run in every status (RULES 1.1): a device that started under a rollout which has ended since would
         # otherwise be "under way" for ever, and offered nothing else.
         for key, due_at in clocks.items():
-            wake_at = due_at
-            if due_at <= now:
+            wake_at = due_at if due_at > now else None
+            if due_at <= now and silences:
                 count, wake_at = self._guarded(names.get(key, str(key)), key, now, self._only_expire)
                 decided += count
             wakes += [wake_at] if wake_at is not None else []
         if decided:
             self.changed()
-        return Ticked(now, decided, min(wakes, default=None), tuple(sorted(self._problems.items())))
+        return Ticked(now, decided, min(wakes, default=None), tuple(sorted(self._problems.items())), not_counted)
 
     def _guarded(
         self, name: str, key: int, now: datetime, look: Callable[[int, datetime], tuple[int, datetime | None]]
@@ -159,7 +164,7 @@ class Ticker:
                     return decided, None
                 facts = r.facts(row, now=now)
             plan = decide(row.state, facts, rules_of(row), now)
-            silences_due = facts.next_deadline is not None and facts.next_deadline <= now
+            silences_due = self._counting and facts.next_deadline is not None and facts.next_deadline <= now
             proven = self._proven(row, plan.decisions, now)
             if not _without_unproven(plan.decisions, proven) and not silences_due:
                 return decided, plan.wake_at if not plan.decisions else now + RETRY_EFFECTS
@@ -193,7 +198,7 @@ class Ticker:
             row = locked_by_key(w, key)
             if row is None:
                 return 0
-            silences = self.expire(w, row, now=now)
+            silences = self.expire(w, row, now=now) if self._counting else 0
             # Counting silences may have halted the rollout in this very transaction: read it again.
             row = w.rollout_by_key(key) if silences else row
             assert row is not None

@@ -39,7 +39,9 @@ def serve(pipe: Connection, url: str, content: Content) -> None:
     deltas = Deltas(store, content, clock)
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh)
     lease = timedelta(seconds=0)  # whoever was killed has lost it
-    scheduler = TickScheduler(ticker, store, clock, at_most=TICK_AT_MOST, lease=lease, owner="served", gateway=False)
+    scheduler = TickScheduler(
+        ticker, store, clock, at_most=TICK_AT_MOST, lease=lease, owner="served", down_after=3 * TICK_AT_MOST
+    )
     scheduler._at_most = TICK_AT_MOST
     pipe.send("ready")
     while True:
@@ -51,6 +53,7 @@ def serve(pipe: Connection, url: str, content: Content) -> None:
             answer = settled(devices.report(*arguments))
         else:
             devices.writer._touch_only()
+            scheduler._beat()
             answer = (scheduler._look(), sorted(ticker._problems.items()))
         pipe.send(answer)
 

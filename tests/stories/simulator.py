@@ -138,7 +138,13 @@ class Simulation:
         self.queries = Queries(self.store, self.clock, self.devices.why_not)
         self.ticker = Ticker(self.store, self.devices.expire, self.deltas.ensure, changed=self.devices.refresh)
         self.scheduler = TickScheduler(
-            self.ticker, self.store, self.clock, at_most=TICK_AT_MOST, lease=6 * TICK_AT_MOST, owner="the only one"
+            self.ticker,
+            self.store,
+            self.clock,
+            at_most=TICK_AT_MOST,
+            lease=6 * TICK_AT_MOST,
+            owner="the only one",
+            down_after=3 * TICK_AT_MOST,
         )
         self.builder = Builder(self.store, self.content, self.clock, owner="builder", poke=self.poke)
         self._next_tick = None
@@ -210,6 +216,7 @@ class Simulation:
     def tick(self) -> None:
         """What APScheduler does when the time has come: the real scheduler's one look."""
         self.flush()
+        self.scheduler._beat()
         pause = self.scheduler._look()
         self.ticks += 1
         self.problems += self.ticker._problems.items()

@@ -48,7 +48,7 @@ class Mortal(Simulation):
         then = self._remember()
         super().tick()
         if self._quiet() != then:
-            self._live_again(lambda sim: sim.scheduler._look(), "tick")
+            self._live_again(lambda sim: (sim.scheduler._beat(), sim.scheduler._look()), "tick")
 
     def check_in(self, device: SimDevice) -> SimOffer | None:
         then = self._remember()

@@ -95,6 +95,10 @@ class JobReading(Session):
         )
         return [Effect(EffectKind(kind), rollout, wave, key, error) for kind, rollout, wave, key, error in rows]
 
+    def last_heartbeat(self, name: str) -> datetime | None:
+        row = self.link.one("SELECT at FROM house WHERE name = ?", (f"alive:{name}",))
+        return None if row is None else moment(row[0])
+
     def lease_holder(self, name: str) -> tuple[str, datetime] | None:
         row = self.link.one("SELECT owner, until_at FROM lease WHERE name = ?", (name,))
         return None if row is None else (row[0], moment(int(row[1])))

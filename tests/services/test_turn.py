@@ -1,0 +1,125 @@
+"""Whose turn it is to tick, and when silence counts: a long tick is no gateway that is down."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters import scheduler as clockwork
+from orchestrator.adapters.lock import process_name
+from orchestrator.adapters.scheduler import TickScheduler
+from orchestrator.core.update import UpdateStatus
+from orchestrator.services.turn import BEAT_EVERY, GATEWAY, LEASE, Turn
+from tests.services.fleet_world import World
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    found = World()
+    yield found
+    found.close()
+
+
+def turn(world: World, owner: str = "cron") -> Turn:
+    return Turn(world.ticker, world.store, owner, lease=timedelta(seconds=30))
+
+
+def begun(world: World) -> str:
+    """A device in the middle of its update, with the policy's patience of two hours; its id."""
+    (device,) = world.fleet(1)
+    world.apply(policy={"silent_after": "2h"})
+    world.devices.refresh()
+    turn(world).beat(world.now)
+    assert world.check_in(device) is not None
+    world.report(device, "downloading")
+    return device
+
+
+def beats(world: World, *, hours: float) -> None:
+    """The gateway's job, so long."""
+    for _ in range(int(hours * HOUR / MINUTE)):
+        world.now += MINUTE
+        turn(world).beat(world.now)
+
+
+def test_without_a_gateway_nobody_is_silent(world: World) -> None:
+    """``wave serve`` is down for a day, and cron ticks on: it says that it counts nobody. When the gateway is back the
+    device has all the time it had left; after that it is silent."""
+    device = begun(world)
+    beats(world, hours=0.5)
+    for _ in range(24):
+        world.now += HOUR
+        ticked = turn(world).look(world.now)
+    assert world.status(device) is UpdateStatus.DOWNLOADING and ticked.not_counted == 1
+    assert ticked.wake_at is None or ticked.wake_at > world.now
+    assert turn(world).beat(world.now) == 24 * HOUR
+    beats(world, hours=1)
+    assert turn(world).look(world.now).not_counted == 0
+    assert world.status(device) is UpdateStatus.DOWNLOADING
+    beats(world, hours=2)
+    turn(world).look(world.now)
+    assert world.status(device) is UpdateStatus.SILENT
+
+
+def test_a_long_tick_moves_no_deadline(world: World) -> None:
+    """The tick takes an hour, the gateway lives all the while."""
+    device = begun(world)
+    before = world.update(device).update.deadline_at
+    beats(world, hours=1)
+    assert world.update(device).update.deadline_at == before
+
+
+def test_nobody_ticks_beside_who_does(world: World) -> None:
+    """``wave tick`` beside ``wave serve`` decides nothing, and says why; when that one is gone it may."""
+    world.fleet(1)
+    world.apply(start=False)
+    server, cron = turn(world, "serve"), turn(world)
+    assert not server.look(world.now).elsewhere
+    world.rollouts.start("lmp-42", by="anna")
+    ticked = cron.look(world.now)
+    assert ticked.elsewhere and ticked.decided == 0
+    cron.end()
+    with world.store.reading() as r:
+        holder = r.lease_holder(LEASE)
+    assert holder is not None and holder[0] == "serve"
+    server.end()
+    assert cron.look(world.now).decided > 0
+
+
+def test_the_heartbeat_goes_on_while_a_tick_is_under_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clockwork, "BEAT_EVERY", BEAT_EVERY / 200)
+    ticking, release = threading.Event(), threading.Event()
+
+    def slow(now: datetime, **options: Any) -> Any:
+        ticking.set()
+        release.wait(10)
+        raise AssertionError("the tick is given up")
+
+    monkeypatch.setattr(Turn, "look", lambda self, now: slow(now))
+    scheduler = TickScheduler(world.ticker, world.store, lambda: datetime.now(UTC), at_most=MINUTE, lease=3 * MINUTE)
+    scheduler.start()
+    try:
+        assert ticking.wait(10)
+        since = datetime.now(UTC)
+        seen = None
+        for _ in range(200):
+            with world.store.reading() as r:
+                seen = r.last_heartbeat(GATEWAY)
+            if seen is not None and seen > since:
+                break
+            threading.Event().wait(0.02)
+        assert seen is not None and seen > since
+    finally:
+        release.set()
+        scheduler.stop()
+
+
+def test_two_processes_never_have_one_name() -> None:
+    """In two containers host and process id may be alike."""
+    assert process_name() != process_name()
