@@ -186,7 +186,7 @@ class Board:
         if look == before.look and believed and not moving:
             return before
         self._read_whole_at = now
-        rows = r.rollouts(LISTED)
+        rows = r.offering()
         by_tag: dict[str, tuple[Listed, ...]] = {}
         listed: dict[int, Listed] = {}
         for tag in {row.tag for row in rows}:

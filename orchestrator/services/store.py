@@ -96,6 +96,10 @@ class Reading(Protocol):
     def rollouts(self, statuses: Collection[RolloutStatus] | None = None) -> Sequence[RolloutRow]:
         """Newest first."""
 
+    def offering(self) -> Sequence[RolloutRow]:
+        """Those that may offer something now or later: the live ones, and of the completed the newest of each tag
+        (RULES 7.1), however many there were. Newest first."""
+
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
         """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an
         hour old at ``now``."""

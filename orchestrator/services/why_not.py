@@ -9,7 +9,7 @@ from orchestrator.core.membership import wave_of
 from orchestrator.core.offers import NoOffer, Offerable, Terms, Way, elsewhere, may_offer, way
 from orchestrator.core.position import SPACE, position
 from orchestrator.errors import NotFound
-from orchestrator.services.board import LISTED, begun_of, candidates, capped, known_of, slices_by_wave, terms_of
+from orchestrator.services.board import begun_of, candidates, capped, known_of, slices_by_wave, terms_of
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.offering import earlier_of
@@ -29,7 +29,7 @@ def reasons_of(r: Reading, device_id: str, *, now: datetime, knows: Callable[[st
     person = r.device(device_id)
     if person is None:
         raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
-    rows = [row for row in candidates(r.rollouts(LISTED), person.device.tag) if row.scope is not None]
+    rows = [row for row in candidates(r.offering(), person.device.tag) if row.scope is not None]
     busy = next(((name, row) for name, row in r.updates_of_device(person.key) if row.update.under_way), None)
     return tuple(_why(r, row, person, busy, now, knows) for row in rows)
 

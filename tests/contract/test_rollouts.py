@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, RolloutState, WaveFacts
 from orchestrator.core.journal import GENESIS, Entry, first_break
 from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.states import RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.records import DeltaNeed, WaveCount
@@ -66,6 +67,32 @@ def test_rollouts_are_listed_newest_first_and_by_status(store: SqlStore) -> None
         assert [row.state.rollout for row in w.rollouts({RolloutStatus.HALTED, RolloutStatus.HELD})] == ["new"]
         assert w.rollouts(()) == []
         assert w.lock_rollout(new.key) == (RolloutStatus.HALTED, 2)
+
+
+def test_of_the_completed_only_the_newest_of_each_tag_may_still_offer(store: SqlStore) -> None:
+    """The newest is the one completed last, to the microsecond, whenever it was made; live ones are all there."""
+    second = timedelta(seconds=1)
+    completed = (
+        ("first", "promoted", 0 * second),
+        ("last", "promoted", 3.5 * second),
+        ("almost", "promoted", 3.25 * second),
+        ("before", "promoted", 3 * second),
+        ("alone", "beta", 1 * second),
+    )
+    with store.writing() as w:
+        for minute, (name, tag, at) in enumerate(completed):
+            row = rollout(name, tag=tag, created_at=NOW + timedelta(minutes=minute))
+            standing = replace(row.state.standing, since=NOW + at)
+            w.add_rollout(replace(row, state=replace(row.state, status=RolloutStatus.COMPLETED, standing=standing)))
+        for minute, status in enumerate(RolloutStatus):
+            if status is not RolloutStatus.COMPLETED:
+                row = rollout(status.value, created_at=NOW + timedelta(hours=1, minutes=minute))
+                w.add_rollout(replace(row, state=replace(row.state, status=status)))
+    with store.reading() as r:
+        names = [row.state.rollout for row in r.offering()]
+        everyone = [row.state.rollout for row in r.rollouts()]
+    assert set(names) == {status.value for status in LIVE_ROLLOUT} | {"last", "alone"}
+    assert names == [name for name in everyone if name in names]
 
 
 def test_who_writes_over_an_older_version_is_told(store: SqlStore) -> None:

@@ -30,7 +30,7 @@ from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.slices import Slice
-from orchestrator.core.states import OFFERING_WAVE, Reason, RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.records import DeltaNeed, MonitorRow, RolloutRow, WaveCount
@@ -87,6 +87,22 @@ class RolloutReading(Session):
             "AND u.look_at IS NOT NULL) FROM rollout r ORDER BY r.key"
         )
         return {key: moment(at) for key, at in rows if at is not None}
+
+    def offering(self) -> Sequence[RolloutRow]:
+        # When it was completed stands in its state, as ISO 8601 in UTC: without the Z it sorts as text.
+        since = (
+            """replace(state::json #>> '{standing,since}', 'Z', '') COLLATE "C\""""
+            if self.link.postgres
+            else "replace(json_extract(state, '$.standing.since'), 'Z', '')"
+        )
+        live, listed = self.link.within("status", sorted(status.value for status in LIVE_ROLLOUT))
+        rows = self.link.rows(
+            f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE {live} OR key IN (SELECT key FROM (SELECT key, row_number() "
+            f"OVER (PARTITION BY tag ORDER BY {since} DESC, created_at DESC, key DESC) AS newest FROM rollout "
+            "WHERE status = ?) x WHERE newest = 1) ORDER BY created_at DESC, key DESC",
+            (listed, RolloutStatus.COMPLETED.value),
+        )
+        return [rollout_of(row) for row in rows]
 
     def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
         rows = self.link.rows(
