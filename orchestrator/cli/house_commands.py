@@ -65,8 +65,7 @@ def tick(
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at every rollout and carry out what its policy decides, without serving devices; nothing beside a
-    `wave serve`, which ticks itself, and nobody is counted silent while no gateway serves."""
+    """Look at every rollout and carry out what its policy decides, without serving devices; not beside `wave serve`."""
     call = invocation(ctx, as_json=as_json)
     import time
 

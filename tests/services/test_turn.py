@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from orchestrator.adapters import scheduler as clockwork
 from orchestrator.adapters.lock import process_name
 from orchestrator.adapters.scheduler import TickScheduler
+from orchestrator.bootstrap import lock_file
 from orchestrator.core.update import UpdateStatus
+from orchestrator.services.settings import Settings
 from orchestrator.services.turn import BEAT_EVERY, GATEWAY, LEASE, Turn
 from tests.services.fleet_world import World
 
@@ -123,3 +126,15 @@ def test_the_heartbeat_goes_on_while_a_tick_is_under_way(world: World, monkeypat
 def test_two_processes_never_have_one_name() -> None:
     """In two containers host and process id may be alike."""
     assert process_name() != process_name()
+
+
+def test_two_roots_with_one_database_have_one_lock(tmp_path: Path) -> None:
+    """Also by way of a link: one of the two serves."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    roots = [
+        Settings(root=tmp_path / root, database=f"sqlite:///{tmp_path / way / 'house.db'}")
+        for root, way in (("one", "there"), ("two", "link"))
+    ]
+    assert len({lock_file(each) for each in roots}) == 1
+    assert len({lock_file(Settings(root=tmp_path / root)) for root in ("one", "two")}) == 2
