@@ -392,6 +392,31 @@ class TestOrders:
         assert world.events_of("paused") == 1
 
 
+def test_deadlines_are_moved_beside_reports_and_check_ins(world: Gateways) -> None:
+    """A gateway comes back after a while and forgives the silence, while devices are at the other one."""
+    fleet = world.fleet(60)
+    world.apply(policy=LENIENT)
+    for device in fleet:
+        assert world.check_in(device)
+
+    def forgive() -> None:
+        for _ in range(20):
+            with world.stores[1].writing() as w:
+                w.postpone_deadlines(HOUR)
+
+    def talk() -> None:
+        waiting: list[Future[Any]] = []
+        for device in fleet[::-1]:
+            waiting.append(world.devices.report(device, world.tokens[device], [world.event("downloading")]))
+            asked = world.devices.check_in(device, world.tokens[device], world.said(41))
+            waiting += [asked] if isinstance(asked, Future) else []
+        for each in waiting:
+            each.result(30)
+
+    together(forgive, talk)
+    tallies_equal_a_recount(world)
+
+
 def test_two_ticks_at_once_decide_once(world: Gateways) -> None:
     """``wave tick --once`` by cron beside the server: wave after wave, each opened and passed once."""
     fleet = world.fleet(12)

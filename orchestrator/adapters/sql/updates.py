@@ -353,10 +353,7 @@ class UpdateWriting(UpdateReading):
         """Deadlines that depend on when the device was seen last, which could not be seen meanwhile, also leave it time
         to come back."""
         self._looks.clear()
-        if self.link.postgres:
-            self.link.rows(
-                "SELECT 1 FROM device_update WHERE deadline_at IS NOT NULL ORDER BY rollout_key, device_key FOR UPDATE"
-            )
+        self.link.rows(self.link.locked("SELECT 1 FROM rollout ORDER BY key", "FOR NO KEY UPDATE"))
         waits = "? + CASE WHEN status IN ('offered', 'confirmed') THEN 3 * usual_gap ELSE 0 END"
         return self.link.run(
             f"UPDATE device_update SET deadline_at = deadline_at + {waits}, look_at = look_at + {waits} "
