@@ -108,7 +108,7 @@ class CheckIns:
 
     def run(self, batch: Batch, arrivals: Sequence[Arrival]) -> list[Welcome | WaveError]:
         snapshot = self.board.look(batch.now)
-        tallies = Tallies()
+        tallies = Tallies(batch.now)
         desk = Desk(batch, snapshot, tallies, lambda hw, commit: self.knows(batch.w, hw, commit), self.repository)
         people = {one.key: row for one in arrivals if (row := batch.w.device_by_key(one.key)) is not None}
         updates = self._updates(batch, snapshot, arrivals)

@@ -112,6 +112,19 @@ class BadOutcome(NamedTuple):
     earlier: frozenset[OutcomeClass] = frozenset()
 
 
+class CountedOutcome(NamedTuple):
+    """One row of the evidence log: an outcome that counted. ``outcome``: ``confirmed``, ``left`` or a bad class."""
+
+    rollout_key: int
+    device_key: int
+    received_at: datetime
+    outcome: str
+    wave: str
+    slice: int
+    rollout_place: int
+    wave_place: int
+
+
 @dataclass(frozen=True, slots=True)
 class RunningCount:
     """So many devices run this. ``commit`` and ``version`` None: they have not said."""

@@ -161,7 +161,7 @@ class Register:
 def _leave(w: Writing, device_ids: Sequence[str], status: DeviceStatus, now: datetime) -> None:
     """What a hold or a retirement does to the updates of devices, before their status changes."""
     people = [person for device_id in dict.fromkeys(device_ids) if (person := w.device(device_id)) is not None]
-    tallies = Tallies()
+    tallies = Tallies(now)
     rollouts = sorted((row for row in w.rollouts(LISTED) if row.scope is not None), key=lambda row: row.key)
     for row in rollouts:
         w.lock_rollout(row.key)

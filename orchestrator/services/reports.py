@@ -99,7 +99,7 @@ class Reports:
                 rows.append(_row(one, event, known.key))
             refusals.append(mine)
         fresh = batch.w.log_events(rows) if rows else []
-        tallies = Tallies()
+        tallies = Tallies(batch.now)
         accepted = [0] * len(told)
         duplicates = [0] * len(told)
         for (number, kind, silent_after, row), new in zip(good, fresh, strict=True):
@@ -129,7 +129,7 @@ class Reports:
         ended_at = standing.since if row.state.status is RolloutStatus.COMPLETED else None
         for _ in range(MOST_BATCHES):
             due = w.due(row.key, now=now, limit=DUE_AT_ONCE)
-            tallies = Tallies()
+            tallies = Tallies(now)
             for update, seen_at in due:
                 patience = Patience(silent_after, update.usual_gap)
                 step = on_deadline(update.update, last_seen_at=seen_at, patience=patience, now=now, ended_at=ended_at)

@@ -313,7 +313,7 @@ class Rollouts:
             if devices and len(again) < len(keys):
                 fine = next(d for d, key in zip(devices, keys, strict=True) if key not in {u.device_key for u in again})
                 raise Refused(f"Device {fine} has no bad outcome in rollout {name}: there is nothing to try again.")
-            tallies = Tallies()
+            tallies = Tallies(now)
             for each in again:
                 patience = update.Patience(rules_of(row).silent_after, each.usual_gap)
                 tallies.step(each, update.retry(each.update, patience=patience, now=now))

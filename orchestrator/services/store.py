@@ -28,6 +28,7 @@ from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.records import (
     BadOutcome,
     BuildJob,
+    CountedOutcome,
     DeltaNeed,
     DeviceFilter,
     DeviceRow,
@@ -118,6 +119,9 @@ class Reading(Protocol):
     def budgets(self, rollout_key: int) -> Sequence[BudgetFacts]: ...
 
     def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]: ...
+
+    def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
+        """The evidence log of a rollout, oldest first."""
 
     def evidence_head(self, rollout_key: int) -> tuple[int, str]:
         """The last row of the rollout's evidence log and the SHA-256 of what it says; ``(0, "")`` while it is empty."""
@@ -282,6 +286,9 @@ class Writing(Reading, Protocol):
 
     def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
         """Add to the tallies of slices, by (rollout key, wave, slice number); not to budgets and monitors."""
+
+    def log_outcomes(self, outcomes: Sequence[CountedOutcome]) -> None:
+        """Append to the evidence log what counted, in this order."""
 
     def add_bad(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
         """Enter bad outcomes into every open monitor of their class and population, and into the budgets of their

@@ -27,7 +27,7 @@ from tests.postgres import Cluster
 ROOT = Path(__file__).parents[2]
 
 
-def together(*works: Callable[[], None]) -> None:
+def together(*works: Callable[[], object]) -> None:
     """Run all at once, each in a thread of its own; what one raises is raised here."""
     gate = threading.Barrier(len(works))
     failures: list[BaseException] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import socket
 import threading
 import time
@@ -162,8 +163,8 @@ def test_connections_go_by_the_files_that_may_be_open(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, possible: int
 ) -> None:
     raised: list[tuple[int, int]] = []
-    monkeypatch.setattr(guard.resource, "getrlimit", lambda which: (soft, hard))
-    monkeypatch.setattr(guard.resource, "setrlimit", lambda which, limits: raised.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: raised.append(limits))
     assert guard.connections_possible() == possible
     assert raised == [(min(hard, 20_356), hard)]
 

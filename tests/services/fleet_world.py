@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -98,7 +98,7 @@ class World:
     def apply(
         self,
         *,
-        waves: list[Mapping[str, Any]] | None = None,
+        waves: Sequence[Mapping[str, Any]] | None = None,
         policy: Mapping[str, Any] | None = None,
         name: str = "lmp-42",
         target: int = 42,

@@ -350,3 +350,31 @@ def test_no_offer_commits_after_the_halt_and_the_cap_holds_among_many_threads(tm
     assert all(given == 0 for what, given in commits[halt + 1 :] if what == "offers")
     tallies_equal_a_recount(world)
     world.close()
+
+
+class TestEvidenceLog:
+    """RULES 9.1: every outcome that counted, in its order, with the places it counted at."""
+
+    def test_it_holds_what_reports_and_check_ins_decided_and_each_once(self, world: World, offered: list[str]) -> None:
+        world.report(offered[0], "installing", "failed", "failed")
+        world.report(offered[1], "applied")
+        world.check_in(offered[1], 42)
+        world.check_in(offered[1], 41)
+        key = world.row().key
+        with world.store.reading() as r:
+            rows, head = r.outcomes(key), r.evidence_head(key)
+        assert [row.outcome for row in rows] == ["failed", "confirmed", "rolled_back"]
+        update = world.update(offered[0])
+        assert (rows[0].rollout_place, rows[0].wave_place, rows[0].wave) == (*update.places, update.wave)
+        assert rows[0].received_at == world.now
+        assert (head[0], len(head[1])) == (3, 64)
+
+    def test_a_journal_entry_names_its_last_row_and_digest(self, world: World, offered: list[str]) -> None:
+        world.report(offered[0], "failed")
+        key = world.row().key
+        with world.store.reading() as r:
+            seq, digest = r.evidence_head(key)
+        world.rollouts.pause("lmp-42", by="anna")
+        with world.store.reading() as r:
+            entry = r.journal(key)[-1]
+        assert (entry.evidence_seq, entry.facts["evidence_digest"]) == (seq, digest)

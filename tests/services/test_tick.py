@@ -102,7 +102,7 @@ def test_a_fault_in_one_rollout_leaves_the_others_alone(
     second = world.apply(name="newer", start=False)
     from orchestrator.services import tick
 
-    decide = tick.decide
+    decide = tick.decide  # type: ignore[attr-defined]
 
     def faulty(state: Any, *others: Any) -> Any:
         if state.rollout == second:

@@ -35,6 +35,11 @@ SHAPES_EACH = 3
 """Calls of devices that are lived again, of each shape."""
 
 
+def _beat_and_look(sim: Simulation) -> object:
+    sim.scheduler._beat()
+    return sim.scheduler._look()
+
+
 class Mortal(Simulation):
     """A world whose moments are lived again, with a death at every point of each."""
 
@@ -48,7 +53,7 @@ class Mortal(Simulation):
         then = self._remember()
         super().tick()
         if self._quiet() != then:
-            self._live_again(lambda sim: (sim.scheduler._beat(), sim.scheduler._look()), "tick")
+            self._live_again(_beat_and_look, "tick")
 
     def check_in(self, device: SimDevice) -> SimOffer | None:
         then = self._remember()

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from orchestrator.adapters.sql.tables import NO_COMMIT, NO_VERSION
+from orchestrator.adapters.sql.columns import NO_COMMIT, NO_VERSION
 from orchestrator.adapters.sql.times import length, moment, span, stored
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState

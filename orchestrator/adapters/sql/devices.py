@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import Software, as_json, decode_names
+from orchestrator.adapters.sql.columns import NO_COMMIT, NO_VERSION
 from orchestrator.adapters.sql.members import Piece, all_of
 from orchestrator.adapters.sql.session import Session
-from orchestrator.adapters.sql.tables import NO_COMMIT, NO_VERSION
 from orchestrator.adapters.sql.times import length, moment, span, stored
 from orchestrator.core.fleet import Device, DeviceStatus, Target
 from orchestrator.core.position import device_hash

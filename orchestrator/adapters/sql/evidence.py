@@ -8,12 +8,13 @@ from typing import Any
 
 from orchestrator.adapters.sql.rollouts import MONITOR_COLUMNS, monitor_of
 from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.times import stored
 from orchestrator.adapters.sql.updates import bits_of
 from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, place_since
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.services.records import BadOutcome, MonitorRow
+from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow
 
 
 def place_in(spec: MonitorSpec, outcome: BadOutcome) -> int | None:
@@ -26,6 +27,13 @@ def place_in(spec: MonitorSpec, outcome: BadOutcome) -> int | None:
 
 
 class EvidenceWriting(Session):
+    def log_outcomes(self, outcomes: Sequence[CountedOutcome]) -> None:
+        self.link.many(
+            "INSERT INTO evidence (rollout_key, device_key, received_at, outcome, wave, slice_number, rollout_place, "
+            "wave_place) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(one[0], one[1], stored(one[2]), *one[3:]) for one in outcomes],
+        )
+
     def add_bad(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
         if not outcomes:
             return

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import as_json
+from orchestrator.adapters.sql.columns import NO_VERSION
 from orchestrator.adapters.sql.devices import DeviceReading
 from orchestrator.adapters.sql.members import (
     ALWAYS,
@@ -22,7 +23,6 @@ from orchestrator.adapters.sql.members import (
     position,
     without_update,
 )
-from orchestrator.adapters.sql.tables import NO_VERSION
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core import slices as core_slices
 from orchestrator.core.fleet import Device, Scope

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import as_json
+from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.session import Session
-from orchestrator.adapters.sql.tables import FROZEN
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.states import Reason
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord

@@ -17,8 +17,9 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from orchestrator.adapters.sql.engine import Engine
+from orchestrator.adapters.sql.house_tables import SEEDS, TRIGGERS
 from orchestrator.adapters.sql.link import FOREIGN, translated
-from orchestrator.adapters.sql.tables import METADATA, SEEDS, TRIGGERS
+from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
 VERSIONS: Final = ("0001",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from orchestrator.adapters.sql.tables import SEEDS, TRIGGERS
+from orchestrator.adapters.sql.house_tables import SEEDS, TRIGGERS
 
 revision = "0001"
 down_revision = None
@@ -389,6 +389,29 @@ def upgrade() -> None:
         sqlite_where=sa.text("look_at IS NOT NULL"),
         postgresql_where=sa.text("look_at IS NOT NULL"),
     )
+    op.create_table(
+        "evidence",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("device_key", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("wave", sa.Text(), nullable=False),
+        sa.Column("slice_number", sa.BigInteger(), nullable=False),
+        sa.Column("rollout_place", sa.BigInteger(), nullable=False),
+        sa.Column("wave_place", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["device_key"],
+            ["device.key"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("evidence_of_rollout", "evidence", ["rollout_key", "seq"], unique=False)
     op.create_table(
         "monitor_node",
         sa.Column("monitor_key", sa.BigInteger(), nullable=False),
