@@ -42,7 +42,7 @@ class Remote(Simulation):
         # Aimed by how long such work took before, so that a quick machine is hit as well as a slow one.
         enough = self.unanswered[what] >= KILLS[what] or not self._lasted[what]
         die = not enough and self._moments.random() < AIMED_AT[what]
-        die_after = self._moments.random() * max(self._lasted[what]) if die else None
+        die_after = self._moments.random() * self._moments.choice(self._lasted[what]) if die else None
         while True:
             begun = perf_counter()
             try:
