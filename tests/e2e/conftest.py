@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.ostree_trees import make_versions
-from tests.e2e.faults import House, copied, make_template
+from tests.e2e.faults import House, copied
+from tests.e2e.faulty_fleet import make_template
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,8 @@ writes down every delta it is asked for (and what was published by then), and th
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -19,13 +17,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -379,145 +376,6 @@ def begins_on(name: str) -> int:
     return 1 if name.startswith("lab") else 1 + int(name[-2:]) % 2
 
 
-def ask(
-    port: int, path: str, body: Any, token: str | None, *, within: float = 30.0, method: str = "POST"
-) -> tuple[int, Any]:
-    """One request; status and decoded answer. ``body``: bytes as they are, anything else as JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within)
-    try:
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection.request(method, path, sent, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        told = answer.headers.get_content_type() == "application/json"
-        return answer.status, json.loads(content) if told else content
-    finally:
-        connection.close()
-
-
-@dataclass
-class Device:
-    """One device: it asks, does as it is told, and sends what it has to tell with the same ids until that is taken."""
-
-    id: str
-    token: str
-    commit: str
-    version: int
-    waiting: list[dict[str, Any]] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-    refused: list[Any] = field(default_factory=list)
-    offers: list[tuple[float, str, int]] = field(default_factory=list)
-
-    def step(self, port: int, commits: Mapping[int, str]) -> None:
-        """Ask once and do what follows. Raises OSError, HTTPException when the server is away."""
-        self.tell(port)
-        answer = self.check_in(port)
-        offer = answer["offer"]
-        if offer is None or offer["target"]["commit"] == self.commit:
-            return
-        self.offers.append((time.time(), offer["rollout"], offer["target"]["version"]))
-        assert commits[offer["target"]["version"]] == offer["target"]["commit"]
-        for event in ("downloading", "installing", "applied"):
-            self.note(event, offer["rollout"], offer["target"]["version"])
-        self.commit, self.version = offer["target"]["commit"], offer["target"]["version"]
-        self.tell(port)
-        self.check_in(port)
-
-    def note(self, event: str, rollout: str, target: int) -> None:
-        self.waiting.append({"id": str(uuid.uuid4()), "rollout": rollout, "target": target, "event": event})
-
-    def check_in(self, port: int) -> Any:
-        said = {"commit": self.commit, "version": self.version}
-        status, answer = ask(port, f"/v1/devices/{self.id}/check-in", said, self.token)
-        if status != 200:
-            raise OSError(f"{status}: {answer}")
-        return answer
-
-    def tell(self, port: int) -> None:
-        if not self.waiting:
-            return
-        sent = list(self.waiting)
-        status, answer = ask(port, f"/v1/devices/{self.id}/reports", {"events": sent}, self.token)
-        if status != 200:
-            raise OSError(f"{status}: {answer}")
-        assert answer["accepted"] + answer["duplicates"] + len(answer["refused"]) == len(sent)
-        self.refused += answer["refused"]
-        self.taken += [event["id"] for event in sent]
-        del self.waiting[: len(sent)]
-
-
-class Fleet:
-    """All devices in one thread, in turn, again and again. Whoever is not answered asks again."""
-
-    def __init__(self, house: House, *, ports: Sequence[int] = (), seed: str = "fleet") -> None:
-        self.house = house
-        self.ports = list(ports) or [house.port]
-        commits = house.versions.commits
-        self.devices = [
-            Device(name, token, commits[begins_on(name)], begins_on(name))
-            for name, token in sorted(house.tokens.items())
-        ]
-        self.unanswered = 0
-        self.problem: BaseException | None = None
-        self._random = random.Random(seed)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> Fleet:
-        """They live until the block ends, and may live again in another."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._live, name="devices", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        assert self._thread is not None
-        self._thread.join(PATIENCE)
-        if self.problem is not None:
-            raise self.problem
-
-    def _live(self) -> None:
-        try:
-            while not self._stop.is_set():
-                for device in self.devices:
-                    if not self.once(device):
-                        self._stop.wait(0.05)
-                    if self._stop.is_set():
-                        return
-                self._stop.wait(0.1)
-        except BaseException as error:
-            self.problem = error
-
-    def once(self, device: Device) -> bool:
-        """Whether it was answered."""
-        try:
-            device.step(self._random.choice(self.ports), self.house.versions.commits)
-        except (OSError, http.client.HTTPException, ValueError):
-            self.unanswered += 1
-            return False
-        return True
-
-    def round(self) -> None:
-        """Each of them once, in this thread."""
-        for device in self.devices:
-            assert self.once(device), device.id
-
-    def round_whatever(self) -> int:
-        """Each of them once, in this thread; how many were not answered."""
-        return sum(not self.once(device) for device in self.devices)
-
-    def running(self, version: int) -> int:
-        return sum(device.version == version for device in self.devices)
-
-    def assert_told_once(self, events: Counter[tuple[str, str]]) -> None:
-        """Each event that was taken is in the log, and none twice."""
-        taken = {(device.id, event) for device in self.devices for event in device.taken}
-        assert taken <= set(events), f"lost: {sorted(taken - set(events))[:5]}"
-        assert set(events.values()) <= {1}
-
-
 def events_logged(house: House) -> Counter[tuple[str, str]]:
     """The evidence log by device and event id."""
     rows = house.rows("SELECT d.id, e.event_id FROM event e JOIN device d ON d.key = e.device_key")
@@ -545,32 +403,6 @@ def no_wave_opened_before_its_deltas(house: House) -> None:
 
 
 # --------------------------------------------------------------------------------------------- making installations
-
-
-def make_template(root: Path, versions: Versions) -> House:
-    """Three Targets, a lab and a field, nothing running. To be copied."""
-    root.mkdir(parents=True)
-    versions.copy(root / "repo")
-    house = House(root, versions)
-    house.tools.mkdir()
-    real = shutil.which("ostree")
-    assert real is not None, "ostree is not installed: run `make setup`, which gets it."
-    script = house.tools / "ostree"
-    script.write_text(OSTREE.replace("OSTREE", real))
-    script.chmod(0o755)
-    house.ok("init", str(root))
-    for version in (1, 2, 3):
-        house.ok("target", "add", str(version), f"os/{version}", "--hardware-id", "board", "--tag", "main")
-    names = [(f"lab-{n}", "lab") for n in range(LAB)] + [(f"dev-{n:02}", "field") for n in range(FIELD)]
-    lines = [f"  - {{id: {name}, hardware_id: board, tag: main, group: {group}}}\n" for name, group in names]
-    house.file("fleet.yaml", "devices:\n" + "".join(lines))
-    house.ok("device", "enroll", "--from", "fleet.yaml", "--tokens-to", "tokens")
-    server = house.serve()
-    try:
-        Fleet(house).round()
-    finally:
-        server.close()
-    return house
 
 
 @contextmanager

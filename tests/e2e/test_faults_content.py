@@ -25,9 +25,7 @@ from tests.e2e.faults import (
     LAB,
     POLICY,
     ROLLOUT,
-    Fleet,
     House,
-    ask,
     events_logged,
     gone,
     listens,
@@ -35,6 +33,7 @@ from tests.e2e.faults import (
     published_name,
     until,
 )
+from tests.e2e.faulty_fleet import Fleet, ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 
@@ -111,7 +110,7 @@ def test_a_repository_that_vanishes_and_comes_back(house: House) -> None:
         until("it is said", lambda: "There is no OSTree repository" in server.said(), alive=server)
         assert house.rows("SELECT 1 FROM journal WHERE event = 'opened' AND wave = 'some'") == []
         away.rename(house.repo)
-        until("it is completed", lambda: house.rollout_status() == "completed", alive=server)
+        until("`some` has it", lambda: fleet.running(3) >= LAB + 5, alive=server)
     fleet.assert_told_once(events_logged(house))
     no_wave_opened_before_its_deltas(house)
     house.counts_up()
@@ -141,7 +140,7 @@ def test_a_delta_that_breaks_before_its_wave_opens(house: House) -> None:
     house.begin(text)
     server = house.serve()
     commits = house.versions.commits
-    with Fleet(house):
+    with Fleet(house) as fleet:
         until("the lab passed", lambda: house.rows("SELECT 1 FROM journal WHERE event = 'passed'") != [], alive=server)
         until("all is built", lambda: house.value("SELECT count(*) FROM delta") == 2, alive=server)
         part = house.repo / "deltas" / published_name(commits[1], commits[3]) / "0"
@@ -150,7 +149,7 @@ def test_a_delta_that_breaks_before_its_wave_opens(house: House) -> None:
         part.write_bytes(content)
         before = len(house.generated())
         house.ok("promote", "r3", "some", "--reason", "go on")
-        until("it is completed", lambda: house.rollout_status() == "completed", alive=server)
+        until("`some` has it", lambda: fleet.running(3) >= LAB + 5, alive=server)
     opened = house.value("SELECT at FROM journal WHERE event = 'opened' AND wave = 'some'")
     assert opened >= house.value(f"SELECT recorded_at FROM delta WHERE from_commit = '{commits[1]}'")
     assert "does not hold any more, it is built anew" in server.said()

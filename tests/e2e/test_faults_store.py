@@ -29,18 +29,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults import (
-    FIELD,
-    LAB,
-    POLICY,
-    Fleet,
-    House,
-    ask,
-    copied,
-    events_logged,
-    no_traceback,
-    until,
-)
+from tests.e2e.faults import FIELD, LAB, POLICY, House, copied, events_logged, no_traceback, until
+from tests.e2e.faulty_fleet import Fleet, ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 
