@@ -251,8 +251,8 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             finally:
                 scheduler.stop()
     finally:
-        aside.shutdown(cancel_futures=True)
         app.close()
+        aside.shutdown(cancel_futures=True)
         door.close()
 
 

@@ -258,8 +258,10 @@ class Ticker:
                 case EffectKind.WITHDRAW:
                     with self.store.writing() as w:
                         w.lock_rollout(row.key)
-                        w.withdraw(row.key, effect.wave)
-                        w.finish_effect(effect.key)
+                        # Another process may have done it already, and a person resumed since: then offers are new.
+                        if any(each.key == effect.key for each in w.effects()):
+                            w.withdraw(row.key, effect.wave)
+                            w.finish_effect(effect.key)
                     return
                 case EffectKind.ENSURE_DELTAS:
                     if effect.wave is not None and row.scope is not None and row.state.status not in ENDED:
