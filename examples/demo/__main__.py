@@ -39,7 +39,7 @@ from examples.demo.stage import HOUSE, DemoFailed, Stage, command_line, wait_for
 from examples.demo.state import Reader, RolloutStory, Snapshot, tell
 from examples.demo.trees import HARDWARE_IDS, VERSIONS, make_repository
 from examples.demo.view import WIDTH, Cast, Show
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.states import RolloutStatus
 from orchestrator.services.delta_provider import DeltaPair
 
 GOOD: Final = ("lmp-3", 3)
@@ -333,7 +333,10 @@ class Demo:
         return self._golden(hardware_id, version)
 
 
-STOPPED: Final = frozenset(RolloutStatus) - LIVE_ROLLOUT | {RolloutStatus.HALTED, RolloutStatus.HELD}
+STOPPED: Final = frozenset(
+    {RolloutStatus.HELD, RolloutStatus.HALTED, RolloutStatus.PAUSED, RolloutStatus.COMPLETED, RolloutStatus.CANCELLED}
+)
+"""Where nothing goes on by itself. A look may be so old that a rollout just started is still a draft in it."""
 YES: Final = ("--yes",)
 
 
