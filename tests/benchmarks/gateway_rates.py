@@ -318,10 +318,10 @@ def compare(folder: Path, devices: int, seconds: float, rounds: int) -> None:
         ratio = (mine.answers / mine.seconds) / (other.answers / other.seconds)
         cpu = (other.cpu / other.answers) / (mine.cpu / mine.answers)
         print(f"{what}: {ratio:.1f} times the rate, {cpu:.1f} times less CPU")
-        rate = mine.answers / mine.seconds
+        per_second = mine.answers / mine.seconds
         figure(
             f"{what} over HTTP against plain FastAPI with a session per request",
-            f"{ratio:.1f} times ({rate:,.0f} a second), {cpu:.1f} times less CPU",
+            f"{ratio:.1f} times ({per_second:,.0f} a second), {cpu:.1f} times less CPU",
             "at least 15 times",
         )
 
