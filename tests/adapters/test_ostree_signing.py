@@ -55,7 +55,8 @@ def test_a_signed_index_stays_signed(versions: Versions, key: tuple[str, Path]) 
     for change in (lambda: build(provider, versions.pair(1, 2)), lambda: provider.drop(versions.pair(1, 2))):
         change()
         seen.append(signature.read_bytes())
-    assert len(set(seen)) == 3
+    # Without the delta again, within one second, it may be the first summary to the letter, and so its signature.
+    assert seen[0] != seen[1] != seen[2]
     client = versions.repo.parent / "client"
     ostree(client, "init", "--mode=archive")
     ostree(client, "remote", "add", "wave", f"file://{versions.repo}", "--set=gpg-verify-summary=true")
