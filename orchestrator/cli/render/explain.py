@@ -18,7 +18,6 @@ from orchestrator.core.safety import FIRST_BAD
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
-
 UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
 """Waves that a cancelled rollout leaves as they stood."""
 
