@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
-from orchestrator.core.fleet import Device, DeviceStatus, Scope
+from orchestrator.core.fleet import Device, DeviceStatus, Scope, segment_value
 from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
@@ -189,7 +189,7 @@ def _ineligible(scope: Scope, device: Device) -> NoOffer | None:
         return NoOffer(NoOfferKind.HARDWARE, f"Version {scope.version} does not exist for {device.hardware_id}.")
     if scope.already_there(device):
         return NoOffer(NoOfferKind.ALREADY_THERE, f"It already runs version {scope.version} or a newer one.")
-    if not scope.eligible(device):
+    if scope.from_versions and device.version not in scope.from_versions:
         versions = ", ".join(map(str, scope.from_versions))
         return NoOffer(NoOfferKind.VERSION, f"The rollout takes back only devices that run {versions}.")
     return None
@@ -242,12 +242,9 @@ def place_in(
 
 def segments_of(device: Device, dimensions: Sequence[str]) -> tuple[str, ...]:
     """The segments a device is in, as populations; in none of a dimension in which it has no value."""
-    values = {
-        "hardware_id": device.hardware_id,
-        "source_version": None if device.version is None else str(device.version),
-        **{f"label:{key}": value for key, value in device.labels.items()},
-    }
-    return tuple(segment_population(name, value) for name in dimensions if (value := values.get(name)) is not None)
+    return tuple(
+        segment_population(name, value) for name in dimensions if (value := segment_value(device, name)) is not None
+    )
 
 
 def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
@@ -113,10 +114,14 @@ def escalated_sentence(segment: str, state: RolloutState, together: int, of: int
     return f"{excluded} would be {together} of {devices(of)}, more than the {percent(share)} that may be excluded."
 
 
+CARRIES: Final = "carries the failures"
+"""By which a sentence is known to name a segment."""
+
+
 def carries_sentence(monitor: MonitorFacts) -> str:
     """Which segment most of what went bad is in."""
     seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
-    return f"Segment {monitor.segment} carries the failures: {seen}."
+    return f"Segment {monitor.segment} {CARRIES}: {seen}."
 
 
 def excluded_offer_sentence(segment: str, state: RolloutState) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import msgspec
 
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState
@@ -13,6 +17,8 @@ from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import Update
 from orchestrator.services.delta_provider import DeltaPair
+
+_places: Final = msgspec.json.Decoder(dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ class RolloutRow:
 @dataclass(slots=True)
 class UpdateRow:
     """One device's update with what the offer froze (RULES 3.6). ``places``: in the rollout's and the wave's
-    population; ``segment_places`` by population, as JSON text."""
+    population; ``segment_places`` by population, as JSON text. ``excluded``: it is left out of its slice's tallies,
+    with its segment."""
 
     rollout_key: int
     device_key: int
@@ -68,6 +75,12 @@ class UpdateRow:
     unhealthy_before: bool = False
     by_delta: bool | None = None
     usual_gap: timedelta = timedelta(0)
+    excluded: bool = False
+
+    @property
+    def segments(self) -> dict[str, int]:
+        """Its place in each of the segments that the offer froze."""
+        return _places.decode(self.segment_places)
 
 
 class EventRow(NamedTuple):
@@ -99,7 +112,8 @@ class LoggedEvent:
 
 
 class BadOutcome(NamedTuple):
-    """A bad outcome that enters the evidence of a rollout: its class and where its device stands.
+    """A bad outcome that enters the evidence of a rollout: its class, its device and where that stands, in segments
+    too.
 
     ``earlier``: the classes counted for this device before. A monitor or budget that pools several classes counts a
     device once, so it leaves out an outcome whose ``earlier`` holds one of its classes.
@@ -110,6 +124,9 @@ class BadOutcome(NamedTuple):
     rollout_place: int
     wave_place: int
     earlier: frozenset[OutcomeClass] = frozenset()
+    device_key: int = 0
+    slice: int = 0
+    segments: Mapping[str, int] = MappingProxyType({})
 
 
 class CountedOutcome(NamedTuple):
@@ -192,6 +209,7 @@ class EffectKind(StrEnum):
     """What the outbox can ask for; each is done idempotently after the commit."""
 
     WITHDRAW = "withdraw"
+    LEAVE_OUT = "leave_out"
     ENSURE_DELTAS = "ensure_deltas"
 
 

@@ -49,14 +49,15 @@ class Tallies:
         if not counts:
             return
         self.moved = True
-        self.counts.setdefault((row.rollout_key, row.wave, row.slice), []).append(counts)
+        if not row.excluded:
+            self.counts.setdefault((row.rollout_key, row.wave, row.slice), []).append(counts)
         if counts.confirmed > 0:
             self._log(row, "confirmed")
         if counts.left > 0:
             self._log(row, "left")
         for outcome in counts.bad:
             self._log(row, outcome.value)
-            found = BadOutcome(outcome, row.wave, row.places[0], row.places[1], earlier)
+            found = BadOutcome(outcome, row.wave, *row.places, earlier, row.device_key, row.slice, row.segments)
             self.bad.setdefault(row.rollout_key, []).append(found)
             earlier = earlier | {outcome}
 
