@@ -5,7 +5,8 @@ nothing more, and when the same facts would say otherwise. It costs the same for
 One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
 deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Time never leads out of ``halted`` or
+Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
+is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
 ``held``.
 """
 

@@ -245,8 +245,8 @@ class BudgetFacts:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and
-    of "small"
-    fleets. ``monitors``: those over segments only where they have a bad device. ``next_deadline``: when the next silence will be counted. ``frozen``: why all offers are stopped."""
+    of "small" fleets. ``monitors``: those over segments only where they have a bad device. ``next_deadline``: when the
+    next silence will be counted. ``frozen``: why all offers are stopped."""
 
     devices: int
     waves: tuple[WaveFacts, ...]

@@ -44,7 +44,6 @@ from orchestrator.core.outcomes import OutcomeClass, Tolerance
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
 from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
 
-
 DIMENSION: Final = re.compile(r"hardware_id|source_version|label:[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 """In which ways devices can be alike."""
 

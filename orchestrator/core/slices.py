@@ -77,7 +77,6 @@ class Ranks:
         within = here * (scaled - stretch * width) // width
         return max(1, min(below + within + 1, self.members))
 
-
     def at_or_below(self, position: int) -> int:
         """How many members stand there or before, whoever asks; above 1,000 members rounded down."""
         if not self.counts:

@@ -98,9 +98,7 @@ def halt(state: RolloutState, reason: Reason, now: datetime, by: str) -> Rollout
     return state
 
 
-def exclude(
-    state: RolloutState, segment: str, devices: int, reason: Reason, now: datetime, by: str
-) -> RolloutState:
+def exclude(state: RolloutState, segment: str, devices: int, reason: Reason, now: datetime, by: str) -> RolloutState:
     """Leave a segment out, whatever the status. The epoch grows as with every move. Raises WrongState when it is left
     out already, and when the rollout has no devices yet or has ended."""
     _excludes(state)

@@ -58,14 +58,12 @@ def _begin_anew(w: Writing, row: RolloutRow, facts: Facts, stopped: dict[str, st
     w.set_budgets(row.key, [_accepted(b) if budget_key(b) in stopped else b for b in facts.budgets])
 
 
-def begin_monitors_anew(w: Writing, row: RolloutRow, specs: Iterable[MonitorSpec], facts: Facts) -> None:
+def begin_monitors_anew(w: Writing, row: RolloutRow, specs: Sequence[MonitorSpec], facts: Facts) -> None:
     """Closed monitors once more, from the next slice on: places of the slices opened so far belong to the attempt that
     ended."""
     given = {**w.places(row.key), **places_given(facts)}
-    populations = {
-        spec.key: spec.segment or (wave_population(spec.wave) if spec.wave else ROLLOUT) for spec in (specs := [*specs])
-    }
-    w.add_monitors(row.key, specs, from_places={key: given.get(name, 0) for key, name in populations.items()})
+    population = {s.key: s.segment or (wave_population(s.wave) if s.wave else ROLLOUT) for s in specs}
+    w.add_monitors(row.key, specs, from_places={key: given.get(name, 0) for key, name in population.items()})
 
 
 def budget_key(budget: BudgetFacts) -> str:

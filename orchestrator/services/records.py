@@ -18,7 +18,8 @@ from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import Update
 from orchestrator.services.delta_provider import DeltaPair
 
-_places: Final = msgspec.json.Decoder(dict[str, int])
+decode_places: Final = msgspec.json.Decoder(dict[str, int]).decode
+"""Places by population, from JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class UpdateRow:
     @property
     def segments(self) -> dict[str, int]:
         """Its place in each of the segments that the offer froze."""
-        return _places.decode(self.segment_places)
+        return decode_places(self.segment_places)
 
 
 class EventRow(NamedTuple):

@@ -167,9 +167,7 @@ def _monitors(
 def _segments(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
     """The monitors of the segments that the fleet has now; of each dimension no more are asked for than are watched."""
     sizes = {name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments}
-    return allot_segments(
-        tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices
-    )
+    return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
 
 
 def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:

@@ -109,8 +109,8 @@ class Reading(Protocol):
         (RULES 7.1), however many there were. Newest first."""
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is looked up only for waves whose last slice is an
-        hour old at ``now``."""
+        """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is
+        looked up only for waves whose last slice is an hour old at ``now``."""
 
     def deadlines(self) -> dict[int, datetime]:
         """When the next silence of each rollout will be counted, whatever its status; one without any is left out."""

@@ -129,7 +129,7 @@ UPDATE_COLUMNS: Final = (
     "recovered_at, resolved, bad, "
     "check_ins, tries, from_key, to_key, wave, slice_number, rollout_place, wave_place, segment_places, "
     "unhealthy_before, by_delta, "
-    "usual_gap"
+    "usual_gap, excluded"
 ).split(", ")
 """In the order of ``update_of`` and ``stored_update``; the first two are the key."""
 
@@ -178,6 +178,7 @@ def update_of(row: tuple[Any, ...], before: Software, after: Software) -> Update
         row[20] == 1,
         None if by_delta is None else by_delta == 1,
         span(row[22]),
+        row[23] == 1,
     )
 
 
@@ -237,4 +238,5 @@ def stored_update(row: UpdateRow, from_key: int, to_key: int) -> tuple[Any, ...]
         1 if row.unhealthy_before else 0,
         None if row.by_delta is None else int(row.by_delta),
         length(row.usual_gap),
+        1 if row.excluded else 0,
     )

@@ -146,7 +146,8 @@ class RolloutTable(Base, table=True):
 
 
 class SliceTable(Base, table=True):
-    """A slice with its tallies. ``ordinal`` counts the slices of a rollout in the order of their opening."""
+    """A slice with its tallies. ``ordinal`` counts the slices of a rollout in the order of their opening; ``excluded``
+    its members of excluded segments, whose updates are in no tally."""
 
     __tablename__ = "slice"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -159,6 +160,7 @@ class SliceTable(Base, table=True):
     opened_at: int = number_field()
     members: int = Field(sa_type=BigInteger)
     waiting: int = Field(sa_type=BigInteger)
+    excluded: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     offered: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     withdrawn: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     started: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
@@ -333,6 +335,7 @@ class UpdateTable(Base, table=True):
     unhealthy_before: int = Field()
     by_delta: int | None = Field()
     usual_gap: int = number_field()
+    excluded: int = Field()
 
 
 class EventTable(Base, table=True):

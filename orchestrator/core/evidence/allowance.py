@@ -262,7 +262,9 @@ def _fleet(
         if not firing:
             overall += late_part
         specs.append(_spec(ROLLOUT, (outcome,), tolerance, overall, answer))
-        specs += [_spec(f"{WAVE}{wave.name}", (outcome,), tolerance, late_part / len(firing), answer) for wave in firing]
+        specs += [
+            _spec(f"{WAVE}{wave.name}", (outcome,), tolerance, late_part / len(firing), answer) for wave in firing
+        ]
     return specs
 
 

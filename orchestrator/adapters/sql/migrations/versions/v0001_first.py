@@ -289,6 +289,7 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("members", sa.BigInteger(), nullable=False),
         sa.Column("waiting", sa.BigInteger(), nullable=False),
+        sa.Column("excluded", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("offered", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("withdrawn", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("started", sa.BigInteger(), server_default="0", nullable=False),
@@ -362,6 +363,7 @@ def upgrade() -> None:
         sa.Column("unhealthy_before", sa.Integer(), nullable=False),
         sa.Column("by_delta", sa.Integer(), nullable=True),
         sa.Column("usual_gap", sa.BigInteger(), nullable=False),
+        sa.Column("excluded", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["device_key"],
             ["device.key"],
