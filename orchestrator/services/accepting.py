@@ -61,7 +61,7 @@ def _begin_anew(w: Writing, row: RolloutRow, facts: Facts, stopped: dict[str, st
 def begin_monitors_anew(w: Writing, row: RolloutRow, specs: Sequence[MonitorSpec], facts: Facts) -> None:
     """Closed monitors once more, from the next slice on: places of the slices opened so far belong to the attempt that
     ended."""
-    given = {**w.places(row.key), **places_given(facts)}
+    given = {**w.populations(row.key), **places_given(facts)}
     population = {s.key: s.segment or (wave_population(s.wave) if s.wave else ROLLOUT) for s in specs}
     w.add_monitors(row.key, specs, from_places={key: given.get(name, 0) for key, name in population.items()})
 

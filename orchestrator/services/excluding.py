@@ -68,7 +68,7 @@ def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
         )
     if row.scope is None:
         return 0  # not begun: the state tables refuse it with their own words
-    devices = max(w.in_segment(row.scope, segment), w.places(row.key).get(segment, 0))
+    devices = max(w.in_segment(row.scope, segment), w.populations(row.key).get(segment, 0))
     if not devices:
         there = ", ".join(w.segments(row.scope, dimension, limit=SHOWN)) or "none"
         raise NotFound(f"Rollout {row.state.rollout} has no device in {segment}.", remedy=f"There are: {there}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from orchestrator.adapters.sql.codec import BITS, as_json, decode_ranks
+from orchestrator.adapters.sql.codec import BITS, STATUS_NUMBER, as_json, decode_ranks, update_keys
 from orchestrator.adapters.sql.evidence import EvidenceReading
 from orchestrator.adapters.sql.members import NEVER, Piece, any_of
 from orchestrator.adapters.sql.rollouts import BAD_COLUMNS
@@ -19,20 +19,26 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.journal import GENESIS, Entry, first_break
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import wave_population
+from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import Difference, EffectKind
 
 _ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
 """Bits of the classes that end an update; a failed download alone does not."""
 
+_WITHDRAWN, _APPLIED, _LEFT, _RETIRED = (
+    STATUS_NUMBER[status]
+    for status in (UpdateStatus.WITHDRAWN, UpdateStatus.APPLIED, UpdateStatus.LEFT, UpdateStatus.RETIRED)
+)
+
 COUNTED = {
     "offered": "count(*)",
-    "withdrawn": "sum(CASE WHEN status = 'withdrawn' AND resolved = 0 THEN 1 ELSE 0 END)",
+    "withdrawn": f"sum(CASE WHEN status = {_WITHDRAWN} AND resolved = 0 THEN 1 ELSE 0 END)",
     "started": "sum(CASE WHEN started_at IS NOT NULL THEN 1 ELSE 0 END)",
-    "applied": "sum(CASE WHEN status = 'applied' OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
+    "applied": f"sum(CASE WHEN status = {_APPLIED} OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
     "resolved": "sum(resolved)",
     "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {_ENDING}) = 0 THEN 1 ELSE 0 END)",
-    "retired": "sum(CASE WHEN status = 'retired' AND resolved = 0 THEN 1 ELSE 0 END)",
-    "departed": "sum(CASE WHEN status = 'left' AND resolved = 0 THEN 1 ELSE 0 END)",
+    "retired": f"sum(CASE WHEN status = {_RETIRED} AND resolved = 0 THEN 1 ELSE 0 END)",
+    "departed": f"sum(CASE WHEN status = {_LEFT} AND resolved = 0 THEN 1 ELSE 0 END)",
     **{
         column: f"sum(CASE WHEN (bad & {BITS[outcome]}) <> 0 THEN 1 ELSE 0 END)"
         for outcome, column in BAD_COLUMNS.items()
@@ -44,11 +50,11 @@ _PAGE = 1_000
 
 
 def of_segments(segments: Iterable[str], *, postgres: bool) -> Piece:
-    """An update whose offer froze one of these segments: its name stands in ``segment_places`` as a key of JSON, and
-    nowhere else can it stand so."""
+    """An update ``o`` of ``update_offer`` that froze one of these segments: its name stands in ``segment_places`` as a
+    key of JSON, and nowhere else can it stand so."""
     found = "strpos" if postgres else "instr"
     keys = [f"{as_json(segment)}:" for segment in sorted(segments)]
-    return any_of(*(Piece(f"{found}(segment_places, ?) > 0", (key,)) for key in keys)) if keys else NEVER
+    return any_of(*(Piece(f"{found}(o.segment_places, ?) > 0", (key,)) for key in keys)) if keys else NEVER
 
 
 class Recount(EvidenceReading):
@@ -74,9 +80,10 @@ class Recount(EvidenceReading):
         counted = {
             (wave, number): numbers
             for wave, number, *numbers in self.link.rows(
-                f"SELECT wave, slice_number, {', '.join(COUNTED.values())} FROM device_update WHERE rollout_key = ? "
-                "AND excluded = 0 GROUP BY wave, slice_number",
-                (key,),
+                f"SELECT s.wave, s.number, {', '.join(COUNTED.values())} FROM device_update u "
+                "JOIN slice_key s ON s.key = u.slice_key WHERE u.key BETWEEN ? AND ? AND s.excluded = 0 "
+                "GROUP BY s.wave, s.number",
+                update_keys(key),
             )
         }
         for wave, number, *numbers in stored:
@@ -126,9 +133,10 @@ class Recount(EvidenceReading):
             return
         inside = of_segments(out, postgres=self.link.postgres)
         for wave, number, marked, counted in self.link.rows(
-            f"SELECT wave, slice_number, sum(excluded), sum(CASE WHEN {inside.sql} THEN 1 ELSE 0 END) "
-            "FROM device_update WHERE rollout_key = ? GROUP BY wave, slice_number ORDER BY wave, slice_number",
-            (*inside.parameters, key),
+            f"SELECT s.wave, s.number, sum(s.excluded), sum(CASE WHEN {inside.sql} THEN 1 ELSE 0 END) "
+            "FROM device_update u JOIN update_offer o ON o.key = u.key JOIN slice_key s ON s.key = u.slice_key "
+            "WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, s.number ORDER BY s.wave, s.number",
+            (*inside.parameters, *update_keys(key)),
         ):
             if marked != counted:
                 what = f"{rollout}, wave {wave}, slice {number}: updates of excluded segments"

@@ -40,12 +40,13 @@ class EvidenceReading(RolloutReading):
     def bad_updates(self, row: RolloutRow) -> Iterator[Bad]:
         """All of a rollout with a bad outcome: few, by ``update_bad``."""
         salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
-        for wave, number, rollout_place, wave_place, places, bad, high, low in self.link.rows(
-            "SELECT u.wave, u.slice_number, u.rollout_place, u.wave_place, u.segment_places, u.bad, d.hash_high, "
-            f"d.hash_low FROM device_update u{self.link.by_index('update_bad')} JOIN device d ON d.key = u.device_key "
-            "WHERE u.rollout_key = ? AND u.bad > 0",
+        for slice_key, rollout_place, wave_place, places, bad, high, low in self.link.rows(
+            "SELECT u.slice_key, o.rollout_place, o.wave_place, o.segment_places, u.bad, d.hash_high, d.hash_low "
+            f"FROM device_update u{self.link.by_index('update_bad')} JOIN update_offer o ON o.key = u.key "
+            "JOIN device d ON d.key = u.device_key WHERE u.rollout_key = ? AND u.bad > 0",
             (row.key,),
         ):
+            _, wave, number, _ = self.slice_name(slice_key)
             at = position(DeviceHash(high, low), salts[wave]) if wave in salts else 0
             yield Bad(SETS[bad], Seat(wave, number, at, rollout_place, wave_place, decode_places(places)))
 
@@ -197,8 +198,7 @@ class EvidenceWriting(EvidenceReading):
     def _place_of(self, row: RolloutRow, monitor: MonitorRow, bad: int, places: Sequence[int]) -> int:
         """The place of the ``bad``-th bad device, once in a monitor's life: from the updates.
 
-        ``places`` are the ones that come just now; they stand in the updates already when ``save_updates`` was called
-        first."""
+        ``places`` are the ones that come just now; they stand in the updates already when they were saved first."""
         found = sorted(self.bad_places(row, [monitor])[monitor.key])
         return found[bad - 1] if len(found) >= bad else max(places)
 

@@ -199,13 +199,13 @@ class SliceWriting(FleetReading, RolloutReading):
             upto, ranks = self._exact(waits, wave, wanted, total)
         else:
             upto, ranks = self._coarse(waits, wave, wanted, counted)
-        piece = Slice(wave, number, upto, now, self.places(row.key), ranks)
+        piece = Slice(wave, number, upto, now, self.populations(row.key), ranks)
         self._store(row.key, piece, waiting=total - piece.members)
         return piece
 
     def _none_waits(self, rollout_key: int, wave: str, number: int, now: datetime) -> None:
         if number == 1:
-            self._store(rollout_key, Slice(wave, 1, SPACE, now, self.places(rollout_key), {}), waiting=0)
+            self._store(rollout_key, Slice(wave, 1, SPACE, now, self.populations(rollout_key), {}), waiting=0)
         else:
             self.link.run(
                 "UPDATE slice SET waiting = 0 WHERE rollout_key = ? AND wave = ? AND number = ?",

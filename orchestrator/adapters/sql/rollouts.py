@@ -123,7 +123,7 @@ class RolloutReading(Session):
         )
         return [monitor_of(row) for row in rows]
 
-    def places(self, rollout_key: int) -> dict[str, int]:
+    def populations(self, rollout_key: int) -> dict[str, int]:
         rows = self.link.rows("SELECT name, places FROM population WHERE rollout_key = ? ORDER BY name", (rollout_key,))
         return dict(rows)
 
