@@ -7,6 +7,7 @@ What the machine does by itself when a segment's monitor crosses is decided in `
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from orchestrator.core import transitions
 from orchestrator.core.policy import DIMENSION
@@ -15,13 +16,14 @@ from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.services.accepting import begin_monitors_anew
 from orchestrator.services.chronicle import order, rules_of
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
+from orchestrator.services.register import mark
 from orchestrator.services.store import Writing
 
-SHOWN: int = 8
+SHOWN: Final = 8
 """Segments that a refusal names."""
 
 
-def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reason: str, now: datetime) -> str:
+def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reason: str | None, now: datetime) -> str:
     """Leave it out; one sentence about what that does. Raises InvalidInput for what is no segment of the rollout,
     NotFound for one without devices, WrongState when it is left out already or the rollout cannot."""
     devices = _devices(w, row, segment)
@@ -36,7 +38,7 @@ def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     )
 
 
-def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reason: str, now: datetime) -> str:
+def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reason: str | None, now: datetime) -> str:
     """Take it back in: a new attempt, so every monitor that is open begins anew with the next slice. One sentence
     about what that does. Raises WrongState when it is not excluded."""
     state = transitions.include(row.state, segment)
@@ -47,6 +49,7 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     w.close_monitors(row.key, {spec.key for spec in specs}, now=now)
     begin_monitors_anew(w, row, specs, facts)
     waiting = w.let_back_in(row, segment, since=left_out.standing.since, now=now)
+    mark(w, now)  # what is kept in memory of these devices is read again
     effects = (Effect(EffectKind.LEAVE_OUT, row.state.rollout),)
     about = {"segment": segment, "attempt": state.attempt}
     order(w, row, state, event="included", by=by, sentence=sentence, now=now, facts=about, effects=effects)
@@ -75,7 +78,8 @@ def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
     return devices
 
 
-def _because(reason: str) -> str:
-    if not reason.strip():
+def _because(reason: str | None) -> str:
+    said = (reason or "").strip()
+    if not said:
         raise InvalidInput("Excluding a segment, or taking it back in, needs a reason: `--reason TEXT`.")
-    return reason.strip() if reason.strip()[-1] in ".!?" else f"{reason.strip()}."
+    return said if said[-1] in ".!?" else f"{said}."

@@ -294,7 +294,7 @@ class Rollouts:
         )
 
     @again
-    def exclude(self, name: str, segment: str, *, by: str, reason: str, dry_run: bool = False) -> Ordered:
+    def exclude(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """Leave a segment such as ``hardware_id=rpi4`` out; the rest goes on. It may show that more must be stopped."""
         now = self.clock()
         with self._writing(dry_run) as w:
@@ -305,7 +305,7 @@ class Rollouts:
         return Ordered(name, status, sentence)
 
     @again
-    def include(self, name: str, segment: str, *, by: str, reason: str, dry_run: bool = False) -> Ordered:
+    def include(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """Take an excluded segment back in, as a new attempt."""
         now = self.clock()
         with self._writing(dry_run) as w:
