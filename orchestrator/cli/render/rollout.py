@@ -92,10 +92,8 @@ def header(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
             yield Paragraph(waiting_line(reason, _until, now), indent=2)
     for each in view.excluded:
         named = f"! {each.segment} is excluded for {span(now - each.standing.since)}, {plural(each.devices, 'device')}"
-        why = (
-            "" if each.standing.reason.sentence == s.standing.reason.sentence else f": {each.standing.reason.sentence}"
-        )
-        yield Paragraph(Text(f"{named}, by {each.standing.by}{why}", style="yellow"), indent=2, hang=2)
+        said = f"{named}, by {each.standing.by}: {each.standing.reason.sentence}"
+        yield Paragraph(Text(said, style="yellow"), indent=2, hang=2)
     for problem in view.problems:
         yield Paragraph(Text(f"! Not done yet, tried again: {problem}", style="yellow"), indent=2)
     attempt = f", attempt {view.attempt}" if view.attempt > 1 else ""
