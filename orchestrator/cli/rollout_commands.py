@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.complete import devices_and_rollouts, rollout_names, wave_names
+from orchestrator.cli.complete import devices_and_rollouts, rollout_names, segment_names, wave_names
 from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, invocation, names_of
 from orchestrator.cli.late import top
 from orchestrator.cli.orders import Order, order
@@ -20,6 +20,14 @@ WaveName = Annotated[str, typer.Argument(metavar="WAVE", help="The wave's name."
 MaybeWave = Annotated[
     str | None,
     typer.Argument(metavar="[WAVE]", help="One wave of it only.", show_default=False, autocompletion=wave_names),
+]
+SegmentName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SEGMENT",
+        help="DIMENSION=VALUE, such as hardware_id=rpi4, source_version=41 or label:region=emea.",
+        autocompletion=segment_names,
+    ),
 ]
 RolloutPath = Annotated[Path, typer.Argument(metavar="FILE", help="The rollout file (YAML).")]
 Accept = Annotated[
@@ -308,6 +316,35 @@ def complete(
         f"Let wave {wave} of {rollout} pass?"
         if wave
         else f"Offer the Target of {rollout} to every device of its tag now?",
+    )
+
+
+@order(
+    "exclude",
+    'wave exclude lmp-42 hardware_id=rpi4 --reason "the display stays dark" --dry-run',
+    "wave exclude lmp-42 label:region=emea --reason holiday",
+    panel=STEER,
+    asks=True,
+)
+def exclude(rollout: RolloutName, segment: SegmentName) -> Order:
+    """Leave a segment out: its devices are offered nothing more, the rest goes on as if they were not there."""
+    return Order(
+        lambda orders, given: orders.exclude(rollout, segment, **given),
+        f"Exclude {segment} from {rollout} and withdraw its offers?",
+    )
+
+
+@order(
+    "include",
+    "wave include lmp-42 hardware_id=rpi4 --reason fixed --dry-run",
+    panel=STEER,
+    asks=True,
+)
+def include(rollout: RolloutName, segment: SegmentName) -> Order:
+    """Take an excluded segment back in: a new attempt, all monitors begin anew with the next slice."""
+    return Order(
+        lambda orders, given: orders.include(rollout, segment, **given),
+        f"Offer the Target of {rollout} to {segment} again?",
     )
 
 

@@ -19,6 +19,7 @@ from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
     EnsureDeltas,
+    ExcludeSegment,
     HaltRollout,
     HoldRollout,
     HoldWave,
@@ -32,18 +33,20 @@ from orchestrator.core.decisions import (
 from orchestrator.core.facts import Facts, RolloutState
 from orchestrator.core.journal import GENESIS, Entry
 from orchestrator.core.policy import Policy
+from orchestrator.core.reasons import CARRIES
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
 from orchestrator.core.transitions import apply_all, to_status
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
-from orchestrator.services.starting import begin, refuse_overlap
+from orchestrator.services.starting import begin, refuse_overlap, watch_newcomers
 from orchestrator.services.store import Writing
 
 EVENTS: Final[Mapping[type, str]] = {
     StartRollout: "started",
     HaltRollout: "halted",
+    ExcludeSegment: "excluded",
     HoldRollout: "held",
     CompleteRollout: "completed",
     PrepareWave: "prepared",
@@ -91,10 +94,14 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
                 if opened is None:
                     continue
                 extra = {"slice": {"number": opened.number, "members": opened.members, "upto": opened.upto}}
+                watch_newcomers(w, after, opened)
             case PrepareWave() | EnsureDeltas():
                 effects.append(Effect(EffectKind.ENSURE_DELTAS, after.state.rollout, decision.wave))
             case HaltRollout():
                 effects.append(Effect(EffectKind.WITHDRAW, after.state.rollout))
+            case ExcludeSegment():
+                effects.append(Effect(EffectKind.LEAVE_OUT, after.state.rollout))
+                extra = {"segment": decision.segment, "devices": decision.devices}
             case _:
                 pass
         if (event := EVENTS.get(type(decision))) is not None:
@@ -102,12 +109,17 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
             shared = {"as_in": entries[0].seq} if entries else based_on
             entry = _entry(w, after, entries, event, POLICY, decision.reason.sentence, now, wave, {**shared, **extra})
             entries.append(entry)
-    return _save(w, after, entries, effects)
+    saved = _save(w, after, entries, effects)
+    if saved.state.excluded != row.state.excluded:
+        w.count_again(saved)
+    return saved
 
 
 def _naming(w: Writing, row: RolloutRow, halt: HaltRollout) -> HaltRollout:
     """The halt with what its bad devices have in common, where that is less than the whole rollout: the first thing
-    anybody asks."""
+    anybody asks. A monitor that names a segment has said it already."""
+    if halt.reason.kind is ReasonKind.SEGMENT or CARRIES in halt.reason.sentence:
+        return halt
     bad = [update for _, update in w.list_updates(row.key, bad=True, limit=MOST_NAMED)]
     commons = (
         ("are", {each.hardware_id for each in bad}, len(row.scope.commits) if row.scope else 0),
@@ -179,6 +191,9 @@ def _open_slice(w: Writing, row: RolloutRow, decision: OpenSlice, rules: Rules, 
 
 
 def _save(w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequence[Effect]) -> RolloutRow:
+    if row.scope is not None:
+        # Whom a rollout is for follows from its state: this is the one place where they meet.
+        row = replace(row, scope=replace(row.scope, excluded=tuple(sorted(row.state.excluded_segments))))
     if entries:
         row = replace(row, journal_seq=entries[-1].seq, journal_hash=entries[-1].hash)
     saved = w.save_rollout(row)

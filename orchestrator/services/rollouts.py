@@ -29,8 +29,10 @@ from orchestrator.core.states import (
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, rules_of
+from orchestrator.services.excluding import exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
+from orchestrator.services.settling import settle
 from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tallies import Tallies
@@ -291,6 +293,26 @@ class Rollouts:
         return Ordered(
             name, state.status, f"Rollout {name} is cancelled: nothing more is offered, updated devices stay."
         )
+
+    @again
+    def exclude(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """Leave a segment such as ``hardware_id=rpi4`` out; the rest goes on. It may show that more must be stopped."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            sentence = exclude_segment(w, row, segment, by=by, reason=reason, now=now)
+            settle(w, row.key, now=now)
+            status = self._row(w, name).state.status
+        return Ordered(name, status, sentence)
+
+    @again
+    def include(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """Take an excluded segment back in, as a new attempt."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            sentence = include_segment(w, row, segment, by=by, reason=reason, now=now)
+        return Ordered(name, row.state.status, sentence)
 
     # ------------------------------------------------------------------------------------------ devices and the house
 

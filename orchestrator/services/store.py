@@ -88,6 +88,13 @@ class Reading(Protocol):
         """The bound below which exactly ``count`` (or all, if fewer: then SPACE) eligible devices of the wave stand,
         its own bounds left aside; of one hardware id, or of all."""
 
+    def segments(self, scope: Scope, dimension: str, *, limit: int) -> Mapping[str, int]:
+        """Eligible devices in some wave by segment of the dimension (as populations), the ``limit`` largest, ties by
+        name."""
+
+    def in_segment(self, scope: Scope, segment: str) -> int:
+        """Devices in some wave that are in the segment and, but for what is excluded, eligible."""
+
     def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
         """Some eligible devices, for messages about overlaps."""
 
@@ -104,14 +111,17 @@ class Reading(Protocol):
         (RULES 7.1), however many there were. Newest first."""
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an
-        hour old at ``now``."""
+        """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is
+        looked up only for waves whose last slice is an hour old at ``now``."""
 
     def deadlines(self) -> dict[int, datetime]:
         """When the next silence of each rollout will be counted, whatever its status; one without any is left out."""
 
     def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
         """In the order of their opening, ranks included."""
+
+    def populations(self, rollout_key: int) -> Mapping[str, int]:
+        """Places given so far, by population."""
 
     def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
         """All attempts, oldest first."""
@@ -240,6 +250,20 @@ class Writing(Reading, Protocol):
 
     def close_monitors(self, rollout_key: int, keys: Collection[str], *, now: datetime) -> None:
         """Mark as accepted."""
+
+    def count_again(self, row: RolloutRow) -> None:
+        """Count every open monitor anew from the updates with a bad outcome, places as ``core.evidence.left_out`` gives
+        them without the segments that ``row.state`` excludes; crossings as they are then."""
+
+    def leave_out(self, row: RolloutRow) -> int:
+        """Make updates and tallies agree with the segments that ``row.state`` excludes: updates of a device in one of
+        them, as its offer froze it, are marked and taken out of their slice's tallies, with their offers withdrawn
+        where the device has not started; marked ones that are in none any more go back. How many offers were withdrawn.
+        Each slice learns how many of its members are left out. Idempotent."""
+
+    def let_back_in(self, row: RolloutRow, segment: str, *, since: datetime, now: datetime) -> int:
+        """Devices of a segment that was excluded ``since`` then, which have neither an update in this rollout nor a
+        place in a slice opened before, are newcomers to its slices as of ``now``; how many."""
 
     def set_budgets(self, rollout_key: int, budgets: Sequence[BudgetFacts]) -> None: ...
 

@@ -260,6 +260,13 @@ class Ticker:
                             w.withdraw(row.key, effect.wave)
                             w.finish_effect(effect.key)
                     return
+                case EffectKind.LEAVE_OUT:
+                    with self.store.writing() as w:
+                        # By the state as it is then: excluded and let in again meanwhile is nothing to do.
+                        if (now_row := locked_by_key(w, row.key)) is not None:
+                            w.leave_out(now_row)
+                        w.finish_effect(effect.key)
+                    return
                 case EffectKind.ENSURE_DELTAS:
                     if effect.wave is not None and row.scope is not None and row.state.status not in ENDED:
                         self.ensure(row, effect.wave, now=now)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
+from orchestrator.core.facts import BudgetFacts, Excluded, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.offers import Earlier, NoOffer, NoOfferKind, Offerable, Terms, Way, may_offer, way
@@ -83,6 +83,7 @@ REASONS: list[tuple[NoOfferKind, dict[str, Any], dict[str, Any], Earlier | None]
     (NoOfferKind.HARDWARE, {}, {"hardware_id": "imx8"}, None),
     (NoOfferKind.ALREADY_THERE, {}, {"version": 43}, None),
     (NoOfferKind.VERSION, {"scope": replace(SCOPE, from_versions=(40,))}, {}, None),
+    (NoOfferKind.EXCLUDED, {"state": state(excluded=(Excluded("hardware_id=rpi4", STANDING, 3),))}, {}, None),
     (NoOfferKind.NO_WAVE, {}, {"group": None}, None),
     (NoOfferKind.WAVE, {"state": state(wave=WaveStatus.PREPARING)}, {}, None),
     (NoOfferKind.SLICE, {"slices": {}}, {}, None),
