@@ -63,13 +63,15 @@ def commits_of(targets: Iterable[Target]) -> dict[str, str]:
     return {hardware_id: target.commit for target in targets for hardware_id in target.hardware_ids}
 
 
-def begin(w: Writing, row: RolloutRow, *, now: datetime) -> RolloutRow:
-    """Fix what a start fixes, in the start's own transaction; the caller saves the row."""
+def begin(w: Writing, row: RolloutRow, *, now: datetime) -> tuple[RolloutRow, Mapping[str, int]]:
+    """Fix what a start fixes, in the start's own transaction; the caller saves the row. Also the eligible devices of
+    each wave, by which the allowance was shared out."""
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
     bound = bind_to_fleet(w, spec, policy, salt=row.salt, seen_since=now - policy.reach)
     w.add_monitors(row.key, bound.monitors, from_places={})
     w.set_budgets(row.key, bound.budgets)
-    return replace(row, scope=bound.scope, devices=bound.devices)
+    sizes = {wave: count.eligible for wave, count in bound.counts.items()}
+    return replace(row, scope=bound.scope, devices=bound.devices), sizes
 
 
 def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:

@@ -9,6 +9,7 @@ from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
+from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -17,11 +18,20 @@ from orchestrator.adapters.sql.session import SoftwareNames
 from orchestrator.adapters.sql.updates import UpdateReading, UpdateWriting
 
 
-class SqlReading(FleetReading, UpdateReading, JobReading, Recount):
+class SqlReading(FleetReading, UpdateReading, JobReading, EvidenceReading, Recount):
     """One snapshot."""
 
 
-class SqlWriting(DeviceWriting, RolloutWriting, SliceWriting, UpdateWriting, EvidenceWriting, JobWriting, SqlReading):
+class SqlWriting(
+    DeviceWriting,
+    RolloutWriting,
+    SliceWriting,
+    UpdateWriting,
+    EvidenceWriting,
+    EvidenceSealing,
+    JobWriting,
+    SqlReading,
+):
     """One transaction."""
 
 
