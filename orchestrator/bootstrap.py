@@ -89,6 +89,7 @@ def open_application(
     from orchestrator.services.targets import Targets
     from orchestrator.services.tick import Ticker
     from orchestrator.services.turn import Turn
+    from orchestrator.services.verifying import Verifier
 
     store = open_store(settings, create=create)
     provider = open_provider(settings)
@@ -119,6 +120,7 @@ def open_application(
         deltas=deltas,
         ticker=ticker,
         turn=Turn(ticker, store, process_name(), settings.lease),
+        verifier=Verifier(store),
         clock=clock,
     )
 

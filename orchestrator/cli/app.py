@@ -159,6 +159,7 @@ def written(error: BaseException) -> str | None:
 
 from orchestrator.cli import rollout_commands  # noqa: E402, F401 - registers the daily commands, first in the help
 
+late_group("journal", "journal_commands", "Journals: show, verify.", panel="Watch")
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
 late_group("delta", "delta_commands", "Deltas: list, show, build, drop, verify.", panel="Content")
 late_group(

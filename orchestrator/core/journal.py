@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -78,32 +78,50 @@ class Break:
     sentence: str
 
 
-def breaks(entries: Iterable[Entry], *, head: str | None = None) -> Iterator[Break]:
-    """Everything that is wrong with a whole chain, read from its beginning; the entries are taken one by one.
+class Chain:
+    """A chain being read from its beginning, entry by entry. ``seq``: of the last entry, ``hash``: its hash."""
 
-    ``head``: the hash of the last entry as the rollout's own row has it (GENESIS before the first). Only against it
-    does it show when entries are missing at the end, or when the whole chain was written anew.
-    """
-    before, seq = GENESIS, 0
-    for entry in entries:
-        if entry.seq <= seq:
-            yield Break(entry.seq, Fault.MOVED, f"Entry {entry.seq} follows entry {seq}.")
-        elif entry.seq != seq + 1:
-            which = f"Entry {seq + 1} is" if entry.seq == seq + 2 else f"Entries {seq + 1} to {entry.seq - 1} are"
-            yield Break(seq + 1, Fault.MISSING, f"{which} missing: entry {entry.seq} follows entry {seq}.")
-        elif entry.before != before:
+    def __init__(self) -> None:
+        self.seq, self.hash = 0, GENESIS
+
+    def take(self, entry: Entry) -> list[Break]:
+        """What is wrong with the next entry."""
+        found: list[Break] = []
+        if entry.seq <= self.seq:
+            found.append(Break(entry.seq, Fault.MOVED, f"Entry {entry.seq} follows entry {self.seq}."))
+        elif entry.seq != self.seq + 1:
+            gone = f"Entry {self.seq + 1} is" if entry.seq == self.seq + 2 else _gone(self.seq + 1, entry.seq - 1)
+            sentence = f"{gone} missing: entry {entry.seq} follows entry {self.seq}."
+            found.append(Break(self.seq + 1, Fault.MISSING, sentence))
+        elif entry.before != self.hash:
             sentence = f"Entry {entry.seq} does not follow the entry before it: one of them was replaced or moved."
-            yield Break(entry.seq, Fault.MOVED, sentence)
+            found.append(Break(entry.seq, Fault.MOVED, sentence))
         if entry_hash(entry) != entry.hash:
-            yield Break(entry.seq, Fault.CHANGED, f"Entry {entry.seq} was changed after it was written.")
-        before, seq = entry.hash, max(seq, entry.seq)
-    if head is not None and before != head:
-        last = f"entry {seq} is not the one" if seq else "there is no entry, not even the one"
+            found.append(Break(entry.seq, Fault.CHANGED, f"Entry {entry.seq} was changed after it was written."))
+        self.seq, self.hash = max(entry.seq, self.seq), entry.hash
+        return found
+
+    def end(self, head: str) -> list[Break]:
+        """What is wrong when nothing follows. ``head``: the hash of the last entry as the rollout's own row has it
+        (GENESIS before the first). Only against it does it show when entries are missing at the end, or when the whole
+        chain was written anew."""
+        if self.hash == head:
+            return []
+        last = f"entry {self.seq} is not the one" if self.seq else "there is no entry, not even the one"
         sentence = f"The journal does not end as the rollout says: {last} that was written last."
-        yield Break(seq, Fault.CUT_OFF, sentence)
+        return [Break(self.seq, Fault.CUT_OFF, sentence)]
+
+
+def _gone(first: int, last: int) -> str:
+    return f"Entries {first} to {last} are"
 
 
 def first_break(entries: Iterable[Entry], *, head: str | None = None) -> str | None:
-    """What is wrong first with a whole chain, in one sentence; None when nothing is. As :func:`breaks`."""
-    found = next(breaks(entries, head=head), None)
-    return None if found is None else found.sentence
+    """What is wrong first with a whole chain, read from its beginning, in one sentence; None when nothing is. ``head``
+    as in ``Chain.end``; without it the end is not looked at."""
+    chain = Chain()
+    for entry in entries:
+        if found := chain.take(entry):
+            return found[0].sentence
+    found = [] if head is None else chain.end(head)
+    return found[0].sentence if found else None

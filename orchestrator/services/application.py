@@ -25,6 +25,7 @@ from orchestrator.services.store import Store
 from orchestrator.services.targets import Targets
 from orchestrator.services.tick import Ticker
 from orchestrator.services.turn import Turn
+from orchestrator.services.verifying import Verifier
 
 
 class Files(Protocol):
@@ -60,6 +61,7 @@ class Application:
     deltas: Deltas
     ticker: Ticker
     turn: Turn
+    verifier: Verifier
     clock: Callable[[], datetime]
 
     def close(self) -> None:

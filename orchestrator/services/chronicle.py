@@ -146,7 +146,9 @@ def order(
 ) -> RolloutRow:
     """Write down a person's order and what it made of the rollout."""
     after = replace(row, state=state)
-    told = {**(facts or {}), **of_order(state)}
+    before = w.rollout_by_key(row.key)
+    assert before is not None  # whoever gives an order has read it, or just added it
+    told = {**(facts or {}), **of_order(before.state, state)}
     return _save(w, after, [_entry(w, after, [], event, by, sentence, now, wave, told)], effects)
 
 

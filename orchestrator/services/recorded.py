@@ -1,9 +1,10 @@
 """What the journal keeps of a decision so that it can be made again, and how that is read back.
 
 The first entry of a look holds the facts it saw, what it decided (``decided``) and the digest of the record it decided
-from. The record itself is not repeated: every order's entry holds it whole as the order left it (``state``), and every
-decision says what it made of it; what is not worth an entry, when a look at deltas was asked for, stands in
-``asked_at``. So entries stay small, each step is exact, and a record changed behind the journal's back shows.
+from. The record itself is not repeated: every order's entry holds it whole as the order left it (``state``), with the
+digest of the one it found, and every decision says what it made of it. When a look at deltas was asked for, which is
+not worth an entry, stands in ``asked_at``. So entries stay small, each step is exact, and a record that was changed
+behind the journal's back shows.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ def of_look(
     }
 
 
-def of_order(state: RolloutState) -> dict[str, Any]:
-    """What an order's entry holds of the record it left."""
-    return {STATE: as_json(state, short=True)}
+def of_order(before: RolloutState, after: RolloutState) -> dict[str, Any]:
+    """What an order's entry holds: the record it left, and the digest of the one it found."""
+    return {STATE: as_json(after, short=True), STATE_DIGEST: state_digest(before)}
 
 
 def of_watched(
@@ -150,14 +151,12 @@ class Watching:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look as recorded. ``state``: the record it decided from; ``told``: whether that is what the entry says of
-    it."""
+    """A look as recorded. ``state``: the record it decided from."""
 
     state: RolloutState
     facts: Facts
     decided: tuple[Decision, ...]
     withheld: tuple[str, ...]
-    told: bool
 
 
 def watched(entry: Entry) -> Watching | None:
@@ -174,20 +173,25 @@ def covered(entry: Entry) -> Covered | None:
 
 
 class Following:
-    """The rollout's record as the journal tells it, entry by entry, from the first one on."""
+    """The rollout's record as the journal tells it, entry by entry, from the first one on. ``state``: after the entry
+    taken last; ``told``: whether that entry found the record which the ones before it leave."""
 
     def __init__(self) -> None:
         self.state: RolloutState | None = None
+        self.told = True
 
     def take(self, entry: Entry) -> Look | None:
         """The next entry; the look that it is the first of. Afterwards ``state`` is the record after it. Raises
         ValueError when the entry does not hold what such an entry holds."""
         if STATE in entry.facts:
+            found = entry.facts.get(STATE_DIGEST)
+            self.told = self.state is None or found == state_digest(self.state)
             self.state = read(entry.facts[STATE], RolloutState)
             return None
         if DECIDED not in entry.facts:
             if AS_IN not in entry.facts:
                 raise ValueError("it holds neither facts nor a record")
+            self.told = True
             return None
         if self.state is None:
             raise ValueError("no entry before it holds a record")
@@ -200,8 +204,8 @@ class Following:
             facts=read(entry.facts, Facts),
             decided=decided,
             withheld=tuple(entry.facts.get(WITHHELD, ())),
-            told=entry.facts[STATE_DIGEST] == state_digest(state),
         )
+        self.told = entry.facts[STATE_DIGEST] == state_digest(state)
         self.state = apply_all(state, decided, entry.at)
         return look
 

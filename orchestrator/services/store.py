@@ -131,6 +131,9 @@ class Reading(Protocol):
     def evidence_head(self, rollout_key: int) -> int:
         """The ``seq`` of the last row of the rollout's evidence log; 0 while it is empty."""
 
+    def evidence_rows(self, rollout_key: int) -> int:
+        """How many rows the log has."""
+
     def evidence_seal(self, rollout_key: int) -> Seal:
         """How far the digest of the log is worked out."""
 

@@ -37,6 +37,10 @@ class EvidenceReading(Session):
         row = self.link.one("SELECT max(seq) FROM evidence WHERE rollout_key = ?", (rollout_key,))
         return 0 if row is None or row[0] is None else int(row[0])
 
+    def evidence_rows(self, rollout_key: int) -> int:
+        row = self.link.one("SELECT count(*) FROM evidence WHERE rollout_key = ?", (rollout_key,))
+        return 0 if row is None else int(row[0])
+
     def evidence_unsealed(self, rollout_key: int, *, at_least: int) -> bool:
         row = self.link.one(
             "SELECT seq FROM evidence WHERE rollout_key = ? AND seq > ? ORDER BY seq LIMIT 1 OFFSET ?",
