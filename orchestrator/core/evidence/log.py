@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 BLOCK: Final = 1_024
 """Rows in one block."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 EMPTY: Final = "0" * 64
 """The chain before the first block."""
@@ -46,6 +49,10 @@ class Line(NamedTuple):
     slice: int
     rollout_place: int
     wave_place: int
+
+    @property
+    def received_at(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self.at)
 
 
 def parsed(line: str) -> Line:
