@@ -84,6 +84,7 @@ def open_application(
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
+    from orchestrator.services.replaying import Replayer
     from orchestrator.services.rollouts import Rollouts
     from orchestrator.services.settling import settle
     from orchestrator.services.targets import Targets
@@ -121,6 +122,7 @@ def open_application(
         ticker=ticker,
         turn=Turn(ticker, store, process_name(), settings.lease),
         verifier=Verifier(store),
+        replayer=Replayer(store),
         clock=clock,
     )
 

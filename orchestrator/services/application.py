@@ -19,6 +19,7 @@ from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
+from orchestrator.services.replaying import Replayer
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Store
@@ -62,6 +63,7 @@ class Application:
     ticker: Ticker
     turn: Turn
     verifier: Verifier
+    replayer: Replayer
     clock: Callable[[], datetime]
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ def commands(name: str = "") -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(commands())
 
 LISTED = (
-    "plan apply start list status explain pause resume promote complete halt cancel skip retry freeze unfreeze "
+    "plan apply start list status explain pause resume promote complete halt cancel skip retry freeze unfreeze replay "
     "init serve tick version builder"
 ).split() + [
     f"{group} {name}"
