@@ -174,18 +174,21 @@ def covered(entry: Entry) -> Covered | None:
 
 class Following:
     """The rollout's record as the journal tells it, entry by entry, from the first one on. ``state``: after the entry
-    taken last; ``told``: whether that entry found the record which the ones before it leave."""
+    taken last; ``told``: whether that entry found the record which the ones before it leave. Once one did not, it is
+    not said again until an order's entry holds the whole record."""
 
     def __init__(self) -> None:
         self.state: RolloutState | None = None
         self.told = True
+        self._lost = False
 
     def take(self, entry: Entry) -> Look | None:
         """The next entry; the look that it is the first of. Afterwards ``state`` is the record after it. Raises
         ValueError when the entry does not hold what such an entry holds."""
         if STATE in entry.facts:
             found = entry.facts.get(STATE_DIGEST)
-            self.told = self.state is None or found == state_digest(self.state)
+            self.told = self._lost or self.state is None or found == state_digest(self.state)
+            self._lost = False
             self.state = read(entry.facts[STATE], RolloutState)
             return None
         if DECIDED not in entry.facts:
@@ -205,7 +208,8 @@ class Following:
             decided=decided,
             withheld=tuple(entry.facts.get(WITHHELD, ())),
         )
-        self.told = entry.facts[STATE_DIGEST] == state_digest(state)
+        self.told = self._lost or entry.facts[STATE_DIGEST] == state_digest(state)
+        self._lost = self._lost or not self.told
         self.state = apply_all(state, decided, entry.at)
         return look
 

@@ -28,9 +28,9 @@ def _read(found: Replayed) -> str:
 
 def _same(found: Replayed, most: int) -> Iterator[RenderableType]:
     if found.same:
-        yield Text(f"{_read(found)}, looked at again: nothing differs.")
+        yield Paragraph(f"{_read(found)}, looked at again: nothing differs.", hang=2)
     else:
-        yield Text(f"{_read(found)}, looked at again: {plural(found.differs, 'difference')}.")
+        yield Paragraph(f"{_read(found)}, looked at again: {plural(found.differs, 'difference')}.", hang=2)
     for each in found.divergences[:most]:
         yield Text.assemble(("x ", "red"), f"{clock(each.at)}  entry {each.entry}, evidence {each.evidence}")
         if each.recorded:
@@ -44,7 +44,7 @@ def _same(found: Replayed, most: int) -> Iterator[RenderableType]:
 
 
 def _other(found: Replayed, most: int) -> Iterator[RenderableType]:
-    yield Text(f"{_read(found)}, under policy {found.policy}:")
+    yield Paragraph(f"{_read(found)}, under policy {found.policy}:", hang=2)
     if found.same:
         yield Paragraph("It would have decided the same, each time.", indent=2)
     grid = Grid(["", "WHEN", ">ENTRY", ">EVIDENCE", "RECORDED", "IT WOULD"], indent=2)
