@@ -33,7 +33,7 @@ from orchestrator.services.chronicle import cancel, claim, order, rules_of, watc
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.recorded import of_files
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
-from orchestrator.services.starting import begin, commits_of, preview, refuse_overlap
+from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tallies import Tallies
 
@@ -52,6 +52,7 @@ class Applied:
     """What ``apply`` did. ``changes``: the lines that differ from what was applied before; empty when nothing does."""
 
     rollout: str
+    status: RolloutStatus
     created: bool
     changes: tuple[str, ...]
     spec_digest: str
@@ -83,18 +84,18 @@ class Rollouts:
         canonical, bound_policy = spec.canonical().decode(), policy.canonical().decode()
         spec_digest, policy_digest = spec.digest(), policy.digest()
         with self._writing(dry_run) as w:
-            self._check_names(w, spec)
+            check_names(w, spec)
             row = locked(w, spec.name)
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
-                    return Applied(spec.name, False, (), spec_digest, policy_digest)
+                    return Applied(spec.name, row.state.status, False, (), spec_digest, policy_digest)
                 raise WrongState(
                     f"Rollout {spec.name} is {row.state.status}: changing one that was started is not in this version.",
                     remedy="Cancel it and apply the new file under another name.",
                 )
             changes = _changes(row, canonical, bound_policy)
             if row is not None and not changes:
-                return Applied(spec.name, False, (), spec_digest, policy_digest)
+                return Applied(spec.name, RolloutStatus.DRAFT, False, (), spec_digest, policy_digest)
             reason = Reason(ReasonKind.APPLIED, f"Applied by {by} under policy {policy.name}.")
             standing = Standing(reason, now, by)
             state = RolloutState(
@@ -124,7 +125,7 @@ class Rollouts:
                 fresh = w.add_rollout(fresh)
             facts = {**of_files(fresh), "changes": list(changes)}
             order(w, fresh, state, event="applied", by=by, sentence=reason.sentence, now=now, facts=facts)
-        return Applied(spec.name, row is None, changes, spec_digest, policy_digest)
+        return Applied(spec.name, RolloutStatus.DRAFT, row is None, changes, spec_digest, policy_digest)
 
     @again
     def start(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
@@ -373,27 +374,6 @@ class Rollouts:
         if row is None:
             raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
         return row
-
-    def _check_names(self, r: Reading, spec: RolloutFile) -> None:
-        targets = r.targets(version=spec.target)
-        if not targets:
-            raise NotFound(
-                f"There is no Target of version {spec.target}.", remedy="`wave target list` shows those there are."
-            )
-        if spec.tag not in r.tags():
-            known = ", ".join(sorted(r.tags())) or "none"
-            raise NotFound(f"No device follows the tag {spec.tag}.", remedy=f"Tags that devices follow: {known}.")
-        groups = r.groups()
-        for wave in spec.waves:
-            group = wave.devices.group
-            if group is not None and group not in groups:
-                known = ", ".join(sorted(groups)) or "none"
-                raise NotFound(
-                    f"Wave {wave.name} names the device group {group}, which does not exist.",
-                    remedy=f"Groups: {known}.",
-                )
-        if not commits_of(targets):
-            raise Refused(f"No Target of version {spec.target} names a hardware id.")
 
     def _move(
         self, name: str, status: RolloutStatus, event: str, by: str, reason: str | None, dry_run: bool, meaning: str

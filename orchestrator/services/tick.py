@@ -10,7 +10,7 @@ in this process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, OpenWave
 from orchestrator.core.evidence.log import BLOCK
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
 from orchestrator.services.chronicle import commit, put_off, rules_of
 from orchestrator.services.locking import locked_by_key
@@ -45,8 +45,6 @@ SEALED_AT_ONCE: Final = 8 * BLOCK
 
 MOST_SEALS: Final = 100
 """Such transactions for one rollout in one tick; the next tick goes on."""
-
-TICKED: Final = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
 
 ENDED: Final = frozenset({RolloutStatus.DRAFT, RolloutStatus.CANCELLED})
 """Where nobody needs deltas. A halted rollout may be resumed, and shall find them made."""
@@ -121,11 +119,10 @@ class Ticker:
         self._counting = silences
         self._run_effects(now)
         with self.store.reading() as r:
-            all_rows = r.rollouts()
+            rows = r.offering()
             clocks = r.deadlines()
+            names = {key: row.state.rollout for key in clocks if (row := r.rollout_by_key(key)) is not None}
         not_counted = 0 if silences else sum(due_at <= now for due_at in clocks.values())
-        names = {row.key: row.state.rollout for row in all_rows}
-        rows = _current(row for row in all_rows if row.state.status in TICKED)
         decided = 0
         wakes = [failed.again_at for failed in self._failed.values()]
         for row in rows:
@@ -300,15 +297,3 @@ def _unproven(decisions: Sequence[Decision], proven: Collection[str]) -> set[str
 def _without(decisions: Sequence[Decision], waves: Collection[str]) -> tuple[Decision, ...]:
     """Without all that concerns these waves."""
     return tuple(each for each in decisions if getattr(each, "wave", None) not in waves)
-
-
-def _current(rows: Iterable[RolloutRow]) -> list[RolloutRow]:
-    """Live rollouts, and of the completed only the newest of each tag: it alone still offers (RULES 7.1)."""
-    found: list[RolloutRow] = []
-    completed: dict[str, RolloutRow] = {}
-    for row in rows:
-        if row.state.status is not RolloutStatus.COMPLETED:
-            found.append(row)
-        elif (other := completed.get(row.tag)) is None or row.state.standing.since > other.state.standing.since:
-            completed[row.tag] = row
-    return found + list(completed.values())

@@ -18,6 +18,9 @@ from orchestrator.core.safety import FIRST_BAD
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
+UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
+"""Waves that a cancelled rollout leaves as they stood."""
+
 
 def rollout(view: RolloutView, now: datetime) -> RenderableType:
     return Group(*_rollout(view, now))
@@ -30,7 +33,8 @@ def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield from _section("Evidence", _evidence(view))
     yield from _section("Goes on when", _goes_on(view, now))
     yield from _section("Stops when", _stops(view))
-    if view.wake_at is not None:
+    # A halted or cancelled one still counts silences; what they decide is nothing.
+    if view.wake_at is not None and view.summary.status not in (RolloutStatus.HALTED, RolloutStatus.CANCELLED):
         yield Text()
         at = f"{clock(view.wake_at, now)} ({ago(view.wake_at, now)})"
         yield Paragraph(
@@ -51,7 +55,9 @@ def _section(name: str, lines: Iterator[str | Text]) -> Iterator[RenderableType]
 def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
     for wave in view.waves:
         state = wave.state
-        if state.hold is not None:
+        if view.summary.status is RolloutStatus.CANCELLED and state.status in UNFINISHED:
+            told = f"was {state.status} when the rollout was cancelled."
+        elif state.hold is not None:
             told = f"held for {span(now - state.hold.since)}: {state.hold.reason.sentence}"
         elif wave.waiting:
             told = f"{state.status}. " + " ".join(waiting_line(each, at, now) for each, at in wave.waiting)
