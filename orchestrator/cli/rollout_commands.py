@@ -219,26 +219,6 @@ def explain(
     call.show(page.device(found, now))
 
 
-@top("journal", "wave journal lmp-42", "wave journal lmp-42 --after 20 --json", panel=WATCH)
-def journal(
-    ctx: typer.Context,
-    rollout: RolloutName,
-    after: Annotated[int, typer.Option("--after", metavar="SEQ", help="Only entries after this one.", min=0)] = 0,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many.", min=1, max=100_000)] = 1000,
-    facts: Annotated[bool, typer.Option("--facts", help="With what each entry was based on.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show what was decided and ordered, by whom and why, oldest first."""
-    call = invocation(ctx, as_json=as_json)
-    with call.application() as app:
-        entries = app.queries.journal(rollout, after=after, limit=limit)
-    if as_json:
-        return call.answer("journal", entries)
-    from orchestrator.cli.render.house import journal as page
-
-    call.show(page(entries, facts=facts))
-
-
 # ------------------------------------------------------------------------------------------------- steer and stop
 
 
