@@ -42,11 +42,11 @@ from orchestrator.core.facts import (
     WaveFacts,
     WaveState,
 )
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
     after_sentence,
     already_there_sentence,
+    apart_sentence,
     are,
     bad_sentence,
     cancelled_among,
@@ -282,9 +282,7 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
         if seen:
             facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
-            look.wait(
-                name, ReasonKind.SLICE, slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable)), ends
-            )
+            look.wait(name, ReasonKind.SLICE, _slice_wait(last), ends)
         else:
             look.decisions.append(HoldWave(name, Reason(ReasonKind.SLICE_INCONCLUSIVE, slice_held_sentence(last))))
         if facts.waiting > 0:
@@ -309,6 +307,9 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     last = facts.slices[-1]
     ends = _later(last.opened_at, wave.granted_at, look) + look.rules.slice_at_most
     if last.reachable == 0:
+        # Nothing of those who were unhealthy before is counted, but nobody is at risk unseen: their outcomes must come.
+        if last.apart.resolved < SLICE_REPORTED * last.apart.offered:
+            return "", ends
         return "nobody was there before", ends
     if last.reported >= SLICE_REPORTED * last.reachable:
         return f"{have(last.reported, last.reachable)} reported an outcome in the slice before", ends
@@ -321,7 +322,7 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
 
 
 def _slice_wait(last: SliceFacts) -> str:
-    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
+    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * (last.reachable or last.apart.offered)))
 
 
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
@@ -338,6 +339,8 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
         sentence = f"{are(facts.confirmed, facts.reachable)} confirmed, {bad_sentence(facts)}."
+        if facts.apart.offered:
+            sentence = f"{sentence} {apart_sentence(facts.apart)}"
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
     why = " ".join(each.sentence for each in unmet)
@@ -357,7 +360,7 @@ def unmet_at_door(
     """What keeps a baking wave from passing (RULES 5.3); empty when the door opens."""
     outcomes = facts.resolved
     # A failed download is no outcome by itself, so there may be more of them than outcomes.
-    bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass}
+    bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in rollout.tolerate}
     # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
     over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
     return door(

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Final
 
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.facts import Apart, BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
+from orchestrator.core.outcomes import Outcome, in_order, word
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.states import WaveStatus
@@ -16,9 +16,9 @@ from orchestrator.core.states import WaveStatus
 # ------------------------------------------------------------------------------------------------- words
 
 
-def words(outcomes: tuple[OutcomeClass, ...]) -> str:
-    """The classes as people say them: ``failed``, ``failed or rolled back``."""
-    return _listed([outcome.replace("_", " ") for outcome in outcomes], "or")
+def words(outcomes: tuple[Outcome, ...]) -> str:
+    """The classes as people say them: ``failed``, ``failed or rolled back``; those of the operator's own by name."""
+    return _listed([word(outcome) for outcome in outcomes], "or")
 
 
 def ordinal(number: int) -> str:
@@ -145,8 +145,28 @@ def first_bad_sentence(wave: str, accepted: int = 0) -> str:
 
 def bad_sentence(facts: WaveFacts) -> str:
     """``1 failed, 2 silent``, or ``none is bad``."""
-    counts = [(outcome, facts.bad(outcome)) for outcome in OutcomeClass if facts.bad(outcome)]
-    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts) if counts else "none is bad"
+    return _counts({outcome: facts.bad(outcome) for outcome in facts.bad_classes}) or "none is bad"
+
+
+def _counts(bad: Mapping[Outcome, int]) -> str:
+    return ", ".join(f"{bad[outcome]} {word(outcome)}" for outcome in in_order(bad) if bad[outcome])
+
+
+def apart_sentence(apart: Apart) -> str:
+    """Devices that are left out because they were unhealthy before: ``3 devices were unhealthy before and are not
+    counted: 1 confirmed, 2 failed``; empty when there are none."""
+    if not apart.offered:
+        return ""
+    said = _counts(apart.bad)
+    parts = [
+        *([f"{apart.confirmed} confirmed"] if apart.confirmed else []),
+        *([said] if said else []),
+        *([f"{apart.in_flight} in flight"] if apart.in_flight else []),
+    ]
+    what = f": {', '.join(parts)}" if parts else ""
+    were = _one_or_more(apart.offered, "was", "were")
+    are = _one_or_more(apart.offered, "is", "are")
+    return f"{devices(apart.offered)} {were} unhealthy before and {are} not counted{what}."
 
 
 # ------------------------------------------------------------------------------------------------- order of waves
@@ -186,13 +206,22 @@ def already_there_sentence(count: int) -> str:
 
 
 def slice_sentence(last: SliceFacts, *, needed: int) -> str:
-    """What the next slice waits for."""
+    """What the next slice waits for; one of which all were unhealthy before waits for these."""
+    if not last.reachable and last.apart.offered:
+        reported = have(last.apart.resolved, last.apart.offered)
+        return f"{reported} an outcome in slice {last.number}, all unhealthy before; the next slice opens at {needed}."
     said = f"{have(last.reported, last.reachable)} reported an outcome in slice {last.number}"
     return f"{said}; the next slice opens at {needed}."
 
 
 def slice_held_sentence(last: SliceFacts) -> str:
     """The last slice had all its time and does not let another one open."""
+    if not last.reachable and last.apart.offered:
+        return (
+            f"All devices of slice {last.number} were unhealthy before, and only"
+            f" {have(last.apart.resolved, last.apart.offered)} an outcome after all the time they had: `wave resume`"
+            " grants as much again."
+        )
     confirmed = f"{last.confirmed} {_one_or_more(last.confirmed, 'is', 'are')} confirmed"
     return (
         f"Only {have(last.reported, last.reachable)} reported an outcome in slice {last.number} and {confirmed},"

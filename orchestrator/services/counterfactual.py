@@ -8,7 +8,7 @@ stopped the rollout it decides nothing more, until a person's order of the recor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -18,6 +18,7 @@ from orchestrator.core.decisions import Decision, HaltRollout, HoldRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
 from orchestrator.core.facts import Facts, WaveFacts
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
@@ -42,7 +43,7 @@ class Counterfactual:
     steps: Steps
     policy: Policy
     found: Diverging = field(init=False)
-    recount: Recount = field(default_factory=Recount)
+    recount: Recount = field(init=False)
     spec: RolloutFile | None = None
     rules: Rules | None = None
     devices: int = 0
@@ -58,6 +59,7 @@ class Counterfactual:
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
+        self.recount = Recount(self.policy.tolerances)
 
     def run(self) -> Replayed:
         for step in self.steps:
@@ -127,15 +129,16 @@ class Counterfactual:
         self.recount.watch(monitors, budgets)
 
     def _facts(self, facts: Facts) -> Facts:
-        """The facts of then, with this policy's monitors and budgets."""
+        """The facts of then, with this policy's monitors, budgets and classes."""
         return replace(
             facts,
+            waves=in_classes(facts.waves, self.policy.tolerances),
             monitors=tuple(each.facts(facts.waves) for each in self.recount.monitors.values()),
             budgets=tuple(self.recount.budgets.values()),
         )
 
     def _count(self, step: Counted) -> None:
-        self.bad += 1
+        self.bad += not step.line.apart
         if not self.recount.count(step.line) or step.state is None or self.rules is None or self.standing is not None:
             return
         if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
@@ -179,6 +182,21 @@ class Counterfactual:
     def _would_stop(self, stop: HaltRollout | HoldRollout, at: datetime) -> None:
         self.standing = Stop(at, self.steps.evidence, self.bad, stop.reason.sentence)
         self.would_stop = self.would_stop or self.standing
+
+
+def in_classes(waves: Sequence[WaveFacts], classes: Collection[Outcome]) -> tuple[WaveFacts, ...]:
+    """The waves with what is none of these classes counted as failed."""
+
+    def folded(bad: Mapping[Outcome, int]) -> dict[Outcome, int]:
+        found: dict[Outcome, int] = {}
+        for outcome, many in bad.items():
+            into = outcome if outcome in classes else OutcomeClass.FAILED.value
+            found[into] = found.get(into, 0) + many
+        return found
+
+    return tuple(
+        replace(wave, slices=tuple(replace(piece, bad=folded(piece.bad)) for piece in wave.slices)) for wave in waves
+    )
 
 
 def _stop_in(decisions: Sequence[Decision]) -> HaltRollout | HoldRollout | None:

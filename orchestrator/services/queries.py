@@ -10,7 +10,6 @@ from orchestrator.core.decide import decide
 from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
@@ -137,6 +136,6 @@ def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:
         devices=row.devices,
         offered=sum(wave.offered for wave in facts.waves),
         confirmed=sum(wave.confirmed for wave in facts.waves),
-        bad=sum(wave.bad(outcome) for wave in facts.waves for outcome in OutcomeClass),
+        bad=sum(wave.bad_in_all for wave in facts.waves),
         created_at=row.created_at,
     )

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
+from orchestrator.core.facts import NONE_APART, Apart, BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
@@ -64,6 +64,11 @@ class RolloutView:
     policy_digest: str
     attempt: int
     excluded: tuple[Excluded, ...] = ()
+
+    @property
+    def apart(self) -> Apart:
+        """Devices of all waves that were unhealthy before and are left out of the count."""
+        return sum((wave.facts.apart for wave in self.waves), NONE_APART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ class PlannedWave:
     cumulative: float
     slices: tuple[int, ...]
     deltas: tuple[PlannedDelta, ...]
-    detectable: Mapping[OutcomeClass, float | None]
+    detectable: Mapping[Outcome, float | None]
     first_halt: Mapping[str, int]
     word: str
     opens: datetime | None

@@ -24,7 +24,7 @@ from orchestrator.core.facts import (
     WaveFacts,
     WaveState,
 )
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.states import (
     OFFERING_ROLLOUT,
@@ -108,7 +108,7 @@ class World:
             frozen=self.frozen,
         )
 
-    def _bad(self, outcomes: tuple[OutcomeClass, ...]) -> int:
+    def _bad(self, outcomes: tuple[Outcome, ...]) -> int:
         return sum(piece.bad.get(each, 0) for p in self.pools.values() for piece in p.slices for each in outcomes)
 
     def _wave_facts(self, name: str) -> WaveFacts:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.journal import Entry, first_break
 from orchestrator.core.membership import wave_of
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
 from orchestrator.core.rules import Rules
@@ -184,7 +184,7 @@ def _hold_silence_after_stops(sim: Simulation, row: RolloutRow, entries: Sequenc
 def _hold_tallies(r: Reading, row: RolloutRow, updates: Iterable[UpdateRow], now: datetime) -> None:
     """Each slice's tallies are the sum over its updates, each budget the devices with one of its classes."""
     sums: dict[tuple[str, int], Counts] = {}
-    bad: Counter[frozenset[OutcomeClass]] = Counter()
+    bad: Counter[frozenset[Outcome]] = Counter()
     for each in updates:
         key = (each.wave, each.slice)
         sums[key] = sums.get(key, Counts()) + counted(each.update)

@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator.adapters.sql.codec import SETS
+from orchestrator.adapters.sql.codec import outcomes_of
 from orchestrator.adapters.sql.rollouts import MONITOR_COLUMNS, OVER_THE_WHOLE, RolloutReading, monitor_of
 from orchestrator.adapters.sql.times import stored
 from orchestrator.core.evidence.allowance import ROLLOUT, SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.position import DeviceHash, position
 from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow, RolloutRow, decode_places
 
@@ -21,7 +21,7 @@ from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow
 class Bad(NamedTuple):
     """An update with a bad outcome, as it stands."""
 
-    outcomes: frozenset[OutcomeClass]
+    outcomes: frozenset[Outcome]
     seat: Seat
 
 
@@ -38,7 +38,7 @@ class EvidenceReading(RolloutReading):
         return LeftOut(self.slices(row.key), row.state.excluded_segments)
 
     def bad_updates(self, row: RolloutRow) -> Iterator[Bad]:
-        """All of a rollout with a bad outcome: few, by ``update_bad``."""
+        """All of a rollout with a bad outcome that counts: few, by ``update_bad``."""
         salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
         for slice_key, rollout_place, wave_place, places, bad, high, low in self.link.rows(
             "SELECT u.slice_key, o.rollout_place, o.wave_place, o.segment_places, u.bad, d.hash_high, d.hash_low "
@@ -46,9 +46,12 @@ class EvidenceReading(RolloutReading):
             "JOIN device d ON d.key = u.device_key WHERE u.rollout_key = ? AND u.bad > 0",
             (row.key,),
         ):
-            _, wave, number, _ = self.slice_name(slice_key)
+            _, wave, number, _, apart = self.slice_name(slice_key)
+            if apart:
+                continue
             at = position(DeviceHash(high, low), salts[wave]) if wave in salts else 0
-            yield Bad(SETS[bad], Seat(wave, number, at, rollout_place, wave_place, decode_places(places)))
+            outcomes = outcomes_of(bad, self.own_classes, row.key)
+            yield Bad(outcomes, Seat(wave, number, at, rollout_place, wave_place, decode_places(places)))
 
     def bad_places(self, row: RolloutRow, monitors: Sequence[MonitorRow]) -> dict[int, list[int]]:
         """The places of all that is bad in each monitor, by its key, in one pass; what the tree must hold."""
@@ -110,7 +113,7 @@ class EvidenceWriting(EvidenceReading):
 
     def _monitors_of(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> list[MonitorRow]:
         """The open monitors over the rollout and its waves, and over the segments of these outcomes; locked, by key."""
-        classes = {str(outcome.outcome.value) for outcome in outcomes}
+        classes = {str(outcome.outcome) for outcome in outcomes}
         segments = {segment for outcome in outcomes for segment in outcome.segments}
         keys = sorted(f"{SEGMENT}{segment}/{one}" for segment in segments for one in classes)
         condition, listed = self.link.within("name", keys)
@@ -151,7 +154,7 @@ class EvidenceWriting(EvidenceReading):
         names = self.link.rows("SELECT outcomes FROM budget WHERE rollout_key = ? ORDER BY outcomes", (rollout_key,))
         added: Counter[str] = Counter()
         for (name,) in names:
-            classes = {OutcomeClass(part) for part in name.split("+")}
+            classes = set(name.split("+"))
             added[name] = sum(1 for one in outcomes if one.outcome in classes and not one.earlier & classes)
         self.link.many(
             "UPDATE budget SET bad = bad + ? WHERE rollout_key = ? AND outcomes = ?",

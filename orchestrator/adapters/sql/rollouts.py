@@ -20,13 +20,13 @@ from orchestrator.adapters.sql.codec import (
 )
 from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
-from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.tallies import TallyReading
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.evidence.allowance import SEGMENT, MonitorSpec
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
@@ -36,12 +36,6 @@ from orchestrator.services.records import DeltaNeed, MonitorRow, RolloutRow, Wav
 
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""
-
-BAD_COLUMNS: Final = {outcome: f"bad_{outcome.value}" for outcome in OutcomeClass}
-"""The tally of each class in ``slice``."""
-
-TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "departed")
-"""The other tallies; ``departed`` is what the core calls ``left``, a word of SQL."""
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
 
@@ -61,7 +55,7 @@ def _reach(policy: str) -> timedelta:
     return Policy.from_canonical(policy).reach
 
 
-class RolloutReading(Session):
+class RolloutReading(TallyReading):
     def rollout(self, name: str) -> RolloutRow | None:
         row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
         return None if row is None else rollout_of(row)
@@ -140,7 +134,7 @@ class RolloutReading(Session):
             (rollout_key,),
         )
         return [
-            BudgetFacts(tuple(OutcomeClass(name) for name in names.split("+")), limit, bad, base, Answer(answer))
+            BudgetFacts(tuple(names.split("+")), limit, bad, base, Answer(answer))
             for names, limit, bad, base, answer in rows
         ]
 
@@ -173,9 +167,9 @@ class RolloutReading(Session):
     # ------------------------------------------------------------------------------------------- facts
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Nine statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
+        """Eleven statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
         a device."""
-        opened = self._slice_facts(row.key)
+        opened = self.slice_facts(row.key)
         slices: dict[str, list[SliceFacts]] = defaultdict(list)
         for wave, piece in opened:
             slices[wave].append(piece)
@@ -205,29 +199,6 @@ class RolloutReading(Session):
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
         )
-
-    def _slice_facts(self, rollout_key: int) -> list[tuple[str, SliceFacts]]:
-        """With the wave of each, in the order of their opening."""
-        columns = ", ".join((*TALLIES, *BAD_COLUMNS.values()))
-        found: list[tuple[str, SliceFacts]] = []
-        for wave, number, opened_at, members, waiting, excluded, *counts in self.link.rows(
-            f"SELECT wave, number, opened_at, members, waiting, excluded, {columns} FROM slice WHERE rollout_key = ? "
-            "ORDER BY ordinal",
-            (rollout_key,),
-        ):
-            tallies = dict(zip((*TALLIES[:-1], "left"), counts, strict=False))
-            bad = {outcome: many for outcome, many in zip(BAD_COLUMNS, counts[len(TALLIES) :], strict=True) if many}
-            piece = SliceFacts(
-                number=number,
-                opened_at=moment(opened_at),
-                members=members,
-                waiting=waiting,
-                bad=bad,
-                excluded=excluded,
-                **tallies,
-            )
-            found.append((wave, piece))
-        return found
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
         """By wave. A need is ready when its delta is recorded; failed when it is not, and the pair's newest job

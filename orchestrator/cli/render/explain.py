@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -12,8 +12,8 @@ from rich.text import Text
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
 from orchestrator.cli.render.rollout import counting, header, next_step, waiting_line
 from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
-from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.reasons import budget_sentence, monitor_state
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
+from orchestrator.core.reasons import apart_sentence, budget_sentence, monitor_state
 from orchestrator.core.safety import FIRST_BAD
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
@@ -87,6 +87,8 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
         yield f"{', '.join(quiet)}: nothing bad among {plural(places, 'place')}."
     elif quiet:
         yield "None yet: nobody has been offered the Target."
+    if said := apart_sentence(view.apart):
+        yield said
 
 
 def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
@@ -156,14 +158,15 @@ def _stop(answer: Answer) -> str:
     return "count" if answer is Answer.COUNT else answer.value
 
 
-def _do(outcomes: tuple[OutcomeClass, ...], count: int) -> str:
+def _do(outcomes: tuple[Outcome, ...], count: int) -> str:
     """What so many devices do: ``fails``, ``fail or roll back``."""
-    said = [DOES[outcome][0 if count == 1 else 1] for outcome in outcomes]
+    said = [DOES.get(outcome, (f"fails as {outcome}", f"fail as {outcome}"))[int(count != 1)] for outcome in outcomes]
     return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
 
 
-DOES: Final = {
+DOES: Final[Mapping[Outcome, tuple[str, str]]] = {
     OutcomeClass.FAILED: ("fails", "fail"),
+    OutcomeClass.VERIFY_FAILED: ("fails to verify", "fail to verify"),
     OutcomeClass.ROLLED_BACK: ("rolls back", "roll back"),
     OutcomeClass.SILENT: ("stays silent", "stay silent"),
     OutcomeClass.IGNORED: ("ignores its offer", "ignore their offer"),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
 from orchestrator.cli.render.words import building, digest, megabytes, minutes, number, percent, plural, short_clock
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass, word
 from orchestrator.core.reasons import words
 from orchestrator.services.views import PlannedDelta, PlannedWave, RolloutPlan
 
@@ -156,14 +156,16 @@ def detects(wave: PlannedWave) -> str:
     return " ".join(parts) or "no monitor halts by it."
 
 
-def _noun(outcome: OutcomeClass) -> str:
-    return {
+def _noun(outcome: Outcome) -> str:
+    built_in: dict[Outcome, str] = {
         OutcomeClass.FAILED: "failures",
+        OutcomeClass.VERIFY_FAILED: "failed verifications",
         OutcomeClass.ROLLED_BACK: "rollbacks",
         OutcomeClass.SILENT: "silence",
         OutcomeClass.IGNORED: "ignored offers",
         OutcomeClass.DOWNLOAD_FAILED: "failed downloads",
-    }[outcome]
+    }
+    return built_in.get(outcome) or f"failures as {outcome}"
 
 
 def _monitors(made: RolloutPlan) -> Grid:
@@ -178,7 +180,7 @@ def _budgets(made: RolloutPlan) -> Grid:
     grid = Grid(["~BUDGET", ">AT", "THEN", ">AT TOLERANCE", ">AT HALF"], indent=2)
     for budget in made.budgets:
         grid.add(
-            budget.budget.replace("_", " "),
+            " or ".join(word(outcome) for outcome in budget.budget.split("+")),
             number(budget.limit),
             budget.answer,
             chance(budget.chance_at_tolerance),

@@ -22,8 +22,8 @@ from orchestrator.cli.render.words import (
 )
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, MonitorFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.reasons import words
+from orchestrator.core.outcomes import Answer
+from orchestrator.core.reasons import apart_sentence, words
 from orchestrator.core.states import Reason, RolloutStatus, WaveStatus
 from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
 
@@ -73,6 +73,8 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     if (lines := list(monitors(counting(view), view.budgets))) and view.summary.status is not RolloutStatus.DRAFT:
         yield Text()
         yield from lines
+    if said := apart_sentence(view.apart):
+        yield Paragraph(f"   {said}", hang=3)
     if view.would or view.wake_at is not None:
         yield Text()
         yield from next_look(view, now)
@@ -113,7 +115,7 @@ def waves(view: RolloutView, now: datetime) -> Grid:
         held = wave.state.hold is not None
         word = "held" if held else wave.state.status.value
         deltas = "-" if facts.deltas is None else f"{facts.deltas.ready}/{facts.deltas.pairs}"
-        bad = sum(facts.bad(outcome) for outcome in OutcomeClass)
+        bad = facts.bad_in_all
         grid.add(
             Text(MARK[word], style=STYLE.get(word, "")),
             wave.state.wave,
@@ -143,7 +145,7 @@ def bar(wave: WaveView, width: int = BAR) -> Text:
     facts, whole = wave.facts, size(wave)
     if not whole:
         return Text("." * width, style="dim")
-    bad = sum(facts.bad(outcome) for outcome in OutcomeClass)
+    bad = facts.bad_in_all
     parts = [("#", facts.confirmed, "green"), ("x", bad, "red"), ("=", max(0, facts.in_flight), "cyan")]
     made = Text()
     used = 0

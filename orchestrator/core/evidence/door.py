@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Final
 
 from orchestrator.core.evidence.budgets import chance_of_reaching
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, Tolerance, in_order, word
 from orchestrator.errors import InvalidInput
 
 CONFIRMED_ENOUGH: Final = 20
@@ -59,8 +59,8 @@ def door(
     reports: float,
     confirmed: int,
     reachable: int,
-    bad: Mapping[OutcomeClass, int],
-    tolerate: Mapping[OutcomeClass, Tolerance],
+    bad: Mapping[Outcome, int],
+    tolerate: Mapping[Outcome, Tolerance],
     amber: Sequence[str] = (),
 ) -> tuple[Unmet, ...]:
     """Every condition that is not met, in the order of RULES 5.3; empty when the door opens.
@@ -87,18 +87,18 @@ def door(
     if confirmed < (needed := confirmed_needed(reachable)):
         sentence = f"{confirmed} {_has(confirmed)} confirmed; {needed} {_is(needed)} needed: {needed - confirmed} more."
         unmet.append(Unmet(Condition.CONFIRMED, sentence))
-    for outcome in OutcomeClass:
-        count, tolerance = bad.get(outcome, 0), tolerate.get(outcome)
-        if tolerance is None or tolerance.then is Answer.COUNT:
+    for outcome in in_order(tolerate):
+        count, tolerance = bad.get(outcome, 0), tolerate[outcome]
+        if tolerance.then is Answer.COUNT:
             continue
         chance = chance_of_reaching(outcomes, tolerance.at_most, count)
         if chance <= UNLIKELY:
             sentence = (
-                f"{count} of {outcomes} outcomes {_is(count)} {_words(outcome)}; at the tolerance of"
+                f"{count} of {outcomes} outcomes {_is(count)} {word(outcome)}; at the tolerance of"
                 f" {_percent(tolerance.at_most)} so many come up in {_percent(chance)} of cases, and more than"
                 f" {_percent(UNLIKELY)} is needed."
             )
-            unmet.append(Unmet(Condition.CLASS, sentence, outcome.value))
+            unmet.append(Unmet(Condition.CLASS, sentence, str(outcome)))
     unmet += [
         Unmet(Condition.AMBER, f"{key} is amber: it has a fifth or more of the evidence that halts.", key)
         for key in sorted(amber)
@@ -135,10 +135,6 @@ def _span(span: timedelta) -> str:
             smaller = rest // below_size
             return f"{count} {name} {smaller} {below}" if smaller and below != name else f"{count} {name}"
     return "0 s"
-
-
-def _words(outcome: OutcomeClass) -> str:
-    return outcome.value.replace("_", " ")
 
 
 def _has(count: int) -> str:

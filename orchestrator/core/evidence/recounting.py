@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
@@ -19,10 +19,7 @@ from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossi
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.evidence.log import Line
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts
-from orchestrator.core.outcomes import OutcomeClass
-
-BAD = frozenset(outcome.value for outcome in OutcomeClass)
-"""Words of the log for outcomes that count as bad."""
+from orchestrator.core.outcomes import NOT_BAD, Outcome, OutcomeClass, in_order
 
 
 def recountable(spec: MonitorSpec) -> bool:
@@ -43,7 +40,7 @@ class CountedMonitor:
         self._places = array("q")
         self._nodes: dict[NodeKey, Node] = {}
 
-    def count(self, line: Line, outcome: OutcomeClass, earlier: frozenset[OutcomeClass]) -> bool:
+    def count(self, line: Line, outcome: Outcome, earlier: frozenset[Outcome]) -> bool:
         """One more bad outcome; whether it is in this monitor's population, of its classes and new to it."""
         spec = self.spec
         if outcome not in spec.outcomes or earlier.intersection(spec.outcomes):
@@ -92,13 +89,19 @@ class CountedMonitor:
 
 
 class Recount:
-    """All monitors and budgets of a rollout, and the bad outcomes of each slice."""
+    """All monitors and budgets of a rollout, and the bad outcomes of each slice; ``apart`` those of devices that are
+    left out of the count.
 
-    def __init__(self) -> None:
+    ``classes``: those that are told apart; whatever the log says beside them counts as failed. None: as logged.
+    """
+
+    def __init__(self, classes: Collection[Outcome] | None = None) -> None:
+        self.classes = classes
         self.monitors: dict[str, CountedMonitor] = {}
         self.budgets: dict[str, BudgetFacts] = {}
-        self.slices: dict[tuple[str, int], dict[OutcomeClass, int]] = {}
-        self._earlier: dict[int, frozenset[OutcomeClass]] | None = None
+        self.slices: dict[tuple[str, int], dict[Outcome, int]] = {}
+        self.apart: dict[tuple[str, int], dict[Outcome, int]] = {}
+        self._earlier: dict[int, frozenset[Outcome]] | None = None if classes is None else {}
 
     def watch(self, monitors: Sequence[CountedMonitor], budgets: Sequence[BudgetFacts]) -> None:
         """From now on these count. One that counted before goes on; a budget keeps what it has counted."""
@@ -118,15 +121,20 @@ class Recount:
 
     def count(self, line: Line) -> bool:
         """The next row of the log; whether any monitor or budget has moved by it."""
-        if line.outcome not in BAD:
+        if line.bad in NOT_BAD:
             return False
-        outcome = OutcomeClass(line.outcome)
-        bad = self.slices.setdefault((line.wave, line.slice), {})
-        bad[outcome] = bad.get(outcome, 0) + 1
-        earlier: frozenset[OutcomeClass] = frozenset()
+        outcome = line.bad if self.classes is None or line.bad in self.classes else OutcomeClass.FAILED.value
+        earlier: frozenset[Outcome] = frozenset()
         if self._earlier is not None:
             earlier = self._earlier.get(line.device_key, earlier)
             self._earlier[line.device_key] = earlier | {outcome}
+            if outcome in earlier:
+                return False
+        counted = self.apart if line.apart else self.slices
+        bad = counted.setdefault((line.wave, line.slice), {})
+        bad[outcome] = bad.get(outcome, 0) + 1
+        if line.apart:
+            return False
         moved = False
         for monitor in self.monitors.values():
             moved = monitor.count(line, outcome, earlier) or moved
@@ -142,12 +150,17 @@ class Recount:
             replace(
                 wave,
                 slices=tuple(
-                    replace(piece, bad=_known(self.slices.get((wave.wave, piece.number), {}))) for piece in wave.slices
+                    replace(
+                        piece,
+                        bad=_shown(self.slices.get((wave.wave, piece.number), {})),
+                        apart=replace(piece.apart, bad=_shown(self.apart.get((wave.wave, piece.number), {}))),
+                    )
+                    for piece in wave.slices
                 ),
             )
             for wave in seen
         )
 
 
-def _known(bad: Mapping[OutcomeClass, int]) -> dict[OutcomeClass, int]:
-    return {outcome: bad[outcome] for outcome in OutcomeClass if outcome in bad}
+def _shown(bad: Mapping[Outcome, int]) -> dict[Outcome, int]:
+    return {outcome: bad[outcome] for outcome in in_order(bad)}
