@@ -42,6 +42,10 @@ class Classes:
         return OutcomeClass.FAILED if kind is OutcomeClass.VERIFY_FAILED and not self.verify else kind
 
 
+NOT_TOLD_APART: Final = Classes()
+"""Each failure counts in the class of its kind."""
+
+
 def classes_of(codes: Mapping[Outcome, Iterable[str]], *, verify: bool) -> Classes:
     """From the patterns of each of the operator's own classes."""
     pairs = [(pattern, name) for name, patterns in codes.items() for pattern in patterns]

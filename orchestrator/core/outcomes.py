@@ -1,8 +1,8 @@
 """What an update can come to, and what a policy may answer to the bad ones.
 
 A class is known by its name: the built-in ones are listed here, those of the operator's own are whatever the policy
-calls them (``core.codes`` says which failure counts in which). So a class of the operator's own is a plain text wherever
-outcomes are counted, and nothing has to be translated before a person reads it.
+calls them (``core.codes`` says which failure counts in which). So a class of the operator's own is a plain text
+wherever outcomes are counted, and nothing has to be translated before a person reads it.
 """
 
 from __future__ import annotations

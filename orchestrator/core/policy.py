@@ -372,13 +372,14 @@ class Policy(Document):
 
     @model_validator(mode="after")
     def _budgets_of_classes_that_count(self) -> Self:
+        own = [name for name, _ in self.tolerate.codes]
         wrong = [
             Problem(
                 ("budget", "codes", name),
-                f"is no class of tolerate.codes{_those(self.tolerate.codes)}.",
+                f"is no class of tolerate.codes{_those(own)}.",
             )
-            for name in self.budget.codes
-            if name not in self.tolerate.codes
+            for name, _ in self.budget.codes
+            if name not in own
         ]
         if self.budget.verify_failed is not None and self.tolerate.verify_failed is None:
             sentence = "needs tolerate.verify_failed: without it a failed verification counts as failed."

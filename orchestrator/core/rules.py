@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from orchestrator.core.codes import Classes
+from orchestrator.core.codes import NOT_TOLD_APART, Classes
 from orchestrator.core.outcomes import Outcome, Tolerance
 from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise, Policy, Promotion, UnhealthyBefore
 from orchestrator.core.rollout_file import RolloutFile
@@ -63,7 +63,7 @@ class Rules:
     false_exclude: float = 0.05
     on_segment: OnSegment = OnSegment.EXCLUDE
     escalate_over: float = 0.2
-    classes: Classes = Classes()
+    classes: Classes = NOT_TOLD_APART
     unhealthy_apart: bool = False
 
     def wave(self, name: str) -> WaveRules:

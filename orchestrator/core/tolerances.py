@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -14,10 +14,11 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainSerializer,
     PlainValidator,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from orchestrator.core.codes import MOST_OWN, Classes, classes_of, first_clash
 from orchestrator.core.document import (
@@ -29,6 +30,7 @@ from orchestrator.core.document import (
     choice,
     problem,
     problems_at,
+    problems_of,
 )
 from orchestrator.core.durations import RISK_PATTERN, SHARE_PATTERN, devices_in, parse_share, share_text, shown
 from orchestrator.core.outcomes import NOT_BAD, Answer, Outcome, OutcomeClass, Tolerance
@@ -176,24 +178,46 @@ class OwnClass(Document):
 
 
 _NAME = re.compile(NAME_PATTERN)
+_Read = TypeVar("_Read")
 
 
-def _read_names(value: object) -> object:
-    """The names of the operator's own classes; what they stand for is read afterwards."""
-    if not isinstance(value, Mapping):
-        raise problem(f"must be a mapping of names of your own, not {shown(value)}.")
-    if len(value) > MOST_OWN:
-        raise problem(f"has {len(value)} classes; {MOST_OWN} at most.")
-    wrong: list[Problem] = []
-    for name in value:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            sentence = "is no name for a class: small letters, digits and . _ -, beginning with a letter or digit."
-            wrong.append(Problem((str(name),), sentence))
-        elif name in TAKEN:
-            wrong.append(Problem((name,), "means something already: give the class another name."))
-    if wrong:
-        raise problems_at(wrong)
-    return {name: value[name] for name in sorted(value)}
+def _by_name(read: Callable[[object], _Read]) -> Callable[[object], tuple[tuple[str, _Read], ...]]:
+    """A validator of a mapping from names of the operator's own classes: sorted pairs, all that is wrong at once."""
+
+    def read_all(value: object) -> tuple[tuple[str, _Read], ...]:
+        if isinstance(value, tuple):
+            value = dict(value)
+        if not isinstance(value, Mapping):
+            raise problem(f"must be a mapping of names of your own, not {shown(value)}.")
+        if len(value) > MOST_OWN:
+            raise problem(f"has {len(value)} classes; {MOST_OWN} at most.")
+        wrong: list[Problem] = []
+        found: dict[str, _Read] = {}
+        for name, below in value.items():
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                sentence = "is no name for a class: small letters, digits and . _ -, beginning with a letter or digit."
+                wrong.append(Problem((str(name),), sentence))
+            elif name in TAKEN:
+                wrong.append(Problem((name,), "means something already: give the class another name."))
+            else:
+                try:
+                    found[name] = read(below)
+                except ValidationError as error:
+                    wrong += [Problem((name, *each.path), each.sentence) for each in problems_of(error)]
+                except PydanticCustomError as error:
+                    wrong.append(Problem((name,), error.message()))
+        if wrong:
+            raise problems_at(wrong)
+        return tuple(sorted(found.items(), key=lambda pair: pair[0]))
+
+    return read_all
+
+
+OwnClasses = Annotated[
+    tuple[tuple[str, OwnClass], ...],
+    PlainValidator(_by_name(OwnClass.model_validate), json_schema_input_type=dict[str, OwnClass]),
+    PlainSerializer(lambda pairs: {name: own.document() for name, own in pairs}, when_used="json"),
+]
 
 
 class Tolerate(Document):
@@ -221,8 +245,8 @@ class Tolerate(Document):
         default_factory=_default(OutcomeClass.DOWNLOAD_FAILED),
         description="Could not fetch the content. Default 15%, then hold.",
     )
-    codes: Annotated[dict[str, OwnClass], BeforeValidator(_read_names)] = Field(
-        default_factory=dict,
+    codes: OwnClasses = Field(
+        default=(),
         json_schema_extra={
             "propertyNames": {"pattern": NAME_PATTERN, "not": {"enum": [*sorted(TAKEN)]}},
             "maxProperties": MOST_OWN,
@@ -233,7 +257,7 @@ class Tolerate(Document):
 
     @model_validator(mode="after")
     def _one_class_for_a_code(self) -> Self:
-        if (clash := first_clash({name: own.match for name, own in self.codes.items()})) is not None:
+        if (clash := first_clash({name: own.match for name, own in self.codes})) is not None:
             one, of_one, other, of_other = clash
             raise problems_at(
                 [
@@ -261,12 +285,12 @@ class Tolerate(Document):
         found: dict[Outcome, Tolerance] = {
             name: tolerated.tolerance for name, tolerated in built_in if tolerated is not None
         }
-        return {**found, **{name: own.tolerance for name, own in sorted(self.codes.items())}}
+        return {**found, **{name: own.tolerance for name, own in self.codes}}
 
     @property
     def classes(self) -> Classes:
         """Which failure counts in which class."""
-        return classes_of({name: own.match for name, own in self.codes.items()}, verify=self.verify_failed is not None)
+        return classes_of({name: own.match for name, own in self.codes}, verify=self.verify_failed is not None)
 
 
 class Limit(Document):
@@ -316,6 +340,13 @@ LimitField = Annotated[
 ]
 
 
+OwnLimits = Annotated[
+    tuple[tuple[str, Limit], ...],
+    PlainValidator(_by_name(_read_limit), json_schema_input_type=dict[str, LimitField]),
+    PlainSerializer(lambda pairs: {name: limit.text() for name, limit in pairs}, when_used="json"),
+]
+
+
 class Budget(Document):
     """Hard stops, checked first and outside ``false_halt``; a class without one gets the computed default."""
 
@@ -329,8 +360,8 @@ class Budget(Document):
     download_failed: LimitField | None = Field(
         default=None, description="A count of devices or a share of the rollout's."
     )
-    codes: dict[str, LimitField] = Field(
-        default_factory=dict, description="The same for classes of your own, by their names in tolerate.codes."
+    codes: OwnLimits = Field(
+        default=(), description="The same for classes of your own, by their names in tolerate.codes."
     )
 
     def limit(self, of: Outcome) -> Limit | None:
@@ -342,4 +373,4 @@ class Budget(Document):
         """All that the operator set, by class."""
         built_in = ((each, getattr(self, each.value)) for each in OutcomeClass)
         found: dict[Outcome, Limit] = {each: limit for each, limit in built_in if limit is not None}
-        return {**found, **dict(sorted(self.codes.items()))}
+        return {**found, **dict(self.codes)}

@@ -64,8 +64,8 @@ class RolloutRow:
 @dataclass(slots=True)
 class CourseRow:
     """As much of one device's update as reports and the clock need. ``usual_gap`` as it was at the offer; ``excluded``:
-    it is left out of its slice's tallies, with its segment; ``apart``: it was unhealthy before its offer, and nothing of
-    it is counted but what is shown apart."""
+    it is left out of its slice's tallies, with its segment; ``apart``: it was unhealthy before its offer, and nothing
+    of it is counted but what is shown apart."""
 
     rollout_key: int
     device_key: int

@@ -105,7 +105,7 @@ def begin(w: Writing, row: RolloutRow, *, now: datetime) -> tuple[RolloutRow, Ma
     bound = bind_to_fleet(w, spec, policy, salt=row.salt, seen_since=now - policy.reach)
     w.add_monitors(row.key, bound.monitors, from_places={})
     w.set_budgets(row.key, bound.budgets)
-    w.name_classes(row.key, policy.tolerate.codes)
+    w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     sizes = {wave: count.eligible for wave, count in bound.counts.items()}
     return replace(row, scope=bound.scope, devices=bound.devices), sizes
 

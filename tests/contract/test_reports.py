@@ -120,6 +120,7 @@ def test_a_saved_update_comes_back_with_every_mark(store: SqlStore) -> None:
             deadline_at=None,
             resolved=True,
             bad=frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED}),
+            ended=True,
             check_ins=2,
             tries=3,
         )
@@ -133,6 +134,7 @@ def test_a_saved_course_comes_back_with_every_mark_and_what_the_offer_said_stays
     with undone(store) as w:
         keys = enroll(w, *(device(f"d{n}") for n in range(3)))
         row = w.add_rollout(rollout())
+        w.name_classes(row.key, ["radio", "modem"])
         for key in keys:
             w.add_update(offered(row, key, wave="lab", slice=3, usual_gap=HOUR))
         rows = w.load_courses(row.key, [*keys, 99])
@@ -146,7 +148,8 @@ def test_a_saved_course_comes_back_with_every_mark_and_what_the_offer_said_stays
             NOW + 2 * HOUR,
             True,
             NOW + 3 * HOUR,
-            frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED}),
+            frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED, "modem"}),
+            True,
         )
         for key, course in zip(keys, (begun, ended), strict=False):
             rows[key].update = course

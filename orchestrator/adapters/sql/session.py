@@ -136,8 +136,8 @@ class Session:
         return self._slice_keys.key((rollout_key, wave, number, int(excluded), int(apart)))
 
     def own_classes(self, rollout_key: int) -> tuple[Outcome, ...]:
-        """The operator's own classes of a rollout, in the order of their slots. Who counts holds the rollout's lock, and
-        so does who adds one."""
+        """The operator's own classes of a rollout, in the order of their slots. Who counts holds the rollout's lock,
+        and so does who adds one."""
         found = self._own_classes.get(rollout_key)
         if found is None:
             found = self._own_classes[rollout_key] = tuple(

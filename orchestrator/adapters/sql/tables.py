@@ -344,8 +344,8 @@ class JournalTable(Base, table=True):
 
 class SliceKeyTable(Base, table=True):
     """A short key for a slice, so that a million updates do not repeat the name of a wave. Rows are only added.
-    ``excluded`` 1: the part of it that is left out, with its segment, of the slice's tallies; ``apart`` 1: the part that
-    was unhealthy before, whose tallies are in ``slice_apart``."""
+    ``excluded`` 1: the part of it that is left out, with its segment, of the slice's tallies; ``apart`` 1: the part
+    that was unhealthy before, whose tallies are in ``slice_apart``."""
 
     __tablename__ = "slice_key"
     __table_args__ = (Index("slice_key_is", "rollout_key", "wave", "number", "excluded", "apart", unique=True),)
