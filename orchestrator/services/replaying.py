@@ -125,6 +125,8 @@ class _Again:
 
     def _count(self, step: Counted) -> None:
         """An outcome between two looks: whatever stops the rollout must be an entry of that moment."""
+        if step.state is not None:
+            self._without(step.state)
         if not self.recount.count(step.line) or step.state is None or self.rules is None or self.unstopped:
             return
         if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):

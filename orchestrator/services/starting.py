@@ -86,11 +86,11 @@ def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, s
         from_versions=tuple(spec.running),
     )
     for wave in spec.waves:
-        scope = replace(scope, selectors=(*scope.selectors, _selector(r, scope, wave, salt)))
+        scope = replace(scope, selectors=(*scope.selectors, selector_of(r, scope, wave, salt)))
     counts = {wave.name: r.look(scope, wave.name, seen_since=seen_since) for wave in spec.waves}
     devices = sum(count.eligible for count in counts.values())
     sizes = {wave: count.eligible for wave, count in counts.items()}
-    monitors = monitors_of(spec, policy, sizes, devices) + _segments(r, scope, policy, devices)
+    monitors = monitors_of(spec, policy, sizes, devices) + segment_monitors(r, scope, policy, devices)
     return Bound(scope, counts, devices, monitors, budgets_of(policy, devices))
 
 
@@ -132,7 +132,8 @@ def refuse_overlap(w: Writing, row: RolloutRow, *, supersedes: str | None) -> No
             )
 
 
-def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
+def selector_of(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
+    """The wave's selector, its bounds fixed from the fleet as it is; ``scope`` has the waves above it."""
     devices = wave.devices
     selector = WaveSelector(
         wave=wave.name,
@@ -168,7 +169,7 @@ def monitors_of(
     return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices)
 
 
-def _segments(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
+def segment_monitors(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
     """The monitors of the segments that the fleet has now; of each dimension no more are asked for than are watched."""
     sizes = {name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments}
     return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
