@@ -82,7 +82,10 @@ def apply(
         return call.answer("applied", {**plain(done), "dry_run": dry_run, "started": plain(started)})
     what = "is new" if done.created else "has changed" if done.changes else "is as it was applied before"
     tense = "Dry run: rollout" if dry_run else "Rollout"
-    tail = "" if started or dry_run else f" `wave start {done.rollout}` starts it."
+    if started or dry_run:
+        tail = ""
+    else:
+        tail = f" `wave start {done.rollout}` starts it." if done.status == "draft" else f" It is {done.status}."
     call.show(f"{tense} {done.rollout} {what}.{tail}")
     for line in done.changes:
         call.show(f"  {line}")
@@ -214,26 +217,6 @@ def explain(
     if as_json:
         return call.answer("device", shapes.device_view(found))
     call.show(page.device(found, now))
-
-
-@top("journal", "wave journal lmp-42", "wave journal lmp-42 --after 20 --json", panel=WATCH)
-def journal(
-    ctx: typer.Context,
-    rollout: RolloutName,
-    after: Annotated[int, typer.Option("--after", metavar="SEQ", help="Only entries after this one.", min=0)] = 0,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many.", min=1, max=100_000)] = 1000,
-    facts: Annotated[bool, typer.Option("--facts", help="With what each entry was based on.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show what was decided and ordered, by whom and why, oldest first."""
-    call = invocation(ctx, as_json=as_json)
-    with call.application() as app:
-        entries = app.queries.journal(rollout, after=after, limit=limit)
-    if as_json:
-        return call.answer("journal", entries)
-    from orchestrator.cli.render.house import journal as page
-
-    call.show(page(entries, facts=facts))
 
 
 # ------------------------------------------------------------------------------------------------- steer and stop

@@ -89,8 +89,9 @@ def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, s
         scope = replace(scope, selectors=(*scope.selectors, _selector(r, scope, wave, salt)))
     counts = {wave.name: r.look(scope, wave.name, seen_since=seen_since) for wave in spec.waves}
     devices = sum(count.eligible for count in counts.values())
-    monitors = _monitors(spec, policy, counts, devices) + _segments(r, scope, policy, devices)
-    return Bound(scope, counts, devices, monitors, _budgets(policy, devices))
+    sizes = {wave: count.eligible for wave, count in counts.items()}
+    monitors = monitors_of(spec, policy, sizes, devices) + _segments(r, scope, policy, devices)
+    return Bound(scope, counts, devices, monitors, budgets_of(policy, devices))
 
 
 def commits_of(targets: Iterable[Target]) -> dict[str, str]:
@@ -98,13 +99,15 @@ def commits_of(targets: Iterable[Target]) -> dict[str, str]:
     return {hardware_id: target.commit for target in targets for hardware_id in target.hardware_ids}
 
 
-def begin(w: Writing, row: RolloutRow, *, now: datetime) -> RolloutRow:
-    """Fix what a start fixes, in the start's own transaction; the caller saves the row."""
+def begin(w: Writing, row: RolloutRow, *, now: datetime) -> tuple[RolloutRow, Mapping[str, int]]:
+    """Fix what a start fixes, in the start's own transaction; the caller saves the row. Also the eligible devices of
+    each wave, by which the allowance was shared out."""
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
     bound = bind_to_fleet(w, spec, policy, salt=row.salt, seen_since=now - policy.reach)
     w.add_monitors(row.key, bound.monitors, from_places={})
     w.set_budgets(row.key, bound.budgets)
-    return replace(row, scope=bound.scope, devices=bound.devices)
+    sizes = {wave: count.eligible for wave, count in bound.counts.items()}
+    return replace(row, scope=bound.scope, devices=bound.devices), sizes
 
 
 def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:
@@ -151,16 +154,17 @@ def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
     return replace(selector, bounds=tuple(bounds.items()))
 
 
-def _monitors(
-    spec: RolloutFile, policy: Policy, counts: Mapping[str, WaveCount], devices: int
+def monitors_of(
+    spec: RolloutFile, policy: Policy, eligible: Mapping[str, int], devices: int
 ) -> tuple[MonitorSpec, ...]:
+    """The monitors of a rollout that starts with so many eligible devices in each wave."""
     sizes: list[WaveSize] = []
     before: dict[str, int] = {}
     for name in spec.topological_order:
         # Waves side by side open in an order nobody knows yet: only what surely comes before counts as before.
         ancestors = _ancestors(spec, name)
-        before[name] = sum(counts[each].eligible for each in ancestors)
-        sizes.append(WaveSize(name, counts[name].eligible, before[name]))
+        before[name] = sum(eligible[each] for each in ancestors)
+        sizes.append(WaveSize(name, eligible[name], before[name]))
     return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices)
 
 
@@ -211,7 +215,7 @@ def _ancestors(spec: RolloutFile, name: str) -> set[str]:
     return found
 
 
-def _budgets(policy: Policy, devices: int) -> tuple[BudgetFacts, ...]:
+def budgets_of(policy: Policy, devices: int) -> tuple[BudgetFacts, ...]:
     """The operator's own stops, and the computed ones for the classes he named none for."""
     own = {outcome: limit for outcome in OutcomeClass if (limit := policy.budget.limit(outcome)) is not None}
     budgets = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]

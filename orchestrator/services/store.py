@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.log import Covered, Seal
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
 from orchestrator.core.journal import Entry
@@ -135,8 +136,21 @@ class Reading(Protocol):
     def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
         """The evidence log of a rollout, oldest first."""
 
-    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
-        """The last row of the rollout's evidence log and the SHA-256 of what it says; ``(0, "")`` while it is empty."""
+    def evidence_lines(self, rollout_key: int, *, after: int = 0, limit: int = 5000) -> Sequence[tuple[int, str]]:
+        """Rows of the rollout's evidence log after ``seq`` ``after``, oldest first: each with its ``seq``, as the line
+        of ``core.evidence.log``."""
+
+    def evidence_head(self, rollout_key: int) -> int:
+        """The ``seq`` of the last row of the rollout's evidence log; 0 while it is empty."""
+
+    def evidence_rows(self, rollout_key: int) -> int:
+        """How many rows the log has."""
+
+    def evidence_seal(self, rollout_key: int) -> Seal:
+        """How far the digest of the log is worked out."""
+
+    def evidence_unsealed(self, rollout_key: int, *, at_least: int) -> bool:
+        """Whether the log has so many rows after its seal."""
 
     # Updates
     def update(self, rollout_key: int, device_key: int) -> UpdateRow | None: ...
@@ -321,6 +335,10 @@ class Writing(Reading, Protocol):
 
     def log_outcomes(self, outcomes: Sequence[CountedOutcome]) -> None:
         """Append to the evidence log what counted, in this order."""
+
+    def seal_evidence(self, rollout_key: int, *, at_most: int) -> Covered:
+        """Work out the digest of the rollout's evidence log to its end, or ``at_most`` rows after its seal; the seal
+        moves to the last whole block. Who calls holds the rollout's lock."""
 
     def add_bad(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
         """Enter bad outcomes into every open monitor of their class and population, and into the budgets of their

@@ -24,7 +24,9 @@ from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, RolloutSta
 from orchestrator.core.update import Counts, EventKind, UpdateStatus, counted
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.records import RolloutRow, UpdateRow
+from orchestrator.services.replaying import Replayer
 from orchestrator.services.store import Reading
+from orchestrator.services.verifying import Verifier
 
 if TYPE_CHECKING:
     from tests.stories.devices import SimDevice, SimOffer
@@ -103,6 +105,15 @@ def hold_store(sim: Simulation) -> None:
                 for name, update in updates.items():
                     if row.state.rollout in sim.fleet[name].history:
                         _hold_truth(sim, row, sim.fleet[name], update)
+    _hold_replay(sim)
+
+
+def _hold_replay(sim: Simulation) -> None:
+    """Whatever happened so far is as it was written, and is decided the same way again."""
+    for verified in Verifier(sim.store).verify():
+        assert verified.holds, f"{verified.findings[:3]}"
+        again = Replayer(sim.store).replay(verified.rollout)
+        assert again.same, f"{verified.rollout} replayed differs: {again.divergences[:3]}"
 
 
 def _updates(r: Reading, row: RolloutRow, sim: Simulation) -> dict[str, UpdateRow]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,7 +30,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.records import CountedOutcome, DeltaNeed, RolloutRow, WaveCount
+from orchestrator.services.records import DeltaNeed, RolloutRow, WaveCount
 
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""
@@ -132,25 +131,6 @@ class RolloutReading(MonitorReading):
             Entry(seq, moment(at), event, by, sentence, wave, json.loads(facts), digest, evidence, before, own)
             for seq, at, event, by, sentence, wave, facts, digest, evidence, before, own in rows
         ]
-
-    def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
-        rows = self.link.rows(
-            "SELECT rollout_key, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place "
-            "FROM evidence WHERE rollout_key = ? ORDER BY seq LIMIT ?",
-            (rollout_key, limit),
-        )
-        return [CountedOutcome(row[0], row[1], moment(row[2]), *row[3:]) for row in rows]
-
-    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
-        """By the index on (rollout, seq): one row is read, however long the log is."""
-        row = self.link.one(
-            "SELECT seq, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place FROM evidence "
-            "WHERE rollout_key = ? ORDER BY seq DESC LIMIT 1",
-            (rollout_key,),
-        )
-        if row is None:
-            return 0, ""
-        return int(row[0]), hashlib.sha256(json.dumps(list(row), separators=(",", ":")).encode()).hexdigest()
 
     def frozen(self) -> Reason | None:
         """In a writing session nobody freezes until it ends: an offer that found no frost commits before it."""

@@ -440,6 +440,18 @@ def upgrade() -> None:
     )
     op.create_index("evidence_of_rollout", "evidence", ["rollout_key", "seq"], unique=False)
     op.create_table(
+        "evidence_seal",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("counted", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.PrimaryKeyConstraint("rollout_key"),
+    )
+    op.create_table(
         "monitor_node",
         sa.Column("monitor_key", sa.BigInteger(), nullable=False),
         sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
