@@ -157,7 +157,7 @@ def written(error: BaseException) -> str | None:
         return None
 
 
-from orchestrator.cli import rollout_commands  # noqa: E402, F401 - registers the daily commands, first in the help
+from orchestrator.cli import rollout_commands, simulate_commands  # noqa: E402, F401 - daily, first in the help
 
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
 late_group("delta", "delta_commands", "Deltas: list, show, build, drop, verify.", panel="Content")

@@ -28,7 +28,7 @@ COMMANDS = dict(commands())
 
 LISTED = (
     "plan apply start list status explain pause resume promote complete halt cancel skip retry freeze unfreeze journal "
-    "init serve tick version builder"
+    "simulate init serve tick version builder"
 ).split() + [
     f"{group} {name}"
     for group, names in {
