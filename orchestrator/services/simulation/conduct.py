@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from random import Random
 from statistics import NormalDist
 from typing import Final
@@ -58,7 +59,11 @@ class Conduct:
     rng: Random
     _edges: dict[tuple[int, str], tuple[tuple[float, Fate], ...]] = field(default_factory=dict)
     _downloads: dict[tuple[int, str], float] = field(default_factory=dict)
-    _delays: dict[Habit, list[int]] = field(default_factory=dict)
+    _delays: list[list[int]] = field(init=False)
+    """Quantiles of the time to an outcome, by kind of device."""
+
+    def __post_init__(self) -> None:
+        self._delays = [_quantiles(kind.habit, self.scenario.slower) for kind in self.fleet.kinds]
 
     def fate(self, device: int, wave: str) -> Fate:
         """What a device of this wave will come to."""
@@ -118,18 +123,12 @@ class Conduct:
 
     def takes(self, device: int, fate: Fate) -> int:
         """Seconds from the start of installing to the outcome."""
-        habit = self.habit(device)
-        delays = self._delays.get(habit)
-        if delays is None:
-            delays = self._delays[habit] = _quantiles(habit, self.scenario.slower)
-        usual = delays[int(self.rng.random() * _QUANTILES)]
-        match self.scenario.order:
-            case Order.MIXED:
-                return usual
-            case Order.FAILURES_FIRST:
-                return max(usual, HOUR // 4) if fate is Fate.CONFIRMED else 60
-            case Order.SUCCESSES_FIRST:
-                return min(usual, HOUR // 6) if fate is Fate.CONFIRMED else HOUR
+        usual = self._delays[self.fleet.kind_of[device]][int(self.rng.random() * _QUANTILES)]
+        if self.scenario.order is Order.MIXED:
+            return usual
+        if self.scenario.order is Order.FAILURES_FIRST:
+            return max(usual, HOUR // 4) if fate is Fate.CONFIRMED else 60
+        return min(usual, HOUR // 6) if fate is Fate.CONFIRMED else HOUR
 
     def offline(self, share: float) -> dict[int, tuple[int, int]]:
         """Devices without a connection when the rollout starts: when each was last seen (before the start, so
@@ -156,6 +155,7 @@ class Conduct:
         return ends + int(self.rng.random() * self.habit(device).gap)
 
 
+@lru_cache(maxsize=64)
 def _quantiles(habit: Habit, slower: float) -> list[int]:
     normal = NormalDist(math.log(habit.median * slower), habit.spread)
     return [max(1, round(math.exp(normal.inv_cdf((n + 0.5) / _QUANTILES)))) for n in range(_QUANTILES)]

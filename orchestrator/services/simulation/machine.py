@@ -60,12 +60,13 @@ COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "con
 
 class Taken(NamedTuple):
     """A step: the standing after it, which tallies gain how much (by their number in COUNTED), which bad outcomes are
-    counted, and those counted before."""
+    counted, those counted before, and how many more are under way, as ``WaveFacts.in_flight`` has it."""
 
     standing: int
     gains: tuple[tuple[int, int], ...]
     bad: tuple[OutcomeClass, ...]
     earlier: frozenset[OutcomeClass]
+    flying: int
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ class Machine:
     def __post_init__(self) -> None:
         step = offer(from_commit=_OLD, to_commit=_NEW, patience=_PATIENCE, now=_AT)
         self.offered = self._number(step.update)
-        self.first = Taken(self.offered, _gains(step.counts), (), frozenset())
+        self.first = Taken(self.offered, _gains(step.counts), (), frozenset(), _flying(step.counts))
 
     def step(self, standing: int, happening: Happening) -> Taken:
         """What ``happening`` makes of an update in this standing."""
@@ -90,7 +91,9 @@ class Machine:
         if found is None:
             before = self.standings[standing]
             step = _STEPS[happening](before)
-            found = Taken(self._number(step.update), _gains(step.counts), step.counts.bad, before.bad)
+            found = Taken(
+                self._number(step.update), _gains(step.counts), step.counts.bad, before.bad, _flying(step.counts)
+            )
             self._taken[key] = found
         return found
 
@@ -112,6 +115,10 @@ class Machine:
 
 def _gains(counts: Counts) -> tuple[tuple[int, int], ...]:
     return tuple((n, gain) for n, name in enumerate(COUNTED) if (gain := getattr(counts, name)))
+
+
+def _flying(counts: Counts) -> int:
+    return counts.offered - counts.withdrawn - counts.left - counts.retired - counts.resolved
 
 
 def _event(kind: EventKind) -> Callable[[Update], Step]:

@@ -29,7 +29,7 @@ from orchestrator.core.decisions import (
     PrepareWave,
 )
 from orchestrator.core.facts import DeltaFacts, RolloutState, WaveState
-from orchestrator.core.outcomes import Answer
+from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
@@ -42,7 +42,7 @@ from orchestrator.core.states import (
     Standing,
     WaveStatus,
 )
-from orchestrator.core.transitions import apply_all, to_status, with_wave
+from orchestrator.core.transitions import apply_all, move, to_status, with_wave
 from orchestrator.errors import WaveError
 from orchestrator.services.simulation.conduct import DAY, HOUR, Conduct, Fate
 from orchestrator.services.simulation.fleet import allotted, made
@@ -52,9 +52,6 @@ from orchestrator.services.simulation.tally import Evidence, SliceTally, begun, 
 
 START: Final = datetime(2026, 5, 4, 7, 0, tzinfo=UTC)
 """A Monday, nine in the morning in Berlin: a moment at which people start rollouts."""
-
-TICK: Final = 60
-"""Seconds between two looks while reports come in."""
 
 LATE_AFTER: Final = HOUR
 """For so long a slice is the last one, before devices that came since get another."""
@@ -70,6 +67,9 @@ _CODE_BITS: Final = 3
 _DEVICE_BITS: Final = 20
 _DEVICE: Final = (1 << _DEVICE_BITS) - 1
 _CODE: Final = (1 << _CODE_BITS) - 1
+
+_ENDS: Final = frozenset({OutcomeClass.FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.SILENT})
+"""What every rule but ours calls a failure."""
 
 _BAD_HAPPENING: Final = {Fate.FAILED: Happening.FAILED, Fate.ROLLED_BACK: Happening.ROLLED_BACK}
 
@@ -109,7 +109,11 @@ class _Run:
         self.dark = self.conduct.offline(setting.offline)
         self.home = self._homes()
         self.segments = [kind.segments(self.rules.dimensions) for kind in self.fleet.kinds]
-        self.halting = frozenset(each for each, found in self.rules.tolerate.items() if found.then is Answer.HALT)
+        self.halting = (
+            _ENDS
+            if watcher is not None
+            else frozenset(each for each, found in self.rules.tolerate.items() if found.then is Answer.HALT)
+        )
         self.standing: dict[int, int] = {}
         self.member: dict[int, tuple[int, SliceTally, Fate]] = {}
         self.due: dict[int, int] = {}
@@ -121,6 +125,7 @@ class _Run:
         self.completed_at: int | None = None
         self.exposed = 0
         self.ends = setting.days * DAY
+        self.tick = setting.tick
         self.evidence = self._begun()
         self.state = self._started()
         for device, (_, back_at) in self.dark.items():
@@ -214,10 +219,16 @@ class _Run:
                     self.stopped_at = self.now
                 case HoldWave():
                     self.evidence.holds.setdefault(decision.wave, decision.reason)
+                    if self.setting.insists:
+                        self._let_pass(decision, now)
                 case _:
                     pass
         if self.state.completed and self.completed_at is None:
             self.completed_at = self.now
+
+    def _let_pass(self, decision: HoldWave, now: datetime) -> None:
+        """A person's word: the wave passes, and who is left in it is served like the stragglers of any wave."""
+        self.state = move(self.state, decision.wave, WaveStatus.PASSED, decision.reason, now, _PERSON)
 
     def _settle(self) -> None:
         """A bad outcome was counted: stop at once if it proves the release bad."""
@@ -298,7 +309,7 @@ class _Run:
             if device not in self.member and device in self.home:
                 found = self.evidence.waves[self.home[device]]
                 found.newcomers += 1
-                self._wake(self.now + TICK)
+                self._wake(self.now + self.tick)
         else:
             self._tries_again(device)
 
@@ -350,7 +361,7 @@ class _Run:
             self._at(begins, _INSTALLING, device)
         else:
             self._installs(device)
-        self._wake((self.now // TICK + 1) * TICK)
+        self._wake((self.now // self.tick + 1) * self.tick)
 
     def _installs(self, device: int) -> None:
         _, _, fate = self.member[device]
@@ -395,7 +406,7 @@ class _Run:
             return
         flying = self.evidence.in_flight
         bad = self.evidence.count(tally, taken, position)
-        self._wake((self.now // TICK + 1) * TICK)
+        self._wake((self.now // self.tick + 1) * self.tick)
         if self.watcher is not None:
             self._watch(tally, resolved=bad or (4, 1) in taken.gains, bad=bad and bool(self.halting & set(taken.bad)))
         elif bad:

@@ -30,7 +30,9 @@ class Setting:
     """What is played.
 
     ``offline``: the share of devices without a connection at the start. ``budgets`` False: without the hard stops, as
-    the guarantee about false halts is stated. ``seed``: of all runs together. ``days``: the longest time played.
+    the guarantee about false halts is stated. ``insists``: a person lets every wave that is held pass at once, so that
+    as many devices as possible are at stake. ``seed``: of all runs together. ``days``: the longest time played.
+    ``tick``: seconds between two looks while reports come in; every bad outcome is looked at at once in any case.
     """
 
     policy: Policy
@@ -39,8 +41,10 @@ class Setting:
     scenario: Scenario
     offline: float = 0.0
     budgets: bool = True
+    insists: bool = False
     seed: int = 1
     days: int = 60
+    tick: int = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,11 +161,13 @@ class Evidence:
     wave_in_flight: dict[str, int] = field(default_factory=dict)
     holds: dict[str, Reason] = field(default_factory=dict)
     """Waves that waited for a person, and why."""
+    _monitors: tuple[MonitorFacts, ...] | None = None
 
     def opened(self, piece: Slice, waiting: int) -> SliceTally:
         """A slice was opened; its members have their places from now on."""
         for population, ranks in piece.ranks.items():
             self.given[population] = self.given.get(population, 0) + ranks.members
+        self._monitors = None
         tally = SliceTally(piece, waiting)
         wave = self.waves[piece.wave]
         wave.slices.append(tally)
@@ -176,15 +178,15 @@ class Evidence:
         """Enter a step of a member at this position; whether it brought a bad outcome."""
         wave = tally.piece.wave
         self.waves[wave].changed = True
-        before = _flying(tally.numbers)
         tally.gain(taken)
-        flying = _flying(tally.numbers) - before
+        flying = taken.flying
         if flying:
             self.in_flight += flying
             self.wave_in_flight[wave] = self.wave_in_flight.get(wave, 0) + flying
         if not taken.bad:
             return False
         places = tally.piece.places(position, (ROLLOUT, wave_population(wave)))
+        self._monitors = None
         earlier = taken.earlier
         for outcome in taken.bad:
             self.bad[outcome] = self.bad.get(outcome, 0) + 1
@@ -220,23 +222,18 @@ class Evidence:
 
     def facts(self, now: datetime) -> Facts:
         """What a decision sees at ``now``."""
-        given = self.given
-        monitors = tuple(
-            each.facts(given.get(ROLLOUT if each.spec.wave is None else wave_population(each.spec.wave), 0))
-            for each in self.monitors
-        )
+        if self._monitors is None:
+            given = self.given
+            self._monitors = tuple(
+                each.facts(given.get(ROLLOUT if each.spec.wave is None else wave_population(each.spec.wave), 0))
+                for each in self.monitors
+            )
         return Facts(
             devices=self.devices,
             waves=tuple(wave.facts() for wave in self.waves.values()),
-            monitors=monitors,
+            monitors=self._monitors,
             budgets=tuple(self.budgets),
         )
-
-
-def _flying(numbers: Sequence[int]) -> int:
-    """Offered, not withdrawn, left nor retired, and no outcome yet: as ``WaveFacts.in_flight``."""
-    offered, withdrawn, _, _, resolved, _, left, retired = numbers
-    return offered - withdrawn - left - retired - resolved
 
 
 def begun(spec: RolloutFile, policy: Policy, sizes: Mapping[str, int], *, budgets: bool) -> Evidence:
