@@ -121,21 +121,21 @@ def _flying(counts: Counts) -> int:
     return counts.offered - counts.withdrawn - counts.left - counts.retired - counts.resolved
 
 
-def _event(kind: EventKind) -> Callable[[Update], Step]:
+def _event(kind: EventKind) -> Callable[[Update], Step[Update]]:
     return lambda update: on_event(update, kind, patience=_PATIENCE, now=_AT)
 
 
-def _check_in(running: str) -> Callable[[Update], Step]:
+def _check_in(running: str) -> Callable[[Update], Step[Update]]:
     return lambda update: on_check_in(update, running=running, patience=_PATIENCE, now=_AT)
 
 
-def _deadline(update: Update) -> Step:
+def _deadline(update: Update) -> Step[Update]:
     """Due, and nothing was heard meanwhile."""
     at = update.deadline_at or _AT
     return on_deadline(update, last_seen_at=None, patience=_PATIENCE, now=at)
 
 
-def _steps(happening: Happening) -> Callable[[Update], Step]:
+def _steps(happening: Happening) -> Callable[[Update], Step[Update]]:
     match happening:
         case Happening.INSTALLING:
             return _event(EventKind.INSTALLING)
@@ -163,4 +163,4 @@ def _steps(happening: Happening) -> Callable[[Update], Step]:
             assert_never(happening)
 
 
-_STEPS: Final[Mapping[Happening, Callable[[Update], Step]]] = {each: _steps(each) for each in Happening}
+_STEPS: Final[Mapping[Happening, Callable[[Update], Step[Update]]]] = {each: _steps(each) for each in Happening}

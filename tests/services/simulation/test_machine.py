@@ -35,7 +35,7 @@ EVENTS = {
 }
 
 
-def really(update: Update, happening: Happening, now: datetime) -> Step:
+def really(update: Update, happening: Happening, now: datetime) -> Step[Update]:
     if happening in EVENTS:
         return on_event(update, EVENTS[happening], patience=PATIENCE, now=now)
     if happening in (Happening.ON_TARGET, Happening.ON_OLD):
