@@ -27,7 +27,7 @@ def commands(name: str = "") -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(commands())
 
 LISTED = (
-    "plan apply start list status explain pause resume promote complete halt cancel skip retry freeze unfreeze journal "
+    "plan apply start list status explain pause resume promote complete halt cancel skip retry freeze unfreeze replay "
     "simulate init serve tick version builder"
 ).split() + [
     f"{group} {name}"
@@ -37,6 +37,7 @@ LISTED = (
         "device": "list show enroll group label retire hold release replace token",
         "policy": "check list show schema",
         "db": "upgrade check",
+        "journal": "show verify",
     }.items()
     for name in names.split()
 ]

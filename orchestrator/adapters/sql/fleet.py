@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,11 +18,14 @@ from orchestrator.adapters.sql.members import (
     covered,
     eligible,
     follows,
+    in_segment,
     in_some_wave,
+    left_in,
     member,
     position,
     without_update,
 )
+from orchestrator.adapters.sql.rollouts import RolloutReading
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core import slices as core_slices
 from orchestrator.core.fleet import Device, Scope
@@ -55,7 +58,9 @@ class FleetReading(DeviceReading):
     def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
         """One pass: members by what they run. Of that it is asked once for each whether it is eligible, of
         ``Scope``."""
-        asked = all_of(follows(scope), member(scope, wave))
+        # Which labels a device has does not follow from what it runs; those of excluded ones are asked for here.
+        labels = replace(scope, excluded=tuple(each for each in scope.excluded if each.startswith(_LABEL)))
+        asked = all_of(follows(scope), member(scope, wave), left_in(labels))
         recent = f"CASE WHEN d.last_seen_at >= {stored(seen_since):d} THEN 1 ELSE 0 END"
         found = self.link.counted(
             ("d.software_key", recent), f"FROM {self._devices_of(scope, wave)} WHERE {asked.sql}", asked.parameters
@@ -102,6 +107,31 @@ class FleetReading(DeviceReading):
         )
         return SPACE if row is None else int(row[0]) + 1
 
+    def segments(self, scope: Scope, dimension: str, *, limit: int) -> Mapping[str, int]:
+        asked = all_of(eligible(scope), in_some_wave(scope))
+        if dimension.startswith(_LABEL):
+            rows = self.link.rows(
+                "SELECT l.value, count(*) AS many FROM device d JOIN device_label l ON l.device_key = d.key AND "
+                f"l.key = ? WHERE {asked.sql} GROUP BY l.value ORDER BY many DESC, l.value LIMIT ?",
+                (dimension.removeprefix(_LABEL), *asked.parameters, limit),
+            )
+            return {segment_population(dimension, value): int(many) for value, many in rows}
+        counted = self.link.counted(("d.software_key",), f"FROM device d WHERE {asked.sql}", asked.parameters)
+        self.learn_software(key for (key,) in counted)
+        found: Counter[str] = Counter()
+        for (key,), devices in counted.items():
+            hardware_id, _, version = self.software(key)
+            value = hardware_id if dimension == "hardware_id" else None if version == NO_VERSION else str(version)
+            if value is not None:
+                found[segment_population(dimension, value)] += devices
+        return dict(sorted(found.items(), key=lambda each: (-each[1], each[0]))[:limit])
+
+    def in_segment(self, scope: Scope, segment: str) -> int:
+        whole = replace(scope, excluded=())
+        asked = all_of(eligible(whole), in_some_wave(whole), in_segment(segment))
+        row = self.link.one(f"SELECT count(*) FROM device d WHERE {asked.sql}", asked.parameters)
+        return 0 if row is None else int(row[0])
+
     def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
         asked = all_of(eligible(scope), in_some_wave(scope))
         rows = self.link.rows(f"SELECT d.key FROM device d WHERE {asked.sql} LIMIT ?", (*asked.parameters, limit))
@@ -120,7 +150,7 @@ class _Waiting:
     dimensions: tuple[str, ...]
 
 
-class SliceWriting(FleetReading):
+class SliceWriting(FleetReading, RolloutReading):
     """Opening slices. Two kinds: up to EXACT_RANKS members their positions are listed; above, they are counted by
     stretch of position."""
 
@@ -169,13 +199,13 @@ class SliceWriting(FleetReading):
             upto, ranks = self._exact(waits, wave, wanted, total)
         else:
             upto, ranks = self._coarse(waits, wave, wanted, counted)
-        piece = Slice(wave, number, upto, now, self._given(row.key), ranks)
+        piece = Slice(wave, number, upto, now, self.populations(row.key), ranks)
         self._store(row.key, piece, waiting=total - piece.members)
         return piece
 
     def _none_waits(self, rollout_key: int, wave: str, number: int, now: datetime) -> None:
         if number == 1:
-            self._store(rollout_key, Slice(wave, 1, SPACE, now, self._given(rollout_key), {}), waiting=0)
+            self._store(rollout_key, Slice(wave, 1, SPACE, now, self.populations(rollout_key), {}), waiting=0)
         else:
             self.link.run(
                 "UPDATE slice SET waiting = 0 WHERE rollout_key = ? AND wave = ? AND number = ?",
@@ -252,11 +282,6 @@ class SliceWriting(FleetReading):
             elif (value := next(labels)) is not None:
                 found.append(segment_population(dimension, value))
         return found
-
-    def _given(self, rollout_key: int) -> dict[str, int]:
-        """Places given so far, by population."""
-        rows = self.link.rows("SELECT name, places FROM population WHERE rollout_key = ? ORDER BY name", (rollout_key,))
-        return dict(rows)
 
     def _store(self, rollout_key: int, piece: Slice, *, waiting: int) -> None:
         if not self.link.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment, stored
-from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
+from orchestrator.core.evidence.allowance import SEGMENT, MonitorSpec
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
@@ -33,7 +32,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.records import CountedOutcome, DeltaNeed, MonitorRow, RolloutRow, WaveCount
+from orchestrator.services.records import DeltaNeed, MonitorRow, RolloutRow, WaveCount
 
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""
@@ -45,6 +44,9 @@ TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "con
 """The other tallies; ``departed`` is what the core calls ``left``, a word of SQL."""
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
+
+OVER_THE_WHOLE: Final = f"substr(name, 1, {len(SEGMENT)}) <> '{SEGMENT}'"
+"""A monitor over the rollout or a wave, not over a segment."""
 
 
 def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
@@ -120,6 +122,10 @@ class RolloutReading(Session):
         )
         return [monitor_of(row) for row in rows]
 
+    def populations(self, rollout_key: int) -> dict[str, int]:
+        rows = self.link.rows("SELECT name, places FROM population WHERE rollout_key = ? ORDER BY name", (rollout_key,))
+        return dict(rows)
+
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]:
         rows = self.link.rows(
             "SELECT from_commit, to_commit, devices, known FROM need WHERE rollout_key = ? AND wave = ? "
@@ -149,25 +155,6 @@ class RolloutReading(Session):
             for seq, at, event, by, sentence, wave, facts, digest, evidence, before, own in rows
         ]
 
-    def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
-        rows = self.link.rows(
-            "SELECT rollout_key, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place "
-            "FROM evidence WHERE rollout_key = ? ORDER BY seq LIMIT ?",
-            (rollout_key, limit),
-        )
-        return [CountedOutcome(row[0], row[1], moment(row[2]), *row[3:]) for row in rows]
-
-    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
-        """By the index on (rollout, seq): one row is read, however long the log is."""
-        row = self.link.one(
-            "SELECT seq, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place FROM evidence "
-            "WHERE rollout_key = ? ORDER BY seq DESC LIMIT 1",
-            (rollout_key,),
-        )
-        if row is None:
-            return 0, ""
-        return int(row[0]), hashlib.sha256(json.dumps(list(row), separators=(",", ":")).encode()).hexdigest()
-
     def frozen(self) -> Reason | None:
         """In a writing session nobody freezes until it ends: an offer that found no frost commits before it."""
         row = self.link.one(self._frozen_query(), (FROZEN,))
@@ -186,9 +173,12 @@ class RolloutReading(Session):
     # ------------------------------------------------------------------------------------------- facts
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Eight statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
+        """Nine statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
         a device."""
-        slices = self._slice_facts(row.key)
+        opened = self._slice_facts(row.key)
+        slices: dict[str, list[SliceFacts]] = defaultdict(list)
+        for wave, piece in opened:
+            slices[wave].append(piece)
         deltas = self._delta_facts(row.key)
         late = self._late(row, slices, now)
         waves = []
@@ -210,27 +200,33 @@ class RolloutReading(Session):
         return Facts(
             devices=row.devices,
             waves=tuple(waves),
-            monitors=tuple(self._monitor_facts(row.key, slices)),
+            monitors=tuple(self._monitor_facts(row.key, opened)),
             budgets=tuple(self.budgets(row.key)),
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
         )
 
-    def _slice_facts(self, rollout_key: int) -> dict[str, list[SliceFacts]]:
+    def _slice_facts(self, rollout_key: int) -> list[tuple[str, SliceFacts]]:
+        """With the wave of each, in the order of their opening."""
         columns = ", ".join((*TALLIES, *BAD_COLUMNS.values()))
-        found: dict[str, list[SliceFacts]] = defaultdict(list)
-        for wave, number, opened_at, members, waiting, *counts in self.link.rows(
-            f"SELECT wave, number, opened_at, members, waiting, {columns} FROM slice WHERE rollout_key = ? ORDER BY "
-            f"ordinal",
+        found: list[tuple[str, SliceFacts]] = []
+        for wave, number, opened_at, members, waiting, excluded, *counts in self.link.rows(
+            f"SELECT wave, number, opened_at, members, waiting, excluded, {columns} FROM slice WHERE rollout_key = ? "
+            "ORDER BY ordinal",
             (rollout_key,),
         ):
             tallies = dict(zip((*TALLIES[:-1], "left"), counts, strict=False))
             bad = {outcome: many for outcome, many in zip(BAD_COLUMNS, counts[len(TALLIES) :], strict=True) if many}
-            found[wave].append(
-                SliceFacts(
-                    number=number, opened_at=moment(opened_at), members=members, waiting=waiting, bad=bad, **tallies
-                )
+            piece = SliceFacts(
+                number=number,
+                opened_at=moment(opened_at),
+                members=members,
+                waiting=waiting,
+                bad=bad,
+                excluded=excluded,
+                **tallies,
             )
+            found.append((wave, piece))
         return found
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
@@ -260,15 +256,28 @@ class RolloutReading(Session):
             found[wave] = ((able, there), DeltaFacts(moment(looked_at), *map(int, counted.get(wave, ()))))
         return found
 
-    def _monitor_facts(self, rollout_key: int, slices: Mapping[str, Sequence[SliceFacts]]) -> Iterable[MonitorFacts]:
-        given = {wave: sum(piece.members for piece in pieces) for wave, pieces in slices.items()}
-        overall = sum(given.values())
-        for row in self.monitors(rollout_key):
+    def _monitor_facts(self, rollout_key: int, opened: Sequence[tuple[str, SliceFacts]]) -> Iterable[MonitorFacts]:
+        # Segments have many monitors, and nearly all of them nothing to say.
+        rows = [
+            monitor_of(row)
+            for row in self.link.rows(
+                f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND (bad > 0 OR "
+                f"{OVER_THE_WHOLE}) ORDER BY key",
+                (rollout_key,),
+            )
+        ]
+        segments = self._places_of(rollout_key, {row.spec.segment for row in rows if row.spec.segment is not None})
+        for row in rows:
             spec = row.spec
             stairs = staircase(spec.tolerance, spec.alpha)
-            population = overall if spec.scope == ROLLOUT else given.get(spec.wave or "", 0)
-            places = max(0, population - row.from_place)
+            if spec.segment is not None:
+                places = max(0, segments.get(spec.segment, 0) - row.from_place)
+            else:
+                mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
+                places = _places_since(row.from_place, mine)
             yield MonitorFacts(
+                segment=spec.segment,
+                devices=spec.devices,
                 monitor=spec.key,
                 outcomes=spec.outcomes,
                 wave=spec.wave,
@@ -282,6 +291,16 @@ class RolloutReading(Session):
                 accepted=row.accepted_at is not None,
                 amber=stairs.amber(max(places, row.bad), row.bad),
             )
+
+    def _places_of(self, rollout_key: int, populations: Collection[str]) -> dict[str, int]:
+        if not populations:
+            return {}
+        condition, listed = self.link.within("name", sorted(populations))
+        return dict(
+            self.link.rows(
+                f"SELECT name, places FROM population WHERE rollout_key = ? AND {condition}", (rollout_key, listed)
+            )
+        )
 
     def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
         """Waves with an eligible, reachable device that came after their last slice: one that a slice opened now would
@@ -317,6 +336,16 @@ class RolloutReading(Session):
             (*wave.parameters, *newcomers.parameters),
         )
         return {scope.selectors[number].wave for (number,) in rows}
+
+
+def _places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
+    """Places given after the first ``from_place``, those of excluded segments left out."""
+    given = counted = 0
+    for piece in slices:
+        begun = max(0, min(piece.members, given + piece.members - from_place))
+        counted += max(0, begun - piece.excluded) if begun else 0
+        given += piece.members
+    return counted
 
 
 class RolloutWriting(RolloutReading):
