@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final, NamedTuple, assert_never
 
+from orchestrator.core.course import Counts, UpdateStatus, counted
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import (
-    Counts,
     EventKind,
     Patience,
     Step,
@@ -82,7 +82,7 @@ class Machine:
     def __post_init__(self) -> None:
         step = offer(from_commit=_OLD, to_commit=_NEW, patience=_PATIENCE, now=_AT)
         self.offered = self._number(step.update)
-        self.first = Taken(self.offered, _gains(step.counts), (), frozenset(), _flying(step.counts))
+        self.first = Taken(self.offered, _gains(step.counts), (), frozenset(), flying(step.counts))
 
     def step(self, standing: int, happening: Happening) -> Taken:
         """What ``happening`` makes of an update in this standing."""
@@ -92,7 +92,7 @@ class Machine:
             before = self.standings[standing]
             step = _STEPS[happening](before)
             found = Taken(
-                self._number(step.update), _gains(step.counts), step.counts.bad, before.bad, _flying(step.counts)
+                self._number(step.update), _gains(step.counts), step.counts.bad, before.bad, flying(step.counts)
             )
             self._taken[key] = found
         return found
@@ -100,6 +100,14 @@ class Machine:
     def unresolved(self, standing: int) -> bool:
         """Whether silence would still count: no outcome has been."""
         return not self.standings[standing].resolved
+
+    def whole(self, standing: int) -> tuple[tuple[tuple[int, int], ...], tuple[OutcomeClass, ...]]:
+        """All that an update in this standing has added to its slice."""
+        counts = counted(self.standings[standing])
+        return _gains(counts), counts.bad
+
+    def withdrawn(self, standing: int) -> bool:
+        return self.standings[standing].status is UpdateStatus.WITHDRAWN
 
     def waits(self, standing: int) -> bool:
         """Whether the offer stands and nothing was begun."""
@@ -117,7 +125,8 @@ def _gains(counts: Counts) -> tuple[tuple[int, int], ...]:
     return tuple((n, gain) for n, name in enumerate(COUNTED) if (gain := getattr(counts, name)))
 
 
-def _flying(counts: Counts) -> int:
+def flying(counts: Counts) -> int:
+    """How many more are under way by a step: offered, and no outcome yet, as ``WaveFacts.in_flight`` has it."""
     return counts.offered - counts.withdrawn - counts.left - counts.retired - counts.resolved
 
 

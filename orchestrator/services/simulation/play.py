@@ -22,6 +22,7 @@ from orchestrator.core.decide import decide, safety
 from orchestrator.core.decisions import (
     Decision,
     EnsureDeltas,
+    ExcludeSegment,
     HaltRollout,
     HoldRollout,
     HoldWave,
@@ -47,8 +48,9 @@ from orchestrator.errors import WaveError
 from orchestrator.services.simulation.conduct import DAY, HOUR, Conduct, Fate
 from orchestrator.services.simulation.fleet import allotted, made
 from orchestrator.services.simulation.machine import Happening, Machine
-from orchestrator.services.simulation.setting import Ending, Played, Setting, Watcher, WavePlayed
-from orchestrator.services.simulation.tally import Evidence, SliceTally, begun, opened_slice
+from orchestrator.services.simulation.opening import begun, opened_slice
+from orchestrator.services.simulation.setting import Ending, Exclusion, Played, Setting, Watcher, WavePlayed
+from orchestrator.services.simulation.tally import Evidence, Member
 
 START: Final = datetime(2026, 5, 4, 7, 0, tzinfo=UTC)
 """A Monday, nine in the morning in Berlin: a moment at which people start rollouts."""
@@ -115,7 +117,8 @@ class _Run:
             else frozenset(each for each, found in self.rules.tolerate.items() if found.then is Answer.HALT)
         )
         self.standing: dict[int, int] = {}
-        self.member: dict[int, tuple[int, SliceTally, Fate]] = {}
+        self.member: dict[int, Member] = {}
+        self.fate: dict[int, Fate] = {}
         self.due: dict[int, int] = {}
         self.crowd: dict[int, list[int]] = defaultdict(list)
         self.heap: list[int] = []
@@ -124,6 +127,7 @@ class _Run:
         self.stopped_at: int | None = None
         self.completed_at: int | None = None
         self.exposed = 0
+        self.excluded: list[Exclusion] = []
         self.ends = setting.days * DAY
         self.tick = setting.tick
         self.evidence = self._begun()
@@ -141,7 +145,9 @@ class _Run:
     def _begun(self) -> Evidence:
         setting = self.setting
         reachable = {name: sum(self._reachable(device) for _, device in found) for name, found in self.waiting.items()}
-        evidence = begun(setting.spec, setting.policy, self.size, budgets=setting.budgets and self.watcher is None)
+        evidence = begun(
+            setting.spec, setting.policy, self.fleet, self.size, budgets=setting.budgets and self.watcher is None
+        )
         for name, many in reachable.items():
             evidence.waves[name].eligible = many
         if self.watcher is not None:
@@ -217,6 +223,9 @@ class _Run:
                     self._open(decision, now)
                 case HaltRollout() | HoldRollout():
                     self.stopped_at = self.now
+                case ExcludeSegment():
+                    self.excluded.append(self._exclusion(decision.segment))
+                    self._leave_out()
                 case HoldWave():
                     self.evidence.holds.setdefault(decision.wave, decision.reason)
                     if self.setting.insists:
@@ -233,9 +242,31 @@ class _Run:
     def _settle(self) -> None:
         """A bad outcome was counted: stop at once if it proves the release bad."""
         now = self._moment()
-        stop = safety(self.state, self.evidence.facts(now), self.rules)
-        if stop is not None:
+        while (stop := safety(self.state, self.evidence.facts(now), self.rules)) is not None:
             self._carry_out((stop,), now)
+
+    def _exclusion(self, segment: str) -> Exclusion:
+        mine = [each.device for each in self.member.values() if segment in each.segments]
+        resolved = [not self.machine.unresolved(self.standing[each]) for each in mine if each in self.standing]
+        bad, places = self.evidence.crossing(segment)
+        return Exclusion(segment, self.now / HOUR, bad, places, sum(resolved), len(resolved) - sum(resolved))
+
+    def _leave_out(self) -> None:
+        """The excluded segments' devices are offered nothing more, offers not begun are withdrawn, and the rest is
+        counted without them."""
+        excluded = self.state.excluded_segments
+        for member in self.member.values():
+            if member.excluded or excluded.isdisjoint(member.segments):
+                continue
+            standing = self.standing.get(member.device)
+            if standing is not None:
+                member.tally.leave_out(*self.machine.whole(standing))
+            member.excluded = True
+            if standing is not None and self.machine.waits(standing):
+                self._step(member.device, Happening.WITHDRAWN)
+        for wave, waiting in self.waiting.items():
+            self.waiting[wave] = [each for each in waiting if excluded.isdisjoint(self._populations(each[1]))]
+        self.evidence.leave_out(excluded)
 
     def _open(self, decision: OpenSlice, now: datetime) -> None:
         wave = decision.wave
@@ -259,7 +290,8 @@ class _Run:
         random, conduct, base = self.rng.random, self.conduct, self.now
         for position, device in members:
             fate = conduct.fate(device, wave)
-            self.member[device] = (position, tally, fate)
+            self.member[device] = Member(device, position, tally, self._populations(device))
+            self.fate[device] = fate
             back_at = self.dark[device][1] if device in self.dark else 0
             self._at(max(base + int(random() * conduct.gap(device, fate)), back_at), _CHECK_IN, device)
 
@@ -320,9 +352,11 @@ class _Run:
                 self._step(device, Happening.ON_OLD)
                 self._at(self.now + self.conduct.gap(device, Fate.IGNORED), _CHECK_IN, device)
             return
-        _, tally, fate = self.member[device]
-        wave = tally.piece.wave
+        member, fate = self.member[device], self.fate[device]
+        wave = member.tally.piece.wave
         state = self.state
+        if member.excluded:
+            return
         if state.status not in OFFERING_ROLLOUT:
             return
         if state.wave(wave).status not in OFFERING_WAVE and not state.completed:
@@ -337,7 +371,7 @@ class _Run:
         if self._full(wave):
             self.crowd[self.conduct.gap(device, fate)].append(device)
             return
-        self._offer(device, tally, fate)
+        self._offer(device, member, fate)
 
     def _full(self, wave: str) -> bool:
         """Whether the pace lets nobody more begin."""
@@ -346,15 +380,15 @@ class _Run:
             return True
         return own is not None and self.evidence.wave_in_flight.get(wave, 0) >= own
 
-    def _offer(self, device: int, tally: SliceTally, fate: Fate) -> None:
+    def _offer(self, device: int, member: Member, fate: Fate) -> None:
         self.exposed += 1
         taken = self.machine.first
         self.standing[device] = taken.standing
-        self.evidence.count(tally, taken, 0)
+        self.evidence.count(member, taken)
         if fate is Fate.IGNORED:
             self._at(self.now + self.conduct.gap(device, fate), _CHECK_IN, device)
             return
-        if self.conduct.download_fails(device, tally.piece.wave):
+        if self.conduct.download_fails(device, member.tally.piece.wave):
             self._step(device, Happening.DOWNLOAD_FAILED)
         begins = self.conduct.begins(device, self.now)
         if begins > self.now:
@@ -364,7 +398,9 @@ class _Run:
         self._wake((self.now // self.tick + 1) * self.tick)
 
     def _installs(self, device: int) -> None:
-        _, _, fate = self.member[device]
+        fate = self.fate[device]
+        if self.machine.withdrawn(self.standing[device]):
+            return
         if not self.setting.scenario.together or fate is Fate.SILENT:
             self._step(device, Happening.INSTALLING)
         patience = max(self.rules.silent_after.total_seconds(), 3 * self.conduct.habit(device).gap)
@@ -380,7 +416,7 @@ class _Run:
 
     def _comes_to_it(self, device: int) -> None:
         """Its outcome is heard; with it the start, where no word of that came before."""
-        fate = self.member[device][2]
+        fate = self.fate[device]
         if self.setting.scenario.together:
             self._step(device, Happening.INSTALLING)
         happening = _BAD_HAPPENING.get(fate)
@@ -395,27 +431,27 @@ class _Run:
         """Half of those that try again fail again: neither makes a second outcome, nor takes back the first."""
         self._step(device, Happening.RETRIED)
         self._step(device, Happening.INSTALLING)
-        fate = self.member[device][2]
+        fate = self.fate[device]
         self._step(device, Happening.ON_TARGET if self.rng.random() < 0.5 else _BAD_HAPPENING[fate])
 
     def _step(self, device: int, happening: Happening) -> None:
         taken = self.machine.step(self.standing[device], happening)
         self.standing[device] = taken.standing
-        position, tally, _ = self.member[device]
+        member = self.member[device]
         if not taken.gains and not taken.bad:
             return
         flying = self.evidence.in_flight
-        bad = self.evidence.count(tally, taken, position)
+        bad = self.evidence.count(member, taken)
         self._wake((self.now // self.tick + 1) * self.tick)
         if self.watcher is not None:
-            self._watch(tally, resolved=bad or (4, 1) in taken.gains, bad=bad and bool(self.halting & set(taken.bad)))
+            self._watch(member, resolved=bad or (4, 1) in taken.gains, bad=bad and bool(self.halting & set(taken.bad)))
         elif bad:
             self._settle()
         if self.crowd and self.evidence.in_flight < flying:
             self._let_one_in()
 
-    def _watch(self, tally: SliceTally, *, resolved: bool, bad: bool) -> None:
-        wave = tally.piece.wave
+    def _watch(self, member: Member, *, resolved: bool, bad: bool) -> None:
+        wave = member.tally.piece.wave
         if not resolved or self.watcher is None or not self.watcher.outcome(wave, self.size[wave], bad):
             return
         if self.state.status in (RolloutStatus.RUNNING, RolloutStatus.COMPLETED):
@@ -455,7 +491,7 @@ class _Run:
             ending = Ending.UNFINISHED
         known = sum(bool(machine.standings[standing].bad & self.halting) for standing in self.standing.values())
         doomed = sum(
-            self.member[device][2] in _BAD_HAPPENING
+            self.fate[device] in _BAD_HAPPENING
             for device, standing in self.standing.items()
             if not machine.standings[standing].resolved
         )
@@ -470,6 +506,7 @@ class _Run:
             sentence=reason.sentence if ending in (Ending.HALTED, Ending.HELD) else "",
             bad=dict(self.evidence.bad),
             waves=tuple(self._wave_played(wave) for wave in state.waves),
+            excluded=tuple(self.excluded),
         )
 
     def _wave_played(self, wave: WaveState) -> WavePlayed:

@@ -61,6 +61,19 @@ class WavePlayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A segment that was left out: after so many ``hours``, when ``bad`` of its devices were known to be, the last that
+    counted among its first ``places``. ``reported``: its devices with an outcome then, ``in_flight`` those without."""
+
+    segment: str
+    hours: float
+    bad: int
+    places: int
+    reported: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Played:
     """One run. ``hours`` from the start to its end: when it was completed, was stopped, or nothing more came.
 
@@ -80,7 +93,7 @@ class Played:
     sentence: str = ""
     bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
     waves: tuple[WavePlayed, ...] = ()
-    excluded: tuple[str, ...] = ()
+    excluded: tuple[Exclusion, ...] = ()
 
 
 class Watcher(Protocol):

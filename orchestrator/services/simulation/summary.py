@@ -111,6 +111,6 @@ def summary(setting: Setting, played: Sequence[Played]) -> Summary:
         exposed=quantiles([each.exposed for each in halted]),
         hours_to_halt=quantiles([each.hours for each in halted]),
         hours=quantiles([each.hours for each in played if each.ending is Ending.COMPLETED]),
-        excluded=tuple(Counter(segment for each in played for segment in each.excluded).most_common()),
+        excluded=tuple(Counter(left_out.segment for each in played for left_out in each.excluded).most_common()),
         causes=tuple(Counter(f"{each.ending} {each.cause}" for each in stopped).most_common()),
     )

@@ -8,29 +8,34 @@ changed.
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import networkx as nx
-
 from orchestrator.core.evidence.allowance import ROLLOUT as ROLLOUT_SCOPE
-from orchestrator.core.evidence.allowance import MonitorSpec, WaveSize, allot
-from orchestrator.core.evidence.budgets import default_budgets
-from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing
+from orchestrator.core.evidence.allowance import SEGMENT, WAVE, MonitorSpec
+from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, recount
+from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.core.policy import Policy
-from orchestrator.core.position import SPACE
 from orchestrator.core.reasons import monitor_sentence
-from orchestrator.core.rollout_file import RolloutFile
-from orchestrator.core.slices import BINS, EXACT_RANKS, ROLLOUT, Slice, coarse_ranks, exact_ranks, wave_population
+from orchestrator.core.slices import ROLLOUT, Slice, wave_population
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.services.simulation.machine import COUNTED, Taken
 
 _NUMBERS = len(COUNTED)
+
+
+@dataclass(slots=True)
+class Member:
+    """A device with a place: its position, its slice and the segments it is in."""
+
+    device: int
+    position: int
+    tally: SliceTally
+    segments: tuple[str, ...]
+    excluded: bool = False
 
 
 @dataclass(slots=True)
@@ -41,7 +46,16 @@ class SliceTally:
     waiting: int
     numbers: list[int] = field(default_factory=lambda: [0] * _NUMBERS)
     bad: dict[OutcomeClass, int] = field(default_factory=dict)
+    excluded: int = 0
     _facts: SliceFacts | None = None
+
+    def leave_out(self, gains: Iterable[tuple[int, int]], bad: Iterable[OutcomeClass]) -> None:
+        """What a member of an excluded segment has added is not of this slice any more."""
+        for number, gain in gains:
+            self.numbers[number] -= gain
+        for outcome in bad:
+            self.bad[outcome] -= 1
+        self._facts = None
 
     def gain(self, taken: Taken) -> None:
         for number, gain in taken.gains:
@@ -58,7 +72,8 @@ class SliceTally:
                 opened_at=piece.opened_at,
                 members=piece.members,
                 waiting=self.waiting,
-                bad=dict(self.bad),
+                bad={outcome: many for outcome, many in self.bad.items() if many},
+                excluded=self.excluded,
                 **dict(zip(COUNTED, self.numbers, strict=True)),
             )
         return self._facts
@@ -91,6 +106,15 @@ class Monitor:
         """As they were when they were last asked for."""
         return self._facts or self.facts(len(self.places))
 
+    def count_again(self, places: Sequence[int]) -> None:
+        """From nothing, with these places."""
+        stairs = staircase(self.spec.tolerance, self.spec.alpha)
+        crossing = recount(places, stairs)
+        self.nodes = dict(add({}, [stairs.need(place) for place in places]).changed)
+        self.places = sorted(places)
+        self.crossed_at = (crossing.bad, crossing.place) if crossing else None
+        self._facts = None
+
     def facts(self, population: int) -> MonitorFacts:
         bad = len(self.places)
         if self._facts is None or self._facts.places != population:
@@ -100,6 +124,8 @@ class Monitor:
                 monitor=spec.key,
                 outcomes=spec.outcomes,
                 wave=spec.wave,
+                segment=spec.segment,
+                devices=spec.devices,
                 tolerance=spec.tolerance,
                 alpha=spec.alpha,
                 answer=spec.answer,
@@ -149,7 +175,7 @@ class WaveTally:
 
 @dataclass(slots=True)
 class Evidence:
-    """All of it. ``devices``: those of the rollout at its start."""
+    """All of it. ``devices``: those of the rollout at its start. ``bad``: devices by class, whatever is excluded."""
 
     devices: int
     waves: Mapping[str, WaveTally]
@@ -161,7 +187,16 @@ class Evidence:
     wave_in_flight: dict[str, int] = field(default_factory=dict)
     holds: dict[str, Reason] = field(default_factory=dict)
     """Waves that waited for a person, and why."""
+    left_out: LeftOut = NOBODY
+    slices: list[SliceTally] = field(default_factory=list)
+    """Of all waves, in the order of their opening."""
+    _seats: dict[int, tuple[Seat, set[OutcomeClass]]] = field(default_factory=dict)
+    _by_scope: dict[str, list[Monitor]] = field(default_factory=dict)
     _monitors: tuple[MonitorFacts, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for monitor in self.monitors:
+            self._by_scope.setdefault(monitor.spec.scope, []).append(monitor)
 
     def opened(self, piece: Slice, waiting: int) -> SliceTally:
         """A slice was opened; its members have their places from now on."""
@@ -171,51 +206,94 @@ class Evidence:
         tally = SliceTally(piece, waiting)
         wave = self.waves[piece.wave]
         wave.slices.append(tally)
+        self.slices.append(tally)
+        if self.left_out.excluded:
+            self.left_out = LeftOut([each.piece for each in self.slices], self.left_out.excluded)
         wave.late, wave.changed = False, True
         return tally
 
-    def count(self, tally: SliceTally, taken: Taken, position: int) -> bool:
-        """Enter a step of a member at this position; whether it brought a bad outcome."""
+    def count(self, member: Member, taken: Taken) -> bool:
+        """Enter a step of a member; whether it brought a bad outcome."""
+        tally = member.tally
         wave = tally.piece.wave
-        self.waves[wave].changed = True
-        tally.gain(taken)
+        if not member.excluded:
+            self.waves[wave].changed = True
+            tally.gain(taken)
         flying = taken.flying
         if flying:
             self.in_flight += flying
             self.wave_in_flight[wave] = self.wave_in_flight.get(wave, 0) + flying
         if not taken.bad:
             return False
-        places = tally.piece.places(position, (ROLLOUT, wave_population(wave)))
         self._monitors = None
         earlier = taken.earlier
         for outcome in taken.bad:
             self.bad[outcome] = self.bad.get(outcome, 0) + 1
-            self._enter(outcome, earlier, wave, places)
+            self._enter(outcome, earlier, member)
             earlier = earlier | {outcome}
         return True
 
-    def _enter(
-        self, outcome: OutcomeClass, earlier: frozenset[OutcomeClass], wave: str, places: Mapping[str, int]
-    ) -> None:
+    def _enter(self, outcome: OutcomeClass, earlier: frozenset[OutcomeClass], member: Member) -> None:
         for number, budget in enumerate(self.budgets):
             if outcome in budget.outcomes and not earlier.intersection(budget.outcomes):
                 self.budgets[number] = BudgetFacts(
                     budget.outcomes, budget.limit, budget.bad + 1, budget.base, budget.answer
                 )
-        for monitor in self.monitors:
+        seat, outcomes = self._seat(member)
+        outcomes.add(outcome)
+        for monitor in self._of(seat):
             spec = monitor.spec
-            if outcome not in spec.outcomes or earlier.intersection(spec.outcomes):
-                continue
-            if spec.scope == ROLLOUT_SCOPE:
-                monitor.add(places[ROLLOUT])
-            elif spec.wave == wave:
-                monitor.add(places[wave_population(wave)])
+            if outcome in spec.outcomes and not earlier.intersection(spec.outcomes):
+                place = self.left_out.place(spec, 0, seat)
+                if place is not None:
+                    monitor.add(place)
+
+    def _seat(self, member: Member) -> tuple[Seat, set[OutcomeClass]]:
+        found = self._seats.get(member.device)
+        if found is None:
+            piece = member.tally.piece
+            wave = wave_population(piece.wave)
+            places = piece.places(member.position, (ROLLOUT, wave, *member.segments))
+            mine = places.pop(ROLLOUT), places.pop(wave)
+            seat = Seat(piece.wave, piece.number, member.position, *mine, places)
+            found = self._seats[member.device] = (seat, set())
+        return found
+
+    def _of(self, seat: Seat) -> list[Monitor]:
+        """The monitors that could count a device."""
+        scopes = (ROLLOUT_SCOPE, f"{WAVE}{seat.wave}", *(f"{SEGMENT}{segment}" for segment in seat.segments))
+        return [monitor for scope in scopes for monitor in self._by_scope.get(scope, ())]
+
+    def leave_out(self, excluded: frozenset[str]) -> None:
+        """These segments are left out from now on: all is counted again without them (RULES 4.4). The tallies of their
+        members are the caller's to take back."""
+        self.left_out = LeftOut([each.piece for each in self.slices], excluded)
+        for tally in self.slices:
+            tally.excluded, tally._facts = self.left_out.members(tally.piece), None
+        for wave in self.waves.values():
+            wave.changed = True
+        places: dict[int, list[int]] = {id(monitor): [] for monitor in self.monitors}
+        for seat, outcomes in self._seats.values():
+            for monitor in self._of(seat):
+                if not outcomes.isdisjoint(monitor.spec.outcomes):
+                    place = self.left_out.place(monitor.spec, 0, seat)
+                    if place is not None:
+                        places[id(monitor)].append(place)
+        for monitor in self.monitors:
+            monitor.count_again(places[id(monitor)])
+        self._monitors = None
+
+    def crossing(self, segment: str) -> tuple[int, int]:
+        """How many bad devices a segment's monitor had found, and among how many first places, when it crossed."""
+        crossed = [each.crossed_at for each in self._by_scope.get(f"{SEGMENT}{segment}", ()) if each.crossed_at]
+        return min(crossed, default=(0, 0))
 
     def cause(self, reason: Reason) -> str:
         """The name of what gave this reason: a monitor, a budget, or the kind of reason."""
-        if reason.kind is ReasonKind.MONITOR:
+        if reason.kind in (ReasonKind.MONITOR, ReasonKind.SEGMENT):
             crossed = [each for each in self.monitors if each.crossed_at is not None]
-            return next((each.spec.key for each in crossed if monitor_sentence(each.last_facts) == reason.sentence), "")
+            said = reason.sentence
+            return next((each.spec.key for each in crossed if monitor_sentence(each.last_facts) in said), "")
         if reason.kind is ReasonKind.BUDGET:
             return next((f"budget:{each.name}" for each in self.budgets if each.reached), "")
         return reason.kind.value
@@ -223,10 +301,10 @@ class Evidence:
     def facts(self, now: datetime) -> Facts:
         """What a decision sees at ``now``."""
         if self._monitors is None:
-            given = self.given
             self._monitors = tuple(
-                each.facts(given.get(ROLLOUT if each.spec.wave is None else wave_population(each.spec.wave), 0))
+                each.facts(self._places(each.spec))
                 for each in self.monitors
+                if each.spec.segment is None or each.places
             )
         return Facts(
             devices=self.devices,
@@ -235,55 +313,10 @@ class Evidence:
             budgets=tuple(self.budgets),
         )
 
-
-def begun(spec: RolloutFile, policy: Policy, sizes: Mapping[str, int], *, budgets: bool) -> Evidence:
-    """The evidence of a rollout at its start, with its monitors, and its budgets unless they are left out."""
-    devices = sum(sizes.values())
-    planned = [
-        WaveSize(name, sizes[name], sum(sizes[before] for before in nx.ancestors(spec.graph, name)))
-        for name in spec.topological_order
-    ]
-    specs = allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=planned, devices=devices)
-    return Evidence(
-        devices=devices,
-        waves={wave.name: WaveTally(wave.name) for wave in spec.waves},
-        monitors=tuple(map(Monitor, specs)),
-        budgets=_budgets(policy, devices) if budgets else [],
-    )
-
-
-def _budgets(policy: Policy, devices: int) -> list[BudgetFacts]:
-    own = {outcome: limit for outcome in OutcomeClass if (limit := policy.budget.limit(outcome)) is not None}
-    found = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]
-    for default in default_budgets(tolerate=policy.tolerances, devices=devices):
-        if len(default.outcomes) > 1 or default.outcomes[0] not in own:
-            found.append(BudgetFacts(default.outcomes, default.count, 0, answer=default.answer))
-    return found
-
-
-def opened_slice(
-    wave: str,
-    number: int,
-    members: Sequence[tuple[int, int]],
-    left: int,
-    segments: Callable[[int], Sequence[str]],
-    given: Mapping[str, int],
-    now: datetime,
-) -> Slice:
-    """The slice of a wave's next ``members`` (position and device, by rising position) while ``left`` more wait, with
-    the places of all populations: exact ranks up to a thousand members, counts by stretch above, as the store."""
-    whole = (ROLLOUT, wave_population(wave))
-    upto = members[-1][0] + 1 if left else SPACE
-    places: dict[str, list[int]] = {name: [] for name in whole} if members else {}
-    for position, device in members:
-        for name in whole:
-            places[name].append(position)
-        for name in segments(device):
-            places.setdefault(name, []).append(position)
-    ranks = {
-        name: exact_ranks(found)
-        if len(members) <= EXACT_RANKS
-        else coarse_ranks(Counter(position * BINS // SPACE for position in found))
-        for name, found in places.items()
-    }
-    return Slice(wave, number, upto, now, dict(given), ranks)
+    def _places(self, spec: MonitorSpec) -> int:
+        """Places given in a monitor's population, those of excluded segments left out."""
+        if spec.segment is not None:
+            return self.given.get(spec.segment, 0)
+        population = ROLLOUT if spec.wave is None else wave_population(spec.wave)
+        excluded = sum(each.excluded for each in self.slices if spec.wave in (None, each.piece.wave))
+        return max(0, self.given.get(population, 0) - excluded)
