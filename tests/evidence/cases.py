@@ -49,14 +49,20 @@ class Case:
     weight: float = 1.0
 
 
+SEGMENTS: Final = ("hardware_id", "source_version", "label:site")
+"""Four hardware ids, three versions and five sites: 12 segment values."""
+
+
 def policy(**changed: Any) -> Policy:
-    """The shipped policy ``standard`` without its office hours, which shift every figure in hours and no other."""
-    return Policy.parse({**Library().policy("standard").document(), "window": "always", **changed})
+    """The shipped policy ``standard`` with 12 segment values, and without its office hours, which shift every figure in
+    hours and no other."""
+    shipped = Library().policy("standard").document()
+    return Policy.parse({**shipped, "window": "always", "segments": list(SEGMENTS), **changed})
 
 
 RULES: Final[Mapping[str, Callable[[], Policy]]] = {
     "standard": policy,
-    "one class": lambda: policy(tolerate=ONE_CLASS),
+    "one class": lambda: policy(tolerate=ONE_CLASS, segments=[]),
 }
 RIVALS: Final[Mapping[str, Callable[[], Watcher]]] = {
     "rate > 2 %": lambda: Threshold(TOLERANCE),
@@ -64,6 +70,7 @@ RIVALS: Final[Mapping[str, Callable[[], Watcher]]] = {
     "group > 2 %": lambda: GroupThreshold(TOLERANCE),
 }
 
+EXCLUDED: Final = "with a segment of 5 % that fails at 50 %"
 ORDERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "reports as they come": {},
     "failures first": {"order": Order.FAILURES_FIRST},
@@ -79,6 +86,12 @@ def at_stake(bound: Policy, level: float, **how: Any) -> Setting:
     """A rollout in which as many devices as can be come to be at stake: three waves, and whatever is held passes."""
     scenario = Scenario("level", "At a multiple of the tolerance.", level=level, quiet=0.0, **how)
     return _setting(bound, "canary 20, early 200, rest", 2_000, scenario, insists=True)
+
+
+def without_one(bound: Policy, level: float) -> Setting:
+    """The same, and one hardware id of 5 % in which half fail: it is excluded, and the rest must not be halted."""
+    setting = at_stake(bound, level, trouble={FAILED: 0.5}, dimension="hardware_id", value="hw-d")
+    return setting
 
 
 def hit(bound: Policy, rate: float, **how: Any) -> Setting:
@@ -112,6 +125,8 @@ def false_halts() -> list[Case]:
             found.append(Case(f"at the tolerance, {words}", rule, at_stake(bound(), 1.0, **how)))
         for words in ("reports as they come", "failures first", "all of these, failures first"):
             found.append(Case(f"at half of it, {words}", rule, at_stake(bound(), 0.5, **ORDERS[words])))
+    found.append(Case(f"at the tolerance, {EXCLUDED}", "standard", without_one(policy(), 1.0)))
+    found.append(Case(f"at half of it, {EXCLUDED}", "standard", without_one(policy(), 0.5)))
     for rule, watcher in RIVALS.items():
         for level, at in ((1.0, "at the tolerance"), (0.5, "at half of it")):
             for words in ("reports as they come", "failures first"):
@@ -137,10 +152,27 @@ def starts_late() -> list[Case]:
         found.append(Case("reports one by one", rule, one_by_one(late(bound()))))
         found.append(Case("slices as they are", rule, late(bound())))
         for burst in (200, 2_000):
-            tolerate = bound().document()["tolerate"]
-            wide = policy(tolerate=tolerate, slices={"first": burst, "growth": 2}, pace={"in_flight": 5_000})
+            wide = Policy.parse(
+                {**bound().document(), "slices": {"first": burst, "growth": 2}, "pace": {"in_flight": 5_000}}
+            )
             found.append(Case(f"{burst:,} in flight at once", rule, late(wide)))
     return found
+
+
+def one_hardware() -> list[Case]:
+    """A hardware id with 5 % of the fleet, where 30 % fail; all else at half of the tolerance."""
+    scenario = Scenario(
+        "hw-d", "One hardware id fails.", 0.5, 0.0, {FAILED: 0.3}, dimension="hardware_id", value="hw-d"
+    )
+    usual = _setting(policy(), "all", 2_000, scenario)
+    quick = replace(usual.shape, habits=(HABITS[0],))
+    return [
+        Case("slices as they are", "standard", usual),
+        Case("reports one by one", "standard", one_by_one(replace(usual, shape=quick)), weight=0.5),
+        Case(
+            "slices as they are, two dimensions", "standard", replace(usual, policy=policy(segments=list(SEGMENTS[:2])))
+        ),
+    ]
 
 
 def comes_through() -> list[Case]:
@@ -182,6 +214,7 @@ PARTS: Final[Mapping[str, Callable[[], list[Case]]]] = {
     "false-halts": false_halts,
     "detections": detections,
     "starts-late": starts_late,
+    "one-hardware": one_hardware,
     "comes-through": comes_through,
     "fifty": fleets_of_fifty,
 }
@@ -189,7 +222,7 @@ PARTS: Final[Mapping[str, Callable[[], list[Case]]]] = {
 
 def _at_once() -> Policy:
     """No monitors, whole waves at once."""
-    return policy(tolerate=NO_CLASS, slices={"first": 100_000, "growth": 2}, pace={"in_flight": 100_000})
+    return policy(tolerate=NO_CLASS, segments=[], slices={"first": 100_000, "growth": 2}, pace={"in_flight": 100_000})
 
 
 def _failing_only(setting: Setting, level: float) -> Setting:

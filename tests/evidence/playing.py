@@ -46,6 +46,16 @@ class Measured:
     def exposed(self) -> Quantiles | None:
         return quantiles([each.exposed for each in self.runs if each.ending is Ending.HALTED])
 
+    @property
+    def excluded_rightly(self) -> Chance:
+        """Runs in which the one bad segment was excluded, and no other."""
+        right = sum([each.segment for each in one.excluded] == ["hardware_id=hw-d"] for one in self.runs)
+        return chance(right, len(self.runs))
+
+    def of_exclusion(self, what: str) -> Quantiles | None:
+        """Quantiles of a figure of the first exclusion, such as ``reported``."""
+        return quantiles([getattr(each.excluded[0], what) for each in self.runs if each.excluded])
+
     def passed_within(self, wave: str, hours: float) -> Chance:
         """Of the runs in which this wave began to bake: those in which it passed within so many hours of it."""
         waves = [found for each in self.runs for found in each.waves if found.wave == wave and found.opened is not None]
