@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from random import Random
 from typing import Final
@@ -46,14 +46,12 @@ from orchestrator.core.states import (
 from orchestrator.core.transitions import apply_all, move, to_status, with_wave
 from orchestrator.errors import WaveError
 from orchestrator.services.simulation.conduct import DAY, HOUR, Conduct, Fate
+from orchestrator.services.simulation.ending import came_of_it, exclusion
 from orchestrator.services.simulation.fleet import allotted, made
 from orchestrator.services.simulation.machine import Happening, Machine
 from orchestrator.services.simulation.opening import begun, opened_slice
-from orchestrator.services.simulation.setting import Ending, Exclusion, Played, Setting, Watcher, WavePlayed
+from orchestrator.services.simulation.setting import START, Exclusion, Played, Setting, Watcher
 from orchestrator.services.simulation.tally import Evidence, Member
-
-START: Final = datetime(2026, 5, 4, 7, 0, tzinfo=UTC)
-"""A Monday, nine in the morning in Berlin: a moment at which people start rollouts."""
 
 LATE_AFTER: Final = HOUR
 """For so long a slice is the last one, before devices that came since get another."""
@@ -73,13 +71,13 @@ _CODE: Final = (1 << _CODE_BITS) - 1
 _ENDS: Final = frozenset({OutcomeClass.FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.SILENT})
 """What every rule but ours calls a failure."""
 
-_BAD_HAPPENING: Final = {Fate.FAILED: Happening.FAILED, Fate.ROLLED_BACK: Happening.ROLLED_BACK}
+BAD_HAPPENING: Final = {Fate.FAILED: Happening.FAILED, Fate.ROLLED_BACK: Happening.ROLLED_BACK}
 
 
 def play(setting: Setting, run: int, watcher: Watcher | None = None) -> Played:
     """Play one run; its number and the setting's seed alone decide on chance. With a ``watcher`` the policy's monitors
     and budgets are off and the watcher halts."""
-    return _Run(setting, run, watcher).played()
+    return Run(setting, run, watcher).played()
 
 
 @lru_cache(maxsize=64)
@@ -92,7 +90,7 @@ def _machine() -> Machine:
     return Machine()
 
 
-class _Run:
+class Run:
     """The state of one run while it is played. Times are whole seconds since the start."""
 
     def __init__(self, setting: Setting, run: int, watcher: Watcher | None) -> None:
@@ -178,7 +176,7 @@ class _Run:
                 event = heapq.heappop(heap)
                 self.now = upcoming
                 self._happens(event & _CODE, event >> _CODE_BITS & _DEVICE)
-        return self._came_of_it()
+        return came_of_it(self)
 
     def _at(self, second: int, code: int, device: int) -> None:
         heapq.heappush(self.heap, (second << _DEVICE_BITS | device) << _CODE_BITS | code)
@@ -224,7 +222,7 @@ class _Run:
                 case HaltRollout() | HoldRollout():
                     self.stopped_at = self.now
                 case ExcludeSegment():
-                    self.excluded.append(self._exclusion(decision.segment))
+                    self.excluded.append(exclusion(self, decision.segment))
                     self._leave_out()
                 case HoldWave():
                     self.evidence.holds.setdefault(decision.wave, decision.reason)
@@ -244,12 +242,6 @@ class _Run:
         now = self._moment()
         while (stop := safety(self.state, self.evidence.facts(now), self.rules)) is not None:
             self._carry_out((stop,), now)
-
-    def _exclusion(self, segment: str) -> Exclusion:
-        mine = [each.device for each in self.member.values() if segment in each.segments]
-        resolved = [not self.machine.unresolved(self.standing[each]) for each in mine if each in self.standing]
-        bad, places = self.evidence.crossing(segment)
-        return Exclusion(segment, self.now / HOUR, bad, places, sum(resolved), len(resolved) - sum(resolved))
 
     def _leave_out(self) -> None:
         """The excluded segments' devices are offered nothing more, offers not begun are withdrawn, and the rest is
@@ -419,7 +411,7 @@ class _Run:
         fate = self.fate[device]
         if self.setting.scenario.together:
             self._step(device, Happening.INSTALLING)
-        happening = _BAD_HAPPENING.get(fate)
+        happening = BAD_HAPPENING.get(fate)
         if happening is None:
             self._step(device, Happening.ON_TARGET)
             return
@@ -432,7 +424,7 @@ class _Run:
         self._step(device, Happening.RETRIED)
         self._step(device, Happening.INSTALLING)
         fate = self.fate[device]
-        self._step(device, Happening.ON_TARGET if self.rng.random() < 0.5 else _BAD_HAPPENING[fate])
+        self._step(device, Happening.ON_TARGET if self.rng.random() < 0.5 else BAD_HAPPENING[fate])
 
     def _step(self, device: int, happening: Happening) -> None:
         taken = self.machine.step(self.standing[device], happening)
@@ -460,66 +452,11 @@ class _Run:
     def _let_one_in(self) -> None:
         """There is room again: of those whom the pace kept waiting, who asks next? Who asks often does so sooner."""
         rates = [(len(found) / gap, gap) for gap, found in self.crowd.items() if found]
-        total = sum(rate for rate, _ in rates)
-        if not total:
+        if not rates:
             self.crowd.clear()
             return
         found = self.crowd[self.rng.choices([gap for _, gap in rates], [rate for rate, _ in rates])[0]]
         place = int(self.rng.random() * len(found))
         found[place], found[-1] = found[-1], found[place]
-        self._at(self.now + int(self.rng.expovariate(total)), _CHECK_IN, found.pop())
-
-    # ------------------------------------------------------------------------------------------ the end
-
-    def _came_of_it(self) -> Played:
-        state, machine = self.state, self.machine
-        held = state.status is RolloutStatus.HELD or any(wave.hold is not None for wave in state.waves)
-        reason = state.standing.reason
-        ended_at = self.now
-        if state.status is RolloutStatus.HALTED:
-            ending = Ending.HALTED
-        elif self.completed_at is not None:
-            ending, ended_at = Ending.COMPLETED, self.completed_at
-        elif held:
-            ending = Ending.HELD
-            if state.status is not RolloutStatus.HELD:
-                first = min((w.hold for w in state.waves if w.hold is not None), key=lambda hold: hold.since)
-                reason, ended_at = first.reason, int((first.since - START).total_seconds())
-            elif self.stopped_at is not None:
-                ended_at = self.stopped_at
-        else:
-            ending = Ending.UNFINISHED
-        known = sum(bool(machine.standings[standing].bad & self.halting) for standing in self.standing.values())
-        doomed = sum(
-            self.fate[device] in _BAD_HAPPENING
-            for device, standing in self.standing.items()
-            if not machine.standings[standing].resolved
-        )
-        return Played(
-            run=self.number,
-            ending=ending,
-            hours=ended_at / HOUR,
-            failed=known,
-            doomed=doomed,
-            exposed=self.exposed,
-            cause=self.evidence.cause(reason) if ending in (Ending.HALTED, Ending.HELD) else "",
-            sentence=reason.sentence if ending in (Ending.HALTED, Ending.HELD) else "",
-            bad=dict(self.evidence.bad),
-            waves=tuple(self._wave_played(wave) for wave in state.waves),
-            excluded=tuple(self.excluded),
-        )
-
-    def _wave_played(self, wave: WaveState) -> WavePlayed:
-        def hours(at: datetime | None) -> float | None:
-            return None if at is None else (at - START).total_seconds() / HOUR
-
-        passed = hours(wave.standing.since) if wave.status is WaveStatus.PASSED else None
-        held = self.evidence.holds.get(wave.wave)
-        return WavePlayed(
-            wave.wave,
-            self.evidence.waves[wave.wave].members,
-            hours(wave.opened_at),
-            hours(wave.baking_at),
-            passed,
-            None if held is None else held.kind.value,
-        )
+        asks_at = self.now + int(self.rng.expovariate(sum(rate for rate, _ in rates)))
+        self._at(asks_at, _CHECK_IN, found.pop())

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.simulation.fleet import Shape
 from orchestrator.services.simulation.scenarios import Scenario
+
+START: Final = datetime(2026, 5, 4, 7, 0, tzinfo=UTC)
+"""A Monday, nine in the morning in Berlin: a moment at which people start rollouts."""
 
 
 class Ending(StrEnum):

@@ -13,7 +13,7 @@ from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.services.simulation.fleet import Habit, Shape
 from orchestrator.services.simulation.machine import Taken, flying
 from orchestrator.services.simulation.many import play_many
-from orchestrator.services.simulation.play import _Run, play
+from orchestrator.services.simulation.play import Run, play
 from orchestrator.services.simulation.scenarios import SCENARIOS, Order, Scenario
 from orchestrator.services.simulation.setting import Ending
 from orchestrator.services.simulation.tally import Evidence, Member
@@ -51,7 +51,7 @@ def test_what_the_tallies_say_is_what_a_recount_of_the_devices_says(
 ) -> None:
     scenario = replace(SCENARIOS[name], order=order, together=together, retries=retries, eager=10)
     asked = replace(setting(fleet=400, waves="canary 20, rest"), scenario=scenario, offline=offline)
-    one = _Run(asked, run, None)
+    one = Run(asked, run, None)
     came = one.played()
     updates = {device: one.machine.standings[number] for device, number in one.standing.items()}
     counted = [update for device, update in updates.items() if not one.member[device].excluded]
