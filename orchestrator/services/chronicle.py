@@ -105,7 +105,8 @@ def commit(
                 if opened is None:
                     continue
                 extra = {"slice": {"number": opened.number, "members": opened.members, "upto": opened.upto}}
-                watch_newcomers(w, after, opened)
+                if watch_newcomers(w, after, opened):
+                    extra |= watching(w, after)
             case PrepareWave() | EnsureDeltas():
                 effects.append(Effect(EffectKind.ENSURE_DELTAS, after.state.rollout, decision.wave))
             case HaltRollout():

@@ -14,15 +14,18 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from orchestrator.core.decide import decide
-from orchestrator.core.decisions import Decision, HaltRollout, HoldRollout
-from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
-from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
-from orchestrator.core.facts import Facts, WaveFacts
+from orchestrator.core.decisions import Decision, ExcludeSegment, HaltRollout, HoldRollout
+from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec, allot_segments
+from orchestrator.core.evidence.left_out import NOBODY, LeftOut
+from orchestrator.core.evidence.recounting import CountedMonitor, Recount
+from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
+from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
-from orchestrator.core.slices import ROLLOUT, wave_population
+from orchestrator.core.slices import ROLLOUT, Slice, dimension_of, wave_population
+from orchestrator.core.states import POLICY, Standing
 from orchestrator.errors import InvalidInput
 from orchestrator.services.accepting import places_given
 from orchestrator.services.recorded import Watching
@@ -40,6 +43,7 @@ class Counterfactual:
 
     name: str
     steps: Steps
+    slices: Sequence[Slice]
     policy: Policy
     found: Diverging = field(init=False)
     recount: Recount = field(default_factory=Recount)
@@ -55,6 +59,7 @@ class Counterfactual:
     standing: Stop | None = None
     stopped: Stop | None = None
     would_stop: Stop | None = None
+    excluded: tuple[Excluded, ...] = ()
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
@@ -67,7 +72,7 @@ class Counterfactual:
                 case Bound():
                     self._bind(step.spec)
                 case Began():
-                    self._watch(step.watching)
+                    self._watch(step.entry, step.watching)
                 case Counted():
                     self._count(step)
                 case Looked():
@@ -87,7 +92,6 @@ class Counterfactual:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
-            not_recounted=0,
             differs=self.found.many,
             divergences=tuple(self.found.kept),
             stopped=self.stopped,
@@ -103,28 +107,46 @@ class Counterfactual:
                 raise InvalidInput(f"{sentence} {problem.sentence}")
         self.spec, self.rules = spec, bind(spec, self.policy)
 
-    def _watch(self, watching: Watching) -> None:
+    def _watch(self, entry: Entry, watching: Watching) -> None:
         """What the record begins to count, this policy shares out by its own rules; what crossed or was reached before
-        a person went on begins anew."""
+        a person accepted it begins anew. Of segments it watches those that the record watched from the start."""
         self.devices = watching.devices
         if watching.sizes is not None:
             self.sizes = dict(watching.sizes)
         if self.spec is None:
             return
         if not self.recount.monitors:
-            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices)
-            monitors = [CountedMonitor(spec) for spec in specs if recountable(spec)]
-            self.recount.watch(monitors, budgets_of(self.policy, self.devices))
-            return
-        given = places_given(Facts(self.devices, self.waves))
-        monitors = [
-            CountedMonitor(each.spec, given.get(wave_population(each.spec.wave) if each.spec.wave else ROLLOUT, 0))
-            if each.crossed_at is not None
-            else each
-            for each in self.recount.monitors.values()
-        ]
-        budgets = [replace(each, base=each.bad) if each.reached else each for each in self.recount.budgets.values()]
-        self.recount.watch(monitors, budgets)
+            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices) + self._segments(watching)
+            self.recount.watch([CountedMonitor(spec) for spec in specs], budgets_of(self.policy, self.devices))
+        elif entry.facts.get("accepted"):
+            given = places_given(Facts(self.devices, self.waves))
+            monitors = [
+                CountedMonitor(each.spec, given.get(wave_population(each.spec.wave) if each.spec.wave else ROLLOUT, 0))
+                if each.crossed_at is not None and each.spec.segment is None
+                else each
+                for each in self.recount.monitors.values()
+            ]
+            budgets = [replace(each, base=each.bad) if each.reached else each for each in self.recount.budgets.values()]
+            self.recount.watch(monitors, budgets)
+
+    def _segments(self, watching: Watching) -> tuple[MonitorSpec, ...]:
+        sizes: dict[str, dict[str, int]] = {}
+        for each in watching.monitors:
+            if (segment := each.spec.segment) and dimension_of(segment) in self.policy.segments:
+                sizes.setdefault(dimension_of(segment), {})[segment] = each.spec.devices
+        policy = self.policy
+        return allot_segments(
+            tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=self.devices
+        )
+
+    def _judged(self, state: RolloutState) -> RolloutState:
+        """The record of then, without the segments that this policy would have excluded by then."""
+        fresh = tuple(each for each in self.excluded if each.segment not in state.excluded_segments)
+        judged = replace(state, excluded=(*state.excluded, *fresh))
+        if judged.excluded_segments != self.recount.rest.excluded:
+            rest = LeftOut(self.slices, judged.excluded_segments) if judged.excluded else NOBODY
+            self.recount.without(rest, self.steps.bad_so_far())
+        return judged
 
     def _facts(self, facts: Facts) -> Facts:
         """The facts of then, with this policy's monitors and budgets."""
@@ -136,16 +158,16 @@ class Counterfactual:
 
     def _count(self, step: Counted) -> None:
         self.bad += 1
-        if not self.recount.count(step.line) or step.state is None or self.rules is None or self.standing is not None:
+        if not self.recount.count(step.line, step.seat) or step.state is None or self.rules is None:
             return
-        if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
-            return
-        stop = safety(step.state, self._facts(Facts(self.devices, self.recount.waves(self.waves))), self.rules)
-        at = step.line.received_at
-        if not isinstance(stop, HaltRollout | HoldRollout) or (step.upcoming is not None and step.upcoming.at == at):
-            return
-        self._would_stop(stop, at)
-        self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+        while self.standing is None and may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
+            state = self._judged(step.state)
+            stop = safety(state, self._facts(Facts(self.devices, self.recount.waves(self.waves))), self.rules)
+            at = step.line.received_at
+            if stop is None or (step.upcoming is not None and step.upcoming.at == at):
+                return
+            self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+            self._would_stop(stop, at)
 
     def _look(self, step: Looked) -> None:
         look, at, seq = step.look, step.entry.at, step.entry.seq
@@ -160,10 +182,14 @@ class Counterfactual:
             if described(look.decided) != "nothing" and _stop_in(look.decided) is None:
                 self.found.add("decision", at, seq, described(look.decided), "nothing", why)
             return
-        plan = decide(look.state, self._facts(look.facts), self.rules, at)
+        state = self._judged(look.state)
+        plan = decide(state, self._facts(look.facts), self.rules, at)
         would = tuple(each for each in plan.decisions if getattr(each, "wave", None) not in look.withheld)
         if (would_stop := _stop_in(would)) is not None:
             self._would_stop(would_stop, at)
+        for each in would:
+            if isinstance(each, ExcludeSegment):
+                self._would_stop(each, at)
         recorded, other = described(look.decided), described(would)
         if recorded != other:
             about = {getattr(each, "wave", None) for each in look.decided}
@@ -176,7 +202,10 @@ class Counterfactual:
         if step.entry.facts.get("accepted") or step.entry.event in _ENDS:
             self.standing = None
 
-    def _would_stop(self, stop: HaltRollout | HoldRollout, at: datetime) -> None:
+    def _would_stop(self, stop: HaltRollout | HoldRollout | ExcludeSegment, at: datetime) -> None:
+        if isinstance(stop, ExcludeSegment):
+            self.excluded = (*self.excluded, Excluded(stop.segment, Standing(stop.reason, at, POLICY), stop.devices))
+            return
         self.standing = Stop(at, self.steps.evidence, self.bad, stop.reason.sentence)
         self.would_stop = self.would_stop or self.standing
 

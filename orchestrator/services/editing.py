@@ -31,7 +31,14 @@ from orchestrator.services.chronicle import order, rules_of, watching
 from orchestrator.services.recorded import of_files
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.replayed import described
-from orchestrator.services.starting import budgets_of, monitors_of, refuse_overlap, segment_monitors, selector_of
+from orchestrator.services.starting import (
+    budgets_of,
+    monitors_of,
+    newcomers,
+    refuse_overlap,
+    segment_monitors,
+    selector_of,
+)
 from orchestrator.services.store import Writing
 
 EDITABLE = frozenset({RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD})
@@ -93,12 +100,12 @@ def edit(
     after = replace(after, scope=_scope(w, row, old_spec, spec))
     refuse_overlap(w, after, supersedes=None)
     sizes = _sizes(w, after, row.state, facts, policy, now)
-    newcomers, begins, closes = _monitors(w, row, after, spec, policy, facts, sizes, now)
+    added, begins, closes = _monitors(w, row, after, spec, policy, facts, sizes, now)
     _budgets(w, row, policy, facts)
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
     state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
-    state = replace(state, newcomers=row.state.newcomers + newcomers)
+    state = replace(state, newcomers=row.state.newcomers + added)
     about = {
         **of_files(after),
         "old_spec_digest": row.spec_digest,
@@ -274,7 +281,7 @@ def _monitors(
             if not changed.isdisjoint(each.outcomes) or dimension_of(each.segment or "") not in old_segments
         ]
     fresh: list[MonitorSpec] = []
-    number = row.state.newcomers
+    number = first = newcomers(w, row)
     for each in wanted:
         if each.key in kept:
             continue
@@ -285,7 +292,7 @@ def _monitors(
         fresh.append(paid)
     w.close_monitors(row.key, gone, now=now)
     begin_monitors_anew(w, row, fresh, facts)
-    return number - row.state.newcomers, tuple(each.key for each in fresh), tuple(gone)
+    return number - first, tuple(each.key for each in fresh), tuple(gone)
 
 
 def _allowance(spec: MonitorSpec, policy: Policy) -> float:

@@ -17,11 +17,13 @@ from typing import assert_never
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, HaltRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
-from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
+from orchestrator.core.evidence.left_out import NOBODY, LeftOut
+from orchestrator.core.evidence.recounting import CountedMonitor, Recount
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, WaveFacts
 from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
+from orchestrator.core.slices import Slice
 from orchestrator.errors import NotFound
 from orchestrator.services.counterfactual import Counterfactual
 from orchestrator.services.recorded import Look, Watching
@@ -45,8 +47,8 @@ class Replayer:
                 raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
             steps = Steps(r, row, progress, r.facts(row, now=row.state.standing.since).waves)
             if policy is not None:
-                return Counterfactual(name, steps, policy).run()
-            return _Again(name, steps).run()
+                return Counterfactual(name, steps, r.slices(row.key), policy).run()
+            return _Again(name, steps, r.slices(row.key)).run()
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class _Again:
 
     name: str
     steps: Steps
+    slices: Sequence[Slice]
     found: Diverging = field(init=False)
     recount: Recount = field(default_factory=Recount)
     rules: Rules | None = None
@@ -65,7 +68,6 @@ class _Again:
     entry: int = 0
     unstopped: bool = False
     left_out: bool = False
-    adopted: set[str] = field(default_factory=set)
     told: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,24 +104,20 @@ class _Again:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
-            not_recounted=len(self.adopted),
             differs=self.found.many,
             divergences=tuple(self.found.kept),
         )
 
     def _without(self, state: RolloutState) -> None:
-        """Places among the rest of an excluded segment are not in the log: from then on monitors are taken as they
-        were recorded."""
-        if state.excluded and not self.left_out:
+        """The segments that this record excludes leave the rest counted without them."""
+        if state.excluded_segments != self.recount.rest.excluded:
             self.left_out = True
-            self.adopted |= set(self.recount.monitors)
-            self.recount.monitors.clear()
+            rest = LeftOut(self.slices, state.excluded_segments) if state.excluded else NOBODY
+            self.recount.without(rest, self.steps.bad_so_far())
 
     def _watch(self, watching: Watching) -> None:
         self.devices = watching.devices
-        able = [each for each in watching.monitors if recountable(each.spec) and not self.left_out]
-        counted = [CountedMonitor(each.spec, each.from_place) for each in able]
-        self.adopted |= {each.spec.key for each in watching.monitors if each not in able}
+        counted = [CountedMonitor(each.spec, each.from_place) for each in watching.monitors]
         self.recount.watch(counted, watching.budgets)
         self.told.clear()
 
@@ -127,7 +125,7 @@ class _Again:
         """An outcome between two looks: whatever stops the rollout must be an entry of that moment."""
         if step.state is not None:
             self._without(step.state)
-        if not self.recount.count(step.line) or step.state is None or self.rules is None or self.unstopped:
+        if not self.recount.count(step.line, step.seat) or step.state is None or self.rules is None or self.unstopped:
             return
         if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
             return
@@ -171,7 +169,7 @@ class _Again:
             again = mine.facts(facts.waves)
             if seen.crossed_at in mine.crossings:
                 again = replace(again, crossed_at=seen.crossed_at)
-            if _told(again) != _told(seen):
+            if _told(again, self.left_out) != _told(seen, self.left_out):
                 found.append((f"monitor {seen.monitor}:", _monitor(seen), _monitor(again)))
         for budget in facts.budgets:
             counted = self.recount.budgets.get(budget.name)
@@ -209,8 +207,11 @@ def _sentences(recorded: Sequence[Decision], again: Sequence[Decision]) -> str:
     )
 
 
-def _told(facts: MonitorFacts) -> tuple[object, ...]:
-    """What the log has to say of a monitor."""
+def _told(facts: MonitorFacts, left_out: bool) -> tuple[object, ...]:
+    """What the log has to say of a monitor. How many places a segment has, or the rest of an excluded one, it does not
+    say."""
+    if left_out or facts.segment is not None:
+        return facts.bad, facts.next_limit, facts.crossed_at
     return facts.places, facts.bad, facts.next_limit, facts.crossed_at, facts.amber
 
 

@@ -175,20 +175,30 @@ def segment_monitors(r: Reading, scope: Scope, policy: Policy, devices: int) -> 
     return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
 
 
-def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
+def newcomers(r: Reading, row: RolloutRow) -> int:
+    """How many have been paid from a reserve since the start, by an edit or as segments that came later. Each has a
+    number of its own, so that no part of a reserve is spent twice."""
+    later = {each.spec.segment for each in r.monitors(row.key) if each.spec.segment and not each.spec.devices}
+    return row.state.newcomers + len(later)
+
+
+def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> int:
     """Segments without a monitor that have devices in this slice are watched from it on, once they have so many places
-    that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve."""
+    that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve.
+    How many are new."""
     policy = Policy.from_canonical(row.policy)
     if row.devices < SMALL_FLEET_BELOW or not policy.segments:
-        return
+        return 0
     places = {name: opened.before.get(name, 0) + ranks.members for name, ranks in opened.ranks.items()}
     found = [
         name
         for name, many in sorted(places.items())
         if 1 < many < places[ROLLOUT] and dimension_of(name) in policy.segments
     ]
-    known = {monitor.spec.segment: monitor.spec.devices for monitor in w.monitors(row.key)} if found else {}
-    number = sum(1 for name, devices in known.items() if name is not None and not devices)
+    if not found:
+        return 0
+    known = {monitor.spec.segment for monitor in w.monitors(row.key)}
+    number = before_now = newcomers(w, row)
     for segment in found:
         if segment in known:
             continue
@@ -203,6 +213,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
         if specs:
             number += 1
             w.add_monitors(row.key, specs, from_places={spec.key: before for spec in specs})
+    return number - before_now
 
 
 def _ancestors(spec: RolloutFile, name: str) -> set[str]:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Covered, Seal
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
@@ -139,6 +140,9 @@ class Reading(Protocol):
     def evidence_lines(self, rollout_key: int, *, after: int = 0, limit: int = 5000) -> Sequence[tuple[int, str]]:
         """Rows of the rollout's evidence log after ``seq`` ``after``, oldest first: each with its ``seq``, as the line
         of ``core.evidence.log``."""
+
+    def seats(self, row: RolloutRow, devices: Collection[int]) -> Mapping[int, Seat]:
+        """Where these devices stand in the rollout, by key; those without a bad outcome in it are left out."""
 
     def evidence_head(self, rollout_key: int) -> int:
         """The ``seq`` of the last row of the rollout's evidence log; 0 while it is empty."""

@@ -9,7 +9,7 @@ from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
-from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
+from orchestrator.adapters.sql.evidence_log import EvidenceLogReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
@@ -19,7 +19,7 @@ from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading
 
 
-class SqlReading(FleetReading, UpdateReading, JobReading, EvidenceReading, Recount):
+class SqlReading(FleetReading, UpdateReading, JobReading, EvidenceLogReading, Recount):
     """One snapshot."""
 
 

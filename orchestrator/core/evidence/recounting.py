@@ -14,8 +14,9 @@ from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
-from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, path, place_since
+from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, path, recount
+from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.evidence.log import Line
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts
@@ -23,11 +24,6 @@ from orchestrator.core.outcomes import OutcomeClass
 
 BAD = frozenset(outcome.value for outcome in OutcomeClass)
 """Words of the log for outcomes that count as bad."""
-
-
-def recountable(spec: MonitorSpec) -> bool:
-    """Whether the log alone says where an outcome stands in the monitor's population."""
-    return spec.scope == ROLLOUT or spec.wave is not None
 
 
 class CountedMonitor:
@@ -43,19 +39,32 @@ class CountedMonitor:
         self._places = array("q")
         self._nodes: dict[NodeKey, Node] = {}
 
-    def count(self, line: Line, outcome: OutcomeClass, earlier: frozenset[OutcomeClass]) -> bool:
-        """One more bad outcome; whether it is in this monitor's population, of its classes and new to it."""
-        spec = self.spec
-        if outcome not in spec.outcomes or earlier.intersection(spec.outcomes):
+    def count(
+        self, outcome: OutcomeClass, earlier: frozenset[OutcomeClass], seat: Seat, at: int, rest: LeftOut
+    ) -> bool:
+        """One more bad outcome; whether it is in this monitor's population, of its classes and new to it. ``rest``:
+        whom the excluded segments leave out."""
+        if outcome not in self.spec.outcomes or earlier.intersection(self.spec.outcomes):
             return False
-        place = line.rollout_place if spec.scope == ROLLOUT else line.wave_place if spec.wave == line.wave else None
-        since = None if place is None else place_since(place, self.from_place)
-        if since is None:
+        place = rest.place(self.spec, self.from_place, seat)
+        if place is None:
             return False
         self.bad += 1
-        if self.crossed_at is None or line.at == self._crossed_when:
-            self._add(since, line.at)
+        if self.crossed_at is None or at == self._crossed_when:
+            self._add(place, at)
         return True
+
+    def begin_again(self) -> None:
+        """Forget everything: a segment was excluded, and all is counted anew without it."""
+        self.bad, self.crossed_at, self.crossings = 0, None, []
+        self._places, self._nodes, self._crossed_when = array("q"), {}, 0
+
+    def end_again(self) -> None:
+        """All has been counted anew: what counts as the crossing is the one that there is now, not the first."""
+        if self.crossed_at is not None:
+            found = recount(self._places, self._staircase)
+            self.crossed_at = None if found is None else (found.bad, found.place)
+            self.crossings = [] if self.crossed_at is None else [self.crossed_at]
 
     def _add(self, place: int, at: int) -> None:
         """What came in one transaction was looked at once, at its end: ``crossings`` are those that may have been
@@ -72,9 +81,11 @@ class CountedMonitor:
                 self.crossed_at, self._crossed_when = self.crossings[0], at
 
     def facts(self, waves: Iterable[WaveFacts]) -> MonitorFacts:
-        """As a look sees it. ``waves`` have the places given so far."""
+        """As a look sees it. ``waves`` have the places given so far; those of segments are not in them."""
         spec, stairs = self.spec, self._staircase
-        given = sum(wave.members for wave in waves if spec.scope == ROLLOUT or wave.wave == spec.wave)
+        given = 0
+        if spec.segment is None:
+            given = sum(wave.members for wave in waves if spec.wave in (None, wave.wave))
         places = max(0, given - self.from_place)
         return MonitorFacts(
             monitor=spec.key,
@@ -88,6 +99,8 @@ class CountedMonitor:
             next_limit=stairs.limit(self.bad + 1),
             crossed_at=self.crossed_at,
             amber=stairs.amber(max(places, self.bad), self.bad),
+            segment=spec.segment,
+            devices=spec.devices,
         )
 
 
@@ -98,6 +111,7 @@ class Recount:
         self.monitors: dict[str, CountedMonitor] = {}
         self.budgets: dict[str, BudgetFacts] = {}
         self.slices: dict[tuple[str, int], dict[OutcomeClass, int]] = {}
+        self.rest = NOBODY
         self._earlier: dict[int, frozenset[OutcomeClass]] | None = None
 
     def watch(self, monitors: Sequence[CountedMonitor], budgets: Sequence[BudgetFacts]) -> None:
@@ -116,10 +130,25 @@ class Recount:
         if max(pools, default=1) > 1 and self._earlier is None:
             self._earlier = {}
 
-    def count(self, line: Line) -> bool:
-        """The next row of the log; whether any monitor or budget has moved by it."""
-        if line.outcome not in BAD:
-            return False
+    def without(self, rest: LeftOut, bad: Iterable[tuple[Line, Seat]]) -> None:
+        """Segments were excluded, or taken back in: from now on ``rest`` says whom that leaves out, and what has been
+        counted so far (``bad``, from the beginning) is counted anew."""
+        self.rest = rest
+        for monitor in self.monitors.values():
+            monitor.begin_again()
+        earlier: dict[int, frozenset[OutcomeClass]] = {}
+        for line, seat in bad:
+            outcome, before = OutcomeClass(line.outcome), frozenset[OutcomeClass]()
+            if self._earlier is not None:
+                before = earlier.get(line.device_key, before)
+                earlier[line.device_key] = before | {outcome}
+            for monitor in self.monitors.values():
+                monitor.count(outcome, before, seat, line.at, rest)
+        for monitor in self.monitors.values():
+            monitor.end_again()
+
+    def count(self, line: Line, seat: Seat) -> bool:
+        """The next bad outcome of the log; whether any monitor or budget has moved by it."""
         outcome = OutcomeClass(line.outcome)
         bad = self.slices.setdefault((line.wave, line.slice), {})
         bad[outcome] = bad.get(outcome, 0) + 1
@@ -129,7 +158,7 @@ class Recount:
             self._earlier[line.device_key] = earlier | {outcome}
         moved = False
         for monitor in self.monitors.values():
-            moved = monitor.count(line, outcome, earlier) or moved
+            moved = monitor.count(outcome, earlier, seat, line.at, self.rest) or moved
         for name, budget in self.budgets.items():
             if outcome in budget.outcomes and not earlier.intersection(budget.outcomes):
                 self.budgets[name] = replace(budget, bad=budget.bad + 1)
