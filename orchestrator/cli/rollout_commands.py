@@ -301,8 +301,8 @@ def complete(
 
 @order(
     "exclude",
-    'wave exclude lmp-42 hardware_id=rpi4 --reason "the display stays dark" --dry-run',
-    "wave exclude lmp-42 label:region=emea --reason holiday",
+    'wave exclude lmp-42 hardware_id=rpi4 --reason "dark screens"',
+    "wave exclude lmp-42 label:region=emea --reason strike --dry-run",
     panel=STEER,
     asks=True,
 )
@@ -316,7 +316,7 @@ def exclude(rollout: RolloutName, segment: SegmentName) -> Order:
 
 @order(
     "include",
-    "wave include lmp-42 hardware_id=rpi4 --reason fixed --dry-run",
+    "wave include lmp-42 hardware_id=rpi4 --reason fixed",
     panel=STEER,
     asks=True,
 )

@@ -18,7 +18,7 @@ from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, HaltRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
-from orchestrator.core.facts import Facts, MonitorFacts, WaveFacts
+from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, WaveFacts
 from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
@@ -64,6 +64,7 @@ class _Again:
     decisions: int = 0
     entry: int = 0
     unstopped: bool = False
+    left_out: bool = False
     adopted: set[str] = field(default_factory=set)
     told: dict[str, object] = field(default_factory=dict)
 
@@ -82,10 +83,12 @@ class _Again:
                 case Counted():
                     self._count(step)
                 case Looked():
+                    self._without(step.look.state)
                     self._look(step)
                     self.unstopped = False
                     self.entry = step.entry.seq
                 case Ordered():
+                    self._without(step.state)
                     self.unstopped = False
                     self.entry = step.entry.seq
                 case Broken():
@@ -104,10 +107,19 @@ class _Again:
             divergences=tuple(self.found.kept),
         )
 
+    def _without(self, state: RolloutState) -> None:
+        """Places among the rest of an excluded segment are not in the log: from then on monitors are taken as they
+        were recorded."""
+        if state.excluded and not self.left_out:
+            self.left_out = True
+            self.adopted |= set(self.recount.monitors)
+            self.recount.monitors.clear()
+
     def _watch(self, watching: Watching) -> None:
         self.devices = watching.devices
-        counted = [CountedMonitor(each.spec, each.from_place) for each in watching.monitors if recountable(each.spec)]
-        self.adopted |= {each.spec.key for each in watching.monitors if not recountable(each.spec)}
+        able = [each for each in watching.monitors if recountable(each.spec) and not self.left_out]
+        counted = [CountedMonitor(each.spec, each.from_place) for each in able]
+        self.adopted |= {each.spec.key for each in watching.monitors if each not in able}
         self.recount.watch(counted, watching.budgets)
         self.told.clear()
 
@@ -163,7 +175,7 @@ class _Again:
             counted = self.recount.budgets.get(budget.name)
             if counted is not None and counted != budget:
                 found.append((f"budget {budget.name}:", f"{budget.bad} bad", f"{counted.bad} bad"))
-        for wave, again_wave in zip(facts.waves, self.recount.waves(facts.waves), strict=True):
+        for wave, again_wave in () if self.left_out else zip(facts.waves, self.recount.waves(facts.waves), strict=True):
             for piece, other in zip(wave.slices, again_wave.slices, strict=True):
                 if dict(piece.bad) != dict(other.bad):
                     what = f"slice {piece.number} of {wave.wave}:"

@@ -306,8 +306,10 @@ class Rollouts:
             row = self._row(w, name)
             sentence = exclude_segment(w, row, segment, by=by, reason=reason, now=now)
             settle(w, row.key, now=now)
-            status = self._row(w, name).state.status
-        return Ordered(name, status, sentence)
+            after = self._row(w, name).state
+        if after.status is not row.state.status:
+            sentence = f"{sentence} The rollout is {after.status}: {after.standing.reason.sentence}"
+        return Ordered(name, after.status, sentence)
 
     @again
     def include(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
@@ -336,10 +338,13 @@ class Rollouts:
                 bad = w.list_updates(row.key, bad=True, limit=1_000_000)
                 keys = [each.device_key for _, each in bad]
             found = w.load_updates([(row.key, key) for key in keys])
-            again = [each for each in found.values() if each.update.bad_outcome]
+            out = row.state.excluded_segments
+            again = [e for e in found.values() if e.update.bad_outcome and out.isdisjoint(e.segments)]
             if devices and len(again) < len(keys):
                 fine = next(d for d, key in zip(devices, keys, strict=True) if key not in {u.device_key for u in again})
-                raise Refused(f"Device {fine} has no bad outcome in rollout {name}: there is nothing to try again.")
+                raise Refused(
+                    f"Device {fine} has no bad outcome in rollout {name}, or is excluded: nothing to try again."
+                )
             tallies = Tallies(now)
             for each in again:
                 patience = update.Patience(rules_of(row).silent_after, each.usual_gap)

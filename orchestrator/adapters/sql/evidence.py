@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.adapters.sql.codec import SETS
-from orchestrator.adapters.sql.rollouts import MONITOR_COLUMNS, OVER_THE_WHOLE, RolloutReading, monitor_of
+from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
+from orchestrator.adapters.sql.rollouts import RolloutReading
 from orchestrator.adapters.sql.times import stored
 from orchestrator.core.evidence.allowance import ROLLOUT, SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
