@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from orchestrator.core.document import (
+    LABEL_KEY_PATTERN,
     NAME_PATTERN,
     Count,
     Document,
@@ -47,8 +48,7 @@ MOST_WAVES = 200
 LARGEST_VERSION = 2**53 - 1
 """Versions travel through JSON, whose readers are exact up to here."""
 
-_LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
-LABEL_KEY_PATTERN = f"^{_LABEL_KEY.pattern}$"
+_LABEL_KEY = re.compile(LABEL_KEY_PATTERN)
 LONGEST_LABEL_VALUE = 255
 
 Version = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]

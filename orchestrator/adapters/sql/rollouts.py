@@ -23,7 +23,8 @@ from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment, stored
-from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
+from orchestrator.core.admission import calmed_by, in_order
+from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
@@ -57,6 +58,38 @@ def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
 def _reach(policy: str) -> timedelta:
     """How long ago a device may have been seen to be counted on, by the rollout's own copy of its policy."""
     return Policy.from_canonical(policy).reach
+
+
+def _monitor_facts(rows: Iterable[MonitorRow], slices: Mapping[str, Sequence[SliceFacts]]) -> Iterable[MonitorFacts]:
+    """``slices`` by wave, in the order of their opening."""
+    overall = in_order(slices.values())
+    for row in rows:
+        spec = row.spec
+        stairs = staircase(spec.tolerance, spec.alpha)
+        places, confirmed = _since(row.from_place, overall if spec.wave is None else slices.get(spec.wave, ()))
+        yield MonitorFacts(
+            monitor=spec.key,
+            outcomes=spec.outcomes,
+            wave=spec.wave,
+            tolerance=spec.tolerance,
+            alpha=spec.alpha,
+            answer=spec.answer,
+            places=places,
+            bad=row.bad,
+            next_limit=stairs.limit(row.bad + 1),
+            crossed_at=row.crossed_at,
+            accepted=row.accepted_at is not None,
+            amber=row.bad > 0 and stairs.amber(calmed_by(places, row.bad, confirmed), row.bad),
+        )
+
+
+def _since(from_place: int, slices: Iterable[SliceFacts]) -> tuple[int, int]:
+    """Places of these slices after ``from_place``, and how many of the slices that lie behind it have confirmed."""
+    given = confirmed = 0
+    for piece in slices:
+        confirmed += piece.confirmed if given >= from_place else 0
+        given += piece.members
+    return max(0, given - from_place), confirmed
 
 
 class RolloutReading(Session):
@@ -210,7 +243,7 @@ class RolloutReading(Session):
         return Facts(
             devices=row.devices,
             waves=tuple(waves),
-            monitors=tuple(self._monitor_facts(row.key, slices)),
+            monitors=tuple(_monitor_facts(self.monitors(row.key), slices)),
             budgets=tuple(self.budgets(row.key)),
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
@@ -260,28 +293,17 @@ class RolloutReading(Session):
             found[wave] = ((able, there), DeltaFacts(moment(looked_at), *map(int, counted.get(wave, ()))))
         return found
 
-    def _monitor_facts(self, rollout_key: int, slices: Mapping[str, Sequence[SliceFacts]]) -> Iterable[MonitorFacts]:
-        given = {wave: sum(piece.members for piece in pieces) for wave, pieces in slices.items()}
-        overall = sum(given.values())
-        for row in self.monitors(rollout_key):
-            spec = row.spec
-            stairs = staircase(spec.tolerance, spec.alpha)
-            population = overall if spec.scope == ROLLOUT else given.get(spec.wave or "", 0)
-            places = max(0, population - row.from_place)
-            yield MonitorFacts(
-                monitor=spec.key,
-                outcomes=spec.outcomes,
-                wave=spec.wave,
-                tolerance=spec.tolerance,
-                alpha=spec.alpha,
-                answer=spec.answer,
-                places=places,
-                bad=row.bad,
-                next_limit=stairs.limit(row.bad + 1),
-                crossed_at=row.crossed_at,
-                accepted=row.accepted_at is not None,
-                amber=stairs.amber(max(places, row.bad), row.bad),
-            )
+    def flowing(self, row: RolloutRow, *, counted: bool) -> tuple[Sequence[WaveFacts], Sequence[MonitorFacts]]:
+        rows = self.link.rows(
+            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND bad > 0 AND accepted_at IS NULL "
+            "ORDER BY key",
+            (row.key,),
+        )
+        if not rows and not counted:
+            return (), ()
+        slices = self._slice_facts(row.key)
+        waves = [WaveFacts(wave.wave, slices=tuple(slices.get(wave.wave, ()))) for wave in row.state.waves]
+        return waves, list(_monitor_facts(map(monitor_of, rows), slices))
 
     def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
         """Waves with an eligible, reachable device that came after their last slice: one that a slice opened now would

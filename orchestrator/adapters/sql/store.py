@@ -11,17 +11,27 @@ from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import SoftwareNames
 from orchestrator.adapters.sql.updates import UpdateReading, UpdateWriting
 
 
-class SqlReading(FleetReading, UpdateReading, JobReading, Recount):
+class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, Recount):
     """One snapshot."""
 
 
-class SqlWriting(DeviceWriting, RolloutWriting, SliceWriting, UpdateWriting, EvidenceWriting, JobWriting, SqlReading):
+class SqlWriting(
+    DeviceWriting,
+    RolloutWriting,
+    SliceWriting,
+    UpdateWriting,
+    EvidenceWriting,
+    PacingWriting,
+    JobWriting,
+    SqlReading,
+):
     """One transaction."""
 
 
