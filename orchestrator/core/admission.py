@@ -82,6 +82,8 @@ def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tol
     """What is to be said of a wave's early door, with a blank before it, and whether it is open: the wave is confident
     by the boundary that says most."""
     rate, found = rate_of(tolerate), boundaries(slices, tolerate)
+    if not 0.0 < rate < 1.0:
+        return "", False  # a policy that asks for it is refused
     proof = confident(found, rate)
     if proof is not None:
         return f" {confident_sentence(proof, rate)}", True

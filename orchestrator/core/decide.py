@@ -338,7 +338,7 @@ def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
     # Of a wave without slices the newest anywhere: since then nobody was given a place.
     mine = look.of(wave).slices or [piece for each in look.facts.waves for piece in each.slices]
     since = max((piece.opened_at for piece in mine), default=wave.prepared_at or look.now)
-    if wave.granted_at is not None and wave.granted_at >= since:
+    if wave.granted_at is not None and wave.granted_at > since:
         return False
     ends = since + look.rules.slice_at_most
     if not holds:

@@ -65,7 +65,9 @@ def test_it_is_one_moment_that_only_moves_forward_and_a_restart_keeps_it(rate: R
     spent = rate.spend(rate.spend(None, START), now)
     assert spent > START
     assert rate.spend(spent, START - timedelta(days=1)) > spent, "a clock that went back gives nothing away"
-    assert given_out(rate, [now] * 200, spent) == given_out(rate, [now] * 200, datetime.fromisoformat(spent.isoformat()))
+    assert given_out(rate, [now] * 200, spent) == given_out(
+        rate, [now] * 200, datetime.fromisoformat(spent.isoformat())
+    )
 
 
 @given(rates, st.integers(1, 300))
@@ -80,7 +82,11 @@ def test_so_long_it_takes_at_least(rate: Rate, offers: int) -> None:
 
 @pytest.mark.parametrize(
     ("rate", "text", "burst"),
-    [(Rate(200, "h"), "200 in any hour", 20), (Rate(20, "min"), "20 in any minute", 2), (Rate(1, "d"), "1 in any day", 1)],
+    [
+        (Rate(200, "h"), "200 in any hour", 20),
+        (Rate(20, "min"), "20 in any minute", 2),
+        (Rate(1, "d"), "1 in any day", 1),
+    ],
 )
 def test_a_rate_in_words(rate: Rate, text: str, burst: int) -> None:
     assert (rate.words, rate.burst) == (text, burst)

@@ -25,9 +25,7 @@ from orchestrator.errors import InvalidInput
 HORIZON = 3_000
 
 
-@pytest.mark.parametrize(
-    ("rate", "needed"), [(0.01, (332, 671, 895)), (0.02, (165, 334, 446)), (0.05, (65, 132, 177))]
-)
+@pytest.mark.parametrize(("rate", "needed"), [(0.01, (332, 671, 895)), (0.02, (165, 334, 446)), (0.05, (65, 132, 177))])
 def test_so_many_reports_prove_it_with_no_one_and_two_failures(rate: float, needed: tuple[int, ...]) -> None:
     assert tuple(reports_needed(bad, rate) for bad in range(3)) == needed
     for bad, places in enumerate(needed):
