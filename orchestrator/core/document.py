@@ -53,9 +53,6 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 WORD_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 """Device ids, tags, device groups and hardware ids: serial numbers, MAC addresses, what build systems make."""
 
-LABEL_KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
-"""Names of labels."""
-
 EMPTY = "is empty: give a value or leave the key out."
 
 EMPTY_LIST = "must not be an empty list."

@@ -21,8 +21,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from orchestrator.core.document import LABEL_KEY_PATTERN, LARGEST_COUNT, Count, Document, did_you_mean, problem, word
+from orchestrator.core.document import LARGEST_COUNT, Count, Document, did_you_mean, problem
 from orchestrator.core.durations import shown
+from orchestrator.core.fleet import LABEL_KEY_PATTERN, wrong_key
 
 STAKE: Final = 20
 """What ``pace: evidence`` stakes: so many devices at most are expected to fail before anybody knows."""
@@ -101,12 +102,19 @@ RateField = Annotated[
 ]
 
 
+def _label(value: object) -> str:
+    wrong = wrong_key(value) if isinstance(value, str) else f"must be the name of a label, not {shown(value)}."
+    if wrong is not None or not isinstance(value, str):
+        raise problem(wrong or "")
+    return value
+
+
 class Per(Document):
     """How many devices that share a value of a label may be at it at once."""
 
     label: Annotated[
         str,
-        BeforeValidator(word(LABEL_KEY_PATTERN, "the name of a label: letters, digits and . _ / : -, at most 128")),
+        BeforeValidator(_label),
         WithJsonSchema({"type": "string", "pattern": LABEL_KEY_PATTERN}),
     ] = Field(
         description="The label. A device without it is limited by no other: it shares a value with nobody.",

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
-from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
 
@@ -111,12 +110,12 @@ class PlannedDelta:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWave:
-    """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before
-    it in file order;
-    ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if
-    all fail);
-    ``first_halt``: how many bad devices in a row halt it; ``opens``/``passes``: earliest times; ``at_the_latest``
-    with every ceiling used."""
+    """A wave before it starts.
+
+    ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before it in file order; ``slices``:
+    their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if all fail);
+    ``first_halt``: how many bad devices of its first slice halt it (0: not even all); ``opens``/``passes``: earliest
+    times; ``at_the_latest`` with every ceiling used."""
 
     wave: str
     after: tuple[str, ...]
@@ -183,13 +182,3 @@ class RolloutPlan:
     latest_end: datetime | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateCounts:
-    """Updates of a rollout by wave and status, for people."""
-
-    rollout: str
-    waves: Mapping[str, Mapping[UpdateStatus, int]]
-    asked_at: datetime
-    usual_gap: timedelta = timedelta(0)

@@ -225,7 +225,8 @@ REFUSED = [
     ({"pace": {"in_flight": 5, "per": {"label": "site"}}}, "pace.per.at_most: is missing; for example `at_most: 2`."),
     (
         {"pace": {"per": {"label": "a site", "at_most": 1}}},
-        "pace.per.label: must be the name of a label: letters, digits and . _ / : -, at most 128, not 'a site'.",
+        "pace.per.label: is no name for a label: use letters, digits and . _ / : -, beginning with a letter or digit, "
+        "128 at most.",
     ),
     ({"pace": {"rate": 3}}, "pace.rate: must be offers in a time such as 20/min, 200/h or 1000/d, not 3."),
     ({"pace": {"rate": "0/h"}}, "pace.rate: must be offers in a time such as 20/min, 200/h or 1000/d, not '0/h'."),

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from orchestrator.adapters.sql.codec import STATUS_NUMBER, update_key
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.offers import LabelLimit
 from orchestrator.core.update import UpdateStatus
 
-_OVER: Final = sorted(status.value for status in (UpdateStatus.WITHDRAWN, UpdateStatus.LEFT, UpdateStatus.RETIRED))
+_OVER: Final = [STATUS_NUMBER[status] for status in (UpdateStatus.WITHDRAWN, UpdateStatus.LEFT, UpdateStatus.RETIRED)]
 """An update without an outcome that is in none of these is in flight: as the tallies of its slice count it."""
 
 
@@ -22,16 +23,17 @@ class PacingReading(Session):
 
     def flying_with(self, rollout_key: int, limit: LabelLimit) -> int:
         """From the label to the updates, by ``label_devices`` and the primary key: whatever the server believes about
-        the size of a table that has just grown (CROSS JOIN on SQLite, a look each on PostgreSQL)."""
-        parameters: list[Any] = [limit.label, limit.value, rollout_key, *_OVER]
+        the size of a table that has just grown: CROSS JOIN keeps SQLite to that order."""
+        parameters: list[Any] = [limit.label, limit.value, update_key(rollout_key, 0), *_OVER]
         wave = ""
         if limit.wave is not None:
-            wave, parameters = " AND u.wave = ?", [*parameters, limit.wave]
+            wave = " AND u.slice_key IN (SELECT k.key FROM slice_key k WHERE k.rollout_key = ? AND k.wave = ?)"
+            parameters += [rollout_key, limit.wave]
         marks = ", ".join("?" * len(_OVER))
         found = self.link.one(
             "SELECT count(*) FROM (SELECT 1 FROM device_label l CROSS JOIN device_update u WHERE l.key = ? "
-            "AND l.value = ? AND u.rollout_key = ? AND u.device_key = l.device_key AND u.resolved = 0 "
-            f"AND u.status NOT IN ({marks}){wave} LIMIT ?) x",
+            f"AND l.value = ? AND u.key = ? + l.device_key AND u.resolved = 0 AND u.status NOT IN ({marks}){wave} "
+            "LIMIT ?) x",
             (*parameters, limit.at_most),
         )
         return 0 if found is None else int(found[0])
