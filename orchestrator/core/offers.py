@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -327,7 +327,9 @@ def _rated(terms: Terms, mine: Flow, wave: str, now: datetime) -> NoOffer | None
     if not found:
         return None
     until, rate = max(found, key=lambda each: each[0])
-    return NoOffer(NoOfferKind.RATE, f"At most {rate.words} are offered it; the next at {until:%H:%M:%S} UTC.", until)
+    shown = until + timedelta(microseconds=999_999)  # whoever asks at the second that is named is in time
+    sentence = f"At most {rate.words} are offered it; the next at {shown:%Y-%m-%d %H:%M:%S} UTC."
+    return NoOffer(NoOfferKind.RATE, sentence, until)
 
 
 class Way(StrEnum):

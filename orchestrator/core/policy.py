@@ -253,7 +253,6 @@ class Policy(Document):
         "false_exclude": "It belongs to segments.",
         "on_segment": "It belongs to segments.",
         "escalate_over": "It belongs to segments.",
-        "early": "",
         "notify": "",
         "on_halt": "A halt always withdraws the offers of devices that have not started.",
         "gates": "For a person's word before a wave opens, write promote: manual.",

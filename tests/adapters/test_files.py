@@ -117,7 +117,7 @@ def test_more_problems_than_anybody_reads_are_counted() -> None:
 def test_a_key_written_twice_is_refused_with_both_lines_and_the_other_problems() -> None:
     assert refusal("policy: x\nreach: 5d\nbake: 3\nreach: 6d\n") == (
         "p.yaml:2: reach: is written twice, in line 2 and in line 4.\n"
-        "p.yaml:3: bake: must be a mapping with the keys at_least, reports, at_most, not 3."
+        "p.yaml:3: bake: must be a mapping with the keys at_least, reports, at_most, early, not 3."
     )
 
 
@@ -361,7 +361,7 @@ BAD: list[tuple[type[Document], Any]] = [
     (Policy, {"policy": "x", "deltas": {"cover": "101%"}}),
     (Policy, {"policy": "x", "promote": {"approvals": 2}}),
     (Policy, {"policy": "x", "promote": "auto"}),
-    (Policy, {"policy": "x", "pace": "evidence"}),
+    (Policy, {"policy": "x", "pace": "evidenze"}),
     (Policy, {"policy": "x", "pace": {"in_flight": 0}}),
     (Policy, {"policy": "x", "pace": None}),
     (Policy, {"policy": "x", "budget": {"failed": "0%"}}),

@@ -247,7 +247,7 @@ def test_what_is_refused_and_how(keys: dict[str, object], sentence: str) -> None
 
 @pytest.mark.parametrize(
     "key",
-    "segments false_exclude on_segment escalate_over early notify on_halt gates observe_only retain".split(),
+    "segments false_exclude on_segment escalate_over notify on_halt gates observe_only retain".split(),
 )
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
     assert refusal({"policy": "x", key: "anything"}).startswith(f"{key}: is not in this version.")
