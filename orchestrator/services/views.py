@@ -48,7 +48,7 @@ class RolloutView:
 
     ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
     otherwise;
-    ``problems``: work of the outbox that failed, to be tried again.
+    ``problems``: work of the outbox that failed, to be tried again; ``pace``: how its offers flow now.
     """
 
     summary: RolloutSummary
@@ -63,6 +63,7 @@ class RolloutView:
     spec_digest: str
     policy_digest: str
     attempt: int
+    pace: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class PlannedWave:
     passes: datetime | None
     at_the_latest: datetime | None
     promotion: bool
+    early: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +184,4 @@ class RolloutPlan:
     latest_end: datetime | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    pace: tuple[str, ...] = ()
