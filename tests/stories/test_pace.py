@@ -67,7 +67,8 @@ def test_the_evidence_lets_a_good_release_through_and_keeps_a_mediocre_one_slow(
     """Three hundred devices under a policy that bears much, five at stake. Everybody gets there; but while all is well
     more than fifty are at it at once in the end, and when an eighth rolls back never more than thirty-five."""
     most = {}
-    for name, fate in {"good": Fate.WELL, "bad": by_chance(rolls_back=0.12)}.items():
+    fates: dict[str, Fate | Behaviour] = {"good": Fate.WELL, "bad": by_chance(rolls_back=0.12)}
+    for name, fate in fates.items():
         sim = Simulation(check_daily=False)
         sim.enroll(300, habits=HOURLY)
         sim.release(42, fate)
