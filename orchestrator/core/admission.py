@@ -50,12 +50,15 @@ def boundaries(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tol
 
     Good is who has confirmed and has no bad outcome of a class that halts: a device whose download failed may confirm
     all the same, and is counted bad here where failed downloads halt. The retired keep their places: whoever retires a
-    broken device proves nothing by it.
+    broken device proves nothing by it. Members of excluded segments are left out, with all that they came to.
     """
     answer = tolerate.get(OutcomeClass.DOWNLOAD_FAILED)
     stained = answer is not None and answer.then is Answer.HALT
     counts = [
-        (piece.members, max(0, piece.confirmed - (piece.bad.get(OutcomeClass.DOWNLOAD_FAILED, 0) if stained else 0)))
+        (
+            piece.members - piece.excluded,
+            max(0, piece.confirmed - (piece.bad.get(OutcomeClass.DOWNLOAD_FAILED, 0) if stained else 0)),
+        )
         for piece in slices
     ]
     places = accumulate(members for members, _ in counts)
@@ -92,8 +95,13 @@ def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tol
 
 
 def ambers(monitors: Iterable[MonitorFacts], wave: str | None) -> tuple[str, ...]:
-    """The amber monitors of the rollout (None) or of one wave alone, by key. One that a person accepted is none."""
-    return tuple(each.monitor for each in monitors if each.amber and not each.accepted and each.wave == wave)
+    """The amber monitors over the rollout (None) or one wave alone, by key. One that a person accepted is none, and one
+    over a segment slows nobody down: it excludes its segment when it must."""
+    return tuple(
+        each.monitor
+        for each in monitors
+        if each.amber and not each.accepted and each.segment is None and each.wave == wave
+    )
 
 
 def calmed_by(places: int, bad: int, confirmed: int) -> int:

@@ -5,7 +5,8 @@ nothing more, and when the same facts would say otherwise. It costs the same for
 One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
 deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, then monitors that halt, then what holds. Time never leads out of ``halted`` or
+Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
+is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
 ``held``.
 """
 
@@ -65,6 +66,7 @@ from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
 from orchestrator.core.safety import safety as safety
 from orchestrator.core.safety import small_wave_with_bad as small_wave_with_bad
+from orchestrator.core.safety import watching
 from orchestrator.core.slices import next_size
 from orchestrator.core.states import DONE_WAVE, Reason, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.core.window import Window
@@ -86,7 +88,7 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
 
     ``facts.waves`` and ``state.waves`` name the same waves as ``rules``; ``now`` is not before any time in them.
     """
-    look = _Look(facts, rules, now)
+    look = _Look(facts, rules, now, monitors=tuple(watching(state, facts.monitors)))
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
     match state.status:
@@ -117,10 +119,13 @@ class _Look:
     decisions: list[Decision] = field(default_factory=list)
     reasons: list[Waiting] = field(default_factory=list)
     wake_at: datetime | None = None
+    monitors: tuple[MonitorFacts, ...] = ()
+    amber: tuple[MonitorFacts, ...] = ()
     waves: dict[str, WaveFacts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.waves = {wave.wave: wave for wave in self.facts.waves}
+        self.amber = tuple(each for each in self.monitors if each.amber and not each.accepted)
 
     def wake(self, at: datetime) -> None:
         if at > self.now and (self.wake_at is None or at < self.wake_at):
@@ -332,7 +337,7 @@ def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
     resume after that lets one more slice open all the same, at a trickle (``offers``). Without ``holds`` it only waits:
     the wave's door has a ceiling of its own, or it has passed and nothing waits for it.
     """
-    keys = (*ambers(look.facts.monitors, None), *ambers(look.facts.monitors, wave.wave))
+    keys = (*ambers(look.amber, None), *ambers(look.amber, wave.wave))
     if not keys or look.facts.frozen is not None:
         return False
     # Of a wave without slices the newest anywhere: since then nobody was given a place.
@@ -361,7 +366,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.facts.monitors, baked=look.now - since)
+    unmet = unmet_at_door(facts, rules, look.rules, look.amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     early = ""
     if rules.early and not {each.condition for each in unmet}.isdisjoint(LIFTED_EARLY):
@@ -404,7 +409,7 @@ def unmet_at_door(
         reachable=facts.reachable,
         bad=bad,
         tolerate=over,
-        amber=(*ambers(monitors, None), *ambers(monitors, facts.wave)),
+        amber=[m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)],
     )
 
 

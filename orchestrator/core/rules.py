@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from orchestrator.core.outcomes import OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace, Per, Rate
-from orchestrator.core.policy import Early, FromUnknown, Otherwise, Policy, Promotion
+from orchestrator.core.policy import Early, FromUnknown, OnSegment, Otherwise, Policy, Promotion
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
 
@@ -45,8 +45,9 @@ class WaveRules:
 class Rules:
     """What a rollout is bound to. ``waves`` in an order in which each stands after all it comes after.
 
-    ``dimensions``: in which segments places are given: hardware id, source version, and each label by which the
-    rollout file tells its waves apart (``label:region``).
+    ``dimensions``: in which segments places are given: hardware id, source version, each label by which the rollout
+    file tells its waves apart (``label:region``), and those that the policy watches: ``segments``.
+    ``on_segment``, ``escalate_over`` and ``false_exclude`` as in the policy.
     """
 
     waves: tuple[WaveRules, ...]
@@ -63,6 +64,10 @@ class Rules:
     per: Per | None = None
     rate: Rate | None = None
     dimensions: tuple[str, ...] = SEGMENTS
+    segments: tuple[str, ...] = ()
+    false_exclude: float = 0.05
+    on_segment: OnSegment = OnSegment.EXCLUDE
+    escalate_over: float = 0.2
 
     def wave(self, name: str) -> WaveRules:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -98,7 +103,8 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
                 **_pace(own.pace if own is not None else None),
             )
         )
-    labels = {key for wave in rollout.waves for key, _ in wave.devices.labels}
+    labels = {f"label:{key}" for wave in rollout.waves for key, _ in wave.devices.labels}
+    labels |= {dimension for dimension in policy.segments if dimension not in SEGMENTS}
     return Rules(
         waves=tuple(waves),
         tolerate=policy.tolerances,
@@ -110,7 +116,11 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
         silent_after=policy.silent_after,
         offer_window=policy.offer_window,
         **_pace(policy.pace),
-        dimensions=(*SEGMENTS, *(f"label:{key}" for key in sorted(labels))),
+        dimensions=(*SEGMENTS, *sorted(labels)),
+        segments=tuple(sorted(policy.segments)),
+        false_exclude=policy.false_exclude,
+        on_segment=policy.on_segment,
+        escalate_over=policy.escalate_over,
     )
 
 

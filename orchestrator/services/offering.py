@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from orchestrator.core.admission import admit
+from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Device
 from orchestrator.core.offers import (
     Earlier,
@@ -53,8 +54,12 @@ STANDS: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, Updat
 """An update in one of these is told its offer again."""
 
 
-def earlier_of(row: UpdateRow | None) -> Earlier | None:
-    return None if row is None else Earlier(row.update, row.wave, row.slice, row.places)
+def earlier_of(row: UpdateRow | None, state: RolloutState | None) -> Earlier | None:
+    """What the device has had, for a rollout in this state; its segments are asked for only where some are excluded."""
+    if row is None:
+        return None
+    segments = tuple(row.segments) if state is not None and state.excluded else ()
+    return Earlier(row.update, row.wave, row.slice, row.places, segments)
 
 
 def frozen(
@@ -151,7 +156,7 @@ class Desk:
         self, listed: Listed, device: Device, update: UpdateRow | None
     ) -> NoOffer | tuple[Offerable, Way, DeltaRecord | None]:
         """Whether it may be offered, and how it gets the content."""
-        earlier = earlier_of(update)
+        earlier = earlier_of(update, listed.row.state)
         found = may_offer(listed.terms, device, earlier, self.batch.now)
         if isinstance(found, NoOffer):
             return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
+from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
@@ -48,7 +48,8 @@ class RolloutView:
 
     ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
     otherwise;
-    ``problems``: work of the outbox that failed, to be tried again; ``pace``: how its offers flow now.
+    ``problems``: work of the outbox that failed, to be tried again; ``excluded``: the segments that are left out;
+    ``pace``: how its offers flow now.
     """
 
     summary: RolloutSummary
@@ -63,6 +64,7 @@ class RolloutView:
     spec_digest: str
     policy_digest: str
     attempt: int
+    excluded: tuple[Excluded, ...] = ()
     pace: tuple[str, ...] = ()
 
 

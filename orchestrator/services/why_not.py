@@ -57,7 +57,7 @@ def _why(
     slices = slices_by_wave(r.slices(row.key))
     terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=r.frozen())
     update = r.update(row.key, person.key)
-    earlier = earlier_of(update)
+    earlier = earlier_of(update, row.state)
     found = may_offer(terms, device, earlier, now)
     if isinstance(found, Offerable) and not outstanding(earlier):
         reached = (each.reached(r.flying_with(row.key, each)) for each in label_limits(terms, found.wave, device))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,17 +14,14 @@ from orchestrator.adapters.sql.codec import (
     ROLLOUT_COLUMNS,
     as_json,
     decode_reason,
-    decode_spec,
     rollout_of,
     slice_of_row,
 )
 from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
-from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.monitors import MonitorReading, facts_of
 from orchestrator.adapters.sql.times import moment, stored
-from orchestrator.core.admission import calmed_by, in_order
 from orchestrator.core.evidence.allowance import MonitorSpec
-from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer, OutcomeClass
@@ -34,7 +30,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.records import CountedOutcome, DeltaNeed, MonitorRow, RolloutRow, WaveCount
+from orchestrator.services.records import DeltaNeed, RolloutRow, WaveCount
 
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""
@@ -45,14 +41,6 @@ BAD_COLUMNS: Final = {outcome: f"bad_{outcome.value}" for outcome in OutcomeClas
 TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "departed")
 """The other tallies; ``departed`` is what the core calls ``left``, a word of SQL."""
 
-MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
-
-
-def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
-    key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted = row
-    crossed = None if crossed_bad is None else (crossed_bad, crossed_place)
-    return MonitorRow(key, attempt, decode_spec(spec), from_place, bad, crossed, moment(accepted))
-
 
 @lru_cache(maxsize=256)
 def _reach(policy: str) -> timedelta:
@@ -60,39 +48,7 @@ def _reach(policy: str) -> timedelta:
     return Policy.from_canonical(policy).reach
 
 
-def _monitor_facts(rows: Iterable[MonitorRow], slices: Mapping[str, Sequence[SliceFacts]]) -> Iterable[MonitorFacts]:
-    """``slices`` by wave, in the order of their opening."""
-    overall = in_order(slices.values())
-    for row in rows:
-        spec = row.spec
-        stairs = staircase(spec.tolerance, spec.alpha)
-        places, confirmed = _since(row.from_place, overall if spec.wave is None else slices.get(spec.wave, ()))
-        yield MonitorFacts(
-            monitor=spec.key,
-            outcomes=spec.outcomes,
-            wave=spec.wave,
-            tolerance=spec.tolerance,
-            alpha=spec.alpha,
-            answer=spec.answer,
-            places=places,
-            bad=row.bad,
-            next_limit=stairs.limit(row.bad + 1),
-            crossed_at=row.crossed_at,
-            accepted=row.accepted_at is not None,
-            amber=row.bad > 0 and stairs.amber(calmed_by(places, row.bad, confirmed), row.bad),
-        )
-
-
-def _since(from_place: int, slices: Iterable[SliceFacts]) -> tuple[int, int]:
-    """Places of these slices after ``from_place``, and how many of the slices that lie behind it have confirmed."""
-    given = confirmed = 0
-    for piece in slices:
-        confirmed += piece.confirmed if given >= from_place else 0
-        given += piece.members
-    return max(0, given - from_place), confirmed
-
-
-class RolloutReading(Session):
+class RolloutReading(MonitorReading):
     def rollout(self, name: str) -> RolloutRow | None:
         row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
         return None if row is None else rollout_of(row)
@@ -147,12 +103,6 @@ class RolloutReading(Session):
         )
         return [slice_of_row(row) for row in rows]
 
-    def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
-        rows = self.link.rows(
-            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? ORDER BY key", (rollout_key,)
-        )
-        return [monitor_of(row) for row in rows]
-
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]:
         rows = self.link.rows(
             "SELECT from_commit, to_commit, devices, known FROM need WHERE rollout_key = ? AND wave = ? "
@@ -182,25 +132,6 @@ class RolloutReading(Session):
             for seq, at, event, by, sentence, wave, facts, digest, evidence, before, own in rows
         ]
 
-    def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
-        rows = self.link.rows(
-            "SELECT rollout_key, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place "
-            "FROM evidence WHERE rollout_key = ? ORDER BY seq LIMIT ?",
-            (rollout_key, limit),
-        )
-        return [CountedOutcome(row[0], row[1], moment(row[2]), *row[3:]) for row in rows]
-
-    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
-        """By the index on (rollout, seq): one row is read, however long the log is."""
-        row = self.link.one(
-            "SELECT seq, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place FROM evidence "
-            "WHERE rollout_key = ? ORDER BY seq DESC LIMIT 1",
-            (rollout_key,),
-        )
-        if row is None:
-            return 0, ""
-        return int(row[0]), hashlib.sha256(json.dumps(list(row), separators=(",", ":")).encode()).hexdigest()
-
     def frozen(self) -> Reason | None:
         """In a writing session nobody freezes until it ends: an offer that found no frost commits before it."""
         row = self.link.one(self._frozen_query(), (FROZEN,))
@@ -219,9 +150,12 @@ class RolloutReading(Session):
     # ------------------------------------------------------------------------------------------- facts
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Eight statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
+        """Nine statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
         a device."""
-        slices = self._slice_facts(row.key)
+        opened = self._slice_facts(row.key)
+        slices: dict[str, list[SliceFacts]] = defaultdict(list)
+        for wave, piece in opened:
+            slices[wave].append(piece)
         deltas = self._delta_facts(row.key)
         late = self._late(row, slices, now)
         waves = []
@@ -243,27 +177,33 @@ class RolloutReading(Session):
         return Facts(
             devices=row.devices,
             waves=tuple(waves),
-            monitors=tuple(_monitor_facts(self.monitors(row.key), slices)),
+            monitors=tuple(self.monitor_facts(row.key, opened)),
             budgets=tuple(self.budgets(row.key)),
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
         )
 
-    def _slice_facts(self, rollout_key: int) -> dict[str, list[SliceFacts]]:
+    def _slice_facts(self, rollout_key: int) -> list[tuple[str, SliceFacts]]:
+        """With the wave of each, in the order of their opening."""
         columns = ", ".join((*TALLIES, *BAD_COLUMNS.values()))
-        found: dict[str, list[SliceFacts]] = defaultdict(list)
-        for wave, number, opened_at, members, waiting, *counts in self.link.rows(
-            f"SELECT wave, number, opened_at, members, waiting, {columns} FROM slice WHERE rollout_key = ? ORDER BY "
-            f"ordinal",
+        found: list[tuple[str, SliceFacts]] = []
+        for wave, number, opened_at, members, waiting, excluded, *counts in self.link.rows(
+            f"SELECT wave, number, opened_at, members, waiting, excluded, {columns} FROM slice WHERE rollout_key = ? "
+            "ORDER BY ordinal",
             (rollout_key,),
         ):
             tallies = dict(zip((*TALLIES[:-1], "left"), counts, strict=False))
             bad = {outcome: many for outcome, many in zip(BAD_COLUMNS, counts[len(TALLIES) :], strict=True) if many}
-            found[wave].append(
-                SliceFacts(
-                    number=number, opened_at=moment(opened_at), members=members, waiting=waiting, bad=bad, **tallies
-                )
+            piece = SliceFacts(
+                number=number,
+                opened_at=moment(opened_at),
+                members=members,
+                waiting=waiting,
+                bad=bad,
+                excluded=excluded,
+                **tallies,
             )
+            found.append((wave, piece))
         return found
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
@@ -294,16 +234,15 @@ class RolloutReading(Session):
         return found
 
     def flowing(self, row: RolloutRow, *, counted: bool) -> tuple[Sequence[WaveFacts], Sequence[MonitorFacts]]:
-        rows = self.link.rows(
-            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND bad > 0 AND accepted_at IS NULL "
-            "ORDER BY key",
-            (row.key,),
-        )
-        if not rows and not counted:
+        stained = self.stained_monitors(row.key)
+        if not stained and not counted:
             return (), ()
-        slices = self._slice_facts(row.key)
-        waves = [WaveFacts(wave.wave, slices=tuple(slices.get(wave.wave, ()))) for wave in row.state.waves]
-        return waves, list(_monitor_facts(map(monitor_of, rows), slices))
+        opened = self._slice_facts(row.key)
+        waves = [
+            WaveFacts(each.wave, slices=tuple(piece for wave, piece in opened if wave == each.wave))
+            for each in row.state.waves
+        ]
+        return waves, list(facts_of(stained, opened))
 
     def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
         """Waves with an eligible, reachable device that came after their last slice: one that a slice opened now would
