@@ -2,8 +2,9 @@
 
 Its monitors and budgets are shared out for the fleet as it was at the start and counted from the evidence log; its
 rules are asked at each look that decided, with the record of then, and after each bad outcome in between. Devices are
-taken as they were admitted: from the first divergence on the fleet would have gone another way. Once it would have
-stopped the rollout it decides nothing more, until a person's order of the record lets it go on.
+taken as they were admitted: from the first divergence on the fleet would have gone another way. Segments are watched
+where the record watched them, and left out when the record or this policy excludes them. Once it would have stopped the
+rollout it decides nothing more, until a person's order of the record lets it go on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Final, assert_never
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, ExcludeSegment, HaltRollout, HoldRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec, allot_segments
-from orchestrator.core.evidence.left_out import NOBODY, LeftOut
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount
 from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
 from orchestrator.core.journal import Entry
@@ -24,7 +24,7 @@ from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
-from orchestrator.core.slices import ROLLOUT, Slice, dimension_of, wave_population
+from orchestrator.core.slices import ROLLOUT, dimension_of, wave_population
 from orchestrator.core.states import POLICY, Standing
 from orchestrator.errors import InvalidInput
 from orchestrator.services.accepting import places_given
@@ -43,10 +43,9 @@ class Counterfactual:
 
     name: str
     steps: Steps
-    slices: Sequence[Slice]
     policy: Policy
+    recount: Recount
     found: Diverging = field(init=False)
-    recount: Recount = field(default_factory=Recount)
     spec: RolloutFile | None = None
     rules: Rules | None = None
     devices: int = 0
@@ -92,6 +91,7 @@ class Counterfactual:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
+            not_recounted=0,
             differs=self.found.many,
             divergences=tuple(self.found.kept),
             stopped=self.stopped,
@@ -109,7 +109,7 @@ class Counterfactual:
 
     def _watch(self, entry: Entry, watching: Watching) -> None:
         """What the record begins to count, this policy shares out by its own rules; what crossed or was reached before
-        a person accepted it begins anew. Of segments it watches those that the record watched from the start."""
+        a person accepted it begins anew."""
         self.devices = watching.devices
         if watching.sizes is not None:
             self.sizes = dict(watching.sizes)
@@ -130,9 +130,10 @@ class Counterfactual:
             self.recount.watch(monitors, budgets)
 
     def _segments(self, watching: Watching) -> tuple[MonitorSpec, ...]:
+        """Of the segments that the record watched from the start: how many devices the others had, it does not say."""
         sizes: dict[str, dict[str, int]] = {}
         for each in watching.monitors:
-            if (segment := each.spec.segment) and dimension_of(segment) in self.policy.segments:
+            if (segment := each.spec.segment) is not None and dimension_of(segment) in self.policy.segments:
                 sizes.setdefault(dimension_of(segment), {})[segment] = each.spec.devices
         policy = self.policy
         return allot_segments(
@@ -143,34 +144,37 @@ class Counterfactual:
         """The record of then, without the segments that this policy would have excluded by then."""
         fresh = tuple(each for each in self.excluded if each.segment not in state.excluded_segments)
         judged = replace(state, excluded=(*state.excluded, *fresh))
-        if judged.excluded_segments != self.recount.rest.excluded:
-            rest = LeftOut(self.slices, judged.excluded_segments) if judged.excluded else NOBODY
-            self.recount.without(rest, self.steps.bad_so_far())
+        self.recount.leave_out(judged.excluded_segments)
         return judged
 
     def _facts(self, facts: Facts) -> Facts:
         """The facts of then, with this policy's monitors and budgets."""
         return replace(
             facts,
-            monitors=tuple(each.facts(facts.waves) for each in self.recount.monitors.values()),
+            monitors=self.recount.facts(facts.waves),
             budgets=tuple(self.recount.budgets.values()),
         )
 
     def _count(self, step: Counted) -> None:
         self.bad += 1
-        if not self.recount.count(step.line, step.seat) or step.state is None or self.rules is None:
+        if step.state is not None:
+            self._judged(step.state)
+        if not self.recount.count(step.line) or step.state is None or self.rules is None:
+            return
+        at = step.line.received_at
+        if step.upcoming is not None and step.upcoming.at == at:
             return
         while self.standing is None and may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
-            state = self._judged(step.state)
-            stop = safety(state, self._facts(Facts(self.devices, self.recount.waves(self.waves))), self.rules)
-            at = step.line.received_at
-            if stop is None or (step.upcoming is not None and step.upcoming.at == at):
+            facts = self._facts(Facts(self.devices, self.recount.waves(self.waves)))
+            stop = safety(self._judged(step.state), facts, self.rules)
+            if stop is None:
                 return
             self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
-            self._would_stop(stop, at)
+            self._would(stop, at)
 
     def _look(self, step: Looked) -> None:
         look, at, seq = step.look, step.entry.at, step.entry.seq
+        state = self._judged(look.state)
         self.looks += 1
         self.decisions += len(look.decided)
         if self.stopped is None and (stop := _stop_in(look.decided)) is not None:
@@ -182,14 +186,11 @@ class Counterfactual:
             if described(look.decided) != "nothing" and _stop_in(look.decided) is None:
                 self.found.add("decision", at, seq, described(look.decided), "nothing", why)
             return
-        state = self._judged(look.state)
         plan = decide(state, self._facts(look.facts), self.rules, at)
         would = tuple(each for each in plan.decisions if getattr(each, "wave", None) not in look.withheld)
-        if (would_stop := _stop_in(would)) is not None:
-            self._would_stop(would_stop, at)
+        would_stop = _stop_in(would)
         for each in would:
-            if isinstance(each, ExcludeSegment):
-                self._would_stop(each, at)
+            self._would(each, at)
         recorded, other = described(look.decided), described(would)
         if recorded != other:
             about = {getattr(each, "wave", None) for each in look.decided}
@@ -202,12 +203,17 @@ class Counterfactual:
         if step.entry.facts.get("accepted") or step.entry.event in _ENDS:
             self.standing = None
 
-    def _would_stop(self, stop: HaltRollout | HoldRollout | ExcludeSegment, at: datetime) -> None:
-        if isinstance(stop, ExcludeSegment):
-            self.excluded = (*self.excluded, Excluded(stop.segment, Standing(stop.reason, at, POLICY), stop.devices))
-            return
-        self.standing = Stop(at, self.steps.evidence, self.bad, stop.reason.sentence)
-        self.would_stop = self.would_stop or self.standing
+    def _would(self, decision: Decision, at: datetime) -> None:
+        """It would have been stopped, or gone on without a segment, from this moment on."""
+        match decision:
+            case HaltRollout() | HoldRollout():
+                self.standing = Stop(at, self.steps.evidence, self.bad, decision.reason.sentence)
+                self.would_stop = self.would_stop or self.standing
+            case ExcludeSegment():
+                standing = Standing(decision.reason, at, POLICY)
+                self.excluded = (*self.excluded, Excluded(decision.segment, standing, decision.devices))
+            case _:
+                pass
 
 
 def _stop_in(decisions: Sequence[Decision]) -> HaltRollout | HoldRollout | None:

@@ -7,11 +7,10 @@ cannot be read is a step of its own and does not end the story.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Line, parsed
 from orchestrator.core.evidence.recounting import BAD
 from orchestrator.core.facts import RolloutState, WaveFacts
@@ -22,7 +21,7 @@ from orchestrator.errors import WaveError
 from orchestrator.services.recorded import DECIDED, Following, Look, Watching, read, watched
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.store import Reading
-from orchestrator.services.verifying import LINES_AT_ONCE, Progress, entries_of, pages_of
+from orchestrator.services.verifying import LINES_AT_ONCE, Progress, entries_of, lines_of
 
 UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, StopIteration, WaveError)
 """What an entry raises that does not hold what such an entry holds."""
@@ -54,11 +53,9 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A bad outcome was counted while this was the rollout's record. ``seat``: where its device stands, the places as
-    the log has them. ``upcoming``: the next entry, if any follows."""
+    """A bad outcome was counted while this was the rollout's record. ``upcoming``: the next entry, if any follows."""
 
     line: Line
-    seat: Seat
     state: RolloutState | None
     upcoming: Entry | None
 
@@ -100,7 +97,7 @@ class Steps:
         self.entries = self.outcomes = self.evidence = 0
         self._r, self._row, self._progress, self._present = r, row, progress, tuple(present)
         self._of = r.evidence_rows(row.key)
-        self._lines = self._seated()
+        self._lines = lines_of(r, row.key)
         self._next = next(self._lines, None)
         self._followed = Following()
 
@@ -137,32 +134,15 @@ class Steps:
             except UNREADABLE as error:
                 yield Broken("journal", entry.at, entry.seq, f"Entry {entry.seq} cannot be read: {error}.")
 
-    def bad_so_far(self) -> Iterator[tuple[Line, Seat]]:
-        """Every bad outcome up to where the story stands, from the beginning."""
-        for seq, counted in self._seated():
-            if seq > self.evidence:
-                return
-            if counted is not None:
-                yield counted
-
     def _counted(self, upto: int | None, upcoming: Entry | None) -> Iterator[Step]:
         while self._next is not None and (upto is None or self._next[0] <= upto):
-            self.evidence, bad = self._next
+            self.evidence, line = self._next
             self.outcomes += 1
             if self.outcomes % LINES_AT_ONCE == 0:
                 self._progress(self._row.state.rollout, self.outcomes, self._of)
-            if bad is not None:
-                yield Counted(*bad, self._followed.state, upcoming)
+            if line.split("|", 4)[3] in BAD:
+                yield Counted(parsed(line), self._followed.state, upcoming)
             self._next = next(self._lines, None)
-
-    def _seated(self) -> Iterator[tuple[int, tuple[Line, Seat] | None]]:
-        """The log, page by page: each row's ``seq``, and of a bad outcome what it says and where its device stands."""
-        for page in pages_of(self._r, self._row.key):
-            bad = {seq: parsed(line) for seq, line in page if line.split("|", 4)[3] in BAD}
-            seats = self._r.seats(self._row, {each.device_key for each in bad.values()}) if bad else {}
-            for seq, _ in page:
-                line = bad.get(seq)
-                yield seq, None if line is None else (line, _seat(line, seats.get(line.device_key)))
 
     def _entry(self, entry: Entry) -> Iterator[Step]:
         look = self._followed.take(entry)
@@ -178,12 +158,3 @@ class Steps:
             yield Ordered(entry, self._followed.state)
         if (watching := watched(entry)) is not None:
             yield Began(entry, watching)
-
-
-def _seat(line: Line, known: Seat | None) -> Seat:
-    """By the log, as far as it goes; position and segments by the offer that the device had."""
-    if known is None:
-        return Seat(line.wave, line.slice, 0, line.rollout_place, line.wave_place)
-    return replace(
-        known, wave=line.wave, slice=line.slice, rollout_place=line.rollout_place, wave_place=line.wave_place
-    )

@@ -43,7 +43,7 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """What a replay came to. ``looks``: those that decided, ``decisions`` in them; ``outcomes``: rows of the evidence
-    log. ``policy``: None for what it was bound
+    log; ``not_recounted``: monitors whose places the log alone does not tell. ``policy``: None for what it was bound
     to; under another one, ``stopped`` and ``would_stop`` are the first stops of the record and of that policy.
     ``differs``: how many divergences there are, of which ``divergences`` has the first."""
 
@@ -53,6 +53,7 @@ class Replayed:
     looks: int
     decisions: int
     outcomes: int
+    not_recounted: int
     differs: int
     divergences: tuple[Divergence, ...]
     stopped: Stop | None = None

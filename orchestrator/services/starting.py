@@ -182,13 +182,13 @@ def newcomers(r: Reading, row: RolloutRow) -> int:
     return row.state.newcomers + len(later)
 
 
-def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> int:
+def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
     """Segments without a monitor that have devices in this slice are watched from it on, once they have so many places
     that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve.
-    How many are new."""
+    Whether there are any."""
     policy = Policy.from_canonical(row.policy)
     if row.devices < SMALL_FLEET_BELOW or not policy.segments:
-        return 0
+        return False
     places = {name: opened.before.get(name, 0) + ranks.members for name, ranks in opened.ranks.items()}
     found = [
         name
@@ -196,7 +196,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> int:
         if 1 < many < places[ROLLOUT] and dimension_of(name) in policy.segments
     ]
     if not found:
-        return 0
+        return False
     known = {monitor.spec.segment for monitor in w.monitors(row.key)}
     number = before_now = newcomers(w, row)
     for segment in found:
@@ -213,7 +213,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> int:
         if specs:
             number += 1
             w.add_monitors(row.key, specs, from_places={spec.key: before for spec in specs})
-    return number - before_now
+    return number > before_now
 
 
 def _ancestors(spec: RolloutFile, name: str) -> set[str]:

@@ -9,7 +9,7 @@ it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,18 +83,12 @@ def entries_of(r: Reading, key: int) -> Iterator[Entry]:
         after = page[-1].seq
 
 
-def pages_of(r: Reading, key: int) -> Iterator[Sequence[tuple[int, str]]]:
+def lines_of(r: Reading, key: int) -> Iterator[tuple[int, str]]:
     """A whole evidence log, page by page."""
     after = BEFORE_ALL
     while page := r.evidence_lines(key, after=after, limit=LINES_AT_ONCE):
-        yield page
-        after = page[-1][0]
-
-
-def lines_of(r: Reading, key: int) -> Iterator[tuple[int, str]]:
-    """A whole evidence log, row by row; no more than a page of it is kept."""
-    for page in pages_of(r, key):
         yield from page
+        after = page[-1][0]
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ _LINE: Final = (
 _PAGE: Final = 5_000
 
 
-class EvidenceLogReading(Session):
+class EvidenceReading(Session):
     def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
         return [
             _outcome(rollout_key, parsed(line)) for _, line in self.evidence_lines(rollout_key, after=0, limit=limit)
@@ -58,7 +58,7 @@ class EvidenceLogReading(Session):
             after, at_most = page[-1][0], at_most - len(page)
 
 
-class EvidenceSealing(EvidenceLogReading):
+class EvidenceSealing(EvidenceReading):
     def seal_evidence(self, rollout_key: int, *, at_most: int) -> Covered:
         before = self.evidence_seal(rollout_key)
         log = Digesting(before)
