@@ -60,7 +60,7 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
 
 
 def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
-    """How many devices the rollout has of it: now, or with a place."""
+    """How many devices the rollout has of it: at its start, with a place, or still to come."""
     dimension, _, value = segment.partition("=")
     rules = rules_of(row)
     if not DIMENSION.fullmatch(dimension) or not value or dimension not in rules.dimensions:
@@ -71,7 +71,8 @@ def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
         )
     if row.scope is None:
         return 0  # not begun: the state tables refuse it with their own words
-    devices = max(w.in_segment(row.scope, segment), w.populations(row.key).get(segment, 0))
+    at_start = (monitor.spec.devices for monitor in w.monitors(row.key) if monitor.spec.segment == segment)
+    devices = max(w.in_segment(row.scope, segment), w.populations(row.key).get(segment, 0), *at_start, 0)
     if not devices:
         there = ", ".join(w.segments(row.scope, dimension, limit=SHOWN)) or "none"
         raise NotFound(f"Rollout {row.state.rollout} has no device in {segment}.", remedy=f"There are: {there}.")
