@@ -28,7 +28,7 @@ COMMANDS = dict(commands())
 
 LISTED = (
     "plan apply start list status explain pause resume promote complete exclude include halt cancel skip retry freeze "
-    "unfreeze replay init serve tick version builder"
+    "unfreeze replay simulate init serve tick version builder"
 ).split() + [
     f"{group} {name}"
     for group, names in {

@@ -153,8 +153,8 @@ def slice_of(opened: list[Slice], members: list[Unit]) -> Slice:
         for name in (ROLLOUT, wave_population("all"), *unit.segments):
             populations.setdefault(name, []).append(unit.position)
     before = dict(opened[-1].before) if opened else {}
-    for name, ranks in (opened[-1].ranks if opened else {}).items():
-        before[name] = before.get(name, 0) + ranks.members
+    for name, last in (opened[-1].ranks if opened else {}).items():
+        before[name] = before.get(name, 0) + last.members
     ranks = {name: exact_ranks(found) for name, found in populations.items()}
     upto = members[-1].position + 1
     return Slice("all", len(opened) + 1, upto, DAY_0 + timedelta(hours=len(opened)), before, ranks)
