@@ -56,6 +56,7 @@ class Counterfactual:
     standing: Stop | None = None
     stopped: Stop | None = None
     would_stop: Stop | None = None
+    segments: int = 0
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
@@ -88,7 +89,7 @@ class Counterfactual:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
-            not_recounted=0,
+            not_recounted=self.segments,
             differs=self.found.many,
             divergences=tuple(self.found.kept),
             stopped=self.stopped,
@@ -110,6 +111,7 @@ class Counterfactual:
         self.devices = watching.devices
         if watching.sizes is not None:
             self.sizes = dict(watching.sizes)
+        self.segments = sum(each.spec.segment is not None for each in watching.monitors)
         if self.spec is None:
             return
         if not self.recount.monitors:

@@ -12,12 +12,17 @@ from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
-from tests.stories.devices import Behaviour, Fate, Habits, everywhere
+from orchestrator.services.records import EffectKind
+from tests.stories.devices import Behaviour, Fate, Habits
 from tests.stories.simulator import BY, Simulation
 
 CM4 = "hardware_id=cm4"
 WAVES = {"canary": {"share": "30%"}, "rest": "all"}
 OFTEN = Habits(every=timedelta(hours=2))
+
+
+class _Died(Exception):
+    """The process, right after the commit."""
 
 
 def half_of(board: str, seed: int) -> Behaviour:
@@ -168,6 +173,7 @@ def test_a_person_leaves_a_segment_out_and_takes_it_back_in() -> None:
     sim.run(hours=3)
     shown = sim.rollouts.exclude("r42", CM4, by=BY, reason="dark screens in the field", dry_run=True)
     assert shown.sentence.startswith("Segment hardware_id=cm4 of rollout r42 is excluded: its 40 devices")
+    assert "offers not started will be withdrawn" in shown.sentence
     assert not excluded(sim) and not sim.journal(event="excluded")
     sim.rollouts.exclude("r42", CM4, by=BY, reason="dark screens in the field")
     (entry,) = sim.journal(event="excluded")
@@ -207,11 +213,22 @@ def test_what_cannot_be_left_out_is_refused_with_what_can() -> None:
 def test_a_crash_between_the_exclusion_and_its_withdrawals_is_made_good() -> None:
     """The outbox keeps what is to be done; until it is done the doors are no more open than before."""
     sim = mixed(habits=OFTEN, check_daily=False)
-    sim._releases[42] = everywhere(Fate.WELL)
     sim.begin(WAVES)
-    sim.run(hours=3)
-    sim.rollouts.exclude("r42", CM4, by=BY, reason="dark screens")
-    sim.restart()
+    report = sim.report
+
+    def dying(device, events) -> None:
+        before = excluded(sim)
+        report(device, events)
+        if excluded(sim) and not before:
+            sim.restart()
+            raise _Died
+
+    sim.report = dying  # type: ignore[method-assign]
+    with pytest.raises(_Died):
+        sim.run(days=2)
+    sim.report = report  # type: ignore[method-assign]
+    with sim.store.reading() as r:
+        assert EffectKind.LEAVE_OUT in {effect.kind for effect in r.effects()}
     asked: list[datetime] = []
     for device in [each for each in sim.fleet.values() if each.hardware_id == "cm4"]:
         if device.id not in sim.offered():
