@@ -59,6 +59,7 @@ class RolloutState:
     ``completed``: it has been completed; a halt or a hold since is left to there (RULES 2).
     ``first_bad_accepted``: how many bad outcomes in small waves a person has seen and resumed over.
     ``excluded``: segments that are left out, in the order in which they were.
+    ``newcomers``: monitors over the rollout and its waves that an edit has added since the start.
     """
 
     rollout: str
@@ -72,6 +73,7 @@ class RolloutState:
     first_bad_accepted: int = 0
     completed: bool = False
     excluded: tuple[Excluded, ...] = ()
+    newcomers: int = 0
 
     @property
     def excluded_segments(self) -> frozenset[str]:

@@ -86,11 +86,11 @@ def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, s
         from_versions=tuple(spec.running),
     )
     for wave in spec.waves:
-        scope = replace(scope, selectors=(*scope.selectors, _selector(r, scope, wave, salt)))
+        scope = replace(scope, selectors=(*scope.selectors, selector_of(r, scope, wave, salt)))
     counts = {wave.name: r.look(scope, wave.name, seen_since=seen_since) for wave in spec.waves}
     devices = sum(count.eligible for count in counts.values())
     sizes = {wave: count.eligible for wave, count in counts.items()}
-    monitors = monitors_of(spec, policy, sizes, devices) + _segments(r, scope, policy, devices)
+    monitors = monitors_of(spec, policy, sizes, devices) + segment_monitors(r, scope, policy, devices)
     return Bound(scope, counts, devices, monitors, budgets_of(policy, devices))
 
 
@@ -132,7 +132,8 @@ def refuse_overlap(w: Writing, row: RolloutRow, *, supersedes: str | None) -> No
             )
 
 
-def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
+def selector_of(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
+    """The wave's selector, its bounds fixed from the fleet as it is; ``scope`` has the waves above it."""
     devices = wave.devices
     selector = WaveSelector(
         wave=wave.name,
@@ -168,10 +169,17 @@ def monitors_of(
     return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices)
 
 
-def _segments(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
+def segment_monitors(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
     """The monitors of the segments that the fleet has now; of each dimension no more are asked for than are watched."""
     sizes = {name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments}
     return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
+
+
+def newcomers(r: Reading, row: RolloutRow) -> int:
+    """How many have been paid from a reserve since the start, by an edit or as segments that came later. Each has a
+    number of its own, so that no part of a reserve is spent twice."""
+    later = {each.spec.segment for each in r.monitors(row.key) if each.spec.segment and not each.spec.devices}
+    return row.state.newcomers + len(later)
 
 
 def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
@@ -187,8 +195,10 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
         for name, many in sorted(places.items())
         if 1 < many < places[ROLLOUT] and dimension_of(name) in policy.segments
     ]
-    known = {monitor.spec.segment: monitor.spec.devices for monitor in w.monitors(row.key)} if found else {}
-    number = before_them = sum(1 for name, devices in known.items() if name is not None and not devices)
+    if not found:
+        return False
+    known = {monitor.spec.segment for monitor in w.monitors(row.key)}
+    number = before_now = newcomers(w, row)
     for segment in found:
         if segment in known:
             continue
@@ -203,7 +213,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
         if specs:
             number += 1
             w.add_monitors(row.key, specs, from_places={spec.key: before for spec in specs})
-    return number > before_them
+    return number > before_now
 
 
 def _ancestors(spec: RolloutFile, name: str) -> set[str]:

@@ -290,7 +290,9 @@ class Ticker:
                         w.finish_effect(effect.key)
                     return
                 case EffectKind.ENSURE_DELTAS:
-                    if effect.wave is not None and row.scope is not None and row.state.status not in ENDED:
+                    # A wave that an edit has removed needs nothing any more.
+                    there = effect.wave in {wave.wave for wave in row.state.waves}
+                    if effect.wave is not None and there and row.scope is not None and row.state.status not in ENDED:
                         self.ensure(row, effect.wave, now=now)
         with self.store.writing() as w:
             w.finish_effect(effect.key)
