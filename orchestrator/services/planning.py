@@ -23,6 +23,7 @@ from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import dimension_of, sizes
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.core.window import Window
+from orchestrator.services import pacing
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.deltas import Deltas, Preview
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
@@ -60,7 +61,7 @@ class Planner:
         lacking = {commit for commit in bound.scope.commits.values() if not self.provider.has_commit(commit)}
         deltas = {wave.name: _deltas(preview, bound, wave.name, lacking) for wave in spec.waves}
         with self.store.reading() as r:
-            warnings = self._warnings(r, spec, policy, bound, deltas, lacking)
+            warnings = (*self._warnings(r, spec, policy, bound, deltas, lacking), *_too_slow(rules, bound))
         waves = self._waves(spec, rules, bound, deltas, now)
         ends = [wave.passes for wave in waves]
         latest = [wave.at_the_latest for wave in waves]
@@ -83,6 +84,7 @@ class Planner:
             latest_end=None if None in latest else max((at for at in latest if at), default=None),
             warnings=warnings,
             notes=_notes(policy, bound),
+            pace=pacing.planned(rules),
         )
 
     # ------------------------------------------------------------------------------------------ waves
@@ -103,7 +105,8 @@ class Planner:
             early = _after([passes[name] for name in each.after], start)
             late = _after([latest[name] for name in each.after], start)
             opens[each.wave] = _open_at(each.window, early)
-            passes[each.wave] = _open_at(each.window, _later(opens[each.wave], each.at_least))
+            least = pacing.quickest(each, rules, bound.counts[each.wave].reachable)
+            passes[each.wave] = _open_at(each.window, _later(opens[each.wave], least))
             opened_late = _open_at(each.window, late)
             slices = len(sizes(bound.counts[each.wave].eligible, first=rules.first_slice, growth=rules.growth))
             ceiling = rules.slice_at_most * max(slices - 1, 0) + rules.open_at_most + each.at_most
@@ -135,6 +138,7 @@ class Planner:
                     passes=passes[wave.name],
                     at_the_latest=latest[wave.name],
                     promotion=bound_rules.awaits_promotion,
+                    early=pacing.early(bound_rules, rules, count.eligible),
                 )
             )
         return tuple(planned)
@@ -209,6 +213,19 @@ class Planner:
                     f" {words(monitor.outcomes)}."
                 )
         return tuple(found)
+
+
+def _too_slow(rules: Rules, bound: Bound) -> list[str]:
+    """Waves whose bake would begin before their rate has let enough devices come."""
+    found = []
+    for each in rules.waves:
+        needed = pacing.offering(each, rules, bound.counts[each.wave].reachable)
+        if needed > rules.open_at_most:
+            days, most = (f"{span / timedelta(days=1):.3g} days" for span in (needed, rules.open_at_most))
+            found.append(
+                f"Wave {each.wave} needs {days} at its rate; after {most} (`open_at_most`) it bakes with whom it has."
+            )
+    return found
 
 
 def _deltas(preview: Preview, bound: Bound, wave: str, lacking: Collection[str]) -> tuple[PlannedDelta, ...]:

@@ -48,7 +48,8 @@ class RolloutView:
 
     ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
     otherwise;
-    ``problems``: work of the outbox that failed, to be tried again; ``excluded``: the segments that are left out.
+    ``problems``: work of the outbox that failed, to be tried again; ``excluded``: the segments that are left out;
+    ``pace``: how its offers flow now.
     """
 
     summary: RolloutSummary
@@ -64,6 +65,7 @@ class RolloutView:
     policy_digest: str
     attempt: int
     excluded: tuple[Excluded, ...] = ()
+    pace: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class PlannedWave:
     passes: datetime | None
     at_the_latest: datetime | None
     promotion: bool
+    early: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +186,4 @@ class RolloutPlan:
     latest_end: datetime | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    pace: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield Paragraph(Text(ROLLOUT_MEANING[view.summary.status], style="dim"), indent=2)
     yield from _section("Waves", _waves(view, now))
     yield from _section("Evidence", _evidence(view))
+    yield from _section("Pace", iter(view.pace))
     yield from _section("Goes on when", _goes_on(view, now))
     yield from _section("Stops when", _stops(view))
     # A halted or cancelled one still counts silences; what they decide is nothing.

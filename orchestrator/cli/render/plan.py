@@ -39,6 +39,8 @@ def _page(made: RolloutPlan) -> Iterator[RenderableType]:
         )
     if made.budgets:
         yield from _section("Budgets: hard stops, and how often a tolerable release hits one", _budgets(made))
+    if made.pace:
+        yield from _section("Pace", *[Paragraph(f"- {said}", indent=2, hang=2) for said in made.pace])
     yield from _section("Calendar (UTC)", _calendar(made))
     notes = [Paragraph(f"- {note}", indent=2, hang=2) for note in made.notes]
     risk = f"- At a stop at most {plural(made.in_flight_risk, 'device')} may still be under way."
@@ -153,6 +155,8 @@ def detects(wave: PlannedWave) -> str:
     blind = tuple(c for c, rate in wave.detectable.items() if rate is None)
     if blind:
         parts.append(f"It cannot tell devices that are {words(blind)}, not even if all are.")
+    if wave.early:
+        parts.append(wave.early)
     return " ".join(parts) or "no monitor halts by it."
 
 

@@ -73,6 +73,9 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     if (lines := list(monitors(counting(view), view.budgets))) and view.summary.status is not RolloutStatus.DRAFT:
         yield Text()
         yield from lines
+    if view.pace:
+        yield Text()
+        yield from (Paragraph(f"Pace: {sentence}", hang=6) for sentence in view.pace)
     if view.would or view.wake_at is not None:
         yield Text()
         yield from next_look(view, now)

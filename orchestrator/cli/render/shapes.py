@@ -130,6 +130,7 @@ def rollout(value: RolloutView) -> dict[str, Any]:
         "would": list(value.would),
         "wake_at": iso(value.wake_at),
         "problems": list(value.problems),
+        "pace": list(value.pace),
         "spec_digest": value.spec_digest,
         "policy_digest": value.policy_digest,
     }
