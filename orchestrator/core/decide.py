@@ -31,6 +31,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
+from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
 from orchestrator.core.evidence.door import Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
@@ -86,6 +87,8 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
     look = _Look(facts, rules, now)
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
+    if facts.clock is not None and facts.clock.next_at is not None:
+        look.wake(facts.clock.next_at)
     match state.status:
         case RolloutStatus.DRAFT:
             return _still(look, ReasonKind.APPLIED, "It waits to be started: `wave start`.", wake=False)
@@ -328,7 +331,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.facts.monitors, baked=look.now - since)
+    unmet = unmet_at_door(facts, rules, look.rules, look.facts.monitors, baked=look.now - since, clock=look.facts.clock)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     if not unmet:
         if rules.window is not None and not rules.window.is_open(look.now):
@@ -349,7 +352,13 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
 
 
 def unmet_at_door(
-    facts: WaveFacts, rules: WaveRules, rollout: Rules, monitors: tuple[MonitorFacts, ...], *, baked: timedelta
+    facts: WaveFacts,
+    rules: WaveRules,
+    rollout: Rules,
+    monitors: tuple[MonitorFacts, ...],
+    *,
+    baked: timedelta,
+    clock: ClockFacts | None = None,
 ) -> tuple[Unmet, ...]:
     """What keeps a baking wave from passing (RULES 5.3); empty when the door opens."""
     outcomes = facts.resolved
@@ -357,6 +366,9 @@ def unmet_at_door(
     bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass}
     # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
     over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
+    amber = [m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)]
+    if clock is not None and (found := reading(clock)) is not None and found.amber:
+        amber.append(CLOCK)
     return door(
         baked=baked,
         at_least=rules.at_least,
@@ -367,7 +379,7 @@ def unmet_at_door(
         reachable=facts.reachable,
         bad=bad,
         tolerate=over,
-        amber=[m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)],
+        amber=amber,
     )
 
 

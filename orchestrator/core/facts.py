@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 
@@ -48,6 +49,8 @@ class RolloutState:
     ``epoch`` grows with each halt, pause, hold and resume: an offer made under an older one is void.
     ``completed``: it has been completed; a halt or a hold since is left to there (RULES 2).
     ``first_bad_accepted``: how many bad outcomes in small waves a person has seen and resumed over.
+    ``clock_from``: the minute since 1970 from which on devices that begin to install are evidence for the clock test; a
+    person who resumes over what it said begins it anew.
     """
 
     rollout: str
@@ -60,6 +63,7 @@ class RolloutState:
     attempt: int = 1
     first_bad_accepted: int = 0
     completed: bool = False
+    clock_from: int = 0
 
     def wave(self, name: str) -> WaveState:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -225,7 +229,8 @@ class BudgetFacts:
 class Facts:
     """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and
     of "small"
-    fleets. ``next_deadline``: when the next silence will be counted. ``frozen``: why all offers are stopped."""
+    fleets. ``next_deadline``: when the next silence will be counted. ``frozen``: why all offers are stopped.
+    ``clock``: the clock test for silence; None where nothing was learnt to test by."""
 
     devices: int
     waves: tuple[WaveFacts, ...]
@@ -233,3 +238,4 @@ class Facts:
     budgets: tuple[BudgetFacts, ...] = ()
     next_deadline: datetime | None = None
     frozen: Reason | None = None
+    clock: ClockFacts | None = None

@@ -1,4 +1,4 @@
-"""What must stop a rollout now, whatever else: budgets first, then monitors that halt, then what holds.
+"""What must stop a rollout now, whatever else: budgets first, then monitors and the clock that halt, then what holds.
 
 ``decide`` asks it before everything, and the transaction that counts a report asks it at once (RULES 1.4).
 """
@@ -9,9 +9,16 @@ from typing import Final
 
 from orchestrator.core.decisions import HaltRollout, HoldRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.clock import explained, reading
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, RolloutState, WaveFacts
 from orchestrator.core.outcomes import Answer
-from orchestrator.core.reasons import budget_sentence, first_bad_sentence, monitor_sentence
+from orchestrator.core.reasons import (
+    budget_sentence,
+    clock_sentence,
+    environment_sentence,
+    first_bad_sentence,
+    monitor_sentence,
+)
 from orchestrator.core.rules import Rules
 from orchestrator.core.states import WATCHED_ROLLOUT, Reason, ReasonKind, RolloutStatus
 
@@ -30,14 +37,37 @@ def safety(state: RolloutState, facts: Facts, rules: Rules) -> HaltRollout | Hol
     crossed = [monitor for monitor in facts.monitors if monitor.crossed_at is not None and not monitor.accepted]
     if (reason := _stopping(reached, crossed, Answer.HALT)) is not None:
         return HaltRollout(reason)
+    clock = clock_stop(state, facts)
+    if isinstance(clock, HaltRollout):
+        return clock
     if state.status in (RolloutStatus.HELD, RolloutStatus.PAUSED):
         return None
     if (reason := _stopping(reached, crossed, Answer.HOLD)) is not None:
         return HoldRollout(reason)
+    if clock is not None:
+        return clock
     accepted = state.first_bad_accepted
     if facts.devices < SMALL_FLEET_BELOW and (wave := small_wave_with_bad(facts, rules, accepted)):
         return HoldRollout(Reason(ReasonKind.FIRST_BAD, first_bad_sentence(wave, accepted)))
     return None
+
+
+def clock_stop(state: RolloutState, facts: Facts) -> HaltRollout | HoldRollout | None:
+    """What the clock test for silence asks for: its class's answer; a hold where untouched devices have gone dark too.
+
+    A rollout that is held for that is not halted by the same darkness when the others are back: those that were not
+    heard of in time stay so, and who resumes it begins the clock anew."""
+    if facts.clock is None or facts.clock.answer is Answer.COUNT:
+        return None
+    if state.status is RolloutStatus.HELD and state.standing.reason.kind is ReasonKind.ENVIRONMENT:
+        return None
+    found = reading(facts.clock)
+    if found is None or not found.crossed:
+        return None
+    if explained(facts.clock):
+        return HoldRollout(Reason(ReasonKind.ENVIRONMENT, environment_sentence(facts.clock, found)))
+    reason = Reason(ReasonKind.SILENCE, clock_sentence(facts.clock, found))
+    return HaltRollout(reason) if facts.clock.answer is Answer.HALT else HoldRollout(reason)
 
 
 def _stopping(budgets: list[BudgetFacts], monitors: list[MonitorFacts], answer: Answer) -> Reason | None:

@@ -162,6 +162,8 @@ class ReasonKind(StrEnum):
     MONITOR = "monitor"
     BUDGET = "budget"
     FIRST_BAD = "first_bad"
+    SILENCE = "silence"
+    ENVIRONMENT = "environment"
     HALTED = "halted"
     FROZEN = "frozen"
     WAVES_DONE = "waves_done"
