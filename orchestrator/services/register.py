@@ -11,17 +11,15 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, TypeVar
 
-import msgspec
-
-from orchestrator.core.fleet import Device, DeviceStatus, check_name
+from orchestrator.core.fleet import Device, DeviceStatus, check_label, check_name
 from orchestrator.core.membership import wave_of
 from orchestrator.core.offers import place_in
 from orchestrator.core.slices import Slice
 from orchestrator.core.update import counted, retire, retired, withdraw
-from orchestrator.errors import InvalidInput, NotFound, Refused
+from orchestrator.errors import NotFound, Refused
 from orchestrator.services.board import LISTED, REGISTER, slices_by_wave
 from orchestrator.services.chronicle import rules_of
-from orchestrator.services.messages import LONGEST_VALUE
+from orchestrator.services.offering import frozen
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.store import Store, Writing
 from orchestrator.services.tallies import Tallies
@@ -189,20 +187,8 @@ def _unoffered(
     place = selector and place_in(slices.get(selector.wave, ()), selector, device, rules_of(row).dimensions)
     if not place:
         return None
-    to_commit = scope.commits[device.hardware_id]
-    return UpdateRow(
-        rollout_key=row.key,
-        device_key=person.key,
-        update=retired(from_commit=device.commit, to_commit=to_commit, now=now).update,
-        wave=place.wave,
-        slice=place.slice,
-        places=place.places,
-        segment_places=msgspec.json.encode(dict(place.segments)).decode(),
-        hardware_id=device.hardware_id,
-        from_version=device.version,
-        unhealthy_before=not device.healthy,
-        usual_gap=device.usual_gap,
-    )
+    over = retired(from_commit=device.commit, to_commit=scope.commits[device.hardware_id], now=now)
+    return frozen(row.key, person, over.update, place)
 
 
 def check_device(device: Device) -> None:
@@ -214,9 +200,3 @@ def check_device(device: Device) -> None:
         check_name(device.group, "group")
     for key, value in device.labels.items():
         check_label(key, value)
-
-
-def check_label(key: str, value: str | None) -> None:
-    check_name(key.replace("/", "."), "label")
-    if value is not None and (not 1 <= len(value) <= LONGEST_VALUE or not value.isprintable()):
-        raise InvalidInput(f"The label {key} must have 1 to {LONGEST_VALUE} printable characters on one line.")

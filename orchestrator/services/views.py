@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
-from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
 
@@ -94,9 +93,9 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class PlannedDelta:
-    """A required delta before it is built. ``state``: ready, building, queued, failed, missing, or unknown (the
-    repository lacks the from
-    commit). Bytes are estimates until it is ready; ``loose_bytes`` is what a device fetches without it."""
+    """A required delta before it is built. ``state``: ready, building, queued, failed, missing, left out,
+    unknown (the repository lacks the from commit) or no target (it lacks the Target's, so nobody can be served). Bytes
+    are estimates until it is ready; ``loose_bytes`` is what a device fetches without it."""
 
     from_commit: str | None
     to_commit: str
@@ -183,13 +182,3 @@ class RolloutPlan:
     latest_end: datetime | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateCounts:
-    """Updates of a rollout by wave and status, for people."""
-
-    rollout: str
-    waves: Mapping[str, Mapping[UpdateStatus, int]]
-    asked_at: datetime
-    usual_gap: timedelta = timedelta(0)
