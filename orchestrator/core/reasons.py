@@ -161,12 +161,13 @@ def clock_state(facts: ClockFacts) -> str:
     return f"{clock_seen(found)}; {need}; {learnt}"
 
 
-def clock_plan(clock: Clock | None, silent_after: timedelta) -> str:
+def clock_plan(clock: Clock | None, silent_after: timedelta, *, small: bool) -> str:
     """What ``plan`` says of silence: from how many devices the clock was learnt and when it looks, or that only the
     hard stop speaks."""
     hard_stop = f"silent_after ({duration_text(silent_after)})"
     if clock is None:
-        return f"Silence: no history: only the hard stop speaks, {hard_stop}."
+        why = "so small a fleet has no clock for it" if small else "no history"
+        return f"Silence: {why}: only the hard stop speaks, {hard_stop}."
     own = ", ".join(f"{name} {each.devices:,}" for name, each in sorted(clock.learnt.items()) if name != FLEET)
     looks = ", ".join(str(each.minutes) for each in clock.learnt[FLEET].checkpoints)
     return (

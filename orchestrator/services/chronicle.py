@@ -37,6 +37,7 @@ from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
 from orchestrator.core.transitions import apply_all, to_status
+from orchestrator.services.clocks import noted
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin, refuse_overlap
 from orchestrator.services.store import Writing
@@ -84,6 +85,7 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
         match decision:
             case StartRollout():
                 after = begin(w, after, now=now)
+                extra = noted(after.clock)
                 # Who ordered the start ordered what it supersedes to end.
                 claim(w, after, by=row.state.standing.by, now=now)
             case OpenSlice():

@@ -31,7 +31,8 @@ class RolloutRow:
 
     ``spec`` and ``policy`` are the canonical JSON of both files as bound; ``salt`` seeds positions; ``scope`` is None
     until it starts (bounds are fixed then). ``devices``: eligible devices at the start.
-    ``journal_seq``/``journal_hash``: the journal's head.
+    ``journal_seq``/``journal_hash``: the journal's head. ``clock``: what was learnt of silence at the start, as
+    ``services.clocks`` writes it; None where there was nothing to learn.
     """
 
     key: int
@@ -49,12 +50,14 @@ class RolloutRow:
     devices: int = 0
     journal_seq: int = 0
     journal_hash: str = ""
+    clock: str | None = None
 
 
 @dataclass(slots=True)
 class UpdateRow:
     """One device's update with what the offer froze (RULES 3.6). ``places``: in the rollout's and the wave's
-    population; ``segment_places`` by population, as JSON text."""
+    population; ``segment_places`` by population, as JSON text; ``mark``: its ``core.evidence.clock.Mark``, packed, from
+    when it first began to install under a rollout with a clock."""
 
     rollout_key: int
     device_key: int
@@ -68,6 +71,7 @@ class UpdateRow:
     unhealthy_before: bool = False
     by_delta: bool | None = None
     usual_gap: timedelta = timedelta(0)
+    mark: int | None = None
 
 
 class EventRow(NamedTuple):

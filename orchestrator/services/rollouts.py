@@ -28,6 +28,7 @@ from orchestrator.core.states import (
 )
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
+from orchestrator.services.clocks import noted
 from orchestrator.services.chronicle import cancel, claim, order, rules_of
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
@@ -157,7 +158,7 @@ class Rollouts:
                 by=by,
                 sentence=sentence,
                 now=now,
-                facts={"devices": begun.devices},
+                facts={"devices": begun.devices, **noted(begun.clock)},
             )
         when = f"starts at {row.state.start_at:%Y-%m-%d %H:%M} UTC" if waits else "runs"
         return Ordered(

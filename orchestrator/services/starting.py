@@ -1,4 +1,4 @@
-"""Beginning a rollout: what is fixed for good at its start — bounds, monitors, budgets and the number of devices —
+"""Beginning a rollout: what is fixed for good at its start — bounds, monitors, budgets, clock, the number of devices —
 and that nobody else claims the same devices."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from datetime import datetime
 
 from orchestrator.core.evidence.allowance import MonitorSpec, WaveSize, allot
 from orchestrator.core.evidence.budgets import default_budgets
+from orchestrator.core.evidence.clock import Clock
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.fleet import Scope, Target
 from orchestrator.core.membership import WaveSelector, spread_counts
@@ -19,6 +20,7 @@ from orchestrator.core.position import bound_of_share, wave_salt
 from orchestrator.core.rollout_file import RolloutFile, Wave
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.errors import NotFound, Overlap, Refused
+from orchestrator.services.clocks import as_text, learn_clock
 from orchestrator.services.records import RolloutRow, WaveCount
 from orchestrator.services.store import Reading, Writing
 
@@ -33,6 +35,7 @@ class Bound:
     devices: int
     monitors: tuple[MonitorSpec, ...]
     budgets: tuple[BudgetFacts, ...]
+    clock: Clock | None = None
 
 
 def check_names(r: Reading, spec: RolloutFile) -> None:
@@ -60,9 +63,9 @@ def check_names(r: Reading, spec: RolloutFile) -> None:
         raise Refused(f"No Target of version {spec.target} names a hardware id.")
 
 
-def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, seen_since: datetime) -> Bound:
-    """Work out scope, bounds, sizes, monitors and budgets from the fleet as it is. Raises NotFound when the version
-    has no Target."""
+def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, now: datetime) -> Bound:
+    """Work out scope, bounds, sizes, monitors, budgets and clock from the fleet as it is. Raises NotFound when the
+    version has no Target."""
     targets = r.targets(version=spec.target)
     if not targets:
         raise NotFound(
@@ -78,9 +81,11 @@ def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, s
     )
     for wave in spec.waves:
         scope = replace(scope, selectors=(*scope.selectors, _selector(r, scope, wave, salt)))
-    counts = {wave.name: r.look(scope, wave.name, seen_since=seen_since) for wave in spec.waves}
+    counts = {wave.name: r.look(scope, wave.name, seen_since=now - policy.reach) for wave in spec.waves}
     devices = sum(count.eligible for count in counts.values())
-    return Bound(scope, counts, devices, _monitors(spec, policy, counts, devices), _budgets(policy, devices))
+    clock = learn_clock(r, policy, devices, now=now)
+    monitors = _monitors(spec, policy, counts, devices, clock is not None)
+    return Bound(scope, counts, devices, monitors, _budgets(policy, devices), clock)
 
 
 def commits_of(targets: Iterable[Target]) -> dict[str, str]:
@@ -91,16 +96,16 @@ def commits_of(targets: Iterable[Target]) -> dict[str, str]:
 def begin(w: Writing, row: RolloutRow, *, now: datetime) -> RolloutRow:
     """Fix what a start fixes, in the start's own transaction; the caller saves the row."""
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    bound = bind_to_fleet(w, spec, policy, salt=row.salt, seen_since=now - policy.reach)
+    bound = bind_to_fleet(w, spec, policy, salt=row.salt, now=now)
     w.add_monitors(row.key, bound.monitors, from_places={})
     w.set_budgets(row.key, bound.budgets)
-    return replace(row, scope=bound.scope, devices=bound.devices)
+    return replace(row, scope=bound.scope, devices=bound.devices, clock=as_text(bound.clock))
 
 
 def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:
     """The row as a start at ``now`` would bind it; nothing is written but what the caller saves of it."""
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    bound = bind_to_fleet(r, spec, policy, salt=row.salt, seen_since=now - policy.reach)
+    bound = bind_to_fleet(r, spec, policy, salt=row.salt, now=now)
     return replace(row, scope=bound.scope, devices=bound.devices)
 
 
@@ -142,7 +147,7 @@ def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
 
 
 def _monitors(
-    spec: RolloutFile, policy: Policy, counts: Mapping[str, WaveCount], devices: int
+    spec: RolloutFile, policy: Policy, counts: Mapping[str, WaveCount], devices: int, clock: bool
 ) -> tuple[MonitorSpec, ...]:
     sizes: list[WaveSize] = []
     before: dict[str, int] = {}
@@ -151,7 +156,7 @@ def _monitors(
         ancestors = _ancestors(spec, name)
         before[name] = sum(counts[each].eligible for each in ancestors)
         sizes.append(WaveSize(name, counts[name].eligible, before[name]))
-    return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices)
+    return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices, clock=clock)
 
 
 def _ancestors(spec: RolloutFile, name: str) -> set[str]:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.clock import Cohort, Delay
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
 from orchestrator.core.journal import Entry
@@ -101,9 +102,17 @@ class Reading(Protocol):
         """Those that may offer something now or later: the live ones, and of the completed the newest of each tag
         (RULES 7.1), however many there were. Newest first."""
 
-    def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
+    def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
         """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an
-        hour old at ``now``."""
+        hour old at ``now``. ``listened``: until when devices could be heard, where that is before ``now``: nobody's
+        clock goes on after it. Untouched devices are looked at only when a watched rollout's clock has crossed."""
+
+    def past_delays(self, *, rollouts: int, of_each: int, until: datetime) -> Sequence[Delay]:
+        """How long devices took from the start of installing to their first outcome, in the newest so many completed
+        rollouts, from their newest so many outcomes each; the newest first. Only devices that began by ``until``."""
+
+    def cohorts(self, rollout_key: int) -> Sequence[Cohort]:
+        """The counters of the rollout's clock, by hardware id and minute."""
 
     def deadlines(self) -> dict[int, datetime]:
         """When the next silence of each rollout will be counted, whatever its status; one without any is left out."""
@@ -171,7 +180,7 @@ class Reading(Protocol):
         """Owner and end of the lease, held or expired."""
 
     def check(self) -> Sequence[Difference]:
-        """Recount tallies, budgets, monitors (by sorting places, not by the stored tree), needs and journal chains
+        """Recount tallies, budgets, clocks, monitors (by sorting places, not by the stored tree), needs and journal chains
         from the updates and what else is stored; the evidence log is not read."""
 
 
@@ -302,8 +311,13 @@ class Writing(Reading, Protocol):
         """Withdraw every offer whose device has not started, tallies included, of one wave or all; how many.
         Idempotent."""
 
-    def postpone_deadlines(self, by: timedelta) -> int:
-        """Move all pending deadlines: the gateway was down so long."""
+    def add_to_clock(self, rollout_key: int, marked: Iterable[tuple[UpdateRow, int | None]], *, now: datetime) -> None:
+        """Move the counters of the rollout's clock by updates whose mark has changed, each with the mark before.
+        Cohorts that nobody is looked at in any more are folded into one."""
+
+    def postpone_deadlines(self, by: timedelta, *, now: datetime) -> int:
+        """Move all pending deadlines, and the clocks of devices that are still waited for: until ``now`` the gateway
+        was down so long."""
 
     # Deltas
     def queue_builds(self, pairs: Mapping[DeltaPair, float], *, now: datetime, again: bool = False) -> int:

@@ -48,6 +48,8 @@ FLOOR: Final = 10
 """Minutes: no device is looked at sooner."""
 LEARNT_FROM: Final = 200
 """Past devices that a curve needs."""
+LEARNT_AT_MOST: Final = 2_000
+"""Past devices of a hardware id that its curve is made of, the newest; five times as many make the fleet's."""
 LEFT: Final = (0.7, 0.6, 0.45, 0.3, 0.15, 0.05)
 """A checkpoint where so many of those past devices that were ever heard of were still to come."""
 LEARNING_PART: Final = 0.1
@@ -98,16 +100,17 @@ class Curve:
 
 
 def learn(past: Iterable[Delay]) -> dict[str, Curve]:
-    """The curves of the hardware ids with 200 past devices or more, and of the fleet under ``""``. A device counts
-    once, where it comes first."""
+    """The curves of the hardware ids with 200 past devices or more, and of the fleet under ``""``. ``past`` has the
+    newest first, and a device counts once, where it comes first."""
     delays: dict[str, list[int | None]] = defaultdict(list)
     seen: set[int] = set()
     for hardware_id, device, delay in past:
         if device not in seen:
             seen.add(device)
             took = None if delay is None else max(0, math.ceil(delay / _MINUTE))
-            delays[hardware_id].append(took)
-            delays[FLEET].append(took)
+            for of, most in ((hardware_id, LEARNT_AT_MOST), (FLEET, 5 * LEARNT_AT_MOST)):
+                if len(delays[of]) < most:
+                    delays[of].append(took)
     return {
         hardware_id: Curve(len(these), tuple(sorted(took for took in these if took is not None)))
         for hardware_id, these in sorted(delays.items())

@@ -111,7 +111,9 @@ def _crosses(points: tuple[Checkpoint, ...], seen: list[list[int]], alpha: float
 
 def test_a_short_history_does_not_halt_by_its_own_luck() -> None:
     """200 past devices, drawn anew for each of 20 rollouts, and 2,000 that do as those did."""
-    stopped = sum(crossed_at(clock(curves(LEARNT_FROM, seed)), fleet(2_000, usual, seed)) is not None for seed in range(20))
+    stopped = sum(
+        crossed_at(clock(curves(LEARNT_FROM, seed)), fleet(2_000, usual, seed)) is not None for seed in range(20)
+    )
     assert stopped == 0
 
 
