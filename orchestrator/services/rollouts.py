@@ -28,8 +28,8 @@ from orchestrator.core.states import (
 )
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
-from orchestrator.services.clocks import noted
 from orchestrator.services.chronicle import cancel, claim, order, rules_of
+from orchestrator.services.clocks import noted
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
 from orchestrator.services.starting import begin, check_names, preview, refuse_overlap

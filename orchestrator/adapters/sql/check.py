@@ -8,29 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.adapters.sql.codec import BITS, decode_ranks
+from orchestrator.adapters.sql.clocks import CLOCK_COUNTERS
+from orchestrator.adapters.sql.codec import BITS, STATUS_NUMBER, decode_ranks, update_keys
 from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, RolloutReading
 from orchestrator.adapters.sql.updates import bits_of
 from orchestrator.core.evidence.allowance import ROLLOUT
+from orchestrator.core.evidence.clock import LEFT
 from orchestrator.core.evidence.crossing import recount
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.journal import GENESIS, Entry, first_break
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import wave_population
+from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import Difference
 
 _ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
 """Bits of the classes that end an update; a failed download alone does not."""
 
+_WITHDRAWN, _INSTALLING, _APPLIED, _LEFT, _RETIRED = (
+    STATUS_NUMBER[status]
+    for status in (
+        UpdateStatus.WITHDRAWN,
+        UpdateStatus.INSTALLING,
+        UpdateStatus.APPLIED,
+        UpdateStatus.LEFT,
+        UpdateStatus.RETIRED,
+    )
+)
+
 _COUNTED = {
     "offered": "count(*)",
-    "withdrawn": "sum(CASE WHEN status = 'withdrawn' AND resolved = 0 THEN 1 ELSE 0 END)",
+    "withdrawn": f"sum(CASE WHEN status = {_WITHDRAWN} AND resolved = 0 THEN 1 ELSE 0 END)",
     "started": "sum(CASE WHEN started_at IS NOT NULL THEN 1 ELSE 0 END)",
-    "applied": "sum(CASE WHEN status = 'applied' OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
+    "applied": f"sum(CASE WHEN status = {_APPLIED} OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
     "resolved": "sum(resolved)",
     "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {_ENDING}) = 0 THEN 1 ELSE 0 END)",
-    "retired": "sum(CASE WHEN status = 'retired' AND resolved = 0 THEN 1 ELSE 0 END)",
-    "departed": "sum(CASE WHEN status = 'left' AND resolved = 0 THEN 1 ELSE 0 END)",
+    "retired": f"sum(CASE WHEN status = {_RETIRED} AND resolved = 0 THEN 1 ELSE 0 END)",
+    "departed": f"sum(CASE WHEN status = {_LEFT} AND resolved = 0 THEN 1 ELSE 0 END)",
     **{
         column: f"sum(CASE WHEN (bad & {BITS[outcome]}) <> 0 THEN 1 ELSE 0 END)"
         for outcome, column in BAD_COLUMNS.items()
@@ -45,7 +59,15 @@ class Recount(RolloutReading):
     def check(self) -> Sequence[Difference]:
         found: list[Difference] = []
         for key, name in self.link.rows("SELECT key, name FROM rollout ORDER BY key"):
-            for part in (self._slices, self._places, self._budgets, self._monitors, self._needs, self._journal):
+            for part in (
+                self._slices,
+                self._places,
+                self._budgets,
+                self._monitors,
+                self._clock,
+                self._needs,
+                self._journal,
+            ):
                 found += part(key, f"rollout {name}")
         return found
 
@@ -56,9 +78,9 @@ class Recount(RolloutReading):
         counted = {
             (wave, number): numbers
             for wave, number, *numbers in self.link.rows(
-                f"SELECT wave, slice_number, {', '.join(_COUNTED.values())} FROM device_update WHERE rollout_key = ? "
-                "GROUP BY wave, slice_number",
-                (key,),
+                f"SELECT s.wave, s.number, {', '.join(_COUNTED.values())} FROM device_update u "
+                "JOIN slice_key s ON s.key = u.slice_key WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, s.number",
+                update_keys(key),
             )
         }
         for wave, number, *numbers in stored:
@@ -109,9 +131,10 @@ class Recount(RolloutReading):
             spec = row.spec
             column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
             rows = self.link.rows(
-                f"SELECT {column} FROM device_update{self.link.by_index('update_bad')} "
-                f"WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0 AND {column} > ?"
-                + ("" if spec.wave is None else " AND wave = ?"),
+                f"SELECT o.{column} FROM device_update u{self.link.by_index('update_bad')} "
+                "JOIN update_offer o ON o.key = u.key JOIN slice_key s ON s.key = u.slice_key "
+                f"WHERE u.rollout_key = ? AND u.bad > 0 AND (u.bad & ?) <> 0 AND o.{column} > ?"
+                + ("" if spec.wave is None else " AND s.wave = ?"),
                 (key, bits_of(spec.outcomes), row.from_place, *(() if spec.wave is None else (spec.wave,))),
             )
             places = [place - row.from_place for (place,) in rows]
@@ -126,6 +149,38 @@ class Recount(RolloutReading):
                     "none" if row.crossed_at is None else f"{row.crossed_at[0]} among the first {row.crossed_at[1]}"
                 )
                 yield Difference(f"{what}: crossing", before, counted)
+
+    def _clock(self, key: int, rollout: str) -> Iterator[Difference]:
+        """The clock's counters from the marks of its devices, and those from the updates."""
+        counted: dict[int, int] = dict(
+            self.link.rows(
+                "SELECT mark & 15, count(*) FROM clock_mark WHERE key BETWEEN ? AND ? GROUP BY 1",
+                update_keys(key),
+            )
+        )
+        expected = (sum(counted.values()), *(counted.get(number, 0) for number, _ in enumerate(LEFT, 1)))
+        sums = self.link.rows(
+            f"SELECT {', '.join(f'coalesce(sum({name}), 0)' for name in CLOCK_COUNTERS)} FROM cohort "
+            "WHERE rollout_key = ?",
+            (key,),
+        )[0]
+        for name, before, after in zip(CLOCK_COUNTERS, sums, expected, strict=True):
+            if before != after:
+                yield Difference(f"{rollout}, clock: {name}", str(int(before)), str(after))
+        if not self.link.rows("SELECT 1 FROM rollout WHERE key = ? AND clock IS NOT NULL", (key,)):
+            return
+        pending = ", ".join(map(str, (_INSTALLING, _APPLIED)))
+        for what, condition in (
+            ("devices that install without a mark", f"u.status IN ({pending}) AND m.key IS NULL"),
+            ("devices with an outcome and no interval", "u.confirmed_at IS NOT NULL AND m.mark & 15 = 0"),
+        ):
+            many = self.link.rows(
+                "SELECT count(*) FROM device_update u LEFT JOIN clock_mark m ON m.key = u.key "
+                f"WHERE u.key BETWEEN ? AND ? AND {condition}",
+                update_keys(key),
+            )[0][0]
+            if many:
+                yield Difference(f"{rollout}, clock: {what}", "0", str(many))
 
     def _needs(self, key: int, rollout: str) -> Iterator[Difference]:
         for wave, reachable, devices in self.link.rows(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from orchestrator.adapters.sql.codec import decode_state, update_key, update_keys
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import length, span, stored
 from orchestrator.core.evidence.clock import (
@@ -33,24 +34,24 @@ from orchestrator.core.evidence.clock import (
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.states import WATCHED_ROLLOUT, ReasonKind, RolloutStatus
 from orchestrator.services.clocks import from_text
-from orchestrator.services.records import RolloutRow, UpdateRow
+from orchestrator.services.records import RolloutRow
 
 LOOKED_AT: Final = 20_000
 """Devices, spread evenly over all there are, that are looked at for whether the untouched have gone dark too."""
 
-_FOLDED_AT_ONCE: Final = 32
+FOLDED_AT_ONCE: Final = 32
 """Cohorts that nobody is looked at in any more before they are folded."""
 
 _HEARD: Final = tuple(f"heard_{number}" for number, _ in enumerate(LEFT, 1))
-_COUNTERS: Final = ("installed", *_HEARD)
+CLOCK_COUNTERS: Final = ("installed", *_HEARD)
 _ADD: Final = (
-    f"INSERT INTO cohort (rollout_key, hardware_id, minute, {', '.join(_COUNTERS)}) "
+    f"INSERT INTO cohort (rollout_key, hardware_id, minute, {', '.join(CLOCK_COUNTERS)}) "
     "{rows} ON CONFLICT (rollout_key, hardware_id, minute) DO UPDATE SET "
-    + ", ".join(f"{name} = cohort.{name} + excluded.{name}" for name in _COUNTERS)
+    + ", ".join(f"{name} = cohort.{name} + excluded.{name}" for name in CLOCK_COUNTERS)
 )
-_ADD_ROW: Final = _ADD.format(rows=f"VALUES ({', '.join('?' * (3 + len(_COUNTERS)))})")
+_ADD_ROW: Final = _ADD.format(rows=f"VALUES ({', '.join('?' * (3 + len(CLOCK_COUNTERS)))})")
 _ADD_SUM: Final = _ADD.format(
-    rows=f"SELECT rollout_key, hardware_id, ?, {', '.join(f'sum({name})' for name in _COUNTERS)} FROM cohort "
+    rows=f"SELECT rollout_key, hardware_id, ?, {', '.join(f'sum({name})' for name in CLOCK_COUNTERS)} FROM cohort "
     "WHERE rollout_key = ? AND hardware_id = ? AND minute > ? AND minute < ? GROUP BY rollout_key, hardware_id"
 )
 
@@ -63,14 +64,16 @@ class ClockReading(Session):
         )
         found: list[Delay] = []
         for (key,) in keys:
-            # From the newest outcomes, by their index, to the updates: as many of both as asked, however many there are.
+            # From the newest outcomes, by their index, to the updates: as many as asked, however many there are.
+            first, _ = update_keys(key)
             rows = self.link.rows(
-                "SELECT u.from_key, u.device_key, min(CASE WHEN e.outcome <> 'silent' THEN e.received_at - "
+                "SELECT o.from_key, e.device_key, min(CASE WHEN e.outcome <> 'silent' THEN e.received_at - "
                 "u.installing_at END), max(e.seq) AS newest FROM (SELECT device_key, received_at, outcome, seq FROM "
-                "evidence WHERE rollout_key = ? ORDER BY seq DESC LIMIT ?) e JOIN device_update u ON u.rollout_key = ? "
-                "AND u.device_key = e.device_key WHERE u.installing_at <= ? AND e.received_at >= u.installing_at "
-                "GROUP BY u.from_key, u.device_key ORDER BY newest DESC",
-                (key, of_each, key, stored(until)),
+                "evidence WHERE rollout_key = ? ORDER BY seq DESC LIMIT ?) e "
+                "JOIN device_update u ON u.key = ? + e.device_key JOIN update_offer o ON o.key = u.key "
+                "WHERE u.installing_at <= ? AND e.received_at >= u.installing_at "
+                "GROUP BY o.from_key, e.device_key ORDER BY newest DESC",
+                (key, of_each, first, stored(until)),
             )
             self.learn_software({row[0] for row in rows})
             found += [
@@ -81,7 +84,7 @@ class ClockReading(Session):
 
     def cohorts(self, rollout_key: int) -> Sequence[Cohort]:
         rows = self.link.rows(
-            f"SELECT hardware_id, minute, {', '.join(_COUNTERS)} FROM cohort WHERE rollout_key = ? "
+            f"SELECT hardware_id, minute, {', '.join(CLOCK_COUNTERS)} FROM cohort WHERE rollout_key = ? "
             "ORDER BY hardware_id, minute",
             (rollout_key,),
         )
@@ -141,7 +144,7 @@ class ClockReading(Session):
             f"SELECT count(*), coalesce(sum(CASE WHEN d.last_seen_at < ? THEN 1 ELSE 0 END), 0) FROM {given} "
             "CROSS JOIN device d WHERE d.key = k.value AND d.tag = ? AND d.status = ? AND d.usual_gap > 0 "
             "AND d.usual_gap <= ? AND d.last_seen_at >= ? - 2 * d.usual_gap AND NOT EXISTS "
-            "(SELECT 1 FROM device_update u WHERE u.rollout_key = ? AND u.device_key = d.key)",
+            "(SELECT 1 FROM device_update u WHERE u.key = ? + d.key)",
             (
                 stored(began),
                 keys if self.link.postgres else json.dumps(keys),
@@ -149,7 +152,7 @@ class ClockReading(Session):
                 DeviceStatus.ACTIVE.value,
                 length(gap),
                 stored(began),
-                row.key,
+                update_keys(row.key)[0],
             ),
         )
         devices, dark = found or (0, 0)
@@ -162,35 +165,62 @@ def _watched(row: RolloutRow) -> bool:
 
 
 class ClockWriting(ClockReading):
-    def add_to_clock(self, row: RolloutRow, marked: Iterable[tuple[UpdateRow, int | None]], *, now: datetime) -> None:
+    def add_to_clock(self, rollout_key: int, began: Collection[int], heard: Collection[int], *, now: datetime) -> None:
+        bound = self.link.one("SELECT clock, state FROM rollout WHERE key = ? AND clock IS NOT NULL", (rollout_key,))
+        if bound is None:
+            return
+        clock, state = from_text(bound[0]), decode_state(bound[1])
+        keys = sorted({update_key(rollout_key, device) for device in (*began, *heard)})
+        condition, listed = self.link.within("o.key", keys)
+        rows = self.link.rows(
+            "SELECT o.key, o.from_key, m.mark FROM update_offer o LEFT JOIN clock_mark m ON m.key = o.key "
+            f"WHERE {condition}",
+            (listed,),
+        )
+        self.learn_software({row[1] for row in rows})
+        starting = {update_key(rollout_key, device) for device in began}
+        speaking = {update_key(rollout_key, device) for device in heard}
         added: Counter[tuple[str, int, str]] = Counter()
-        for update, before in marked:
-            if update.mark is None or update.mark == before:
-                continue
-            mark = Mark.unpacked(update.mark)
-            if before is None:
-                added[update.hardware_id, mark.minute, "installed"] += 1
-            if 0 < mark.interval <= len(LEFT):
-                added[update.hardware_id, mark.minute, _HEARD[mark.interval - 1]] += 1
+        marks: list[tuple[int, int]] = []
+        for key, software, packed in sorted(rows):
+            hardware_id = self.software(software)[0]
+            before = None if packed is None else Mark.unpacked(packed)
+            after = before
+            if after is None and key in starting:
+                after = Mark(minute_of(now))
+                added[hardware_id, after.minute, "installed"] += 1
+            if after is not None and not after.interval and key in speaking:
+                after = after.heard(now, clock.of(hardware_id))
+                if after.interval <= len(LEFT):
+                    added[hardware_id, after.minute, _HEARD[after.interval - 1]] += 1
+            if after is not None and after != before:
+                marks.append((key, after.packed))
+        self.link.many(
+            "INSERT INTO clock_mark (key, mark) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET mark = excluded.mark",
+            marks,
+        )
+        self._add(rollout_key, added)
+        self._fold(rollout_key, {hardware_id for hardware_id, _, _ in added}, clock, state.clock_from, now)
+
+    def _add(self, rollout_key: int, added: Mapping[tuple[str, int, str], int]) -> None:
         places = sorted({(hardware_id, minute) for hardware_id, minute, _ in added})
         self.link.many(
             _ADD_ROW,
-            [(row.key, *place, *(added[*place, name] for name in _COUNTERS)) for place in places],
+            [(rollout_key, *place, *(added.get((*place, name), 0) for name in CLOCK_COUNTERS)) for place in places],
         )
-        if row.clock is not None:
-            self._fold(row, sorted({hardware_id for hardware_id, _ in places}), from_text(row.clock), now)
 
-    def _fold(self, row: RolloutRow, hardware_ids: Sequence[str], clock: Clock, now: datetime) -> None:
-        first, last = row.state.clock_from, minute_of(now) - clock.longest - 1
-        for hardware_id in hardware_ids:
-            where = (row.key, hardware_id, first, last)
+    def _fold(self, rollout_key: int, hardware_ids: Collection[str], clock: Clock, since: int, now: datetime) -> None:
+        """Cohorts that have passed every checkpoint become one with the first that counts."""
+        last = minute_of(now) - clock.longest - 1
+        for hardware_id in sorted(hardware_ids):
+            where = (rollout_key, hardware_id, since, last)
             many = self.link.one(
                 "SELECT minute FROM cohort WHERE rollout_key = ? AND hardware_id = ? AND minute > ? AND minute < ? "
-                f"ORDER BY minute LIMIT 1 OFFSET {_FOLDED_AT_ONCE - 1}",
+                f"ORDER BY minute LIMIT 1 OFFSET {FOLDED_AT_ONCE - 1}",
                 where,
             )
             if many is not None:
-                self.link.run(_ADD_SUM, (first, *where))
+                self.link.run(_ADD_SUM, (since, *where))
                 self.link.run(
                     "DELETE FROM cohort WHERE rollout_key = ? AND hardware_id = ? AND minute > ? AND minute < ?", where
                 )
@@ -205,16 +235,12 @@ class ClockWriting(ClockReading):
                 f"AND minute >= ? AND installed > {' + '.join(_HEARD)}",
                 (key, first),
             )
-            nothing = (0,) * len(_HEARD)
-            self.link.many(
-                _ADD_ROW,
-                [
-                    (key, hardware_id, at, many, *nothing)
-                    for hardware_id, minute, waiting in rows
-                    for at, many in ((minute, -waiting), (minute + minutes, waiting))
-                ],
-            )
+            moved: Counter[tuple[str, int, str]] = Counter()
+            for hardware_id, minute, waiting in rows:
+                moved[hardware_id, minute, "installed"] -= waiting
+                moved[hardware_id, minute + minutes, "installed"] += waiting
+            self._add(key, moved)
             self.link.run(
-                "UPDATE device_update SET mark = mark + ? WHERE rollout_key = ? AND mark >= ? AND (mark & 15) = 0",
-                (Mark(minutes).packed, key, Mark(first).packed),
+                "UPDATE clock_mark SET mark = mark + ? WHERE key BETWEEN ? AND ? AND mark >= ? AND (mark & 15) = 0",
+                (Mark(minutes).packed, *update_keys(key), Mark(first).packed),
             )
