@@ -67,6 +67,7 @@ class Queries:
                 spec_digest=row.spec_digest,
                 policy_digest=row.policy_digest,
                 attempt=row.state.attempt,
+                clock=facts.clock,
             )
 
     def device(self, device_id: str) -> DeviceView:

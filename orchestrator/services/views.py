@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
@@ -48,7 +49,8 @@ class RolloutView:
 
     ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
     otherwise;
-    ``problems``: work of the outbox that failed, to be tried again.
+    ``problems``: work of the outbox that failed, to be tried again; ``clock``: the clock test for silence, where there
+    is one.
     """
 
     summary: RolloutSummary
@@ -63,6 +65,7 @@ class RolloutView:
     spec_digest: str
     policy_digest: str
     attempt: int
+    clock: ClockFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
