@@ -266,9 +266,10 @@ def _detectable(specs: Sequence[MonitorSpec], count: WaveCount) -> dict[OutcomeC
 
 
 def _first_halt(monitor: MonitorSpec, pieces: Sequence[int]) -> int:
-    """How many bad devices halt when every device of the first slice fails and reports, places in any order."""
+    """How many bad devices of the first slice halt, places in any order; 0 when not even all of them do."""
     first = pieces[0] if pieces else 0
-    return staircase(monitor.tolerance, monitor.alpha).need(first) if first else 0
+    needed = staircase(monitor.tolerance, monitor.alpha).need(first) if first else 0
+    return needed if needed <= first else 0
 
 
 def _word(specs: Sequence[MonitorSpec], count: WaveCount) -> str:

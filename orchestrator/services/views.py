@@ -113,12 +113,12 @@ class PlannedDelta:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWave:
-    """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before
-    it in file order;
-    ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if
-    all fail);
-    ``first_halt``: how many bad devices in a row halt it; ``opens``/``passes``: earliest times; ``at_the_latest``
-    with every ceiling used."""
+    """A wave before it starts.
+
+    ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before it in file order; ``slices``:
+    their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if all fail);
+    ``first_halt``: how many bad devices of its first slice halt it (0: not even all); ``opens``/``passes``: earliest
+    times; ``at_the_latest`` with every ceiling used."""
 
     wave: str
     after: tuple[str, ...]

@@ -19,6 +19,9 @@ from orchestrator.core.safety import FIRST_BAD
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
+UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
+"""Waves that a cancelled rollout leaves as they stood."""
+
 
 def rollout(view: RolloutView, now: datetime) -> RenderableType:
     return Group(*_rollout(view, now))
@@ -53,7 +56,9 @@ def _section(name: str, lines: Iterator[str | Text]) -> Iterator[RenderableType]
 def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
     for wave in view.waves:
         state = wave.state
-        if state.hold is not None:
+        if view.summary.status is RolloutStatus.CANCELLED and state.status in UNFINISHED:
+            told = f"was {state.status} when the rollout was cancelled."
+        elif state.hold is not None:
             told = f"held for {span(now - state.hold.since)}: {state.hold.reason.sentence}"
         elif wave.waiting:
             told = f"{state.status}. " + " ".join(waiting_line(each, at, now) for each, at in wave.waiting)
