@@ -5,7 +5,8 @@ nothing more, and when the same facts would say otherwise. It costs the same for
 One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
 deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, then monitors that halt, then what holds. Time never leads out of ``halted`` or
+Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
+is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
 ``held``.
 """
 
@@ -61,6 +62,7 @@ from orchestrator.core.reasons import (
 )
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
+from orchestrator.core.safety import heeded, watching
 from orchestrator.core.safety import safety as safety
 from orchestrator.core.safety import small_wave_with_bad as small_wave_with_bad
 from orchestrator.core.slices import next_size
@@ -84,7 +86,7 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
 
     ``facts.waves`` and ``state.waves`` name the same waves as ``rules``; ``now`` is not before any time in them.
     """
-    look = _Look(facts, rules, now)
+    look = _Look(facts, rules, now, monitors=tuple(watching(state, facts.monitors)), clock=heeded(state, facts))
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
     if facts.clock is not None and facts.clock.next_at is not None:
@@ -117,6 +119,8 @@ class _Look:
     decisions: list[Decision] = field(default_factory=list)
     reasons: list[Waiting] = field(default_factory=list)
     wake_at: datetime | None = None
+    monitors: tuple[MonitorFacts, ...] = ()
+    clock: ClockFacts | None = None
     waves: dict[str, WaveFacts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -331,7 +335,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.facts.monitors, baked=look.now - since, clock=look.facts.clock)
+    unmet = unmet_at_door(facts, rules, look.rules, look.monitors, baked=look.now - since, clock=look.clock)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     if not unmet:
         if rules.window is not None and not rules.window.is_open(look.now):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from orchestrator.core.durations import duration_text
 from orchestrator.core.evidence.clock import FLEET, VETO_FROM, Clock, ClockFacts, ClockReading, limit, reading
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, SliceFacts, WaveFacts
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
@@ -72,6 +73,8 @@ def _of(count: int, of: int, one: str, more: str) -> str:
 
 
 def _where(monitor: MonitorFacts) -> str:
+    if monitor.segment is not None:
+        return f"of {monitor.segment}"
     return f"of wave {monitor.wave}" if monitor.wave else "of the rollout"
 
 
@@ -97,8 +100,36 @@ def monitor_state(monitor: MonitorFacts) -> str:
         return f"{seen}: crossed; {tolerance}"
     if monitor.next_limit < 1:
         return f"{seen}; one more decides nothing yet; {tolerance}"
-    verb = "halts" if monitor.answer == "halt" else "holds"
+    verb = "stops it" if monitor.segment else "halts" if monitor.answer == "halt" else "holds"
     return f"{seen}; the {ordinal(monitor.bad + 1)} within the first {monitor.next_limit} {verb}; {tolerance}"
+
+
+def excluded_sentence(segment: str, count: int) -> str:
+    """That a segment is left out from now on."""
+    return f"Segment {segment} with its {devices(count)} is excluded; the rest goes on."
+
+
+def escalated_sentence(segment: str, state: RolloutState, together: int, of: int, share: float) -> str:
+    """Why a segment that would be excluded halts the whole."""
+    before = [each.segment for each in state.excluded]
+    excluded = f"{segment} and {names(before)}, excluded before," if before else segment
+    return f"{excluded} would be {together} of {devices(of)}, more than the {percent(share)} that may be excluded."
+
+
+CARRIES: Final = "carries the failures"
+"""By which a sentence is known to name a segment."""
+
+
+def carries_sentence(monitor: MonitorFacts) -> str:
+    """Which segment most of what went bad is in."""
+    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
+    return f"Segment {monitor.segment} {CARRIES}: {seen}."
+
+
+def excluded_offer_sentence(segment: str, state: RolloutState) -> str:
+    """Why a device of an excluded segment has no offer."""
+    why = next(each.standing.reason.sentence for each in state.excluded if each.segment == segment)
+    return f"It is in segment {segment}, which is excluded: {why}"
 
 
 def budget_sentence(budget: BudgetFacts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,11 +16,11 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.overlap import could_share
-from orchestrator.core.policy import FromUnknown, Policy
-from orchestrator.core.reasons import clock_plan, devices, words
+from orchestrator.core.policy import FromUnknown, OnSegment, Policy
+from orchestrator.core.reasons import clock_plan, devices, percent, words
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
-from orchestrator.core.slices import sizes
+from orchestrator.core.slices import dimension_of, sizes
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.core.window import Window
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
@@ -72,7 +73,7 @@ class Planner:
             devices=bound.devices,
             in_no_wave=in_no_wave,
             waves=waves,
-            monitors=tuple(_monitor(m) for m in bound.monitors),
+            monitors=tuple(_monitor(m) for m in bound.monitors if m.segment is None),
             budgets=tuple(_budget(b, policy, bound.devices) for b in bound.budgets),
             build_minutes=preview.seconds / 60,
             bytes_with=sum(plan.bytes_with for plan in preview.waves.values()),
@@ -112,7 +113,8 @@ class Planner:
         for wave in spec.waves:
             count, bound_rules = bound.counts[wave.name], rules.wave(wave.name)
             before += count.eligible
-            specs = [m for m in bound.monitors if m.wave in (None, wave.name) and m.answer is Answer.HALT]
+            whole = [m for m in bound.monitors if m.segment is None and m.answer is Answer.HALT]
+            specs = [m for m in whole if m.wave in (None, wave.name)]
             pieces = sizes(count.eligible, first=rules.first_slice, growth=rules.growth)
             planned.append(
                 PlannedWave(
@@ -199,7 +201,7 @@ class Planner:
                     f"The budget of {budget.limit} {words(budget.outcomes)} stops {chance} of releases that are"
                     " just tolerable."
                 )
-        halting = [m for m in bound.monitors if m.answer is Answer.HALT and m.wave is None]
+        halting = [m for m in bound.monitors if m.answer is Answer.HALT and m.wave is None and m.segment is None]
         for monitor in halting:
             if detectable_rate(staircase(monitor.tolerance, monitor.alpha), bound.devices) is None:
                 found.append(
@@ -299,6 +301,8 @@ def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
         f"False halts by monitors: at most {100 * policy.false_halt:g} % of rollouts within tolerance, if devices fail"
         " independently of each other; failures clustered by site weaken it."
     ]
+    if policy.segments:
+        notes.append(_segments(policy, bound))
     if policy.tolerances[OutcomeClass.SILENT].then is not Answer.COUNT:
         notes.append(clock_plan(bound.clock, policy.silent_after, small=bound.devices < SMALL_FLEET_BELOW))
     if bound.devices < SMALL_FLEET_BELOW:
@@ -307,6 +311,23 @@ def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
             " wave of fewer than 10 holds. Advancing rests on you."
         )
     return tuple(notes)
+
+
+def _segments(policy: Policy, bound: Bound) -> str:
+    """Which segments are watched, and what becomes of one that fails."""
+    watched = Counter(dimension_of(name) for name in {m.segment for m in bound.monitors if m.segment is not None})
+    if not watched:
+        return "No segment has devices enough to be watched by itself; newcomers may have later."
+    counted = ", ".join(f"{many} of {dimension}" for dimension, many in sorted(watched.items()))
+    does = (
+        "halts the rollout"
+        if policy.on_segment is OnSegment.HALT
+        else f"is excluded, above {percent(policy.escalate_over)} of the devices together the rollout halts"
+    )
+    return (
+        f"Segments watched by themselves: {counted}; one that fails {does}. Excluded by mistake: at most"
+        f" {percent(policy.false_exclude)} of rollouts within tolerance."
+    )
 
 
 def _after(times: Sequence[datetime | None], start: datetime) -> datetime | None:

@@ -68,6 +68,7 @@ class Queries:
                 policy_digest=row.policy_digest,
                 attempt=row.state.attempt,
                 clock=facts.clock,
+                excluded=row.state.excluded,
             )
 
     def device(self, device_id: str) -> DeviceView:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.core.evidence.clock import ClockFacts
-from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
+from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
@@ -49,8 +49,8 @@ class RolloutView:
 
     ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
     otherwise;
-    ``problems``: work of the outbox that failed, to be tried again; ``clock``: the clock test for silence, where there
-    is one.
+    ``problems``: work of the outbox that failed, to be tried again; ``excluded``: the segments that are left out;
+    ``clock``: the clock test for silence, where there is one.
     """
 
     summary: RolloutSummary
@@ -65,6 +65,7 @@ class RolloutView:
     spec_digest: str
     policy_digest: str
     attempt: int
+    excluded: tuple[Excluded, ...] = ()
     clock: ClockFacts | None = None
 
 

@@ -11,14 +11,16 @@ from tests.cli.test_rollouts import halted
 
 SUMMARY = set("rollout status since by reason version tag policy devices offered confirmed bad created_at".split())
 ROLLOUT = SUMMARY | set(
-    "attempt frozen waves monitors budgets clock waiting would wake_at problems spec_digest policy_digest".split()
+    "attempt frozen waves monitors budgets excluded clock waiting would wake_at problems spec_digest "
+    "policy_digest".split()
 )
 WAVE = set(
     "wave status since by reason hold after promoted opened_at baking_at eligible already_there members "
     "waiting_for_slice offered in_flight resolved confirmed bad slices deltas waiting needs".split()
 )
 MONITOR = set(
-    "monitor outcomes wave tolerance alpha answer places bad next_limit crossed_at accepted amber sentence".split()
+    "monitor outcomes wave segment tolerance alpha answer places bad next_limit crossed_at accepted amber "
+    "sentence".split()
 )
 CLOCK = set("monitor tolerance alpha answer learnt_from next_at checkpoint seen untouched sentence".split())
 BUDGET = set("budget outcomes limit bad accepted answer reached".split())

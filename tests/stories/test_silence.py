@@ -120,7 +120,7 @@ def test_an_outage_that_darkens_untouched_devices_too_holds_and_does_not_halt() 
     sim = fleet()
     second(sim, Fate.WELL)
     sim.run(hours=2, until=lambda: len(installing(sim)) >= 5)
-    dark = (sim.now, sim.now + 2 * HOUR)
+    dark = (sim.now, sim.now + HOUR)
     chosen = set(sim.offered("r43"))
     for n, device in enumerate(sim.fleet.values()):
         if device.id in chosen or n % 4:

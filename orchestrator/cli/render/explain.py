@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import header, next_step, silence, waiting_line
+from orchestrator.cli.render.rollout import counting, header, next_step, silence, waiting_line
 from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
 from orchestrator.core.evidence.clock import CLOCK
 from orchestrator.core.outcomes import Answer, OutcomeClass
@@ -70,7 +70,7 @@ def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
 
 def _evidence(view: RolloutView) -> Iterator[str | Text]:
     quiet: list[str] = []
-    for monitor in view.monitors:
+    for monitor in counting(view):
         if not monitor.bad and not monitor.amber and monitor.crossed_at is None:
             quiet.append(monitor.monitor)
             continue
@@ -127,7 +127,7 @@ def stopped_by(view: RolloutView) -> list[str]:
     first = [FIRST_BAD] if view.summary.standing.reason.kind is ReasonKind.FIRST_BAD else []
     if view.summary.standing.reason.kind is ReasonKind.SILENCE:
         first = [CLOCK]
-    crossed = [m.monitor for m in view.monitors if m.crossed_at and not m.accepted and m.answer is not Answer.COUNT]
+    crossed = [m.monitor for m in counting(view) if m.crossed_at and not m.accepted and m.answer is not Answer.COUNT]
     return first + crossed + [f"budget/{b.name}" for b in view.budgets if b.reached]
 
 
@@ -139,14 +139,15 @@ def _stops(view: RolloutView) -> Iterator[str | Text]:
         RolloutStatus.HELD,
     ):
         return
-    for monitor in sorted(view.monitors, key=lambda each: each.answer is not Answer.HALT):
+    for monitor in sorted(counting(view), key=lambda each: (each.segment is not None, each.answer is not Answer.HALT)):
         if monitor.wave is not None and not monitor.places:
             continue  # its wave has not opened
         if monitor.crossed_at is None and not monitor.accepted and monitor.answer is not Answer.COUNT:
-            where = f" of wave {monitor.wave}" if monitor.wave else ""
+            where = f" of wave {monitor.wave}" if monitor.wave else f" of {monitor.segment}" if monitor.segment else ""
             count, place = next_step(monitor)
+            stops = "stops that segment" if monitor.segment else f"{_stop(monitor.answer)}s"
             yield (
-                f"{_stop(monitor.answer)}s: {plural(count, 'device')} {_do(monitor.outcomes, count)} within the first "
+                f"{stops}: {plural(count, 'device')} {_do(monitor.outcomes, count)} within the first "
                 f"{place:,} places{where} ({monitor.bad} so far)"
             )
     for budget in sorted(view.budgets, key=lambda each: each.answer is not Answer.HALT):

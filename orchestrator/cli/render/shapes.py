@@ -90,6 +90,7 @@ def monitor(value: MonitorFacts) -> dict[str, Any]:
         "monitor": value.monitor,
         "outcomes": [outcome.value for outcome in value.outcomes],
         "wave": value.wave,
+        "segment": value.segment,
         "tolerance": value.tolerance,
         "alpha": value.alpha,
         "answer": value.answer.value,
@@ -164,6 +165,9 @@ def rollout(value: RolloutView) -> dict[str, Any]:
         "monitors": [monitor(each) for each in value.monitors],
         "budgets": [budget(each) for each in value.budgets],
         "clock": silence(value.clock),
+        "excluded": [
+            {"segment": each.segment, "devices": each.devices, **standing(each.standing)} for each in value.excluded
+        ],
         "waiting": waits(value.waiting),
         "would": list(value.would),
         "wake_at": iso(value.wake_at),
