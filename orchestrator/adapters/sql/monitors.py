@@ -10,7 +10,7 @@ from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment
 from orchestrator.core.evidence.allowance import SEGMENT
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import MonitorFacts, SliceFacts
+from orchestrator.core.facts import MonitorFacts, SliceFacts, places_since
 from orchestrator.services.records import MonitorRow
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
@@ -55,7 +55,7 @@ class MonitorReading(Session):
                 places = max(0, segments.get(spec.segment, 0) - row.from_place)
             else:
                 mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
-                places = _places_since(row.from_place, mine)
+                places = places_since(row.from_place, mine)
             yield MonitorFacts(
                 segment=spec.segment,
                 devices=spec.devices,
@@ -82,13 +82,3 @@ class MonitorReading(Session):
                 f"SELECT name, places FROM population WHERE rollout_key = ? AND {condition}", (rollout_key, listed)
             )
         )
-
-
-def _places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
-    """Places given after the first ``from_place``, those of excluded segments left out."""
-    given = counted = 0
-    for piece in slices:
-        begun = max(0, min(piece.members, given + piece.members - from_place))
-        counted += max(0, begun - piece.excluded) if begun else 0
-        given += piece.members
-    return counted
