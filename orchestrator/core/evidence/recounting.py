@@ -14,6 +14,7 @@ from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from orchestrator.core.admission import calmed_by, in_order, seen_since
 from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, path, place_since
 from orchestrator.core.evidence.limits import staircase
@@ -74,8 +75,9 @@ class CountedMonitor:
     def facts(self, waves: Iterable[WaveFacts]) -> MonitorFacts:
         """As a look sees it. ``waves`` have the places given so far."""
         spec, stairs = self.spec, self._staircase
-        given = sum(wave.members for wave in waves if spec.scope == ROLLOUT or wave.wave == spec.wave)
-        places = max(0, given - self.from_place)
+        mine = in_order(wave.slices for wave in waves if spec.scope == ROLLOUT or wave.wave == spec.wave)
+        places = max(0, sum(piece.members for piece in mine) - self.from_place)
+        _, confirmed = seen_since(self.from_place, mine)
         return MonitorFacts(
             monitor=spec.key,
             outcomes=spec.outcomes,
@@ -87,7 +89,7 @@ class CountedMonitor:
             bad=self.bad,
             next_limit=stairs.limit(self.bad + 1),
             crossed_at=self.crossed_at,
-            amber=stairs.amber(max(places, self.bad), self.bad),
+            amber=stairs.amber(calmed_by(places, self.bad, confirmed), self.bad),
         )
 
 
