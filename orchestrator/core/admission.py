@@ -116,16 +116,14 @@ def admit(flow: Flow, paced: Paced, now: datetime) -> Flow:
     return replace(flow, in_flight=flow.in_flight + 1, spent_until=spent)
 
 
-def seen_since(from_place: int, slices: Iterable[SliceFacts]) -> tuple[int, int]:
-    """For a monitor over these slices, in the order of their opening: the places given after the first ``from_place``,
-    those of excluded segments left out, and how many have confirmed of the slices that lie behind it."""
-    given = counted = confirmed = 0
+def confirmed_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
+    """How many have confirmed of those slices, in the order of their opening, that lie behind the first ``from_place``
+    places."""
+    given = confirmed = 0
     for piece in slices:
-        begun = max(0, min(piece.members, given + piece.members - from_place))
-        counted += max(0, begun - piece.excluded) if begun else 0
         confirmed += piece.confirmed if given >= from_place else 0
         given += piece.members
-    return counted, confirmed
+    return confirmed
 
 
 def flow(

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Covered, Seal
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, WaveFacts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
@@ -136,6 +137,9 @@ class Reading(Protocol):
 
     def populations(self, rollout_key: int) -> Mapping[str, int]:
         """Places given so far, by population."""
+
+    def seats(self, row: RolloutRow, device_keys: Collection[int]) -> Mapping[int, Seat]:
+        """Where the devices that have an update stand, positions and segments included, by device key."""
 
     def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
         """All attempts, oldest first."""

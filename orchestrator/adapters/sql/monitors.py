@@ -8,10 +8,10 @@ from typing import Any, Final
 from orchestrator.adapters.sql.codec import decode_spec
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment
-from orchestrator.core.admission import calmed_by, seen_since
+from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import SEGMENT
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import MonitorFacts, SliceFacts
+from orchestrator.core.facts import MonitorFacts, SliceFacts, places_since
 from orchestrator.services.records import MonitorRow
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
@@ -86,8 +86,8 @@ def facts_of(
             calm = max(places, row.bad)
         else:
             mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
-            places, confirmed = seen_since(row.from_place, mine)
-            calm = calmed_by(places, row.bad, confirmed)
+            places = places_since(row.from_place, mine)
+            calm = calmed_by(places, row.bad, confirmed_since(row.from_place, mine))
         yield MonitorFacts(
             segment=spec.segment,
             devices=spec.devices,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from orchestrator.core.admission import calmed_by, seen_since
+from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import ROLLOUT as ROLLOUT_SCOPE
 from orchestrator.core.evidence.allowance import SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, recount
@@ -319,9 +319,9 @@ class Evidence:
     def _calmed(self, monitor: MonitorFacts) -> MonitorFacts:
         """Whether it is amber by those who are known to be good or bad."""
         mine = [each.facts() for each in self.slices if monitor.wave in (None, each.piece.wave)]
-        places, confirmed = seen_since(0, mine)
+        confirmed = confirmed_since(0, mine)
         amber = staircase(monitor.tolerance, monitor.alpha).amber(
-            calmed_by(places, monitor.bad, confirmed), monitor.bad
+            calmed_by(monitor.places, monitor.bad, confirmed), monitor.bad
         )
         return monitor if amber is monitor.amber else replace(monitor, amber=amber)
 
