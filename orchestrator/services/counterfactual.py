@@ -115,7 +115,9 @@ class Counterfactual:
         if self.spec is None:
             return
         if not self.recount.monitors:
-            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices) + self._segments(watching)
+            clock = "clock" in entry.facts  # then a part of the allowance is the clock test's
+            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices, clock=clock)
+            specs += self._segments(watching)
             self.recount.watch([CountedMonitor(spec) for spec in specs], budgets_of(self.policy, self.devices))
         elif entry.facts.get("accepted"):
             given = places_given(Facts(self.devices, self.waves))

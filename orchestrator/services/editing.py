@@ -271,7 +271,7 @@ def _monitors(
             raise _would_free(row, key, stopped[key])
     wanted = [
         each
-        for each in monitors_of(spec, policy, sizes, row.devices)
+        for each in monitors_of(spec, policy, sizes, row.devices, clock=row.clock is not None)
         if not stays(each) or not changed.isdisjoint(each.outcomes) or (each.wave and each.wave not in old_waves)
     ]
     if changed or new_segments - old_segments:

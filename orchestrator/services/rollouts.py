@@ -30,6 +30,7 @@ from orchestrator.core.states import (
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, rules_of, watching
+from orchestrator.services.clocks import noted
 from orchestrator.services.editing import Edited, edit, lines_changed
 from orchestrator.services.excluding import exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
@@ -181,7 +182,7 @@ class Rollouts:
                 by=by,
                 sentence=sentence,
                 now=now,
-                facts={} if waits else watching(w, begun, sizes),
+                facts={} if waits else {**watching(w, begun, sizes), **noted(begun.clock)},
             )
         when = f"starts at {row.state.start_at:%Y-%m-%d %H:%M} UTC" if waits else "runs"
         return Ordered(
