@@ -12,6 +12,7 @@ Safety comes first and alone: budgets, then monitors that halt, then what holds.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -38,10 +39,10 @@ from orchestrator.core.facts import (
     MonitorFacts,
     RolloutState,
     SliceFacts,
+    Tally,
     WaveFacts,
     WaveState,
 )
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
     after_sentence,
@@ -114,10 +115,12 @@ class _Look:
     decisions: list[Decision] = field(default_factory=list)
     reasons: list[Waiting] = field(default_factory=list)
     wake_at: datetime | None = None
-    waves: dict[str, WaveFacts] = field(default_factory=dict)
+    waves: dict[str, WaveFacts] = field(init=False)
+    amber: list[MonitorFacts] = field(init=False)
 
     def __post_init__(self) -> None:
         self.waves = {wave.wave: wave for wave in self.facts.waves}
+        self.amber = [monitor for monitor in self.facts.monitors if monitor.amber and not monitor.accepted]
 
     def wake(self, at: datetime) -> None:
         if at > self.now and (self.wake_at is None or at < self.wake_at):
@@ -327,14 +330,15 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
-    facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.facts.monitors, baked=look.now - since)
+    tally = facts.tally(opened_until=since)
+    amber = [monitor.monitor for monitor in look.amber if monitor.wave in (None, name)]
+    unmet = unmet_at_door(tally, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     if not unmet:
         if rules.window is not None and not rules.window.is_open(look.now):
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
-        sentence = f"{are(facts.confirmed, facts.reachable)} confirmed, {bad_sentence(facts)}."
+        sentence = f"{are(tally.confirmed, tally.reachable)} confirmed, {bad_sentence(tally.bad)}."
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
     why = " ".join(each.sentence for each in unmet)
@@ -349,25 +353,29 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
 
 
 def unmet_at_door(
-    facts: WaveFacts, rules: WaveRules, rollout: Rules, monitors: tuple[MonitorFacts, ...], *, baked: timedelta
+    tally: Tally, rules: WaveRules, rollout: Rules, amber: Sequence[str], *, baked: timedelta
 ) -> tuple[Unmet, ...]:
-    """What keeps a baking wave from passing (RULES 5.3); empty when the door opens."""
-    outcomes = facts.resolved
+    """What keeps a baking wave from passing (RULES 5.3); empty when the door opens. ``amber``: keys of its monitors."""
+    outcomes = tally.resolved
     # A failed download is no outcome by itself, so there may be more of them than outcomes.
-    bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass}
+    bad = {outcome: min(count, outcomes) for outcome, count in tally.bad.items()}
     # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
-    over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
+    over = {
+        outcome: tolerance
+        for outcome, count in bad.items()
+        if (tolerance := rollout.tolerate.get(outcome)) is not None and count > int(outcomes * tolerance.at_most)
+    }
     return door(
         baked=baked,
         at_least=rules.at_least,
-        offers=max(facts.expected, outcomes),
+        offers=max(tally.expected, outcomes),
         outcomes=outcomes,
         reports=rules.reports,
-        confirmed=min(facts.confirmed, outcomes),
-        reachable=facts.reachable,
+        confirmed=min(tally.confirmed, outcomes),
+        reachable=tally.reachable,
         bad=bad,
         tolerate=over,
-        amber=[m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)],
+        amber=amber,
     )
 
 

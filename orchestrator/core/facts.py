@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
@@ -96,6 +97,17 @@ class SliceFacts:
         return max(self.confirmed, self.resolved - silent)
 
 
+class Tally(NamedTuple):
+    """Slices summed: ``reachable`` members, offers of which an outcome is ``expected``, ``resolved`` and ``confirmed``
+    ones, ``bad`` ones by class (absent is none)."""
+
+    reachable: int
+    expected: int
+    resolved: int
+    confirmed: int
+    bad: Mapping[OutcomeClass, int]
+
+
 @dataclass(frozen=True, slots=True)
 class DeltaFacts:
     """Readiness of a wave's required deltas, as of ``computed_at``.
@@ -170,6 +182,20 @@ class WaveFacts:
     @property
     def confirmed(self) -> int:
         return sum(piece.confirmed for piece in self.slices)
+
+    def tally(self, *, opened_until: datetime) -> Tally:
+        """The slices opened until then, summed at one go: a decision asks this of every wave that bakes."""
+        reachable = expected = resolved = confirmed = 0
+        bad: dict[OutcomeClass, int] = {}
+        for piece in self.slices:
+            if piece.opened_at <= opened_until:
+                reachable += piece.members - piece.retired
+                expected += piece.offered - piece.withdrawn - piece.left - piece.retired
+                resolved += piece.resolved
+                confirmed += piece.confirmed
+                for outcome, count in piece.bad.items():
+                    bad[outcome] = bad.get(outcome, 0) + count
+        return Tally(reachable, expected, resolved, confirmed, bad)
 
     @property
     def in_flight(self) -> int:

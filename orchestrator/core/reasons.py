@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, SliceFacts, WaveFacts
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, SliceFacts
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
@@ -107,9 +107,9 @@ def first_bad_sentence(wave: str, accepted: int = 0) -> str:
     return f"{which} in {wave}, which began with fewer than 10: a fleet this small cannot tell chance from cause."
 
 
-def bad_sentence(facts: WaveFacts) -> str:
+def bad_sentence(bad: Mapping[OutcomeClass, int]) -> str:
     """``1 failed, 2 silent``, or ``none is bad``."""
-    counts = [(outcome, facts.bad(outcome)) for outcome in OutcomeClass if facts.bad(outcome)]
+    counts = [(outcome, bad[outcome]) for outcome in OutcomeClass if bad.get(outcome)]
     return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts) if counts else "none is bad"
 
 
