@@ -45,12 +45,12 @@ def moment(at: datetime) -> str:
 
 def are(count: int, of: int) -> str:
     """``1 of 20 devices is``, ``2 of 20 devices are``."""
-    return f"{count} of {devices(of)} {_one_or_more(count, 'is', 'are')}"
+    return f"{count} of {devices(of)} {_of(count, of, 'is', 'are')}"
 
 
 def have(count: int, of: int) -> str:
     """``1 of 20 devices has``, ``2 of 20 devices have``."""
-    return f"{count} of {devices(of)} {_one_or_more(count, 'has', 'have')}"
+    return f"{count} of {devices(of)} {_of(count, of, 'has', 'have')}"
 
 
 def _listed(found: Sequence[str], last: str) -> str:
@@ -59,6 +59,11 @@ def _listed(found: Sequence[str], last: str) -> str:
 
 def _one_or_more(count: int, one: str, more: str) -> str:
     return one if count == 1 else more
+
+
+def _of(count: int, of: int, one: str, more: str) -> str:
+    """The verb after ``count of so many``: ``0 of 1 device is``, ``1 of 3 devices is``, ``0 of 3 devices are``."""
+    return one if 1 in (count, of) else more
 
 
 # ------------------------------------------------------------------------------------------------- evidence
@@ -170,7 +175,7 @@ def slice_held_sentence(last: SliceFacts) -> str:
 def ready_sentence(deltas: DeltaFacts) -> str:
     """``2 of 3 deltas are ready, for 8 of 10 devices``."""
     noun = _one_or_more(deltas.pairs, "delta", "deltas")
-    ready = f"{deltas.ready} of {deltas.pairs} {noun} {_one_or_more(deltas.ready, 'is', 'are')} ready"
+    ready = f"{deltas.ready} of {deltas.pairs} {noun} {_of(deltas.ready, deltas.pairs, 'is', 'are')} ready"
     return f"{ready}, for {deltas.covered} of {devices(deltas.devices)}"
 
 

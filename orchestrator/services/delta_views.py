@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Final, Self
 
 from orchestrator.core.fleet import DeviceStatus
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus, WaveStatus
+from orchestrator.core.states import WaveStatus
 from orchestrator.services.delta_provider import DeltaEstimate, DeltaPair, DeltaRecord
-from orchestrator.services.records import BuildJob, DeviceFilter, JobStatus, RolloutRow
+from orchestrator.services.records import BuildJob, DeviceFilter, JobStatus
 from orchestrator.services.store import Reading
 
 _PAGE: Final = 1000
@@ -112,7 +112,7 @@ class Usage:
             to[target.commit].update(target.hardware_ids)
             versions[target.commit].add(target.version)
         needed: dict[DeltaPair, list[tuple[str, int, bool]]] = defaultdict(list)
-        for row in offering(r.rollouts(LIVE_ROLLOUT | {RolloutStatus.COMPLETED})):
+        for row in r.offering():
             for wave in row.state.waves:
                 if wave.status in (WaveStatus.CANCELLED, WaveStatus.SKIPPED):
                     continue
@@ -140,18 +140,6 @@ class Usage:
     def used(self, pair: DeltaPair) -> bool:
         """A live rollout needs it, or some device could use it."""
         return pair in self.needed or self.devices_on(pair) > 0
-
-
-def offering(rows: Iterable[RolloutRow]) -> list[RolloutRow]:
-    """The live rollouts, and of the completed the newest of each tag: it alone still offers (RULES 7.1)."""
-    found: list[RolloutRow] = []
-    completed: dict[str, RolloutRow] = {}
-    for row in rows:
-        if row.state.status is not RolloutStatus.COMPLETED:
-            found.append(row)
-        elif (other := completed.get(row.tag)) is None or row.state.standing.since > other.state.standing.since:
-            completed[row.tag] = row
-    return [*found, *completed.values()]
 
 
 def views(r: Reading) -> Sequence[DeltaView]:

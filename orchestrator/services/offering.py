@@ -16,7 +16,7 @@ import msgspec
 from orchestrator.core.fleet import Device
 from orchestrator.core.offers import Earlier, NoOffer, Offerable, Terms, Way, may_offer, way
 from orchestrator.core.states import Reason
-from orchestrator.core.update import Patience, UpdateStatus, counted, offer, offer_again, withdraw
+from orchestrator.core.update import Patience, Update, UpdateStatus, counted, offer, offer_again, withdraw
 from orchestrator.services.board import (
     Listed,
     Snapshot,
@@ -44,6 +44,27 @@ STANDS: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, Updat
 
 def earlier_of(row: UpdateRow | None) -> Earlier | None:
     return None if row is None else Earlier(row.update, row.wave, row.slice, row.places)
+
+
+def frozen(
+    rollout_key: int, person: DeviceRow, update: Update, place: Offerable, *, by_delta: bool | None = None
+) -> UpdateRow:
+    """An update with what its first offer freezes (RULES 3.6)."""
+    device = person.device
+    return UpdateRow(
+        rollout_key=rollout_key,
+        device_key=person.key,
+        update=update,
+        wave=place.wave,
+        slice=place.slice,
+        places=place.places,
+        segment_places=msgspec.json.encode(dict(place.segments)).decode(),
+        hardware_id=device.hardware_id,
+        from_version=device.version,
+        unhealthy_before=not device.healthy,
+        by_delta=by_delta,
+        usual_gap=device.usual_gap,
+    )
 
 
 @dataclass(slots=True)
@@ -209,25 +230,12 @@ class Desk:
         self.tallies.step(row, step)
 
     def _row(self, listed: Listed, person: DeviceRow, place: Offerable, by_delta: bool | None) -> UpdateRow:
-        """The update with what the offer freezes (RULES 3.6)."""
+        """The update of a first offer."""
         device, now = person.device, self.batch.now
         to_commit = listed.terms.scope.commits[device.hardware_id]
         patience = Patience(listed.rules.silent_after, device.usual_gap)
         step = offer(from_commit=device.commit, to_commit=to_commit, patience=patience, now=now)
-        return UpdateRow(
-            rollout_key=listed.key,
-            device_key=person.key,
-            update=step.update,
-            wave=place.wave,
-            slice=place.slice,
-            places=place.places,
-            segment_places=msgspec.json.encode(dict(place.segments)).decode(),
-            hardware_id=device.hardware_id,
-            from_version=device.version,
-            unhealthy_before=not device.healthy,
-            by_delta=by_delta,
-            usual_gap=device.usual_gap,
-        )
+        return frozen(listed.key, person, step.update, place, by_delta=by_delta)
 
     def _admitted(self, listed: Listed, wave: str) -> None:
         terms = listed.terms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,18 +15,17 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.overlap import could_share
-from orchestrator.core.policy import Policy
-from orchestrator.core.reasons import words
+from orchestrator.core.policy import FromUnknown, Policy
+from orchestrator.core.reasons import devices, words
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import sizes
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.core.window import Window
-from orchestrator.errors import NotFound
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.deltas import Deltas, Preview
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
-from orchestrator.services.starting import Bound, bind_to_fleet
+from orchestrator.services.starting import Bound, bind_to_fleet, check_names
 from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import PlannedBudget, PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
 
@@ -47,21 +46,20 @@ class Planner:
     builders: int = 2
 
     def plan(self, spec: RolloutFile, policy: Policy) -> RolloutPlan:
-        """Raises NotFound for a version without Target or a tag that nobody follows, ContentUnavailable without
-        repository."""
+        """Raises NotFound for a version without Target, a tag that nobody follows or a group that does not exist, as
+        ``apply`` does, and ContentUnavailable without repository."""
         now = self.clock()
         rules = bind(spec, policy)
         with self.store.reading() as r:
-            if spec.tag not in r.tags():
-                known = ", ".join(sorted(r.tags())) or "none"
-                raise NotFound(f"No device follows the tag {spec.tag}.", remedy=f"Tags that devices follow: {known}.")
+            check_names(r, spec)
             bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, seen_since=now - policy.reach)
             in_no_wave = self._in_no_wave(r, spec, bound)
         # The provider is asked outside of any session of the store.
         preview = self.deltas.preview(bound.scope, bound.counts, rules, now=now, builders=self.builders)
-        deltas = {wave.name: _deltas(preview, bound, wave.name) for wave in spec.waves}
+        lacking = {commit for commit in bound.scope.commits.values() if not self.provider.has_commit(commit)}
+        deltas = {wave.name: _deltas(preview, bound, wave.name, lacking) for wave in spec.waves}
         with self.store.reading() as r:
-            warnings = self._warnings(r, spec, policy, bound, deltas)
+            warnings = self._warnings(r, spec, policy, bound, deltas, lacking)
         waves = self._waves(spec, rules, bound, deltas, now)
         ends = [wave.passes for wave in waves]
         latest = [wave.at_the_latest for wave in waves]
@@ -153,10 +151,11 @@ class Planner:
         policy: Policy,
         bound: Bound,
         deltas: Mapping[str, Sequence[PlannedDelta]],
+        lacking: Collection[str],
     ) -> tuple[str, ...]:
         found: list[str] = []
         for hardware_id, commit in sorted(bound.scope.commits.items()):
-            if not self.provider.has_commit(commit):
+            if commit in lacking:
                 found.append(
                     f"The Target's commit {commit[:12]} for {hardware_id} is not in the repository: no wave can open."
                 )
@@ -175,11 +174,19 @@ class Planner:
         unknown = sum(d.devices for found_ in deltas.values() for d in found_ if d.state == "unknown")
         if unknown:
             what = policy.deltas.from_unknown
-            served = "are served whole" if what == "full" else "get no offer"
-            found.append(f"{unknown} devices run a commit that the repository does not have: they {served}.")
+            served = "served whole" if what is FromUnknown.FULL else "not offered it"
+            one = unknown == 1
+            found.append(
+                f"{devices(unknown)} {'runs' if one else 'run'} a commit that the repository does not have:"
+                f" {'it is' if one else 'they are'} {served}."
+            )
         newer = sum(c.devices for c in r.running(tag=spec.tag) if (c.version or 0) > spec.target)
         if newer and not spec.allow_older:
-            found.append(f"{newer} devices of the tag run a newer version than {spec.target}: they are left alone.")
+            one = newer == 1
+            found.append(
+                f"{devices(newer)} of the tag {'runs' if one else 'run'} a newer version than {spec.target}:"
+                f" {'it is' if one else 'they are'} left alone."
+            )
         for wave in spec.waves:
             count = bound.counts[wave.name]
             if count.eligible == 0 and bound.devices:
@@ -195,17 +202,24 @@ class Planner:
         halting = [m for m in bound.monitors if m.answer is Answer.HALT and m.wave is None]
         for monitor in halting:
             if detectable_rate(staircase(monitor.tolerance, monitor.alpha), bound.devices) is None:
-                found.append(f"{bound.devices} devices are too few to detect any rate of {words(monitor.outcomes)}.")
+                found.append(
+                    f"{devices(bound.devices)} {'is' if bound.devices == 1 else 'are'} too few to detect any rate of"
+                    f" {words(monitor.outcomes)}."
+                )
         return tuple(found)
 
 
-def _deltas(preview: Preview, bound: Bound, wave: str) -> tuple[PlannedDelta, ...]:
-    """What a wave's plan says of each pair, with the versions and hardware ids that people know it by."""
+def _deltas(preview: Preview, bound: Bound, wave: str, lacking: Collection[str]) -> tuple[PlannedDelta, ...]:
+    """What a wave's plan says of each pair, with the versions and hardware ids that people know it by. ``lacking``:
+    Targets' commits that the repository does not have."""
     plan = preview.waves[wave]
     seconds = {(b.from_commit, b.to_commit): b.seconds for b in plan.builds}
     state = {(need.from_commit, need.to_commit): "ready" for need in plan.ready}
     state |= {(need.from_commit, need.to_commit): "failed" for need in plan.failed}
-    state |= {(need.from_commit, need.to_commit): "unknown" for need in plan.unknown}
+    state |= {
+        (need.from_commit, need.to_commit): "no target" if need.to_commit in lacking else "unknown"
+        for need in plan.unknown
+    }
     state |= {(need.from_commit, need.to_commit): "left out" for need in plan.left_out}
     found: list[PlannedDelta] = []
     for need in merge([*plan.ready, *plan.failed, *plan.unknown, *plan.left_out, *map(_need, plan.builds)]):

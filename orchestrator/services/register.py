@@ -11,8 +11,6 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, TypeVar
 
-import msgspec
-
 from orchestrator.core.fleet import Device, DeviceStatus, check_name
 from orchestrator.core.membership import wave_of
 from orchestrator.core.offers import place_in
@@ -22,6 +20,7 @@ from orchestrator.errors import InvalidInput, NotFound, Refused
 from orchestrator.services.board import LISTED, REGISTER, slices_by_wave
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.messages import LONGEST_VALUE
+from orchestrator.services.offering import frozen
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.store import Store, Writing
 from orchestrator.services.tallies import Tallies
@@ -189,20 +188,8 @@ def _unoffered(
     place = selector and place_in(slices.get(selector.wave, ()), selector, device, rules_of(row).dimensions)
     if not place:
         return None
-    to_commit = scope.commits[device.hardware_id]
-    return UpdateRow(
-        rollout_key=row.key,
-        device_key=person.key,
-        update=retired(from_commit=device.commit, to_commit=to_commit, now=now).update,
-        wave=place.wave,
-        slice=place.slice,
-        places=place.places,
-        segment_places=msgspec.json.encode(dict(place.segments)).decode(),
-        hardware_id=device.hardware_id,
-        from_version=device.version,
-        unhealthy_before=not device.healthy,
-        usual_gap=device.usual_gap,
-    )
+    over = retired(from_commit=device.commit, to_commit=scope.commits[device.hardware_id], now=now)
+    return frozen(row.key, person, over.update, place)
 
 
 def check_device(device: Device) -> None:

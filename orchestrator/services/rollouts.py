@@ -31,7 +31,7 @@ from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, rules_of
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
-from orchestrator.services.starting import begin, commits_of, preview, refuse_overlap
+from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tallies import Tallies
 
@@ -81,7 +81,7 @@ class Rollouts:
         canonical, bound_policy = spec.canonical().decode(), policy.canonical().decode()
         spec_digest, policy_digest = spec.digest(), policy.digest()
         with self._writing(dry_run) as w:
-            self._check_names(w, spec)
+            check_names(w, spec)
             row = locked(w, spec.name)
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
@@ -369,27 +369,6 @@ class Rollouts:
         if row is None:
             raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
         return row
-
-    def _check_names(self, r: Reading, spec: RolloutFile) -> None:
-        targets = r.targets(version=spec.target)
-        if not targets:
-            raise NotFound(
-                f"There is no Target of version {spec.target}.", remedy="`wave target list` shows those there are."
-            )
-        if spec.tag not in r.tags():
-            known = ", ".join(sorted(r.tags())) or "none"
-            raise NotFound(f"No device follows the tag {spec.tag}.", remedy=f"Tags that devices follow: {known}.")
-        groups = r.groups()
-        for wave in spec.waves:
-            group = wave.devices.group
-            if group is not None and group not in groups:
-                known = ", ".join(sorted(groups)) or "none"
-                raise NotFound(
-                    f"Wave {wave.name} names the device group {group}, which does not exist.",
-                    remedy=f"Groups: {known}.",
-                )
-        if not commits_of(targets):
-            raise Refused(f"No Target of version {spec.target} names a hardware id.")
 
     def _move(
         self, name: str, status: RolloutStatus, event: str, by: str, reason: str | None, dry_run: bool, meaning: str

@@ -18,7 +18,7 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.position import bound_of_share, wave_salt
 from orchestrator.core.rollout_file import RolloutFile, Wave
 from orchestrator.core.states import LIVE_ROLLOUT
-from orchestrator.errors import NotFound, Overlap
+from orchestrator.errors import NotFound, Overlap, Refused
 from orchestrator.services.records import RolloutRow, WaveCount
 from orchestrator.services.store import Reading, Writing
 
@@ -33,6 +33,31 @@ class Bound:
     devices: int
     monitors: tuple[MonitorSpec, ...]
     budgets: tuple[BudgetFacts, ...]
+
+
+def check_names(r: Reading, spec: RolloutFile) -> None:
+    """Raises NotFound when the version has no Target, nobody follows the tag, or a wave names a group that does not
+    exist; Refused when the Target is for no hardware."""
+    targets = r.targets(version=spec.target)
+    if not targets:
+        raise NotFound(
+            f"There is no Target of version {spec.target}.", remedy="`wave target list` shows those there are."
+        )
+    tags = r.tags()
+    if spec.tag not in tags:
+        known = ", ".join(sorted(tags)) or "none"
+        raise NotFound(f"No device follows the tag {spec.tag}.", remedy=f"Tags that devices follow: {known}.")
+    groups = r.groups()
+    for wave in spec.waves:
+        group = wave.devices.group
+        if group is not None and group not in groups:
+            known = ", ".join(sorted(groups)) or "none"
+            raise NotFound(
+                f"Wave {wave.name} names the device group {group}, which does not exist.",
+                remedy=f"Groups: {known}.",
+            )
+    if not commits_of(targets):
+        raise Refused(f"No Target of version {spec.target} names a hardware id.")
 
 
 def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, seen_since: datetime) -> Bound:

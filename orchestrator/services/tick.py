@@ -10,14 +10,14 @@ in this process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, OpenWave
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
 from orchestrator.services.chronicle import commit, put_off, rules_of
 from orchestrator.services.locking import locked_by_key
@@ -38,8 +38,6 @@ RETRY_AT_MOST: Final = timedelta(minutes=5)
 
 MOST_EFFECTS: Final = 10_000
 """Effects read at once. A wave has one look waiting at most, so this is all of them."""
-
-TICKED: Final = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
 
 ENDED: Final = frozenset({RolloutStatus.DRAFT, RolloutStatus.CANCELLED})
 """Where nobody needs deltas. A halted rollout may be resumed, and shall find them made."""
@@ -114,11 +112,10 @@ class Ticker:
         self._counting = silences
         self._run_effects(now)
         with self.store.reading() as r:
-            all_rows = r.rollouts()
+            rows = r.offering()
             clocks = r.deadlines()
+            names = {key: row.state.rollout for key in clocks if (row := r.rollout_by_key(key)) is not None}
         not_counted = 0 if silences else sum(due_at <= now for due_at in clocks.values())
-        names = {row.key: row.state.rollout for row in all_rows}
-        rows = _current(row for row in all_rows if row.state.status in TICKED)
         decided = 0
         wakes = [failed.again_at for failed in self._failed.values()]
         for row in rows:
@@ -274,15 +271,3 @@ def _without_unproven(decisions: Sequence[Decision], proven: Collection[str]) ->
     """Without all that concerns a wave which would open unproven."""
     shut = {each.wave for each in decisions if isinstance(each, OpenWave) and each.wave not in proven}
     return tuple(each for each in decisions if getattr(each, "wave", None) not in shut)
-
-
-def _current(rows: Iterable[RolloutRow]) -> list[RolloutRow]:
-    """Live rollouts, and of the completed only the newest of each tag: it alone still offers (RULES 7.1)."""
-    found: list[RolloutRow] = []
-    completed: dict[str, RolloutRow] = {}
-    for row in rows:
-        if row.state.status is not RolloutStatus.COMPLETED:
-            found.append(row)
-        elif (other := completed.get(row.tag)) is None or row.state.standing.since > other.state.standing.since:
-            completed[row.tag] = row
-    return found + list(completed.values())

@@ -23,7 +23,7 @@ def as_anybody(work: Callable[[], None]) -> None:
     if child == 0:
         found = ""
         try:
-            _drop(CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER)
+            without_privileges()
             work()
         except BaseException:
             found = traceback.format_exc()
@@ -36,8 +36,12 @@ def as_anybody(work: Callable[[], None]) -> None:
     assert not found, found
 
 
-def _drop(*capabilities: int) -> None:
-    """From this process, and (the bounding set) from whatever it starts. The user stays, so paths can be reached."""
+def without_privileges() -> None:
+    """Make permissions count for this process, and (by the bounding set) for whatever it starts. The user stays, so
+    paths can be reached; for whom they count already nothing changes."""
+    if os.geteuid() != 0:
+        return
+    capabilities = CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(result: int) -> None:

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from orchestrator.adapters.ostree import OstreeProvider, OstreeSettings
 from orchestrator.adapters.ostree.layout import delta_path
 from orchestrator.errors import BuildFailed, ContentUnavailable, CorruptDelta, InvalidInput, NotFound
 from orchestrator.services.delta_provider import BuildProgress, DeltaPair, DeltaRecord
-from tests.adapters.ordinary import as_anybody
 from tests.adapters.ostree_trees import BIG_FILE_BYTES, Versions, make_versions, ostree
 
 pytestmark = [pytest.mark.ostree, pytest.mark.timeout(120)]
@@ -445,51 +443,3 @@ def test_only_archives_are_served(tmp_path: Path) -> None:
 def test_a_commit_that_is_not_there_is_said(provider: OstreeProvider, versions: Versions) -> None:
     with pytest.raises(ContentUnavailable, match=r"is not in .* Push it"):
         build(provider, DeltaPair("0" * 64, versions.commits[1]))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> object:
-    """A file system of 24 MB of its own, which needs the right to mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "wave-test", str(folder)], check=False).returncode:
-        pytest.skip("may not mount a tmpfs here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-def test_a_full_disk_is_said_and_leaves_nothing(original: Versions, small_disk: Path) -> None:
-    versions = Versions(small_disk / "repo", original.commits)
-    shutil.copytree(original.repo, versions.repo)
-    ostree(versions.repo, "config", "set", "core.min-free-space-percent", "0")
-    provider = OstreeProvider(OstreeSettings(versions.repo))
-    filler = small_disk / "filler"
-    filler.write_bytes(b"\0" * (shutil.disk_usage(small_disk).free - 300_000))
-    with pytest.raises(BuildFailed, match=r"The disk of .* is full .*Free space there"):
-        build(provider, versions.pair(2, 3))
-    assert provider.find(versions.pair(2, 3)) is None
-    assert leftovers(versions.repo) == []
-    filler.unlink()
-    build(provider, versions.pair(1, 2))
-
-
-def test_a_read_only_file_system_is_said(original: Versions, small_disk: Path) -> None:
-    versions = Versions(small_disk / "repo", original.commits)
-    shutil.copytree(original.repo, versions.repo)
-    provider = OstreeProvider(OstreeSettings(versions.repo))
-    build(provider, versions.pair(1, 2))
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    assert provider.find(versions.pair(1, 2)) is not None
-    for call in (lambda: build(provider, versions.pair(2, 3)), lambda: provider.drop(versions.pair(1, 2))):
-        with pytest.raises(ContentUnavailable, match=r"read-only file system.*Mount it writable"):
-            call()
-
-
-def test_a_folder_that_may_not_be_written_is_said(provider: OstreeProvider, versions: Versions) -> None:
-    versions.repo.chmod(0o555)
-
-    def built() -> None:
-        with pytest.raises(ContentUnavailable, match="may not write"):
-            build(provider, versions.pair(1, 2))
-
-    as_anybody(built)

@@ -44,29 +44,38 @@ def key() -> Iterator[tuple[str, Path]]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.mark.skipif(shutil.which("gpg") is None, reason="needs gpg")
-def test_a_signed_index_stays_signed(versions: Versions, key: tuple[str, Path]) -> None:
-    """Publishing and dropping both write it anew, and the signature is that of the new one."""
-    fingerprint, home = key
-    ostree(versions.repo, "summary", "-u", f"--gpg-sign={fingerprint}", f"--gpg-homedir={home}")
-    signature = versions.repo / "summary.sig"
-    provider = OstreeProvider(OstreeSettings(versions.repo, gpg_sign=fingerprint, gpg_homedir=home))
-    seen = [signature.read_bytes()]
-    for change in (lambda: build(provider, versions.pair(1, 2)), lambda: provider.drop(versions.pair(1, 2))):
-        change()
-        seen.append(signature.read_bytes())
-    # Without the delta again, within one second, it may be the first summary to the letter, and so its signature.
-    assert seen[0] != seen[1] != seen[2]
-    client = versions.repo.parent / "client"
+def pull_summary(repo: Path, home: Path, client: Path) -> set[str]:
+    """What a new device takes from the index: the deltas that it names. Raises CalledProcessError when the signature is
+    not that of the index, or is not by the key."""
     ostree(client, "init", "--mode=archive")
-    ostree(client, "remote", "add", "wave", f"file://{versions.repo}", "--set=gpg-verify-summary=true")
-    subprocess.run(
-        f"gpg --homedir={home} --export | ostree --repo={client} remote gpg-import wave --stdin",
-        shell=True,
-        check=True,
-        capture_output=True,
-    )
-    assert "os/1" in ostree(client, "remote", "refs", "wave")
+    ostree(client, "remote", "add", "wave", f"file://{repo}", "--set=gpg-verify-summary=true")
+    export = subprocess.run(["gpg", f"--homedir={home}", "--export"], check=True, capture_output=True).stdout
+    command = ["ostree", f"--repo={client}", "remote", "gpg-import", "wave", "--stdin"]
+    subprocess.run(command, input=export, check=True, capture_output=True)
+    assert ostree(client, "remote", "refs", "wave").split() == [f"wave:os/{n}" for n in (1, 2, 3, 4)]
+    return set(re.findall(r"'([0-9a-f]{64}-[0-9a-f]{64})'", ostree(client, "remote", "summary", "wave")))
+
+
+def test_a_signed_index_stays_signed(versions: Versions, key: tuple[str, Path], tmp_path: Path) -> None:
+    """Publishing and dropping both write it anew, and sign what they wrote."""
+    fingerprint, home = key
+    repo, pair = versions.repo, versions.pair(1, 2)
+    provider = OstreeProvider(OstreeSettings(repo, gpg_sign=fingerprint, gpg_homedir=home))
+    ostree(repo, "summary", "-u", f"--gpg-sign={fingerprint}", f"--gpg-homedir={home}")
+    assert pull_summary(repo, home, tmp_path / "before") == set()
+    old = (repo / "summary.sig").read_bytes()
+
+    build(provider, pair)
+    named = f"{pair.from_commit}-{pair.to_commit}"
+    assert pull_summary(repo, home, tmp_path / "published") == {named}
+
+    provider.drop(pair)
+    assert pull_summary(repo, home, tmp_path / "dropped") == set()
+
+    build(provider, pair)
+    (repo / "summary.sig").write_bytes(old)
+    with pytest.raises(subprocess.CalledProcessError):  # a device does look: the first signature is not for this index
+        pull_summary(repo, home, tmp_path / "forged")
 
 
 def test_a_signed_index_is_not_stripped_of_its_signature(versions: Versions) -> None:

@@ -160,6 +160,12 @@ class House:
                     app.devices.report(device_id, self.tokens[device_id], [event]).result(10)
         return done
 
+    def check_in(self, device_id: str, said: CheckIn) -> None:
+        with self.application() as app:
+            answer = app.devices.check_in(device_id, self.tokens[device_id], said)
+            if isinstance(answer, Future):
+                answer.result(10)
+
     def _check_in(self, app: Application, device_id: str, version: int | None) -> Any:
         said = CheckIn(commit=None if version is None else commit(version), version=version)
         answer = app.devices.check_in(device_id, self.tokens[device_id], said)

@@ -116,6 +116,7 @@ class House:
         self.tools = root / "tools"
         self.servers: list[Server] = []
         self.elsewhere: Path | None = None
+        self.before: Callable[[], None] | None = None  # done by each process before it becomes `wave`
         self.settings(lease=lease, more=more)
 
     def settings(self, *, lease: str = "30s", more: str = "", root: Path | None = None) -> None:
@@ -152,6 +153,7 @@ class House:
             capture_output=True,
             text=True,
             timeout=PATIENCE,
+            preexec_fn=self.before,
         )
         ended = Ended(made.returncode, made.stdout, made.stderr)
         no_traceback(ended.said)
@@ -261,6 +263,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=house.before,
             )
         self.port = house.port
 

@@ -17,18 +17,20 @@ PostgreSQL goes away and comes back                       test_faults_two_server
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
+from typing import ClassVar, Final
 
 import pytest
 
+from tests.adapters.ordinary import without_privileges
+from tests.disks import fill, mounted, remount
 from tests.e2e.faults import FIELD, LAB, POLICY, House, copied, events_logged, no_traceback, until
 from tests.e2e.faulty_fleet import Fleet, ask
 
@@ -36,52 +38,76 @@ pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 
 
 class Disk:
-    """A disk of a few megabytes that a test may fill, and mount read-only. Where mounting is not possible (no root, or
-    a container that forbids it), writing fails by other means: by a limit on how large a file may grow, which the
-    kernel puts on the process (``wave`` is told "file too large" instead of "no space left"), and by permissions."""
+    """The small disk that the database of a house lies on, alone."""
 
-    def __init__(self, at: Path) -> None:
+    full: ClassVar[str] = "is full; nothing of this was written"
+    """What is said of it when it is full, after its name."""
+    read_only: ClassVar[str] = "cannot be opened: its directory is read-only. Mount it writable, "
+    """What is said of the database when nothing there may be written."""
+
+    def __init__(self, house: House, at: Path) -> None:
+        self.house = house
         self.at = at
 
     def fill(self) -> None:
-        with suppress(OSError), (self.at / "filler").open("wb") as filler:
-            for piece in (1 << 20, 4096, 1):
-                with suppress(OSError):
-                    while True:
-                        os.write(filler.fileno(), b"x" * piece)
+        fill(self.at)
 
     def empty(self) -> None:
         (self.at / "filler").unlink()
 
     def writable(self, yes: bool) -> None:
-        subprocess.run(["mount", "-o", f"remount,{'rw' if yes else 'ro'}", self.at], check=True, capture_output=True)
+        remount(self.at, writable=yes)
 
 
-@contextmanager
-def small_disk(at: Path, megabytes: int) -> Iterator[Disk]:
-    at.mkdir(parents=True, exist_ok=True)
-    options = f"size={megabytes}m,mode=0700"
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "wave-test", at], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(
-            f"no file system can be mounted here ({made.stderr.strip()}): the test beside this one, "
-            "with a limit on the size of files, shows the same without"
-        )
-    try:
-        yield Disk(at)
-    finally:
-        subprocess.run(["umount", "-l", at], check=True)
+class Folder(Disk):
+    """What stands for it where none can be mounted: files that may not grow, and permissions.
+
+    The kernel refuses a write beyond a limit that is put on each process, as long as a reader keeps the log from
+    being begun anew below that limit. SQLite hears "too large" and not "no space", and says that the disk fails."""
+
+    full = "fails"
+    read_only = "cannot be written: the file or its directory is read-only. "
+    most: Final = 256 * 1024
+    """Bytes. The server's own log stays far below it."""
+
+    def fill(self) -> None:
+        self.holder = sqlite3.connect(self.house.database, isolation_level=None, timeout=60, check_same_thread=False)
+        log = self.house.database.with_name(f"{self.house.database.name}-wal")
+        with closing(sqlite3.connect(self.house.database, timeout=60)) as writer:
+            writer.execute("PRAGMA wal_autocheckpoint = 0")
+            while log.stat().st_size <= self.most + (64 << 10):
+                writer.execute("UPDATE alembic_version SET version_num = version_num")
+                writer.commit()
+                if not self.holder.in_transaction:
+                    self.holder.execute("BEGIN")
+                    self.holder.execute("SELECT * FROM alembic_version").fetchall()
+        self.house.before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (self.most, self.most))
+        self._limit(self.most)
+
+    def empty(self) -> None:
+        self.house.before = None
+        self._limit(resource.RLIM_INFINITY)
+        self.holder.close()
+
+    def _limit(self, most: int) -> None:
+        for server in self.house.servers:
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+    def writable(self, yes: bool) -> None:
+        self.at.chmod(0o755 if yes else 0o555)
+        self.house.before = None if yes else without_privileges
 
 
 @pytest.fixture
 def on_disk(template: House, tmp_path: Path) -> Iterator[tuple[House, Disk]]:
     """A house whose database alone lies on a small disk."""
-    with small_disk(tmp_path / "disk", 8) as disk, copied(template, tmp_path / "house") as house:
-        shutil.move(house.database, disk.at / "wave.db")
-        house.settings(more=f"database: sqlite:///{disk.at / 'wave.db'}")
-        house.elsewhere = disk.at / "wave.db"
+    at = tmp_path / "disk"
+    with mounted(at, 8) as real, copied(template, tmp_path / "house") as house:
+        shutil.move(house.database, at / "wave.db")
+        house.settings(more=f"database: sqlite:///{at / 'wave.db'}")
+        house.elsewhere = at / "wave.db"
         try:
-            yield house, disk
+            yield house, (Disk if real else Folder)(house, at)
         finally:
             house.close()
 
@@ -107,12 +133,9 @@ def test_a_full_disk_and_then_room_again(on_disk: tuple[House, Disk]) -> None:
     assert (status, answer["error"]["kind"]) == (503, "store_unavailable"), answer
     assert answer["error"]["message"] == "The server cannot do this now; ask again later."
     sentence = house.fails(6, "pause", "r3", "--reason", "the disk is full")
-    assert sentence == (
-        f"The disk that holds the database {disk.at / 'wave.db'} is full; nothing of this was written. "
-        "Free some space and try again."
-    )
+    assert sentence.startswith(f"The disk that holds the database {disk.at / 'wave.db'} {disk.full}. ")
     assert house.status()["status"] == "running"
-    assert "is full; nothing of this was written" in server.said()
+    assert disk.full in server.said()
     disk.empty()
     with fleet:
         until("it is completed", lambda: house.rollout_status() == "completed", alive=server)
@@ -129,7 +152,7 @@ def test_a_read_only_disk(on_disk: tuple[House, Disk]) -> None:
     house, disk = on_disk
     house.begin()
     disk.writable(False)
-    said = f"The database {disk.at / 'wave.db'} cannot be opened: its directory is read-only. Mount it writable, "
+    said = f"The database {disk.at / 'wave.db'} {disk.read_only}"
     for words in (["pause", "r3", "--reason", "x"], ["status", "r3"]):
         assert house.fails(6, *words).startswith(said)
     server = house.serve(listens=False)

@@ -30,7 +30,8 @@ def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield from _section("Evidence", _evidence(view))
     yield from _section("Goes on when", _goes_on(view, now))
     yield from _section("Stops when", _stops(view))
-    if view.wake_at is not None:
+    # A halted or cancelled one still counts silences; what they decide is nothing.
+    if view.wake_at is not None and view.summary.status not in (RolloutStatus.HALTED, RolloutStatus.CANCELLED):
         yield Text()
         at = f"{clock(view.wake_at, now)} ({ago(view.wake_at, now)})"
         yield Paragraph(

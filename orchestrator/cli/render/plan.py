@@ -77,7 +77,8 @@ def _below(wave: PlannedWave) -> Iterator[str]:
     if wave.promotion:
         yield "A person lets it open: `wave promote`."
     if wave.already_there:
-        yield f"{plural(wave.already_there, 'device')} of it {'runs' if wave.already_there == 1 else 'run'} it already."
+        runs = "runs" if wave.already_there == 1 else "run"
+        yield f"{plural(wave.already_there, 'device')} of it {runs} it, or a newer version, already."
 
 
 def slices(sizes: Sequence[int]) -> str:
@@ -85,6 +86,9 @@ def slices(sizes: Sequence[int]) -> str:
     if len(sizes) <= 5:
         return ", ".join(map(number, sizes)) or "-"
     return f"{', '.join(map(number, sizes[:3]))}, … {number(sizes[-1])}"
+
+
+STYLES: Final = {"ready": "green", "failed": "red", "no target": "red"}
 
 
 def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
@@ -103,19 +107,22 @@ def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
     grid = Grid(["FROM -> TO", "~HARDWARE", ">DEVICES", ">MB", ">WITHOUT", ">MIN", "STATE", "~FIRST IN"], indent=2)
     for key, delta in merged.items():
         source = str(delta.from_version) if delta.from_version is not None else digest(delta.from_commit)[:8]
-        size = "-" if delta.state == "unknown" else megabytes(delta.bytes)
+        lacking = delta.state in ("unknown", "no target")
+        whole = "-" if delta.state == "no target" else megabytes(delta.loose_bytes)
         grid.add(
             f"{source} -> {made.target_version}",
             ", ".join(delta.hardware_ids),
             number(count[key]),
-            size,
-            megabytes(delta.loose_bytes),
-            "-" if delta.state in ("ready", "unknown") else minutes(delta.build_seconds),
-            Text(delta.state, style="green" if delta.state == "ready" else "red" if delta.state == "failed" else ""),
+            "-" if lacking else megabytes(delta.bytes),
+            whole,
+            "-" if lacking or delta.state == "ready" else minutes(delta.build_seconds),
+            Text(delta.state, style=STYLES.get(delta.state, "")),
             first[key],
         )
     yield grid
-    saved = 1 - made.bytes_with / made.bytes_without if made.bytes_without else 0.0
+    if not made.bytes_without:
+        return
+    saved = 1 - made.bytes_with / made.bytes_without
     yield Paragraph(
         f"In all {megabytes(made.bytes_with)} MB instead of {megabytes(made.bytes_without)} MB "
         f"({percent(max(0.0, saved))} less), {building(60 * made.build_minutes)} of building.",
