@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestrator.core.calendar import Habits
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
@@ -78,6 +79,10 @@ class Reading(Protocol):
     def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
         """Count the wave's devices: members by ``scope.selectors`` (no earlier wave has them), split by
         ``Scope.eligible`` and ``already_there``."""
+
+    def habits(self, tag: str, *, sample: int) -> Habits:
+        """How devices of the tag come and report: the usual gaps of at most ``sample`` active ones, and the times from
+        offer to confirmation of as many updates of the tag's five newest rollouts."""
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         """Eligible devices of the wave by hardware id, the wave's own bounds left aside (earlier waves' kept)."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from orchestrator.core.calendar import Moments
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
@@ -110,13 +111,23 @@ class PlannedDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedHalt:
+    """How many bad devices of these classes halt while a wave grows: when its first slice has reported (``first``), and
+    at its end (``last``). ``own``: counted from the wave's own start, else from the rollout's, with waves side by side
+    in the order of the file. 0: none does."""
+
+    outcomes: tuple[OutcomeClass, ...]
+    own: bool
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedWave:
     """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before
-    it in file order;
-    ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if
-    all fail);
-    ``first_halt``: how many bad devices in a row halt it; ``opens``/``passes``: earliest times; ``at_the_latest``
-    with every ceiling used."""
+    it in file order; ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class
+    (None: not even if all fail); ``halts``: how many bad devices halt while it grows; ``opens``, ``ends``: when, as
+    ``core.calendar`` says."""
 
     wave: str
     after: tuple[str, ...]
@@ -129,19 +140,21 @@ class PlannedWave:
     slices: tuple[int, ...]
     deltas: tuple[PlannedDelta, ...]
     detectable: Mapping[OutcomeClass, float | None]
-    first_halt: Mapping[str, int]
+    halts: tuple[PlannedHalt, ...]
     word: str
-    opens: datetime | None
-    passes: datetime | None
-    at_the_latest: datetime | None
+    opens: Moments
+    ends: Moments
     promotion: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedMonitor:
-    """A monitor before it starts: ``limits`` are the first steps of its staircase, ``(bad, places)``."""
+    """A monitor before it starts. ``limits``: the steps of its staircase, ``(bad, places)``: the first, as far as its
+    population reaches."""
 
     monitor: str
+    outcomes: tuple[OutcomeClass, ...]
+    scope: str
     tolerance: float
     alpha: float
     answer: str
@@ -163,7 +176,7 @@ class PlannedBudget:
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
     """What ``wave plan`` shows; making it changes nothing. ``in_flight_risk``: devices that may still fail after a
-    stop, at most."""
+    stop, at most. ``assumes``: what the likely times rest on."""
 
     rollout: str
     target_version: int
@@ -180,7 +193,9 @@ class RolloutPlan:
     bytes_without: int
     in_flight_risk: int
     earliest_end: datetime | None
+    likely_end: datetime | None
     latest_end: datetime | None
+    assumes: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 

@@ -32,7 +32,7 @@ UPDATE = set(
 WHY = set("rollout status wave wave_status position slice place kind sentence update".split())
 PLAN = set(
     "rollout target_version tag policy hardware_ids devices in_no_wave waves monitors budgets build_minutes bytes_with "
-    "bytes_without in_flight_risk earliest_end latest_end warnings notes".split()
+    "bytes_without in_flight_risk earliest_end likely_end latest_end assumes warnings notes".split()
 )
 TARGET = set("target version commit hardware_ids tags provider added_at".split())
 DELTA = set(

@@ -23,8 +23,9 @@ from orchestrator.adapters.sql.members import (
     position,
     without_update,
 )
-from orchestrator.adapters.sql.times import moment, stored
+from orchestrator.adapters.sql.times import moment, span, stored
 from orchestrator.core import slices as core_slices
+from orchestrator.core.calendar import Habits
 from orchestrator.core.fleet import Device, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.position import SPACE
@@ -76,6 +77,17 @@ class FleetReading(DeviceReading):
                 if seen:
                     reachable[key] = int(seen)
         return WaveCount(able, sum(reachable.values()), there, self._running(reachable.items()))
+
+    def habits(self, tag: str, *, sample: int) -> Habits:
+        gaps = self.link.rows(
+            "SELECT usual_gap FROM device WHERE tag = ? AND status = 'active' AND usual_gap > 0 LIMIT ?", (tag, sample)
+        )
+        times = self.link.rows(
+            "SELECT confirmed_at - offered_at FROM device_update WHERE confirmed_at IS NOT NULL AND rollout_key IN "
+            "(SELECT key FROM rollout WHERE tag = ? ORDER BY key DESC LIMIT 5) LIMIT ?",
+            (tag, sample),
+        )
+        return Habits(tuple(span(gap) for (gap,) in gaps), tuple(span(time) for (time,) in times))
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         asked = all_of(eligible(scope), member(scope, wave, own_bounds=False))

@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from orchestrator.core.durations import span_text
 from orchestrator.core.evidence.budgets import chance_of_reaching
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
@@ -25,8 +26,6 @@ UNLIKELY: Final = 0.05
 """A class passes while a release at its tolerance would show so many bad with more than this probability."""
 
 _ORDER: Final = {outcome: number for number, outcome in enumerate(OutcomeClass)}
-_UNITS: Final = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
-"""Seconds of a unit, its name, and the same of the one below it."""
 
 
 class Condition(StrEnum):
@@ -80,8 +79,8 @@ def door(
         raise InvalidInput("A wave's tally is negative: it was counted wrongly.")
     unmet: list[Unmet] = []
     if baked < at_least:
-        sentence = f"It has baked for {_span(baked)} of at least {_span(at_least)}: {_span(at_least - baked)} more."
-        unmet.append(Unmet(Condition.TIME, sentence))
+        so_far = f"It has baked for {span_text(baked)} of at least {span_text(at_least)}"
+        unmet.append(Unmet(Condition.TIME, f"{so_far}: {span_text(at_least - baked)} more."))
     if outcomes < (needed := _part(reports, offers)):
         have = f"{outcomes} of {offers} {_has(outcomes)} reported"
         sentence = f"{have}; {_percent(reports)} are needed: {needed - outcomes} more."
@@ -133,16 +132,6 @@ def _percent(share: float) -> str:
     """A share as people write it: ``95 %``, ``0.5 %``, ``0.03 %``; two digits below one per cent."""
     percent = 100.0 * share
     return f"{percent:.3g} %" if percent >= 1.0 else f"{percent:.2g} %" if percent >= 0.0001 else "under 0.0001 %"
-
-
-def _span(span: timedelta) -> str:
-    """A duration in at most two units: ``2 d 3 h``, ``11 h 30 min``, ``45 s``."""
-    seconds = max(0, span.days * 86_400 + span.seconds + (span.microseconds > 0))
-    for size, name, below_size, below in _UNITS:
-        if seconds >= size:
-            smaller = seconds % size // below_size
-            return f"{seconds // size} {name} {smaller} {below}" if smaller else f"{seconds // size} {name}"
-    return f"{seconds} s"
 
 
 def _words(outcome: OutcomeClass) -> str:
