@@ -5,8 +5,7 @@
     WaveError                     anything this program says on purpose; one sentence and a remedy
     ├── InvalidInput              whoever called is at fault, and calling again as is will fail again
     │   ├── InvalidFile           a rollout or policy file; carries file, line and key path
-    │   ├── InvalidReport         a check-in or report body
-    │   └── NotInThisVersion      a key or command that is known, but not enforced here: refused, never ignored
+    │   └── InvalidReport         a check-in or report body
     ├── NotFound                  no such rollout, device, Target, policy, group, tag …
     ├── Refused                   understood, but the state or a rule forbids it; names what is allowed
     │   ├── WrongState            a verb that the present status does not allow
@@ -82,10 +81,6 @@ class InvalidFile(InvalidInput):
 
 class InvalidReport(InvalidInput):
     kind = "invalid_report"
-
-
-class NotInThisVersion(InvalidInput):
-    kind = "not_in_this_version"
 
 
 class NotFound(WaveError):

@@ -105,7 +105,6 @@ class Notes:
     """What a real device is at, in a word."""
     repository: str | None = None
     """The URL that offers name."""
-    failed_requests: int = 0
     _offered: set[tuple[str, str]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

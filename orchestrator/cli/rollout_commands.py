@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.complete import devices_and_rollouts, rollout_names, wave_names
-from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, Yes, confirm, invocation, names_of
+from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, invocation, names_of
 from orchestrator.cli.late import top
+from orchestrator.cli.orders import Order, order
 from orchestrator.errors import InvalidInput, NotFound
-
-if TYPE_CHECKING:
-    from orchestrator.services.rollouts import Ordered, Rollouts
 
 RolloutName = Annotated[
     str, typer.Argument(metavar="ROLLOUT", help="The rollout's name.", autocompletion=rollout_names)
@@ -85,12 +82,10 @@ def apply(
         call.show(started.sentence)
 
 
-@top("start", "wave start lmp-42", panel=PREPARE)
-def start(
-    ctx: typer.Context, rollout: RolloutName, reason: Because = None, dry_run: DryRun = False, as_json: AsJson = False
-) -> None:
+@order("start", "wave start lmp-42", panel=PREPARE)
+def start(rollout: RolloutName) -> Order:
     """Let an applied rollout run, now or at its start_at."""
-    _order(ctx, as_json, dry_run, lambda orders, by: orders.start(rollout, by=by, reason=reason, dry_run=dry_run))
+    return Order(lambda orders, given: orders.start(rollout, **given))
 
 
 # ------------------------------------------------------------------------------------------------- watch
@@ -236,15 +231,13 @@ def journal(
 # ------------------------------------------------------------------------------------------------- steer and stop
 
 
-@top("pause", 'wave pause lmp-42 --reason "network maintenance"', panel=STEER)
-def pause(
-    ctx: typer.Context, rollout: RolloutName, reason: Because = None, dry_run: DryRun = False, as_json: AsJson = False
-) -> None:
+@order("pause", 'wave pause lmp-42 --reason "network maintenance"', panel=STEER)
+def pause(rollout: RolloutName) -> Order:
     """Give no new offer and open nothing until somebody resumes it; devices that started may finish."""
-    _order(ctx, as_json, dry_run, lambda orders, by: orders.pause(rollout, by=by, reason=reason, dry_run=dry_run))
+    return Order(lambda orders, given: orders.pause(rollout, **given))
 
 
-@top(
+@order(
     "resume",
     "wave resume lmp-42",
     'wave resume lmp-42 --accept rollout/failed --reason "one bad batch of SD cards"',
@@ -252,142 +245,81 @@ def pause(
     panel=STEER,
 )
 def resume(
-    ctx: typer.Context,
     rollout: RolloutName,
     accept: Accept = None,
     wave: Annotated[
         str | None, typer.Option("--wave", metavar="WAVE", help="Only this held wave.", autocompletion=wave_names)
     ] = None,
-    reason: Because = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Order:
     """Go on after a pause, a hold or a halt; what stopped it must be accepted by name, with a reason."""
     accepted = names_of(accept)
-    _order(
-        ctx,
-        as_json,
-        dry_run,
-        lambda orders, by: orders.resume(rollout, by=by, reason=reason, accept=accepted, wave=wave, dry_run=dry_run),
-    )
+    return Order(lambda orders, given: orders.resume(rollout, accept=accepted, wave=wave, **given))
 
 
-@top("promote", "wave promote lmp-42 rest", panel=STEER)
-def promote(
-    ctx: typer.Context,
-    rollout: RolloutName,
-    wave: WaveName,
-    reason: Because = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+@order("promote", "wave promote lmp-42 rest", panel=STEER)
+def promote(rollout: RolloutName, wave: WaveName) -> Order:
     """Let a wave open that waits for a person; said beforehand, it need not wait."""
-    _order(
-        ctx, as_json, dry_run, lambda orders, by: orders.promote(rollout, wave, by=by, reason=reason, dry_run=dry_run)
-    )
+    return Order(lambda orders, given: orders.promote(rollout, wave, **given))
 
 
-@top("skip", "wave skip lmp-42 lab", panel=STEER)
-def skip(
-    ctx: typer.Context,
-    rollout: RolloutName,
-    wave: WaveName,
-    reason: Because = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+@order("skip", "wave skip lmp-42 lab", panel=STEER)
+def skip(rollout: RolloutName, wave: WaveName) -> Order:
     """Let what comes after a wave go on without it."""
-    _order(ctx, as_json, dry_run, lambda orders, by: orders.skip(rollout, wave, by=by, reason=reason, dry_run=dry_run))
+    return Order(lambda orders, given: orders.skip(rollout, wave, **given))
 
 
-@top("retry", "wave retry lmp-42 gw-7f3a gw-7f3b", "wave retry lmp-42 --dry-run", panel=STEER)
+@order("retry", "wave retry lmp-42 gw-7f3a gw-7f3b", "wave retry lmp-42 --dry-run", panel=STEER)
 def retry(
-    ctx: typer.Context,
     rollout: RolloutName,
     devices: Annotated[
         list[str] | None, typer.Argument(metavar="[DEVICE]", help="Devices; else all with a bad outcome.")
     ] = None,
-    reason: Because = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Order:
     """Let devices with a bad outcome try once more; what was counted stays counted."""
     named = names_of(devices)
-    _order(
-        ctx, as_json, dry_run, lambda orders, by: orders.retry(rollout, named, by=by, reason=reason, dry_run=dry_run)
-    )
+    return Order(lambda orders, given: orders.retry(rollout, named, **given))
 
 
-@top("complete", "wave complete lmp-42", "wave complete lmp-42 canary", "wave complete lmp-42 --now --yes", panel=STEER)
+@order(
+    "complete",
+    "wave complete lmp-42",
+    "wave complete lmp-42 canary",
+    "wave complete lmp-42 --now --yes",
+    panel=STEER,
+    asks=True,
+)
 def complete(
-    ctx: typer.Context,
     rollout: RolloutName,
     wave: MaybeWave = None,
     at_once: Annotated[bool, typer.Option("--now", help="Serve whole what has no delta yet.")] = False,
     accept: Accept = None,
-    reason: Because = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Order:
     """Make the Target available to every device of the tag at once, or let one wave pass."""
     if wave is not None and (at_once or accept):
         raise InvalidInput(
             "--now and --accept belong to a whole rollout.", remedy="Leave them out, or leave out the wave."
         )
-    what = (
+    accepted = names_of(accept)
+    return Order(
+        lambda orders, given: orders.complete(rollout, wave=wave, at_once=at_once, accept=accepted, **given),
         f"Let wave {wave} of {rollout} pass?"
         if wave
-        else f"Offer the Target of {rollout} to every device of its tag now?"
-    )
-    accepted = names_of(accept)
-    _order(
-        ctx,
-        as_json,
-        dry_run,
-        lambda orders, by: orders.complete(
-            rollout, by=by, reason=reason, wave=wave, at_once=at_once, accept=accepted, dry_run=dry_run
-        ),
-        question=None if yes else what,
+        else f"Offer the Target of {rollout} to every device of its tag now?",
     )
 
 
-@top("halt", 'wave halt lmp-42 --reason "support reports black screens"', panel=STOP)
-def halt(
-    ctx: typer.Context,
-    rollout: RolloutName,
-    reason: Because = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+@order("halt", 'wave halt lmp-42 --reason "support reports black screens"', panel=STOP, asks=True)
+def halt(rollout: RolloutName) -> Order:
     """Stop for safety: offers whose device has not started are withdrawn."""
-    _order(
-        ctx,
-        as_json,
-        dry_run,
-        lambda orders, by: orders.halt(rollout, by=by, reason=reason, dry_run=dry_run),
-        question=None if yes else f"Halt {rollout} and withdraw its offers?",
-    )
+    return Order(lambda orders, given: orders.halt(rollout, **given), f"Halt {rollout} and withdraw its offers?")
 
 
-@top("cancel", "wave cancel lmp-42", "wave cancel lmp-42 emea --reason holiday", panel=STOP)
-def cancel(
-    ctx: typer.Context,
-    rollout: RolloutName,
-    wave: MaybeWave = None,
-    reason: Because = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+@order("cancel", "wave cancel lmp-42", "wave cancel lmp-42 emea --reason holiday", panel=STOP, asks=True)
+def cancel(rollout: RolloutName, wave: MaybeWave = None) -> Order:
     """End a rollout early, or one wave of it; updated devices stay updated."""
-    _order(
-        ctx,
-        as_json,
-        dry_run,
-        lambda orders, by: orders.cancel(rollout, by=by, reason=reason, wave=wave, dry_run=dry_run),
-        question=None if yes else f"Cancel {f'wave {wave} of ' if wave else ''}{rollout}? That cannot be undone.",
+    return Order(
+        lambda orders, given: orders.cancel(rollout, wave=wave, **given),
+        f"Cancel {f'wave {wave} of ' if wave else ''}{rollout}? That cannot be undone.",
     )
 
 
@@ -419,32 +351,3 @@ def _said(call: Invocation, sentence: str, *, frozen: bool, by: str) -> None:
     if call.as_json:
         return call.answer("freeze", {"frozen": frozen, "by": by, "sentence": sentence})
     call.show(sentence)
-
-
-def _order(
-    ctx: typer.Context,
-    as_json: bool,
-    dry_run: bool,
-    give: Callable[[Rollouts, str], Ordered],
-    *,
-    question: str | None = None,
-) -> None:
-    """Ask where that is due, give the order, say what it did."""
-    call = invocation(ctx, as_json=as_json)
-    by = call.by
-    if question is not None:
-        confirm(call, question, yes=False, dry_run=dry_run)
-    with call.application() as app:
-        done = give(app.rollouts, by)
-    if as_json:
-        return call.answer(
-            "ordered",
-            {
-                "rollout": done.rollout,
-                "status": done.status.value,
-                "sentence": done.sentence,
-                "by": by,
-                "dry_run": dry_run,
-            },
-        )
-    call.show(f"Dry run, nothing was changed: {done.sentence}" if dry_run else done.sentence)

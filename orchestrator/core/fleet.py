@@ -15,6 +15,10 @@ from orchestrator.errors import InvalidInput
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{64}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_LABEL_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
+LABEL_KEY_PATTERN: Final = f"^{_LABEL_KEY.pattern}$"
+LONGEST_LABEL_VALUE: Final = 255
+"""Characters."""
 
 
 def check_commit(text: str) -> str:
@@ -25,13 +29,36 @@ def check_commit(text: str) -> str:
 
 
 def check_name(text: str, what: str) -> str:
-    """The text itself when it can name a device, hardware id, tag, group, label or Target. Raises InvalidInput."""
+    """The text itself when it can name a device, hardware id, tag, group or Target. Raises InvalidInput."""
     if not _NAME.fullmatch(text):
         raise InvalidInput(
             f"{text[:80]!r} cannot be a {what}: use letters, digits and . _ : -, beginning with a letter or digit, "
             "128 at most."
         )
     return text
+
+
+def wrong_key(key: str) -> str | None:
+    """What is wrong with a label's key, as the end of a sentence; None when nothing is. A key may be a path, such as
+    ``site/rack``."""
+    if _LABEL_KEY.fullmatch(key):
+        return None
+    return "is no name for a label: use letters, digits and . _ / : -, beginning with a letter or digit, 128 at most."
+
+
+def wrong_value(value: str) -> str | None:
+    """The same for a label's value."""
+    if 1 <= len(value) <= LONGEST_LABEL_VALUE and value.isprintable():
+        return None
+    return f"must be 1 to {LONGEST_LABEL_VALUE} printable characters on one line."
+
+
+def check_label(key: str, value: str | None) -> None:
+    """Raises InvalidInput when this cannot be a label; ``value`` None: one that is taken away."""
+    if wrong := wrong_key(key):
+        raise InvalidInput(f"{key[:80]!r} {wrong}")
+    if value is not None and (wrong := wrong_value(value)):
+        raise InvalidInput(f"The label {key} {wrong}")
 
 
 @dataclass(frozen=True, slots=True)

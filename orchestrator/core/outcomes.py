@@ -9,6 +9,8 @@ from enum import StrEnum
 class OutcomeClass(StrEnum):
     """The bad outcomes that evidence is gathered for. A device adds at most one of each to a rollout."""
 
+    __hash__ = str.__hash__
+
     FAILED = "failed"
     """It said that it could not install, or that the new software does not work."""
     ROLLED_BACK = "rolled_back"

@@ -306,10 +306,6 @@ class Policy(Document):
         """Of every class, defaults included."""
         return {each: getattr(self.tolerate, each.value).tolerance for each in OutcomeClass}
 
-    @property
-    def needs_promotion(self) -> bool:
-        return self.promote is Promotion.MANUAL
-
     def for_wave(self, overrides: WaveOverride | None) -> Policy:
         """This policy with one wave's single keys. Raises InvalidDocument when the two do not fit together."""
         if overrides is None:

@@ -41,15 +41,12 @@ from orchestrator.core.document import (
     some,
 )
 from orchestrator.core.durations import shown
+from orchestrator.core.fleet import LABEL_KEY_PATTERN, LONGEST_LABEL_VALUE, wrong_key, wrong_value
 from orchestrator.core.policy import WaveOverride
 
 MOST_WAVES = 200
 LARGEST_VERSION = 2**53 - 1
 """Versions travel through JSON, whose readers are exact up to here."""
-
-_LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
-LABEL_KEY_PATTERN = f"^{_LABEL_KEY.pattern}$"
-LONGEST_LABEL_VALUE = 255
 
 Version = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
 Labels = tuple[tuple[str, str], ...]
@@ -63,15 +60,13 @@ def read_labels(value: object) -> Labels:
         raise problem(f"must be labels such as {{region: emea}}, not {shown(value)}.")
     problems = []
     for key, text in value.items():
-        if not isinstance(key, str) or not _LABEL_KEY.fullmatch(key):
-            sentence = "is no name for a label: letters, digits and . _ / : - are allowed, at most 128."
-            problems.append(Problem((str(key),), sentence))
+        if wrong := wrong_key(key if isinstance(key, str) else ""):
+            problems.append(Problem((str(key),), wrong))
         elif not isinstance(text, str):
             sentence = f"must be text, not {shown(text)}; write it in quotes if it is meant as text."
             problems.append(Problem((key,), sentence))
-        elif not text or len(text) > LONGEST_LABEL_VALUE or not text.isprintable():
-            sentence = f"must be 1 to {LONGEST_LABEL_VALUE} printable characters on one line."
-            problems.append(Problem((key,), sentence))
+        elif wrong := wrong_value(text):
+            problems.append(Problem((key,), wrong))
     if problems:
         raise problems_at(problems)
     return tuple(sorted(value.items()))

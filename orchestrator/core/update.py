@@ -1,9 +1,9 @@
 """One device's attempt at one rollout: what a report, a check-in or the clock makes of it, and what enters the tallies.
 
 Everything here is a pure step ``Update -> Step``; whoever stores an update adds the step's ``Counts`` in the same
-transaction. What an update counts is a function of the update as it stands (``counted``), and a step adds the
-difference:
-so the tallies always equal a recount. A device adds at most one bad outcome per class and at most one resolution to a
+transaction. What an update counts is a function of its course as it stands (``counted``), and a step adds the
+difference: so the tallies always equal a recount. Reports and the clock need no more than the course, so that whoever
+has many of them need read no more. A device adds at most one bad outcome per class and at most one resolution to a
 rollout, whatever is sent, resent, reordered or retried (P10), because ``bad`` and ``resolved`` only ever grow.
 
 * Only a check-in that runs the Target's commit confirms; a success event means ``applied`` (RULES 3.5).
@@ -12,35 +12,57 @@ rollout, whatever is sent, resent, reordered or retried (P10), because ``bad`` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from itertools import chain
-from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, Self, TypeVar
 
+from orchestrator.core.course import (
+    NOTHING,
+    UNDER_WAY,
+    UPDATE_MEANING,
+    Counts,
+    Course,
+    UpdateStatus,
+    counted,
+    course_values,
+    difference,
+)
 from orchestrator.core.outcomes import OutcomeClass
 
-
-class UpdateStatus(StrEnum):
-    OFFERED = "offered"
-    DOWNLOADING = "downloading"
-    INSTALLING = "installing"
-    APPLIED = "applied"
-    CONFIRMED = "confirmed"
-    FAILED = "failed"
-    ROLLED_BACK = "rolled_back"
-    SILENT = "silent"
-    IGNORED = "ignored"
-    LEFT = "left"
-    WITHDRAWN = "withdrawn"
-    RETIRED = "retired"
+__all__ = [
+    "IGNORED_AFTER",
+    "LOOKS_IN_A_PATIENCE",
+    "UNDER_WAY",
+    "UPDATE_MEANING",
+    "Counts",
+    "Course",
+    "EventKind",
+    "Patience",
+    "Step",
+    "Taken",
+    "Update",
+    "UpdateStatus",
+    "counted",
+    "difference",
+    "offer",
+    "offer_again",
+    "on_check_in",
+    "on_deadline",
+    "on_event",
+    "retire",
+    "retired",
+    "retry",
+    "withdraw",
+]
 
 
 class EventKind(StrEnum):
     """What a device may report."""
+
+    __hash__ = str.__hash__
 
     DOWNLOADING = "downloading"
     DOWNLOAD_FAILED = "download_failed"
@@ -49,21 +71,6 @@ class EventKind(StrEnum):
     FAILED = "failed"
     ROLLED_BACK = "rolled_back"
 
-
-UPDATE_MEANING: Final[Mapping[UpdateStatus, str]] = {
-    UpdateStatus.OFFERED: "Told of the Target, not started.",
-    UpdateStatus.DOWNLOADING: "Fetching the content.",
-    UpdateStatus.INSTALLING: "Writing it.",
-    UpdateStatus.APPLIED: "Written, waiting for the reboot.",
-    UpdateStatus.CONFIRMED: "Runs the Target and says so.",
-    UpdateStatus.FAILED: "Said that it could not.",
-    UpdateStatus.ROLLED_BACK: "Went back to what it had.",
-    UpdateStatus.SILENT: "Nothing that counts was heard in time.",
-    UpdateStatus.IGNORED: "Came back three times and never started.",
-    UpdateStatus.LEFT: "Runs something that is neither the old nor the new commit.",
-    UpdateStatus.WITHDRAWN: "The offer was taken back before it started.",
-    UpdateStatus.RETIRED: "Its device was retired before it came to an outcome.",
-}
 
 IGNORED_AFTER: Final = 3
 """Check-ins after an offer, without a start, that make a device count as ignoring it (RULES 3.7)."""
@@ -95,14 +102,14 @@ _RANK: Final[Mapping[UpdateStatus, int]] = {
 }
 """Progress only goes up: an event that comes late changes nothing."""
 
+_BEYOND: Final = 5
+"""The rank of what progress does not reach."""
+
 _ENDED: Final = frozenset(_BAD_STATUS.values())
 """A bad end is never overturned (RULES 3.4); only a retry leaves it."""
 
 _AT_REST: Final = _ENDED | {UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED}
 """Here a device that does not run the Target says nothing by what it runs."""
-
-UNDER_WAY: Final = frozenset({UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING, UpdateStatus.APPLIED})
-"""Started and not come to an end."""
 
 
 class Patience(NamedTuple):
@@ -114,162 +121,69 @@ class Patience(NamedTuple):
 
     @property
     def length(self) -> timedelta:
-        return max(self.silent_after, 3 * self.usual_gap) if self.usual_gap else self.silent_after
+        return _length(*self)
+
+    def after(self, start: datetime) -> datetime:
+        """When it has passed; those who speak together share the moment."""
+        return _sum(start, _length(*self))
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class Update:
-    """The facts of one update that its steps depend on.
+@lru_cache(maxsize=4_096)
+def _sum(start: datetime, length: timedelta) -> datetime:
+    return start + length
 
-    ``bad`` holds the classes already counted; ``resolved`` whether an outcome was counted; ``confirmed_at`` when it was
-    first seen running the Target in this try; ``deadline_at`` when silence counts, None when it no longer can;
+
+@lru_cache(maxsize=4_096)
+def _length(silent_after: timedelta, usual_gap: timedelta) -> timedelta:
+    return max(silent_after, 3 * usual_gap)
+
+
+@dataclass(slots=True, unsafe_hash=True, kw_only=True)
+class Update(Course):
+    """The facts of one update that its steps depend on: its course, and what the offer said.
+
     ``check_ins`` since the offer without a start, at which the offer was repeated.
-
-    Its fields are final for the type checker only: made ``frozen`` it takes ten times as long to make, and every report
-    makes two.
     """
 
-    status: Final[UpdateStatus]
     offered_at: Final[datetime]
     from_commit: Final[str | None]
     to_commit: Final[str]
-    deadline_at: Final[datetime | None]
-    started_at: Final[datetime | None] = None
-    installing_at: Final[datetime | None] = None
-    confirmed_at: Final[datetime | None] = None
-    resolved: Final[bool] = False
-    recovered_at: Final[datetime | None] = None
-    bad: Final[frozenset[OutcomeClass]] = frozenset()
     check_ins: Final[int] = 0
     tries: Final[int] = 1
 
-    @property
-    def started(self) -> bool:
-        return self.started_at is not None
-
-    @property
-    def under_way(self) -> bool:
-        """Started, and neither at an end nor gone elsewhere: nothing else is offered to the device meanwhile."""
-        return self.status in UNDER_WAY
-
-    @property
-    def counts_as_confirmed(self) -> bool:
-        """Confirmed, and nothing bad known of it."""
-        return self.confirmed_at is not None and not self.bad_outcome
-
-    @property
-    def bad_outcome(self) -> bool:
-        """Whether it has come to a bad end; a failed download alone is no end, the device may try again."""
-        return bool(self.bad - {OutcomeClass.DOWNLOAD_FAILED})
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a step adds to the tallies of the update's slice; a negative number takes back.
-
-    ``applied``: written, and either waiting for the reboot or confirmed.
-    """
-
-    offered: int = 0
-    withdrawn: int = 0
-    started: int = 0
-    applied: int = 0
-    resolved: int = 0
-    confirmed: int = 0
-    left: int = 0
-    bad: tuple[OutcomeClass, ...] = ()
-    retired: int = 0
-
-    def __bool__(self) -> bool:
-        return self is not _NOTHING and self != _NOTHING
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.offered + other.offered,
-            self.withdrawn + other.withdrawn,
-            self.started + other.started,
-            self.applied + other.applied,
-            self.resolved + other.resolved,
-            self.confirmed + other.confirmed,
-            self.left + other.left,
-            self.bad + other.bad,
-            self.retired + other.retired,
+    def come_to(self, course: Course) -> Self:
+        return type(self)(
+            *course_values(course),
+            offered_at=self.offered_at,
+            from_commit=self.from_commit,
+            to_commit=self.to_commit,
+            check_ins=self.check_ins,
+            tries=self.tries,
         )
 
-    @classmethod
-    def total(cls, many: Sequence[Counts]) -> Counts:
-        """The sum of many."""
-        offered, withdrawn, started, applied, resolved, confirmed, left, retired = (
-            sum(map(one, many)) for one in _NUMBERS
-        )
-        bad = tuple(chain.from_iterable(each.bad for each in many))
-        return cls(offered, withdrawn, started, applied, resolved, confirmed, left, bad, retired)
+
+Taken = TypeVar("Taken", bound=Course)
+"""What a step is made on: a whole update, or its course alone."""
 
 
-_NOTHING: Final = Counts()
-_NUMBERS: Final = tuple(
-    map(attrgetter, ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left", "retired"))
-)
-
-_Marks = tuple[bool, bool, bool, bool, bool, bool, bool]
-
-
-def counted(update: Update) -> Counts:
-    """What an update as it stands has added in all: the tallies of a slice are the sum over its updates."""
-    withdrawn, started, applied, resolved, confirmed, left, retired = map(int, _marks(update))
-    return Counts(1, withdrawn, started, applied, resolved, confirmed, left, _in_order(update.bad), retired)
-
-
-def _marks(update: Update) -> _Marks:
-    """Whether it is withdrawn, started, applied, resolved, confirmed, left, retired, as the tallies mean it."""
-    status, confirmed = update.status, update.confirmed_at is not None
-    return (
-        status is UpdateStatus.WITHDRAWN and not update.resolved,
-        update.started_at is not None,
-        confirmed or status is UpdateStatus.APPLIED,
-        update.resolved,
-        confirmed and not update.bad_outcome,
-        status is UpdateStatus.LEFT and not update.resolved,
-        status is UpdateStatus.RETIRED and not update.resolved,
-    )
-
-
-def _in_order(outcomes: frozenset[OutcomeClass]) -> tuple[OutcomeClass, ...]:
-    return tuple(each for each in OutcomeClass if each in outcomes)
-
-
-def difference(before: Update, after: Update) -> Counts:
-    """What the tallies must gain when one becomes the other."""
-    was, now = _marks(before), _marks(after)
-    if was == now and after.bad == before.bad:
-        return _NOTHING
-    return _gained(was, now, after.bad - before.bad)
-
-
-@lru_cache(maxsize=1_024)
-def _gained(was: _Marks, now: _Marks, bad: frozenset[OutcomeClass]) -> Counts:
-    # Few combinations ever occur: each is made once.
-    withdrawn, started, applied, resolved, confirmed, left, retired = (b - a for a, b in zip(was, now, strict=True))
-    return Counts(0, withdrawn, started, applied, resolved, confirmed, left, _in_order(bad), retired)
-
-
-class Step(NamedTuple):
+class Step(NamedTuple, Generic[Taken]):
     """An update after something happened, and what that counts. ``changed`` False: nothing to write."""
 
-    update: Update
-    counts: Counts = _NOTHING
+    update: Taken
+    counts: Counts = NOTHING
     changed: bool = True
 
 
-def offer(*, from_commit: str | None, to_commit: str, patience: Patience, now: datetime) -> Step:
+def offer(*, from_commit: str | None, to_commit: str, patience: Patience, now: datetime) -> Step[Update]:
     """A device is admitted."""
-    update = Update(UpdateStatus.OFFERED, now, from_commit, to_commit, deadline_at=now + patience.length)
+    until = now + patience.length
+    update = Update(UpdateStatus.OFFERED, until, offered_at=now, from_commit=from_commit, to_commit=to_commit)
     return Step(update, counted(update))
 
 
 def offer_again(
     update: Update, *, from_commit: str | None, patience: Patience, now: datetime, to_commit: str | None = None
-) -> Step:
+) -> Step[Update]:
     """An offer that was withdrawn, or whose device had left, is given again; place and outcomes stay.
 
     ``to_commit`` where the device's hardware id now has another one."""
@@ -289,7 +203,7 @@ def offer_again(
     )
 
 
-def retry(update: Update, *, patience: Patience, now: datetime) -> Step:
+def retry(update: Update, *, patience: Patience, now: datetime) -> Step[Update]:
     """A person lets a device with a bad outcome try once more; what was counted stays counted (RULES 7.5). The new try
     has its own time, so that it comes to an end too."""
     return _step(
@@ -308,7 +222,7 @@ def retry(update: Update, *, patience: Patience, now: datetime) -> Step:
     )
 
 
-def on_event(update: Update, kind: EventKind, *, patience: Patience, now: datetime) -> Step:
+def on_event(update: Taken, kind: EventKind, *, patience: Patience, now: datetime) -> Step[Taken]:
     """The device reported ``kind``; ``now`` is the moment of receipt. Of a retired device nothing counts."""
     if update.status is UpdateStatus.RETIRED:
         return Step(update, changed=False)
@@ -326,7 +240,7 @@ def on_event(update: Update, kind: EventKind, *, patience: Patience, now: dateti
 
 def on_check_in(
     update: Update, *, running: str | None, patience: Patience, now: datetime, repeated: bool = True
-) -> Step:
+) -> Step[Update]:
     """The device asked and said which commit it runs (None: it could not say). ``repeated``: the offer may still be
     given, so that coming back without a start says something (RULES 3.7)."""
     if running == update.to_commit:
@@ -350,13 +264,8 @@ def on_check_in(
 
 
 def on_deadline(
-    update: Update,
-    *,
-    last_seen_at: datetime | None,
-    patience: Patience,
-    now: datetime,
-    ended_at: datetime | None = None,
-) -> Step:
+    update: Taken, *, last_seen_at: datetime | None, patience: Patience, now: datetime, ended_at: datetime | None = None
+) -> Step[Taken]:
     """The update's deadline has passed. ``ended_at``: since when the rollout is completed.
 
     A confirmed device is watched until its rollout ends (RULES 3.4): seen within its patience, it is looked at again
@@ -387,42 +296,42 @@ def _watched_until(seen_at: datetime, patience: Patience) -> datetime:
     return ends + (step - over) if over else ends
 
 
-def withdraw(update: Update) -> Step:
+def withdraw(update: Taken) -> Step[Taken]:
     """Take the offer back from a device that has not started, in this try; one that has may finish."""
     if update.status is not UpdateStatus.OFFERED:
         return Step(update, changed=False)
     return _step(update, replace(update, status=UpdateStatus.WITHDRAWN, deadline_at=None))
 
 
-def retire(update: Update) -> Step:
+def retire(update: Taken) -> Step[Taken]:
     """Its device is retired and leaves the denominators (RULES 7.7): what has come to no outcome never will, and what
     has is not watched any more. Taken back into the fleet, the device is offered the Target again, at its place."""
     ends = update.status in _RANK or (update.status is UpdateStatus.LEFT and not update.resolved)
     return _step(update, replace(update, status=UpdateStatus.RETIRED if ends else update.status, deadline_at=None))
 
 
-def retired(*, from_commit: str | None, to_commit: str, now: datetime) -> Step:
+def retired(*, from_commit: str | None, to_commit: str, now: datetime) -> Step[Update]:
     """A device with a place is retired before it had its offer: the place is kept, and waits for nobody."""
-    update = Update(UpdateStatus.RETIRED, now, from_commit, to_commit, deadline_at=None)
+    update = Update(UpdateStatus.RETIRED, None, offered_at=now, from_commit=from_commit, to_commit=to_commit)
     return Step(update, counted(update))
 
 
-def _step(before: Update, after: Update) -> Step:
+def _step(before: Taken, after: Taken) -> Step[Taken]:
     if after is before or (after.status is before.status and after == before):
         return Step(before, changed=False)
     return Step(after, difference(before, after))
 
 
-def _begun(update: Update, now: datetime) -> Update:
+def _begun(update: Taken, now: datetime) -> Taken:
     """Whatever it says, it speaks: a first report is the start, and a withdrawn device that started counts again."""
     return update if update.started_at is not None else replace(update, started_at=now)
 
 
-def _bad(update: Update, outcome: OutcomeClass) -> Update:
+def _bad(update: Taken, outcome: OutcomeClass) -> Taken:
     return replace(update, status=_BAD_STATUS[outcome], bad=update.bad | {outcome}, resolved=True, deadline_at=None)
 
 
-def _download_failed(update: Update, *, patience: Patience, now: datetime) -> Update:
+def _download_failed(update: Taken, *, patience: Patience, now: datetime) -> Taken:
     """No end: the device may try again, and is offered again when it asks and may be."""
     if update.status not in _RANK:
         return update
@@ -433,29 +342,19 @@ def _download_failed(update: Update, *, patience: Patience, now: datetime) -> Up
     return replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
 
 
-def _progress(update: Update, kind: EventKind, *, patience: Patience, now: datetime) -> Update:
+def _progress(update: Taken, kind: EventKind, *, patience: Patience, now: datetime) -> Taken:
     status = _PROGRESS[kind]
-    if update.status not in _RANK or _RANK[status] <= _RANK[update.status]:
+    if _RANK[status] <= _RANK.get(update.status, _BEYOND):
         return _begun(update, now)
     # Silence runs from `installing`; before it, from what was heard last.
     installing = update.installing_at
     if installing is None and status is not UpdateStatus.DOWNLOADING:
         installing = now
-    # Nearly every report is one of these: the update is made at once, which takes a fifth of `replace` of `replace`.
-    return Update(
-        status,
-        update.offered_at,
-        update.from_commit,
-        update.to_commit,
-        (installing or now) + patience.length,
-        update.started_at or now,
-        installing,
-        update.confirmed_at,
-        update.resolved,
-        update.recovered_at,
-        update.bad,
-        update.check_ins,
-        update.tries,
+    until = patience.after(installing or now)
+    begun = update.started_at or now
+    # Nearly every report is one of these: the course is made at once, which takes a tenth of `replace`.
+    return update.come_to(
+        Course(status, until, begun, installing, update.confirmed_at, update.resolved, update.recovered_at, update.bad)
     )
 
 
@@ -475,5 +374,5 @@ def _running_target(update: Update, *, patience: Patience, now: datetime) -> Upd
     return replace(after, status=UpdateStatus.CONFIRMED, resolved=True, deadline_at=until)
 
 
-def _left(update: Update) -> Update:
+def _left(update: Taken) -> Taken:
     return replace(update, status=UpdateStatus.LEFT, deadline_at=None)

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -25,7 +25,7 @@ from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, u
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
-from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
+from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register, digest_of
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
@@ -291,12 +291,18 @@ class Devices:
         told = Told(person.key, person.device.id, events, now)
         return self.writer.submit(self._reports, told, weight=max(1, len(events)))
 
-    def _reported(self, touched: Mapping[str, list[UpdateRow]]) -> None:
+    def _reported(self, touched: Mapping[str, list[CourseRow]]) -> None:
         """After a commit: what is kept of the devices whose updates moved is not true any more."""
         for device_id, rows in touched.items():
-            if (kept := self._kept.get(device_id)) is not None:
-                kept.had.update(self._had(rows))
-                kept.snapshot = None
+            if (kept := self._kept.get(device_id)) is None:
+                continue
+            kept.snapshot = None
+            for row in rows:
+                if row.rollout_key not in kept.had:
+                    self._kept.pop(device_id, None)  # of an offer that another process gave; read anew when it asks
+                    break
+                earlier, version = kept.had[row.rollout_key]
+                kept.had[row.rollout_key] = (replace(earlier, update=earlier.update.come_to(row.update)), version)
 
     # --------------------------------------------------------------------------------------------- who is it
 

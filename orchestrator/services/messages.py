@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
-from orchestrator.core.fleet import check_commit, check_name
+from orchestrator.core.fleet import check_commit, check_label, check_name
 from orchestrator.errors import InvalidReport
 
 MOST_LABELS: Final = 64
@@ -18,7 +18,6 @@ MOST_LABELS: Final = 64
 MOST_EVENTS: Final = 1_000
 """Events that one report may hold: as many as one transaction takes."""
 
-LONGEST_VALUE: Final = 255
 LONGEST_ID: Final = 128
 LONGEST_CODE: Final = 128
 LONGEST_MESSAGE: Final = 2_000
@@ -51,11 +50,7 @@ class CheckIn(Struct, frozen=True):
         if len(self.labels) > MOST_LABELS:
             raise InvalidReport(f"The device says {len(self.labels)} labels; at most {MOST_LABELS} are taken.")
         for key, value in self.labels.items():
-            check_name(key.replace("/", "."), "label")
-            if not 1 <= len(value) <= LONGEST_VALUE or not value.isprintable():
-                raise InvalidReport(
-                    f"The label {key} must have 1 to {LONGEST_VALUE} printable characters on one line as its value."
-                )
+            check_label(key, value)
 
 
 class OfferedTarget(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.core.update import Update
+from orchestrator.core.update import Course, Update
 from orchestrator.services.delta_provider import DeltaPair
 
 
@@ -52,22 +52,37 @@ class RolloutRow:
 
 
 @dataclass(slots=True)
-class UpdateRow:
-    """One device's update with what the offer froze (RULES 3.6). ``places``: in the rollout's and the wave's
-    population; ``segment_places`` by population, as JSON text."""
+class CourseRow:
+    """As much of one device's update as reports and the clock need. ``usual_gap`` as it was at the offer."""
 
     rollout_key: int
     device_key: int
-    update: Update
+    update: Course
     wave: str
     slice: int
+    usual_gap: timedelta = timedelta(0)
+
+
+@dataclass(slots=True, kw_only=True)
+class UpdateRow(CourseRow):
+    """One device's update with what the offer froze (RULES 3.6). ``places``: in the rollout's and the wave's
+    population; ``segment_places`` by population, as JSON text."""
+
+    update: Update = field(kw_only=False)
     places: tuple[int, int]
     segment_places: str = "{}"
     hardware_id: str = ""
     from_version: int | None = None
     unhealthy_before: bool = False
     by_delta: bool | None = None
-    usual_gap: timedelta = timedelta(0)
+
+
+class Places(NamedTuple):
+    """Where a device stands: in the rollout's, the wave's and, as JSON text, each segment's population."""
+
+    rollout: int
+    wave: int
+    segments: str
 
 
 class EventRow(NamedTuple):

@@ -11,15 +11,14 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, TypeVar
 
-from orchestrator.core.fleet import Device, DeviceStatus, check_name
+from orchestrator.core.fleet import Device, DeviceStatus, check_label, check_name
 from orchestrator.core.membership import wave_of
 from orchestrator.core.offers import place_in
 from orchestrator.core.slices import Slice
 from orchestrator.core.update import counted, retire, retired, withdraw
-from orchestrator.errors import InvalidInput, NotFound, Refused
+from orchestrator.errors import NotFound, Refused
 from orchestrator.services.board import LISTED, REGISTER, slices_by_wave
 from orchestrator.services.chronicle import rules_of
-from orchestrator.services.messages import LONGEST_VALUE
 from orchestrator.services.offering import frozen
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.store import Store, Writing
@@ -201,9 +200,3 @@ def check_device(device: Device) -> None:
         check_name(device.group, "group")
     for key, value in device.labels.items():
         check_label(key, value)
-
-
-def check_label(key: str, value: str | None) -> None:
-    check_name(key.replace("/", "."), "label")
-    if value is not None and (not 1 <= len(value) <= LONGEST_VALUE or not value.isprintable()):
-        raise InvalidInput(f"The label {key} must have 1 to {LONGEST_VALUE} printable characters on one line.")

@@ -6,7 +6,8 @@ ones beside it are kept. Also counts silences when their time has come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -15,7 +16,7 @@ from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, Patience, on_deadline, on_event
 from orchestrator.errors import WaveError
 from orchestrator.services.board import Board
-from orchestrator.services.check_in import Settle, Wake, batch_rows
+from orchestrator.services.check_in import Settle, Wake
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.messages import (
     LONGEST_CODE,
@@ -25,7 +26,7 @@ from orchestrator.services.messages import (
     Refusal,
     ReportedEvent,
 )
-from orchestrator.services.records import EventRow, RolloutRow, UpdateRow
+from orchestrator.services.records import CourseRow, EventRow, RolloutRow
 from orchestrator.services.store import Writing
 from orchestrator.services.tallies import Tallies
 from orchestrator.services.writer import Batch
@@ -56,6 +57,19 @@ class _Known(NamedTuple):
     silent_after: timedelta
 
 
+class _About(NamedTuple):
+    """A rollout, and how far the devices that report on it are, by their keys."""
+
+    key: int
+    target: int
+    silent_after: timedelta
+    rows: dict[int, CourseRow]
+
+
+_Good = tuple[int, EventKind, timedelta, CourseRow]
+"""An event that may count: which report, what it says, the policy's patience, and how far its device is."""
+
+
 @dataclass(slots=True)
 class Reports:
     """Runs batches. ``changed`` is told which devices' updates moved, after the commit."""
@@ -63,7 +77,7 @@ class Reports:
     board: Board
     settle: Settle
     wake: Wake
-    changed: Callable[[Mapping[str, list[UpdateRow]]], None] = lambda rows: None
+    changed: Callable[[Mapping[str, list[CourseRow]]], None] = lambda rows: None
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
@@ -72,53 +86,56 @@ class Reports:
     def rollouts(self, batch: Batch, told: Sequence[Told]) -> set[int]:
         """Those that the reports are about; one of them may be halted."""
         found = self._rollouts(batch, {event.rollout for one in told for event in one.events})
-        return {known.key for known in found.values() if known is not None}
+        return {known.key for known in found.values()}
 
     def run(self, batch: Batch, told: Sequence[Told]) -> list[Received | WaveError]:
-        rollouts = self._rollouts(batch, {event.rollout for one in told for event in one.events})
-        pairs = {
-            (known.key, one.device_key)
-            for one in told
-            for event in one.events
-            if (known := rollouts[event.rollout]) is not None
-        }
-        updates = batch_rows(batch.w, pairs)
+        courses = self._courses(batch, told)
         refusals: list[list[Refusal]] = []
-        good: list[tuple[int, EventKind, timedelta, UpdateRow]] = []
+        good: list[_Good] = []
         rows: list[EventRow] = []
-        for number, one in enumerate(told):
+        for number, (device_key, _, events, received_at) in enumerate(told):
             mine: list[Refusal] = []
-            for index, event in enumerate(one.events):
-                known = rollouts[event.rollout]
-                row = None if known is None else updates.get((known.key, one.device_key))
-                problem = _problem(event, known, row)
-                if problem is not None or known is None or row is None:
-                    mine.append(Refusal(index, event.id[:LONGEST_ID], *(problem or ("unknown_rollout", ""))))
+            for index, event in enumerate(events):
+                about = courses.get(event.rollout)
+                course = None if about is None else about.rows.get(device_key)
+                kind = _KINDS.get(event.event)
+                if about is None or course is None or kind is None or event.target != about.target or not _named(event):
+                    mine.append(Refusal(index, event.id[:LONGEST_ID], *_problem(event, about)))
                     continue
-                good.append((number, _KINDS[event.event], known.silent_after, row))
-                rows.append(_row(one, event, known.key))
+                good.append((number, kind, about.silent_after, course))
+                rows.append(_row(device_key, event, about.key, received_at))
             refusals.append(mine)
         fresh = batch.w.log_events(rows) if rows else []
         tallies = Tallies(batch.now)
         accepted = [0] * len(told)
         duplicates = [0] * len(told)
-        for (number, kind, silent_after, row), new in zip(good, fresh, strict=True):
+        touched: dict[str, list[CourseRow]] = {}
+        for (number, kind, silent_after, course), new in zip(good, fresh, strict=True):
             if not new:
                 duplicates[number] += 1
                 continue
             accepted[number] += 1
-            patience = Patience(silent_after, row.usual_gap)
-            tallies.step(row, on_event(row.update, kind, patience=patience, now=batch.now))
-        ids = {one.device_key: one.device_id for one in told}
-        touched: dict[str, list[UpdateRow]] = {}
-        for row in tallies.changed.values():
-            touched.setdefault(ids[row.device_key], []).append(row)
+            patience = Patience(silent_after, course.usual_gap)
+            if tallies.step(course, on_event(course.update, kind, patience=patience, now=batch.now)):
+                touched.setdefault(told[number].device_id, []).append(course)
         stopped = False
         for key in tallies.write(batch.w):
             stopped = self.settle(batch.w, key, now=batch.now) or stopped
         done = [Received(*each) for each in zip(accepted, duplicates, refusals, strict=True)]
         batch.after.append(lambda: self._committed(done, touched, stopped, tallies.moved))
         return list(done)
+
+    def _courses(self, batch: Batch, told: Sequence[Told]) -> dict[str, _About]:
+        """By the rollout's name, those of the devices that report; a rollout that is not there is left out."""
+        devices: dict[str, set[int]] = defaultdict(set)
+        for one in told:
+            for event in one.events:
+                devices[event.rollout].add(one.device_key)
+        known = self._rollouts(batch, devices)
+        return {
+            name: _About(*known[name], batch.w.load_courses(known[name].key, devices[name]))
+            for name in sorted(known, key=lambda name: known[name].key)
+        }
 
     def expire(self, w: Writing, row: RolloutRow, *, now: datetime) -> int:
         """Count the silences that are due, at most ten thousand, part of the caller's transaction, which has locked the
@@ -142,18 +159,17 @@ class Reports:
                 break
         return looked
 
-    def _rollouts(self, batch: Batch, names: set[str]) -> dict[str, _Known | None]:
-        """By name. What a name means never changes; its patience may, so the board's word goes first."""
+    def _rollouts(self, batch: Batch, names: Iterable[str]) -> dict[str, _Known]:
+        """By name, those that are there. What a name means never changes; its patience may, so the board's word goes
+        first."""
         snapshot = self.board.look(batch.now)
-        found: dict[str, _Known | None] = {}
+        found: dict[str, _Known] = {}
         for name in names:
             row = snapshot.by_name.get(name)
             if row is not None:
                 found[name] = _Known(row.key, row.target_version, rules_of(row).silent_after)
-            elif name in self._names:
-                found[name] = self._names[name]
-            else:
-                found[name] = self._look_up(batch.w, name)
+            elif (known := self._names.get(name) or self._look_up(batch.w, name)) is not None:
+                found[name] = known
         return found
 
     def _look_up(self, w: Writing, name: str) -> _Known | None:
@@ -166,7 +182,7 @@ class Reports:
         return known
 
     def _committed(
-        self, done: list[Received], touched: Mapping[str, list[UpdateRow]], stopped: bool, moved: bool
+        self, done: list[Received], touched: Mapping[str, list[CourseRow]], stopped: bool, moved: bool
     ) -> None:
         for one in done:
             self.accepted += one.accepted
@@ -179,28 +195,30 @@ class Reports:
             self.wake(urgent=stopped)
 
 
-def _problem(event: ReportedEvent, known: _Known | None, row: UpdateRow | None) -> tuple[str, str] | None:
-    """Kind and sentence of what is wrong with one item; None when nothing is."""
-    if not 1 <= len(event.id) <= LONGEST_ID or not event.id.isprintable():
+def _named(event: ReportedEvent) -> bool:
+    return 0 < len(event.id) <= LONGEST_ID and event.id.isprintable()
+
+
+def _problem(event: ReportedEvent, about: _About | None) -> tuple[str, str]:
+    """Kind and sentence of what is wrong with an item that is not taken."""
+    if not _named(event):
         return "bad_id", f"An event needs an id of 1 to {LONGEST_ID} printable characters."
     if event.event not in _KINDS:
         return "unknown_event", f"{event.event[:40]!r} is no event; there are {', '.join(_KINDS)}."
-    if known is None:
+    if about is None:
         return "unknown_rollout", f"There is no rollout {event.rollout[:80]!r}."
-    if event.target != known.target:
-        return "other_target", f"Rollout {event.rollout} brings version {known.target}, not {event.target}."
-    if row is None:
-        return "not_offered", f"Rollout {event.rollout} was never offered to this device."
-    return None
+    if event.target != about.target:
+        return "other_target", f"Rollout {event.rollout} brings version {about.target}, not {event.target}."
+    return "not_offered", f"Rollout {event.rollout} was never offered to this device."
 
 
-def _row(one: Told, event: ReportedEvent, rollout_key: int) -> EventRow:
+def _row(device_key: int, event: ReportedEvent, rollout_key: int, received_at: datetime) -> EventRow:
     return EventRow(
-        one.device_key,
+        device_key,
         event.id,
         rollout_key,
         event.event,
-        one.received_at,
+        received_at,
         None if event.at is None else _plain(event.at, _LONGEST_TIME),
         None if event.code is None else _plain(event.code, LONGEST_CODE),
         None if event.message is None else _plain(event.message, LONGEST_MESSAGE),

@@ -113,11 +113,6 @@ class StaticDeltaPlan:
             found[item.label] += item.devices
         return dict(found)
 
-    @property
-    def orphans(self) -> tuple[StaticDelta, ...]:
-        """Deltas from commits that no Target has any more."""
-        return tuple(item for item in self.items if item.orphan)
-
 
 def wanted(
     r: Reading, version: int, *, tag: str | None, from_versions: Sequence[int], hardware_id: str | None

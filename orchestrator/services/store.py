@@ -30,6 +30,7 @@ from orchestrator.services.records import (
     BadOutcome,
     BuildJob,
     CountedOutcome,
+    CourseRow,
     DeltaNeed,
     DeviceFilter,
     DeviceRow,
@@ -39,6 +40,7 @@ from orchestrator.services.records import (
     JobStatus,
     LoggedEvent,
     MonitorRow,
+    Places,
     RolloutRow,
     RunningCount,
     UpdateRow,
@@ -283,11 +285,17 @@ class Writing(Reading, Protocol):
     def load_updates(self, keys: Collection[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
         """By (rollout key, device key), and nobody else changes them until this transaction ends."""
 
+    def load_courses(self, rollout_key: int, device_keys: Collection[int]) -> dict[int, CourseRow]:
+        """By device key, and nobody else changes them until this transaction ends; quicker."""
+
     def save_updates(self, rows: Iterable[UpdateRow]) -> None:
         """Write all that may ever change of them."""
 
-    def save_progress(self, rows: Iterable[UpdateRow]) -> None:
-        """Write what events, check-ins and the clock change of an offer that stands; quicker."""
+    def save_courses(self, rows: Iterable[CourseRow]) -> None:
+        """Write what events and the clock change; quicker."""
+
+    def places(self, rollout_key: int, device_keys: Collection[int]) -> Mapping[int, Places]:
+        """Where the devices that have an update stand, by device key."""
 
     def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
         """Add to the tallies of slices, by (rollout key, wave, slice number); not to budgets and monitors."""
@@ -299,9 +307,9 @@ class Writing(Reading, Protocol):
         """Enter bad outcomes into every open monitor of their class and population, and into the budgets of their
         class; records the first crossing."""
 
-    def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[UpdateRow, datetime | None]]:
+    def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[CourseRow, datetime | None]]:
         """Updates whose deadline has passed, earliest first, with the device's last sight; locked as
-        ``load_updates``."""
+        ``load_courses``."""
 
     def withdraw(self, rollout_key: int, wave: str | None = None) -> int:
         """Withdraw every offer whose device has not started, tallies included, of one wave or all; how many.

@@ -6,81 +6,103 @@ order in which everybody locks: updates, slices, then budgets and monitors. What
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final, NamedTuple
 
 from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.core.update import Counts, Step
-from orchestrator.services.records import BadOutcome, CountedOutcome, UpdateRow
+from orchestrator.core.update import Counts, Step, Taken
+from orchestrator.services.records import BadOutcome, CountedOutcome, CourseRow, Places, UpdateRow
 from orchestrator.services.store import Writing
+
+_NOTHING_BAD: Final[frozenset[OutcomeClass]] = frozenset()
+
+
+class _Counted(NamedTuple):
+    """An outcome that counted. ``bad``: its class, where it is a bad one; ``earlier``: those counted before."""
+
+    row: CourseRow
+    outcome: str
+    bad: OutcomeClass | None = None
+    earlier: frozenset[OutcomeClass] = _NOTHING_BAD
 
 
 @dataclass(slots=True)
 class Tallies:
-    """Gathers steps until ``write``. ``at``: the moment of receipt, for the evidence log. ``renewed``: of the changed
-    rows those whose offer is new."""
+    """Gathers steps until ``write``. ``at``: the moment of receipt, for the evidence log. ``moved``: something
+    counted."""
 
     at: datetime
-    changed: dict[tuple[int, int], UpdateRow] = field(default_factory=dict)
-    renewed: set[tuple[int, int]] = field(default_factory=set)
+    changed: dict[tuple[int, int], CourseRow] = field(default_factory=dict)
     counts: dict[tuple[int, str, int], list[Counts]] = field(default_factory=dict)
-    bad: dict[int, list[BadOutcome]] = field(default_factory=dict)
-    logged: list[CountedOutcome] = field(default_factory=list)
+    counted: list[_Counted] = field(default_factory=list)
     moved: bool = False
 
-    def step(self, row: UpdateRow, step: Step) -> None:
-        """Carry out a step on a row that the store has already. ``row.update`` becomes what the step made of it."""
+    def step(self, row: CourseRow, step: Step[Taken]) -> bool:
+        """Carry out a step on a row that the store has already: ``row.update`` becomes what the step made of it.
+        Whether it is the first that changes this row."""
         if not step.changed:
-            return
+            return False
         before, row.update = row.update, step.update
         key = (row.rollout_key, row.device_key)
+        first = key not in self.changed
         self.changed[key] = row
-        if step.update.offered_at is not before.offered_at:
-            self.renewed.add(key)
         self.count(row, step.counts, before.bad)
+        return first
 
     def change(self, row: UpdateRow) -> None:
         """The row must be saved, with what its offer froze."""
-        key = (row.rollout_key, row.device_key)
-        self.changed[key] = row
-        self.renewed.add(key)
+        self.changed[row.rollout_key, row.device_key] = row
 
-    def count(self, row: UpdateRow, counts: Counts, earlier: frozenset[OutcomeClass] = frozenset()) -> None:
+    def count(self, row: CourseRow, counts: Counts, earlier: frozenset[OutcomeClass] = _NOTHING_BAD) -> None:
         if not counts:
             return
         self.moved = True
         self.counts.setdefault((row.rollout_key, row.wave, row.slice), []).append(counts)
         if counts.confirmed > 0:
-            self._log(row, "confirmed")
+            self.counted.append(_Counted(row, "confirmed"))
         if counts.left > 0:
-            self._log(row, "left")
+            self.counted.append(_Counted(row, "left"))
         for outcome in counts.bad:
-            self._log(row, outcome.value)
-            found = BadOutcome(outcome, row.wave, row.places[0], row.places[1], earlier)
-            self.bad.setdefault(row.rollout_key, []).append(found)
+            self.counted.append(_Counted(row, outcome.value, outcome, earlier))
             earlier = earlier | {outcome}
 
     def write(self, w: Writing) -> list[int]:
         """Write all of it; the rollouts that have new bad outcomes. What is gathered afterwards is written by the next
         call."""
-        if self.renewed:
-            w.save_updates([self.changed.pop(key) for key in sorted(self.renewed)])
-        if self.changed:
-            w.save_progress(self.changed.values())
+        whole = [row for row in self.changed.values() if isinstance(row, UpdateRow)]
+        if whole:
+            w.save_updates(whole)
+        if len(whole) < len(self.changed):
+            w.save_courses(row for row in self.changed.values() if not isinstance(row, UpdateRow))
         if self.counts:
             w.add_counts({key: Counts.total(many) for key, many in self.counts.items()})
-        if self.logged:
-            w.log_outcomes(self.logged)
-        stained = sorted(self.bad)
-        for key in stained:
-            w.add_bad(key, self.bad[key])
-        self.changed, self.renewed, self.counts, self.bad = {}, set(), {}, {}
-        self.logged = []
+        stained = self._enter(w) if self.counted else []
+        self.changed, self.counts, self.counted = {}, {}, []
         return stained
 
-    def _log(self, row: UpdateRow, outcome: str) -> None:
-        self.logged.append(
-            CountedOutcome(
-                row.rollout_key, row.device_key, self.at, outcome, row.wave, row.slice, row.places[0], row.places[1]
-            )
-        )
+    def _enter(self, w: Writing) -> list[int]:
+        """Outcomes into the evidence log, the bad ones also into the evidence of their rollouts."""
+        devices: dict[int, set[int]] = defaultdict(set)
+        for one in self.counted:
+            devices[one.row.rollout_key].add(one.row.device_key)
+        places = {key: w.places(key, devices[key]) for key in sorted(devices)}
+        w.log_outcomes([_logged(one, places, self.at) for one in self.counted])
+        bad: dict[int, list[BadOutcome]] = defaultdict(list)
+        for row, _, outcome, earlier in self.counted:
+            if outcome is not None:
+                where = places[row.rollout_key][row.device_key]
+                bad[row.rollout_key].append(BadOutcome(outcome, row.wave, where.rollout, where.wave, earlier))
+        for key in sorted(bad):
+            w.add_bad(key, bad[key])
+        return sorted(bad)
+
+
+def _logged(one: _Counted, places: Mapping[int, Mapping[int, Places]], at: datetime) -> CountedOutcome:
+    row = one.row
+    where = places[row.rollout_key][row.device_key]
+    return CountedOutcome(
+        row.rollout_key, row.device_key, at, one.outcome, row.wave, row.slice, where.rollout, where.wave
+    )

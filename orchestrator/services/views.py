@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from orchestrator.core.calendar import Moments
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
-from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
 
@@ -198,13 +197,3 @@ class RolloutPlan:
     assumes: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateCounts:
-    """Updates of a rollout by wave and status, for people."""
-
-    rollout: str
-    waves: Mapping[str, Mapping[UpdateStatus, int]]
-    asked_at: datetime
-    usual_gap: timedelta = timedelta(0)

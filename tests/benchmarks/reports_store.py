@@ -50,7 +50,7 @@ from tests.contract.building import NEW, OLD, offered
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 COURSE: Final = ("downloading", "installing", "applied")
-PARTS: Final = ("log_events", "load_updates", "save_progress", "add_counts", "add_bad")
+PARTS: Final = ("log_events", "load_courses", "save_courses", "add_counts", "add_bad")
 COLUMNS: Final = "device_key, event_id, rollout_key, kind, received_at, device_at, code, message"
 Row = tuple[Any, ...]
 

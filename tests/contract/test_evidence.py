@@ -142,7 +142,7 @@ def test_the_check_finds_what_was_changed_behind_its_back(store: SqlStore, state
         w.add_monitors(row.key, [monitor()], from_places={})
         w.set_budgets(row.key, [BudgetFacts((FAILED,), 9, 0)])
         fail(w, row, [1, 2, 3])
-        w.link.run("DELETE FROM device_update WHERE rollout_place > 3")
+        w.link.run("DELETE FROM update_offer WHERE rollout_place > 3")
         before = {one.what for one in w.check()}
         assert what not in before
         w.link.run(statement)

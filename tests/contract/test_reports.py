@@ -10,7 +10,7 @@ import pytest
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import ROLLOUT
-from orchestrator.core.update import Counts, EventKind, UpdateStatus, on_check_in, on_event, retry
+from orchestrator.core.update import Counts, EventKind, UpdateStatus, on_check_in, on_deadline, on_event, retry
 from orchestrator.services.records import EventRow, LoggedEvent
 from tests.contract.building import (
     DAY,
@@ -185,6 +185,29 @@ def test_who_is_due_earliest_first_with_the_last_sight(store: SqlStore) -> None:
         assert len(w.due(row.key, now=NOW + DAY, limit=1)) == 1
         assert w.postpone_deadlines(timedelta(hours=1)) == 3
         assert [one.device_key for one, _ in w.due(row.key, now=NOW + 3 * HOUR)] == [keys[1]]
+
+
+def test_who_moved_on_before_the_look_is_due_at_the_new_deadline(store: SqlStore) -> None:
+    """hour 0: three offers, each to be silent after a day; hour 1: two of them install; hour 24: the looks have come,
+    and only the third is due; hour 25: so are the two."""
+    with undone(store) as w:
+        one, two, three = enroll(w, device("a"), device("b"), device("c"))
+        row = w.add_rollout(rollout())
+        for key in (one, two, three):
+            w.add_update(offered(row, key))
+        courses = w.load_courses(row.key, [one, two])
+        for course in courses.values():
+            course.update = on_event(course.update, EventKind.INSTALLING, patience=PATIENCE, now=NOW + HOUR).update
+        w.save_courses(courses.values())
+        assert w.deadlines() == {row.key: NOW + DAY}
+        assert [each.device_key for each, _ in w.due(row.key, now=NOW + DAY)] == [three]
+        gone = w.load_courses(row.key, [three])[three]
+        gone.update = on_deadline(gone.update, last_seen_at=None, patience=PATIENCE, now=NOW + DAY).update
+        w.save_courses([gone])
+        assert w.deadlines() == {row.key: NOW + DAY + HOUR}
+        assert w.due(row.key, now=NOW + DAY + HOUR - timedelta(seconds=1)) == []
+        assert {each.device_key for each, _ in w.due(row.key, now=NOW + DAY + HOUR)} == {one, two}
+        assert w.load_courses(row.key, [one])[one] == courses[one]
 
 
 def test_offers_that_have_not_started_are_withdrawn_and_counted(store: SqlStore) -> None:

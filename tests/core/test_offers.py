@@ -55,7 +55,8 @@ def terms(**more: Any) -> Terms:
 
 
 def update(status: UpdateStatus, **more: Any) -> Earlier:
-    return Earlier(Update(status, NOW - HOUR, OLD, NEW, None, **more), "lab", 3, (7, 5))
+    made = Update(status, None, offered_at=NOW - HOUR, from_commit=OLD, to_commit=NEW, **more)
+    return Earlier(made, "lab", 3, (7, 5))
 
 
 def kind(found: Offerable | NoOffer) -> NoOfferKind | None:

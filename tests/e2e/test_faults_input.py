@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.adapters.sql.codec import STATUS_NUMBER
+from orchestrator.core.update import UpdateStatus
 from tests.e2e.faults import LAB, POLICY, ROLLOUT, House, copied, until
 from tests.e2e.faulty_fleet import Fleet, ask
 
@@ -188,7 +190,8 @@ def test_reports_that_cannot_be(house: House) -> None:
     assert tell(mine, {"events": [event(1), event(7, "applied")]})[1]["duplicates"] == 2
     status, answer = tell(theirs, one, field.token)
     assert answer["refused"][0]["kind"] == "not_offered"
-    assert house.value("SELECT status FROM device_update WHERE started_at IS NOT NULL") == "applied"
+    stored = house.value("SELECT status FROM device_update WHERE started_at IS NOT NULL")
+    assert stored == STATUS_NUMBER[UpdateStatus.APPLIED]
     assert house.value("SELECT count(*) FROM event") == 3
     latest = house.value("SELECT max(received_at) FROM event")
     assert latest < (time.time() + 60) * 1e6  # the server's time, not 2099

@@ -24,6 +24,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from orchestrator.adapters.sql.codec import STATUS_NUMBER
+from orchestrator.core.update import UpdateStatus
 from tests.e2e.faults import (
     FIELD,
     LAB,
@@ -213,7 +215,7 @@ def test_a_device_may_ask_one_and_then_the_other(twin: Twin) -> None:
     lab.commit, lab.version = before
     for _ in range(2):
         lab.check_in(twin.second_port)
-    assert twin.rows("SELECT status FROM device_update") == [("rolled_back",)]
+    assert twin.rows("SELECT status FROM device_update") == [(STATUS_NUMBER[UpdateStatus.ROLLED_BACK],)]
 
 
 @pytest.mark.postgres

@@ -257,7 +257,7 @@ def test_orphans_get_their_delta_and_unknown_ones_are_listed(fleet: SmallFleet) 
     fleet.devices(2, "f", hardware_id="other")
     plan = fleet.deltas.static_deltas(9, tag="promoted")
     assert plan.lines == ("   4 -> 9", "   5 -> 9")
-    assert [item.label for item in plan.orphans] == ["4"]
+    assert [item.label for item in plan.items if item.orphan] == ["4"]
     assert sum(count.devices for count in plan.unknown) == 3
     assert (plan.there, plan.newer, dict(plan.without_target)) == (5, 1, {"other": 2})
 

@@ -27,7 +27,6 @@ BYTE = Kind(1, 1)
 UINT32 = Kind(4, 4)
 UINT64 = Kind(8, 8)
 BYTES = Kind(1)  # ay, s, and containers of these
-WORDS = Kind(4)  # containers of uint32 that vary in size
 WIDE = Kind(8)  # a{sv}, and containers with a uint64 or a variant in them
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.adapters.sql.codec import BITS, decode_ranks
+from orchestrator.adapters.sql.codec import BITS, STATUS_NUMBER, decode_ranks, update_keys
 from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, RolloutReading
 from orchestrator.adapters.sql.updates import bits_of
 from orchestrator.core.evidence.allowance import ROLLOUT
@@ -17,20 +17,26 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.journal import GENESIS, Entry, first_break
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import wave_population
+from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import Difference
 
 _ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
 """Bits of the classes that end an update; a failed download alone does not."""
 
+_WITHDRAWN, _APPLIED, _LEFT, _RETIRED = (
+    STATUS_NUMBER[status]
+    for status in (UpdateStatus.WITHDRAWN, UpdateStatus.APPLIED, UpdateStatus.LEFT, UpdateStatus.RETIRED)
+)
+
 _COUNTED = {
     "offered": "count(*)",
-    "withdrawn": "sum(CASE WHEN status = 'withdrawn' AND resolved = 0 THEN 1 ELSE 0 END)",
+    "withdrawn": f"sum(CASE WHEN status = {_WITHDRAWN} AND resolved = 0 THEN 1 ELSE 0 END)",
     "started": "sum(CASE WHEN started_at IS NOT NULL THEN 1 ELSE 0 END)",
-    "applied": "sum(CASE WHEN status = 'applied' OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
+    "applied": f"sum(CASE WHEN status = {_APPLIED} OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
     "resolved": "sum(resolved)",
     "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {_ENDING}) = 0 THEN 1 ELSE 0 END)",
-    "retired": "sum(CASE WHEN status = 'retired' AND resolved = 0 THEN 1 ELSE 0 END)",
-    "departed": "sum(CASE WHEN status = 'left' AND resolved = 0 THEN 1 ELSE 0 END)",
+    "retired": f"sum(CASE WHEN status = {_RETIRED} AND resolved = 0 THEN 1 ELSE 0 END)",
+    "departed": f"sum(CASE WHEN status = {_LEFT} AND resolved = 0 THEN 1 ELSE 0 END)",
     **{
         column: f"sum(CASE WHEN (bad & {BITS[outcome]}) <> 0 THEN 1 ELSE 0 END)"
         for outcome, column in BAD_COLUMNS.items()
@@ -56,9 +62,9 @@ class Recount(RolloutReading):
         counted = {
             (wave, number): numbers
             for wave, number, *numbers in self.link.rows(
-                f"SELECT wave, slice_number, {', '.join(_COUNTED.values())} FROM device_update WHERE rollout_key = ? "
-                "GROUP BY wave, slice_number",
-                (key,),
+                f"SELECT s.wave, s.number, {', '.join(_COUNTED.values())} FROM device_update u "
+                "JOIN slice_key s ON s.key = u.slice_key WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, s.number",
+                update_keys(key),
             )
         }
         for wave, number, *numbers in stored:
@@ -109,9 +115,10 @@ class Recount(RolloutReading):
             spec = row.spec
             column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
             rows = self.link.rows(
-                f"SELECT {column} FROM device_update{self.link.by_index('update_bad')} "
-                f"WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0 AND {column} > ?"
-                + ("" if spec.wave is None else " AND wave = ?"),
+                f"SELECT o.{column} FROM device_update u{self.link.by_index('update_bad')} "
+                "JOIN update_offer o ON o.key = u.key JOIN slice_key s ON s.key = u.slice_key "
+                f"WHERE u.rollout_key = ? AND u.bad > 0 AND (u.bad & ?) <> 0 AND o.{column} > ?"
+                + ("" if spec.wave is None else " AND s.wave = ?"),
                 (key, bits_of(spec.outcomes), row.from_place, *(() if spec.wave is None else (spec.wave,))),
             )
             places = [place - row.from_place for (place,) in rows]

@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 
 from orchestrator.adapters.sql.columns import NO_COMMIT, NO_VERSION
-from orchestrator.adapters.sql.times import length, moment, span, stored
+from orchestrator.adapters.sql.times import length, moment, moment_at, span, stored
+from orchestrator.core.course import Course, course_values
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Scope
@@ -17,7 +18,7 @@ from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import Ranks, Slice
 from orchestrator.core.states import Reason
 from orchestrator.core.update import Update, UpdateStatus
-from orchestrator.services.records import RolloutRow, UpdateRow
+from orchestrator.services.records import CourseRow, RolloutRow, UpdateRow
 
 _encoder: Final = msgspec.json.Encoder()
 _state: Final = msgspec.json.Decoder(RolloutState)
@@ -124,60 +125,85 @@ def unpacked_id(packed: bytes) -> str:
 
 # ------------------------------------------------------------------------------------------------- updates
 
-UPDATE_COLUMNS: Final = (
-    "rollout_key, device_key, status, offered_at, deadline_at, started_at, installing_at, confirmed_at, "
-    "recovered_at, resolved, bad, "
-    "check_ins, tries, from_key, to_key, wave, slice_number, rollout_place, wave_place, segment_places, "
-    "unhealthy_before, by_delta, "
+COURSE_COLUMNS: Final = (
+    "key, status, deadline_at, started_at, installing_at, confirmed_at, resolved, recovered_at, bad, slice_key, "
     "usual_gap"
 ).split(", ")
-"""In the order of ``update_of`` and ``stored_update``; the first two are the key."""
+"""Of ``device_update``, in the order of ``course_of`` and ``stored_course``."""
 
-PROGRESS_COLUMNS: Final = (
-    "rollout_key, device_key, status, deadline_at, started_at, installing_at, confirmed_at, recovered_at, resolved, "
-    "bad, check_ins"
+OFFER_COLUMNS: Final = (
+    "key, offered_at, from_key, to_key, check_ins, tries, rollout_place, wave_place, unhealthy_before, by_delta, "
+    "segment_places"
 ).split(", ")
-"""The key, and what events, check-ins and the clock change, in the order of ``stored_progress``."""
+"""Of ``update_offer``, in the order of ``update_of`` and ``stored_offer``."""
 
-_STATUS: Final = {str(status): status for status in UpdateStatus}
-_WORD: Final = {status: str(status.value) for status in UpdateStatus}
-"""Plain text: the driver takes a long way with subclasses of it."""
+_STATUSES: Final = tuple(UpdateStatus)
+STATUS_NUMBER: Final = {status: number for number, status in enumerate(_STATUSES)}
+"""The number of each status in ``device_update.status``."""
+
+_DEVICE_BITS: Final = 40
+_DEVICES: Final = (1 << _DEVICE_BITS) - 1
 
 Software = tuple[str, str, int]
 """Hardware id, commit and version, as stored."""
 
 
-def update_of(row: tuple[Any, ...], before: Software, after: Software) -> UpdateRow:
-    """A row of ``UPDATE_COLUMNS``, with what its two software keys stand for."""
-    deadline, started, installing, confirmed, recovered = row[4:9]
-    by_delta = row[21]
+def update_key(rollout_key: int, device_key: int) -> int:
+    """Both keys of an update in one number; the updates of a rollout stand together, by device."""
+    return rollout_key << _DEVICE_BITS | device_key
+
+
+def update_keys(rollout_key: int) -> tuple[int, int]:
+    """The least and the greatest key that an update of the rollout can have."""
+    return update_key(rollout_key, 0), update_key(rollout_key, _DEVICES)
+
+
+def course_of(row: tuple[Any, ...]) -> Course:
+    """Of a row that begins with ``COURSE_COLUMNS``."""
+    _, status, deadline, started, installing, confirmed, resolved, recovered, bad, *_ = row
+    return Course(
+        _STATUSES[status],
+        None if deadline is None else moment_at(deadline),
+        None if started is None else moment_at(started),
+        None if installing is None else moment_at(installing),
+        None if confirmed is None else moment_at(confirmed),
+        resolved == 1,
+        None if recovered is None else moment_at(recovered),
+        SETS[bad],
+    )
+
+
+def course_row(row: tuple[Any, ...], wave: str, number: int) -> CourseRow:
+    """A row that begins with ``COURSE_COLUMNS``, with what its slice key stands for."""
+    key = row[0]
+    return CourseRow(key >> _DEVICE_BITS, key & _DEVICES, course_of(row), wave, number, span(row[10]))
+
+
+def update_of(
+    course: tuple[Any, ...], offer: tuple[Any, ...], slice_of: tuple[str, int], before: Software, after: Software
+) -> UpdateRow:
+    """A row of each table, with what its slice and software keys stand for."""
+    key, offered_at, _, _, check_ins, tries, rollout_place, wave_place, unhealthy, by_delta, segments = offer
+    update = Update(
+        *course_values(course_of(course)),
+        offered_at=moment_at(offered_at),
+        from_commit=before[1] or None,
+        to_commit=after[1],
+        check_ins=check_ins,
+        tries=tries,
+    )
     return UpdateRow(
-        row[0],
-        row[1],
-        Update(
-            _STATUS[row[2]],
-            moment(row[3]),
-            before[1] or None,
-            after[1],
-            None if deadline is None else moment(deadline),
-            None if started is None else moment(started),
-            None if installing is None else moment(installing),
-            None if confirmed is None else moment(confirmed),
-            row[9] == 1,
-            None if recovered is None else moment(recovered),
-            SETS[row[10]],
-            row[11],
-            row[12],
-        ),
-        row[15],
-        row[16],
-        (row[17], row[18]),
-        row[19],
-        before[0],
-        None if before[2] == NO_VERSION else before[2],
-        row[20] == 1,
-        None if by_delta is None else by_delta == 1,
-        span(row[22]),
+        key >> _DEVICE_BITS,
+        key & _DEVICES,
+        update,
+        *slice_of,
+        span(course[10]),
+        places=(rollout_place, wave_place),
+        segment_places=segments,
+        hardware_id=before[0],
+        from_version=None if before[2] == NO_VERSION else before[2],
+        unhealthy_before=unhealthy == 1,
+        by_delta=None if by_delta is None else by_delta == 1,
     )
 
 
@@ -190,51 +216,35 @@ def software_after(row: UpdateRow) -> Software:
     return (row.hardware_id, row.update.to_commit, NO_VERSION)
 
 
-def stored_progress(row: UpdateRow) -> tuple[Any, ...]:
-    update = row.update
-    deadline, started, installing = update.deadline_at, update.started_at, update.installing_at
-    confirmed, recovered = update.confirmed_at, update.recovered_at
+def stored_course(row: CourseRow, slice_key: int) -> tuple[Any, ...]:
+    """As ``COURSE_COLUMNS``."""
+    course = row.update
     return (
-        row.rollout_key,
-        row.device_key,
-        _WORD[update.status],
-        None if deadline is None else stored(deadline),
-        None if started is None else stored(started),
-        None if installing is None else stored(installing),
-        None if confirmed is None else stored(confirmed),
-        None if recovered is None else stored(recovered),
-        1 if update.resolved else 0,
-        BITS_OF[update.bad],
-        update.check_ins,
+        update_key(row.rollout_key, row.device_key),
+        STATUS_NUMBER[course.status],
+        stored(course.deadline_at),
+        stored(course.started_at),
+        stored(course.installing_at),
+        stored(course.confirmed_at),
+        1 if course.resolved else 0,
+        stored(course.recovered_at),
+        BITS_OF[course.bad],
+        slice_key,
+        length(row.usual_gap),
     )
 
 
-def stored_update(row: UpdateRow, from_key: int, to_key: int) -> tuple[Any, ...]:
-    update = row.update
-    deadline, started, installing = update.deadline_at, update.started_at, update.installing_at
-    confirmed, recovered = update.confirmed_at, update.recovered_at
+def stored_offer(row: UpdateRow, from_key: int, to_key: int) -> tuple[Any, ...]:
+    """As ``OFFER_COLUMNS``."""
     return (
-        row.rollout_key,
-        row.device_key,
-        _WORD[update.status],
-        stored(update.offered_at),
-        None if deadline is None else stored(deadline),
-        None if started is None else stored(started),
-        None if installing is None else stored(installing),
-        None if confirmed is None else stored(confirmed),
-        None if recovered is None else stored(recovered),
-        1 if update.resolved else 0,
-        BITS_OF[update.bad],
-        update.check_ins,
-        update.tries,
+        update_key(row.rollout_key, row.device_key),
+        stored(row.update.offered_at),
         from_key,
         to_key,
-        row.wave,
-        row.slice,
-        row.places[0],
-        row.places[1],
-        row.segment_places,
+        row.update.check_ins,
+        row.update.tries,
+        *row.places,
         1 if row.unhealthy_before else 0,
         None if row.by_delta is None else int(row.by_delta),
-        length(row.usual_gap),
+        row.segment_places,
     )

@@ -100,17 +100,18 @@ class EvidenceWriting(Session):
         """The place of the ``bad``-th bad device, once in a monitor's life: from the updates, of which few are bad
         (``update_bad``).
 
-        ``places`` are the ones that come just now; they stand in the updates already when ``save_updates`` was called
+        ``places`` are the ones that come just now; they stand in the updates already when they were saved
         first."""
         spec = row.spec
         column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
         where = ""
         parameters: list[Any] = [row.from_place, rollout_key, row.from_place, bits_of(spec.outcomes)]
         if spec.wave is not None:
-            where, parameters = " AND wave = ?", [*parameters, spec.wave]
+            where, parameters = " AND s.wave = ?", [*parameters, spec.wave]
         found = self.link.one(
-            f"SELECT {column} - ? AS place FROM device_update{self.link.by_index('update_bad')} "
-            f"WHERE rollout_key = ? AND bad > 0 AND {column} > ? AND (bad & ?) <> 0{where} "
+            f"SELECT o.{column} - ? AS place FROM device_update u{self.link.by_index('update_bad')} "
+            "JOIN update_offer o ON o.key = u.key JOIN slice_key s ON s.key = u.slice_key "
+            f"WHERE u.rollout_key = ? AND u.bad > 0 AND o.{column} > ? AND (u.bad & ?) <> 0{where} "
             "ORDER BY place LIMIT 1 OFFSET ?",
             (*parameters, bad - 1),
         )

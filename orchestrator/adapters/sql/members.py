@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from orchestrator.adapters.sql.codec import update_key
 from orchestrator.adapters.sql.times import stored
 from orchestrator.core.fleet import DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector
@@ -185,6 +186,4 @@ def covered(staircase: Staircase, salt: Salt) -> Piece:
 
 
 def without_update(rollout_key: int) -> Piece:
-    return Piece(
-        "NOT EXISTS (SELECT 1 FROM device_update u WHERE u.rollout_key = ? AND u.device_key = d.key)", (rollout_key,)
-    )
+    return Piece("NOT EXISTS (SELECT 1 FROM device_update u WHERE u.key = ? + d.key)", (update_key(rollout_key, 0),))

@@ -1,81 +1,128 @@
-"""What every part of a session stands on: its link, and the short names of what devices run."""
+"""What every part of a session stands on: its link, and the short names of what devices run and of slices."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import Software
 from orchestrator.adapters.sql.link import Link
 
 _MOST_KEPT: Final = 100_000
-"""Rows of ``software`` kept in memory; a fleet has a few hundred."""
+"""Rows of one table kept in memory; a fleet has a few hundred."""
+
+SliceName = tuple[int, str, int]
+"""Rollout key, wave and number of a slice."""
 
 
-class SoftwareNames:
-    """Rows of ``software`` seen in committed transactions, both ways. They never change, so they are kept for the
-    store's life."""
+class Kept:
+    """Rows of a table, seen in committed transactions, both ways. They never change, so they are kept for the store's
+    life."""
 
     def __init__(self) -> None:
-        self.keys: dict[Software, int] = {}
-        self.names: dict[int, Software] = {}
+        self.keys: dict[Any, int] = {}
+        self.names: dict[int, Any] = {}
 
-    def learn(self, found: Iterable[tuple[int, Software]]) -> None:
+    def learn(self, found: Iterable[tuple[int, Any]]) -> None:
         if len(self.names) > _MOST_KEPT:
             self.keys, self.names = {}, {}
-        for key, software in found:
-            self.keys[software] = key
-            self.names[key] = software
+        for key, name in found:
+            self.keys[name] = key
+            self.names[key] = name
+
+
+class Known:
+    """What a store keeps of the tables that are only added to."""
+
+    def __init__(self) -> None:
+        self.software = Kept()
+        self.slices = Kept()
+
+
+class ShortNames:
+    """A table that gives rows of ``columns`` a short key, as one session sees it. Rows are only added."""
+
+    def __init__(self, link: Link, kept: Kept, table: str, columns: str) -> None:
+        self._link = link
+        self._kept = kept
+        self._table = table
+        self._columns = columns
+        self._fresh: dict[Any, int] = {}
+        self._fresh_names: dict[int, Any] = {}
+
+    def committed(self) -> None:
+        """The rows that this transaction added are there for everybody now."""
+        self._kept.learn((key, name) for name, key in self._fresh.items())
+
+    def name(self, key: int) -> Any:
+        """What a key stands for."""
+        found = self._kept.names.get(key) or self._fresh_names.get(key)
+        if found is None:
+            row = self._link.one(f"SELECT {self._columns} FROM {self._table} WHERE key = ?", (key,))
+            assert row is not None, f"{self._table} {key} is missing"
+            found = self._fresh_names[key] = tuple(row)
+        return found
+
+    def learn(self, keys: Iterable[int]) -> None:
+        """Have many at hand with one query."""
+        missing = {key for key in keys if key not in self._kept.names and key not in self._fresh_names}
+        if missing:
+            condition, parameter = self._link.within("key", sorted(missing))
+            for key, *name in self._link.rows(
+                f"SELECT key, {self._columns} FROM {self._table} WHERE {condition}", (parameter,)
+            ):
+                self._fresh_names[key] = tuple(name)
+
+    def key(self, name: tuple[Any, ...]) -> int:
+        """Its key; the row is added where there is none. In a writing session only."""
+        found = self._kept.keys.get(name) or self._fresh.get(name)
+        if found is not None:
+            return found
+        condition = " AND ".join(f"{column} = ?" for column in self._columns.split(", "))
+        where = f"SELECT key FROM {self._table} WHERE {condition}"
+        row = self._link.one(where, name)
+        if row is None:
+            marks = ", ".join("?" * len(name))
+            self._link.run(f"INSERT INTO {self._table} ({self._columns}) VALUES ({marks}) ON CONFLICT DO NOTHING", name)
+            row = self._link.one(where, name)
+        assert row is not None
+        key = int(row[0])
+        self._fresh[name] = key
+        self._fresh_names[key] = name
+        return key
 
 
 class Session:
     """The part that all of them share. A session belongs to one thread and ends with its transaction."""
 
-    def __init__(self, link: Link, names: SoftwareNames) -> None:
+    def __init__(self, link: Link, known: Known) -> None:
         self.link = link
-        self._names = names
-        self._fresh: dict[Software, int] = {}
-        self._fresh_names: dict[int, Software] = {}
+        self._software = ShortNames(link, known.software, "software", "hardware_id, commit_id, version")
+        self._slice_keys = ShortNames(link, known.slices, "slice_key", "rollout_key, wave, number")
 
     def committed(self) -> None:
-        """The rows that this transaction added are there for everybody now."""
-        self._names.learn((key, software) for software, key in self._fresh.items())
+        """What this transaction added is there for everybody now."""
+        self._software.committed()
+        self._slice_keys.committed()
 
     def software(self, key: int) -> Software:
         """What a key of ``software`` stands for."""
-        found = self._names.names.get(key) or self._fresh_names.get(key)
-        if found is None:
-            row = self.link.one("SELECT hardware_id, commit_id, version FROM software WHERE key = ?", (key,))
-            assert row is not None, f"software {key} is missing"
-            found = (row[0], row[1], row[2])
-            self._fresh_names[key] = found
+        found: Software = self._software.name(key)
         return found
 
     def learn_software(self, keys: Iterable[int]) -> None:
         """Have many at hand with one query."""
-        missing = {key for key in keys if key not in self._names.names and key not in self._fresh_names}
-        if missing:
-            condition, parameter = self.link.within("key", sorted(missing))
-            for key, *software in self.link.rows(
-                f"SELECT key, hardware_id, commit_id, version FROM software WHERE {condition}", (parameter,)
-            ):
-                self._fresh_names[key] = (software[0], software[1], software[2])
+        self._software.learn(keys)
 
     def software_key(self, software: Software) -> int:
         """Its key; the row is added where there is none. In a writing session only."""
-        found = self._names.keys.get(software) or self._fresh.get(software)
-        if found is not None:
-            return found
-        where = "SELECT key FROM software WHERE hardware_id = ? AND commit_id = ? AND version = ?"
-        row = self.link.one(where, software)
-        if row is None:
-            self.link.run(
-                "INSERT INTO software (hardware_id, commit_id, version) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                software,
-            )
-            row = self.link.one(where, software)
-        assert row is not None
-        key = int(row[0])
-        self._fresh[software] = key
-        self._fresh_names[key] = software
-        return key
+        return self._software.key(software)
+
+    def slice_name(self, key: int) -> SliceName:
+        """What a key of ``slice_key`` stands for."""
+        found: SliceName = self._slice_keys.name(key)
+        return found
+
+    def slice_key(self, rollout_key: int, wave: str, number: int) -> int:
+        """The key of a slice; the row is added where there is none. In a writing session only."""
+        return self._slice_keys.key((rollout_key, wave, number))

@@ -13,7 +13,7 @@ from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
-from orchestrator.adapters.sql.session import SoftwareNames
+from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading, UpdateWriting
 
 
@@ -30,18 +30,18 @@ class SqlStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._names = SoftwareNames()
+        self._known = Known()
 
     @contextmanager
     def reading(self) -> Iterator[SqlReading]:
         with self._engine.reading() as link:
-            yield SqlReading(link, self._names)
+            yield SqlReading(link, self._known)
 
     @contextmanager
     def writing(self) -> Iterator[SqlWriting]:
         """Raises Busy when the one writer could not be had in time."""
         with self._engine.writing() as link:
-            session = SqlWriting(link, self._names)
+            session = SqlWriting(link, self._known)
             yield session
         session.committed()
 

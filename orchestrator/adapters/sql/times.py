@@ -16,9 +16,7 @@ def stored(moment: datetime) -> int: ...
 def stored(moment: datetime | None) -> int | None: ...
 def stored(moment: datetime | None) -> int | None:
     """An aware moment as stored; None stays None."""
-    if moment is None:
-        return None
-    return (moment - _EPOCH) // _MICROSECOND
+    return None if moment is None else stored_at(moment)
 
 
 @overload
@@ -27,12 +25,19 @@ def moment(value: int) -> datetime: ...
 def moment(value: int | None) -> datetime | None: ...
 def moment(value: int | None) -> datetime | None:
     """A stored moment, aware and in UTC; None stays None."""
-    return None if value is None else _moment(value)
+    return None if value is None else moment_at(value)
 
 
-@lru_cache(maxsize=8_192)
-def _moment(value: int) -> datetime:
-    # What arrives together carries the same time of receipt: most of a batch's moments are made once.
+# What arrives together carries the same time of receipt: most of a batch's moments are made once.
+@lru_cache(maxsize=16_384)
+def stored_at(moment: datetime) -> int:
+    """An aware moment as stored."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+@lru_cache(maxsize=16_384)
+def moment_at(value: int) -> datetime:
+    """A stored moment, aware and in UTC."""
     return _EPOCH + _MICROSECOND * value
 
 
@@ -41,6 +46,7 @@ def length(span: timedelta) -> int:
     return span // _MICROSECOND
 
 
+@lru_cache(maxsize=16_384)
 def span(value: int) -> timedelta:
     """A stored span."""
     return _MICROSECOND * value

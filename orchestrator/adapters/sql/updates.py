@@ -17,25 +17,39 @@ from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import (
     BITS,
-    PROGRESS_COLUMNS,
-    UPDATE_COLUMNS,
+    BITS_OF,
+    COURSE_COLUMNS,
+    OFFER_COLUMNS,
+    STATUS_NUMBER,
+    course_row,
     packed_id,
     software_after,
     software_before,
-    stored_progress,
-    stored_update,
+    stored_course,
+    stored_offer,
     unpacked_id,
+    update_key,
+    update_keys,
     update_of,
 )
 from orchestrator.adapters.sql.link import Link
 from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, TALLIES
-from orchestrator.adapters.sql.session import Session, SoftwareNames
-from orchestrator.adapters.sql.times import length, moment, stored
+from orchestrator.adapters.sql.session import Known, Session
+from orchestrator.adapters.sql.times import length, moment, stored, stored_at
 from orchestrator.core.update import Counts, UpdateStatus
-from orchestrator.services.records import EventRow, LoggedEvent, UpdateRow
+from orchestrator.services.records import CourseRow, EventRow, LoggedEvent, Places, UpdateRow
 
-_ALL: Final = ", ".join(UPDATE_COLUMNS)
-_U: Final = ", ".join(f"u.{column}" for column in UPDATE_COLUMNS)
+_COURSE: Final = ", ".join(f"u.{column}" for column in COURSE_COLUMNS)
+_WHOLE: Final = f"{_COURSE}, {', '.join(f'o.{column}' for column in OFFER_COLUMNS)}"
+_MANY: Final = len(COURSE_COLUMNS)
+_ALL: Final = _MANY + len(OFFER_COLUMNS)
+_FROM, _TO = (_MANY + OFFER_COLUMNS.index(column) for column in ("from_key", "to_key"))
+_SLICE: Final = COURSE_COLUMNS.index("slice_key")
+
+_PROGRESS_COLUMNS: Final = COURSE_COLUMNS[:5]
+"""Of a course whose other columns are still what they were at the offer, which only ever leave that."""
+_DEADLINE: Final = COURSE_COLUMNS.index("deadline_at")
+_MOVED_COLUMNS: Final = (*(column for column in COURSE_COLUMNS if column not in {"slice_key", "usual_gap"}), "look_at")
 
 _EVENT_TYPES: Final = ("bigint", "bytea", "bigint", "text", "bigint", "text", "text", "text")
 _EVENT_COLUMNS: Final = "device_key, event_id, rollout_key, kind, received_at, device_at, code, message"
@@ -52,9 +66,6 @@ _LOG_STATEMENTS: Final = tuple(
 ends the whole transaction anyway, so SQLite need not keep each page as it was before the statement, which takes as long
 as the insert."""
 
-_DEADLINE: Final = UPDATE_COLUMNS.index("deadline_at")
-_DEADLINE_NOW: Final = PROGRESS_COLUMNS.index("deadline_at")
-_TEXTS: Final = frozenset({"status", "wave", "segment_places"})
 _MOST_REARMED: Final = 20_000
 """Updates whose look is moved to their deadline in one call."""
 
@@ -64,46 +75,60 @@ _COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "co
 
 class UpdateReading(Session):
     def update(self, rollout_key: int, device_key: int) -> UpdateRow | None:
-        row = self.link.one(
-            f"SELECT {_ALL} FROM device_update WHERE rollout_key = ? AND device_key = ?", (rollout_key, device_key)
+        rows = self.link.rows(
+            f"SELECT {_WHOLE} FROM device_update u JOIN update_offer o ON o.key = u.key WHERE u.key = ?",
+            (update_key(rollout_key, device_key),),
         )
-        return None if row is None else self._update(row)
+        return self._updates(rows)[0] if rows else None
 
     def updates_of_device(self, device_key: int, *, limit: int = 20) -> Sequence[tuple[str, UpdateRow]]:
-        # Rollouts are few, and each leads to at most one update by the primary key: updates need no index by device.
+        # Rollouts are few, and each leads to at most one update by its key: updates need no index by device.
+        keys = [(name, update_key(key, device_key)) for key, name in self.link.rows("SELECT key, name FROM rollout")]
+        names = {key: name for name, key in keys}
+        condition, listed = self.link.within("u.key", names)
         rows = self.link.rows(
-            f"SELECT r.name, {_U} FROM rollout r CROSS JOIN device_update u WHERE u.rollout_key = r.key AND "
-            f"u.device_key = ? "
-            "ORDER BY u.offered_at DESC, r.key DESC LIMIT ?",
-            (device_key, limit),
+            f"SELECT {_WHOLE} FROM device_update u CROSS JOIN update_offer o WHERE {condition} AND o.key = u.key "
+            "ORDER BY o.offered_at DESC, u.key DESC LIMIT ?",
+            (listed, limit),
         )
-        return [(row[0], self._update(row[1:])) for row in rows]
+        return [(names[row[0]], update) for row, update in zip(rows, self._updates(rows), strict=True)]
 
     def list_updates(
         self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100
     ) -> Sequence[tuple[str, UpdateRow]]:
-        condition, parameters = "", [rollout_key]
+        condition, parameters = "u.key BETWEEN ? AND ?", [*update_keys(rollout_key)]
+        if bad:
+            condition, parameters = "u.rollout_key = ? AND u.bad > 0", [rollout_key]
         if statuses is not None:
-            asked, listed = self.link.within("u.status", sorted(status.value for status in statuses))
-            condition, parameters = f" AND {asked}", [rollout_key, listed]
+            asked, listed = self.link.within("u.status", sorted(STATUS_NUMBER[status] for status in statuses))
+            condition, parameters = f"{condition} AND {asked}", [*parameters, listed]
         few = self.link.by_index("update_bad") if bad else ""
         rows = self.link.rows(
-            f"SELECT d.id, {_U} FROM device_update u{few} JOIN device d ON d.key = u.device_key WHERE u.rollout_key = "
-            f"?{condition}"
-            f"{' AND u.bad > 0' if bad else ''} ORDER BY u.offered_at DESC, u.device_key LIMIT ?",
+            f"SELECT {_WHOLE}, d.id FROM device_update u{few} JOIN update_offer o ON o.key = u.key "
+            f"JOIN device d ON d.key = u.device_key WHERE {condition} "
+            "ORDER BY o.offered_at DESC, u.device_key LIMIT ?",
             (*parameters, limit),
         )
-        return [(row[0], self._update(row[1:])) for row in rows]
+        return [(row[-1], update) for row, update in zip(rows, self._updates(rows), strict=True)]
 
     def count_updates(self, rollout_key: int) -> Mapping[str, Mapping[UpdateStatus, int]]:
         found: dict[str, dict[UpdateStatus, int]] = defaultdict(dict)
+        statuses = tuple(UpdateStatus)
         for wave, status, many in self.link.rows(
-            "SELECT wave, status, count(*) FROM device_update WHERE rollout_key = ? GROUP BY wave, status ORDER BY "
-            "wave, status",
-            (rollout_key,),
+            "SELECT s.wave, u.status, count(*) FROM device_update u JOIN slice_key s ON s.key = u.slice_key "
+            "WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, u.status ORDER BY s.wave, u.status",
+            update_keys(rollout_key),
         ):
-            found[wave][UpdateStatus(status)] = many
+            found[wave][statuses[status]] = many
         return dict(found)
+
+    def places(self, rollout_key: int, device_keys: Collection[int]) -> Mapping[int, Places]:
+        keys = {update_key(rollout_key, device): device for device in device_keys}
+        condition, listed = self.link.within("key", sorted(keys))
+        rows = self.link.rows(
+            f"SELECT key, rollout_place, wave_place, segment_places FROM update_offer WHERE {condition}", (listed,)
+        )
+        return {keys[key]: Places(*where) for key, *where in rows}
 
     def events(
         self, *, device: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100
@@ -129,39 +154,45 @@ class UpdateReading(Session):
             for seq, name, of, event, kind, at, said, code, message in rows
         ]
 
-    def _update(self, row: Sequence[Any]) -> UpdateRow:
-        return update_of(tuple(row), self.software(row[13]), self.software(row[14]))
-
     def _updates(self, rows: Sequence[tuple[Any, ...]]) -> list[UpdateRow]:
-        self.learn_software({row[13] for row in rows} | {row[14] for row in rows})
+        """Of rows that begin with both tables' columns."""
+        self.learn_software({row[_FROM] for row in rows} | {row[_TO] for row in rows})
         name = self.software
-        return [update_of(row, name(row[13]), name(row[14])) for row in rows]
+        return [
+            update_of(row[:_MANY], row[_MANY:_ALL], self.slice_name(row[_SLICE])[1:], name(row[_FROM]), name(row[_TO]))
+            for row in rows
+        ]
 
 
 class UpdateWriting(UpdateReading):
-    def __init__(self, link: Link, names: SoftwareNames) -> None:
-        super().__init__(link, names)
-        self._looks: dict[tuple[int, int], int | None] = {}
-        """``look_at`` as stored of the updates that this session has loaded."""
+    def __init__(self, link: Link, known: Known) -> None:
+        super().__init__(link, known)
+        self._looks: dict[int, int | None] = {}
+        """``look_at`` as stored of the updates that this session has loaded, by their keys."""
 
     def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
-        row = self.link.one(
-            self.link.locked(f"SELECT {_ALL} FROM device_update WHERE rollout_key = ? AND device_key = ?"),
-            (rollout_key, device_key),
-        )
-        return None if row is None else self._update(row)
+        return self.load_updates([(rollout_key, device_key)]).get((rollout_key, device_key))
 
     def add_update(self, row: UpdateRow) -> bool:
-        return bool(
-            self.link.run(
-                f"INSERT INTO device_update ({_ALL}, look_at) VALUES ({', '.join('?' * len(UPDATE_COLUMNS))}, ?) "
-                "ON CONFLICT DO NOTHING",
-                (*(values := self._stored(row)), values[_DEADLINE]),
-            )
+        course = self._stored_course(row)
+        columns = (*COURSE_COLUMNS, "look_at", "rollout_key", "device_key")
+        added = self.link.run(
+            f"INSERT INTO device_update ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+            "ON CONFLICT DO NOTHING",
+            (*course, course[_DEADLINE], row.rollout_key, row.device_key),
         )
+        if added:
+            self.link.run(
+                f"INSERT INTO update_offer ({', '.join(OFFER_COLUMNS)}) VALUES ({', '.join('?' * len(OFFER_COLUMNS))})",
+                self._stored_offer(row),
+            )
+        return bool(added)
 
-    def _stored(self, row: UpdateRow) -> tuple[Any, ...]:
-        return stored_update(row, self.software_key(software_before(row)), self.software_key(software_after(row)))
+    def _stored_course(self, row: CourseRow) -> tuple[Any, ...]:
+        return stored_course(row, self.slice_key(row.rollout_key, row.wave, row.slice))
+
+    def _stored_offer(self, row: UpdateRow) -> tuple[Any, ...]:
+        return stored_offer(row, self.software_key(software_before(row)), self.software_key(software_after(row)))
 
     # ------------------------------------------------------------------------------------------- reports
 
@@ -170,7 +201,7 @@ class UpdateWriting(UpdateReading):
         rows = []
         for device, event, rollout, kind, received, said, code, message in events:
             if received is not received_at:  # what came together has one time
-                at, received_at = stored(received), received
+                at, received_at = stored_at(received), received
             rows.append((device, packed_id(event), rollout, kind, at, said, code, message))
         if self.link.postgres:
             return _first_of_each(rows, self._log_by_arrays(rows))
@@ -199,72 +230,89 @@ class UpdateWriting(UpdateReading):
         )
 
     def load_updates(self, keys: Collection[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
-        devices: dict[int, list[int]] = defaultdict(list)
-        for rollout, device in keys:
-            devices[rollout].append(device)
-        rows: list[tuple[Any, ...]] = []
-        for rollout, these in sorted(devices.items()):
-            these.sort()
-            if self.link.postgres:
-                # One look into the primary key for each, in the order of the list, whatever the server believes about
-                # the size of a table that has just grown; LIMIT keeps it from another way.
-                rows += self.link.rows(
-                    f"SELECT {_U}, u.look_at FROM unnest(?::bigint[]) AS k(device) CROSS JOIN LATERAL "
-                    "(SELECT * FROM device_update WHERE rollout_key = ? AND device_key = k.device "
-                    "LIMIT 1 FOR UPDATE) u",
-                    (these, rollout),
-                )
-            else:
-                # From the list to the rows: IN would first make a table of it.
-                rows += self.link.rows(
-                    f"SELECT {_U}, u.look_at FROM json_each(?) k CROSS JOIN device_update u "
-                    "WHERE u.rollout_key = ? AND u.device_key = k.value",
-                    (json.dumps(these), rollout),
-                )
-        found: dict[tuple[int, int], UpdateRow] = {}
-        for row, update in zip(rows, self._updates(rows), strict=True):
-            key = (row[0], row[1])
-            found[key] = update
-            self._looks[key] = row[-1]
-        return found
+        rows = self._load(sorted(update_key(*key) for key in keys), f"{_WHOLE}, u.look_at", offers=True)
+        self._looks.update((row[0], row[-1]) for row in rows)
+        return {(row.rollout_key, row.device_key): row for row in self._updates(rows)}
+
+    def load_courses(self, rollout_key: int, device_keys: Collection[int]) -> dict[int, CourseRow]:
+        rows = self._load(sorted(update_key(rollout_key, key) for key in device_keys), f"{_COURSE}, u.look_at")
+        return {row.device_key: row for row in self._courses(rows)}
+
+    def _load(self, keys: list[int], columns: str, *, offers: bool = False) -> list[tuple[Any, ...]]:
+        if self.link.postgres:
+            # One look into the primary key for each, in the order of the list, whatever the server believes about
+            # the size of a table that has just grown; LIMIT keeps it from another way.
+            offer = (
+                " CROSS JOIN LATERAL (SELECT * FROM update_offer WHERE key = k.key LIMIT 1 FOR UPDATE) o"
+                if offers
+                else ""
+            )
+            return self.link.rows(
+                f"SELECT {columns} FROM unnest(?::bigint[]) AS k(key) CROSS JOIN LATERAL "
+                f"(SELECT * FROM device_update WHERE key = k.key LIMIT 1 FOR UPDATE) u{offer}",
+                (keys,),
+            )
+        # From the list to the rows: IN would first make a table of it.
+        offer, same = (" CROSS JOIN update_offer o", " AND o.key = k.value") if offers else ("", "")
+        return self.link.rows(
+            f"SELECT {columns} FROM json_each(?) k CROSS JOIN device_update u{offer} WHERE u.key = k.value{same}",
+            (json.dumps(keys),),
+        )
+
+    def _courses(self, rows: Sequence[tuple[Any, ...]]) -> list[CourseRow]:
+        """Of rows of a course and its look."""
+        self._looks.update((row[0], row[-1]) for row in rows)
+        names = {key: self.slice_name(key)[1:] for key in {row[_SLICE] for row in rows}}
+        return [course_row(row, *names[row[_SLICE]]) for row in rows]
 
     def save_updates(self, rows: Iterable[UpdateRow]) -> None:
-        found = [(*values, values[_DEADLINE]) for values in map(self._stored, rows)]
-        self._looks.update((values[:2], values[-1]) for values in found)
-        self._save((*UPDATE_COLUMNS, "look_at"), found)
+        rows = list(rows)
+        courses = [(*(values := self._stored_course(row)), values[_DEADLINE]) for row in rows]
+        self._looks.update((values[0], values[-1]) for values in courses)
+        self._save("device_update", (*COURSE_COLUMNS, "look_at"), courses)
+        self._save("update_offer", OFFER_COLUMNS, [self._stored_offer(row) for row in rows])
 
-    def save_progress(self, rows: Iterable[UpdateRow]) -> None:
+    def save_courses(self, rows: Iterable[CourseRow]) -> None:
         looks = self._looks
-        early: list[tuple[Any, ...]] = []
+        progress: list[tuple[Any, ...]] = []
         moved: list[tuple[Any, ...]] = []
-        for values in map(stored_progress, rows):
-            look, deadline = looks.get(values[:2]), values[_DEADLINE_NOW]
-            if look is not None and deadline is not None and look <= deadline:
-                early.append(values)
-            else:
-                moved.append((*values, deadline))
-        looks.update((values[:2], values[-1]) for values in moved)
-        self._save(PROGRESS_COLUMNS, early)
-        self._save((*PROGRESS_COLUMNS, "look_at"), moved)
+        for row in rows:
+            course = row.update
+            key, deadline = update_key(row.rollout_key, row.device_key), stored(course.deadline_at)
+            look = looks.get(key)
+            early = look is not None and deadline is not None and look <= deadline
+            values = (
+                key,
+                STATUS_NUMBER[course.status],
+                deadline,
+                stored(course.started_at),
+                stored(course.installing_at),
+            )
+            if early and not (course.resolved or course.bad or course.confirmed_at):
+                progress.append(values)
+                continue
+            rest = (stored(course.confirmed_at), int(course.resolved), stored(course.recovered_at), BITS_OF[course.bad])
+            looks[key] = look if early else deadline
+            moved.append((*values, *rest, looks[key]))
+        self._save("device_update", _PROGRESS_COLUMNS, progress)
+        self._save("device_update", _MOVED_COLUMNS, moved)
 
-    def _save(self, columns: Sequence[str], found: list[tuple[Any, ...]]) -> None:
-        """Rows of these columns, of which the first two are the key."""
+    def _save(self, table: str, columns: Sequence[str], found: list[tuple[Any, ...]]) -> None:
+        """Rows of these columns, of which the first is the key."""
         if not found:
             return
         # In the order of keys: on PostgreSQL no two writers wait in a circle, on SQLite neighbours share a page.
         found.sort()
         if self.link.postgres:
-            arrays = ", ".join(f"?::{'text' if name in _TEXTS else 'bigint'}[]" for name in columns)
+            arrays = ", ".join(f"?::{'text' if name == 'segment_places' else 'bigint'}[]" for name in columns)
             self.link.run(
-                f"UPDATE device_update u SET {', '.join(f'{name} = n.{name}' for name in columns[2:])} "
-                f"FROM unnest({arrays}) AS n({', '.join(columns)}) "
-                "WHERE u.rollout_key = n.rollout_key AND u.device_key = n.device_key",
+                f"UPDATE {table} u SET {', '.join(f'{name} = n.{name}' for name in columns[1:])} "
+                f"FROM unnest({arrays}) AS n({', '.join(columns)}) WHERE u.key = n.key",
                 [list(column) for column in zip(*found, strict=True)],
             )
             return
         self.link.many(
-            f"UPDATE device_update SET {', '.join(f'{name} = ?{n}' for n, name in enumerate(columns[2:], 3))} "
-            "WHERE rollout_key = ?1 AND device_key = ?2",
+            f"UPDATE {table} SET {', '.join(f'{name} = ?{n}' for n, name in enumerate(columns[1:], 2))} WHERE key = ?1",
             found,
         )
 
@@ -285,76 +333,72 @@ class UpdateWriting(UpdateReading):
 
     # ------------------------------------------------------------------------------------------- the clock
 
-    def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[UpdateRow, datetime | None]]:
+    def due(self, rollout_key: int, *, now: datetime, limit: int = 1000) -> Sequence[tuple[CourseRow, datetime | None]]:
         at = stored(now)
         self._look_later(rollout_key, at)
         rows = self.link.rows(
-            f"SELECT {_U}, d.last_seen_at FROM device_update u JOIN device d ON d.key = u.device_key "
+            f"SELECT {_COURSE}, d.last_seen_at, u.look_at FROM device_update u JOIN device d ON d.key = u.device_key "
             "WHERE u.rollout_key = ? AND u.look_at <= ? AND u.deadline_at <= ? "
             "ORDER BY u.look_at, u.device_key LIMIT ?",
             (rollout_key, at, at, limit),
         )
-        seen = {row[1]: row[-1] for row in rows}
+        found = self._courses(rows)
+        seen = {course.device_key: row[-2] for course, row in zip(found, rows, strict=True)}
         if self.link.postgres:
             # Found first, then locked in the order of keys like everywhere; who moved on meanwhile is due no more.
-            locked = self.load_updates([(row[0], row[1]) for row in rows]).values()
+            locked = self.load_courses(rollout_key, list(seen)).values()
             found = [row for row in locked if row.update.deadline_at is not None and row.update.deadline_at <= now]
             found.sort(key=lambda row: (row.update.deadline_at, row.device_key))
-        else:
-            found = self._updates([row[:-1] for row in rows])
         return [(row, moment(seen[row.device_key])) for row in found]
 
     def _look_later(self, rollout_key: int, at: int) -> None:
         """Of updates that are to be looked at, but whose deadline has moved on, the look moves after it: once in a
         patience for each, so that the next deadline comes to be true."""
         keys = self.link.rows(
-            "SELECT device_key FROM device_update WHERE rollout_key = ? AND look_at <= ? AND deadline_at > ? "
+            "SELECT key FROM device_update WHERE rollout_key = ? AND look_at <= ? AND deadline_at > ? "
             "ORDER BY look_at LIMIT ?",
             (rollout_key, at, at, _MOST_REARMED),
         )
         if not keys:
             return
-        condition, listed = self.link.within("device_key", sorted(key for (key,) in keys))
-        if self.link.postgres:
-            self.link.rows(
-                f"SELECT 1 FROM device_update WHERE rollout_key = ? AND {condition} ORDER BY device_key FOR UPDATE",
-                (rollout_key, listed),
-            )
-        self.link.run(
-            f"UPDATE device_update SET look_at = deadline_at WHERE rollout_key = ? AND {condition}",
-            (rollout_key, listed),
-        )
+        condition, listed = self.link.within("key", sorted(key for (key,) in keys))
+        self._lock_in_order(condition, (listed,))
+        self.link.run(f"UPDATE device_update SET look_at = deadline_at WHERE {condition}", (listed,))
         self._looks.clear()
 
     def withdraw(self, rollout_key: int, wave: str | None = None) -> int:
         """As ``core.update.withdraw`` for each; a retry that is taken back is in the tallies with its outcome."""
-        condition = "rollout_key = ? AND status = 'offered'" + ("" if wave is None else " AND wave = ?")
-        parameters = (rollout_key,) if wave is None else (rollout_key, wave)
-        if self.link.postgres:
-            self.link.rows(
-                f"SELECT 1 FROM device_update WHERE {condition} ORDER BY rollout_key, device_key FOR UPDATE", parameters
-            )
+        condition = "key BETWEEN ? AND ? AND status = ?"
+        parameters: tuple[Any, ...] = (*update_keys(rollout_key), STATUS_NUMBER[UpdateStatus.OFFERED])
+        if wave is not None:
+            condition += " AND slice_key IN (SELECT key FROM slice_key WHERE rollout_key = ? AND wave = ?)"
+            parameters = (*parameters, rollout_key, wave)
+        self._lock_in_order(condition, parameters)
         counts = self.link.rows(
-            "SELECT wave, slice_number, count(*), sum(1 - resolved) FROM device_update "
-            f"WHERE {condition} GROUP BY wave, slice_number",
+            f"SELECT slice_key, count(*), sum(1 - resolved) FROM device_update WHERE {condition} GROUP BY slice_key",
             parameters,
         )
         if not counts:
             return 0
         self.link.run(
-            f"UPDATE device_update SET status = 'withdrawn', deadline_at = NULL, look_at = NULL WHERE {condition}",
-            parameters,
+            f"UPDATE device_update SET status = ?, deadline_at = NULL, look_at = NULL WHERE {condition}",
+            (STATUS_NUMBER[UpdateStatus.WITHDRAWN], *parameters),
         )
         self._looks.clear()
-        self.add_counts({(rollout_key, of, number): Counts(withdrawn=int(fresh)) for of, number, _, fresh in counts})
-        return sum(int(many) for _, _, many, _ in counts)
+        self.add_counts({self.slice_name(key): Counts(withdrawn=int(fresh)) for key, _, fresh in counts})
+        return sum(int(many) for _, many, _ in counts)
+
+    def _lock_in_order(self, condition: str, parameters: Sequence[Any]) -> None:
+        if self.link.postgres:
+            self.link.rows(f"SELECT 1 FROM device_update WHERE {condition} ORDER BY key FOR UPDATE", parameters)
 
     def postpone_deadlines(self, by: timedelta) -> int:
         """Deadlines that depend on when the device was seen last, which could not be seen meanwhile, also leave it time
         to come back."""
         self._looks.clear()
         self.link.rows(self.link.locked("SELECT 1 FROM rollout ORDER BY key", "FOR NO KEY UPDATE"))
-        waits = "? + CASE WHEN status IN ('offered', 'confirmed') THEN 3 * usual_gap ELSE 0 END"
+        back = ", ".join(str(STATUS_NUMBER[status]) for status in (UpdateStatus.OFFERED, UpdateStatus.CONFIRMED))
+        waits = f"? + CASE WHEN status IN ({back}) THEN 3 * usual_gap ELSE 0 END"
         return self.link.run(
             f"UPDATE device_update SET deadline_at = deadline_at + {waits}, look_at = look_at + {waits} "
             "WHERE deadline_at IS NOT NULL",

@@ -337,31 +337,38 @@ def upgrade() -> None:
     )
     op.create_index("label_devices", "device_label", ["key", "value", "device_key"], unique=False)
     op.create_table(
-        "device_update",
+        "slice_key",
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
-        sa.Column("device_key", sa.BigInteger(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("offered_at", sa.BigInteger(), nullable=False),
+        sa.Column("wave", sa.Text(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_index("slice_key_is", "slice_key", ["rollout_key", "wave", "number"], unique=True)
+    op.create_table(
+        "device_update",
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("deadline_at", sa.BigInteger(), nullable=True),
-        sa.Column("look_at", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("installing_at", sa.BigInteger(), nullable=True),
         sa.Column("confirmed_at", sa.BigInteger(), nullable=True),
-        sa.Column("recovered_at", sa.BigInteger(), nullable=True),
         sa.Column("resolved", sa.Integer(), nullable=False),
+        sa.Column("recovered_at", sa.BigInteger(), nullable=True),
         sa.Column("bad", sa.Integer(), nullable=False),
-        sa.Column("check_ins", sa.Integer(), nullable=False),
-        sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("from_key", sa.BigInteger(), nullable=False),
-        sa.Column("to_key", sa.BigInteger(), nullable=False),
-        sa.Column("wave", sa.Text(), nullable=False),
-        sa.Column("slice_number", sa.BigInteger(), nullable=False),
-        sa.Column("rollout_place", sa.BigInteger(), nullable=False),
-        sa.Column("wave_place", sa.BigInteger(), nullable=False),
-        sa.Column("segment_places", sa.Text(), nullable=False),
-        sa.Column("unhealthy_before", sa.Integer(), nullable=False),
-        sa.Column("by_delta", sa.Integer(), nullable=True),
+        sa.Column("slice_key", sa.BigInteger(), nullable=False),
         sa.Column("usual_gap", sa.BigInteger(), nullable=False),
+        sa.Column("look_at", sa.BigInteger(), nullable=True),
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("device_key", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["slice_key"],
+            ["slice_key.key"],
+        ),
         sa.ForeignKeyConstraint(
             ["device_key"],
             ["device.key"],
@@ -370,8 +377,7 @@ def upgrade() -> None:
             ["rollout_key"],
             ["rollout.key"],
         ),
-        sa.PrimaryKeyConstraint("rollout_key", "device_key"),
-        sqlite_with_rowid=False,
+        sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(
         "update_bad",
@@ -388,6 +394,25 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("look_at IS NOT NULL"),
         postgresql_where=sa.text("look_at IS NOT NULL"),
+    )
+    op.create_table(
+        "update_offer",
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("offered_at", sa.BigInteger(), nullable=False),
+        sa.Column("from_key", sa.BigInteger(), nullable=False),
+        sa.Column("to_key", sa.BigInteger(), nullable=False),
+        sa.Column("check_ins", sa.Integer(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("rollout_place", sa.BigInteger(), nullable=False),
+        sa.Column("wave_place", sa.BigInteger(), nullable=False),
+        sa.Column("unhealthy_before", sa.Integer(), nullable=False),
+        sa.Column("by_delta", sa.Integer(), nullable=True),
+        sa.Column("segment_places", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["key"],
+            ["device_update.key"],
+        ),
+        sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
         "evidence",
