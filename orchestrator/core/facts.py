@@ -208,10 +208,9 @@ class WaveFacts:
 
 @dataclass(frozen=True, slots=True)
 class MonitorFacts:
-    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit``
-    the number of first places
-    among which one more bad device crosses (0: one more cannot), ``crossed_at`` the (count, place) of the first
-    crossing."""
+    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit`` the
+    number of first places among which one more than those cross (0: so few never do), ``crossed_at`` the (count, place)
+    of the first crossing."""
 
     monitor: str
     outcomes: tuple[OutcomeClass, ...]

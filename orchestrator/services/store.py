@@ -19,6 +19,7 @@ from typing import Protocol
 
 from orchestrator.core.calendar import Habits
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
 from orchestrator.core.journal import Entry
@@ -120,6 +121,9 @@ class Reading(Protocol):
 
     def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
         """All attempts, oldest first."""
+
+    def next_steps(self, rollout_key: int) -> Mapping[str, Step]:
+        """What is missing to cross, by key, for each open monitor that has seen something bad: for people."""
 
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]: ...
 

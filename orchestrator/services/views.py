@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.core.calendar import Moments
+from orchestrator.core.evidence.crossing import Step
+from orchestrator.core.explain import Outlook
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
@@ -47,8 +49,8 @@ class WaveView:
 class RolloutView:
     """A rollout as it stands, with everything the next decision sees.
 
-    ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
-    otherwise;
+    ``outlook``: what would move it; ``steps``: what is missing to cross, by monitor that has seen something bad;
+    ``wake_at``: the earliest moment at which the same facts say otherwise;
     ``problems``: work of the outbox that failed, to be tried again.
     """
 
@@ -57,7 +59,8 @@ class RolloutView:
     monitors: tuple[MonitorFacts, ...]
     budgets: tuple[BudgetFacts, ...]
     waiting: tuple[tuple[Reason, datetime | None], ...]
-    would: tuple[str, ...]
+    outlook: Outlook
+    steps: Mapping[str, Step]
     wake_at: datetime | None
     frozen: Reason | None
     problems: tuple[str, ...]
@@ -68,7 +71,11 @@ class RolloutView:
 
 @dataclass(frozen=True, slots=True)
 class WhyNot:
-    """What one rollout holds for a device: its wave and place, and why it is offered the Target or not yet."""
+    """What one rollout holds for a device: its wave and place, and why it is offered the Target or not yet.
+
+    ``why_wave``: why it is in that wave, a sentence for each that comes into question; ``waits``: what the wave waits
+    for.
+    """
 
     rollout: str
     status: RolloutStatus
@@ -79,6 +86,8 @@ class WhyNot:
     place: int | None
     kind: str
     sentence: str
+    why_wave: tuple[str, ...]
+    waits: tuple[str, ...]
     update: UpdateRow | None
 
 

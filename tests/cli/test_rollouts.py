@@ -136,10 +136,10 @@ def test_explain_says_what_would_move_it_either_way(fleet: House) -> None:
     until_lab_baked(fleet)
     shown = fleet.ok("explain", "lmp-42")
     narrow(shown)
-    for head in ("Waves", "Evidence", "Goes on when", "Stops when"):
+    for head in ("Waves", "Evidence", "Advances when", "Halts when", "Holds when"):
         assert head in shown.splitlines()
     said = " ".join(shown.split())
-    assert "halts: a person says so, `wave halt lmp-42`" in said
+    assert "A person says so: `wave halt lmp-42`." in said
     assert "within the first" in said and "Looks again with the next report" in said
 
 
@@ -159,7 +159,10 @@ def test_explain_a_device(fleet: House) -> None:
     shown = fleet.ok("explain", "lab-00")
     narrow(shown)
     assert "Runs version 42" in shown and "confirmed" in shown
+    assert "Wave lab: its offer said so, whatever has changed since." in shown
     waits = fleet.ok("explain", "gw-0001")
+    narrow(waits)
+    assert "Wave canary: a part of all; its position" in waits
     assert "Rollout lmp-42  running" in waits and "wave " in waits
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.rollouts import MONITOR_COLUMNS, monitor_of
-from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import stored
 from orchestrator.adapters.sql.updates import bits_of
 from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
-from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, place_since
+from orchestrator.core.evidence.crossing import add, first_crossing, paths, place_since
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow
@@ -26,7 +26,7 @@ def place_in(spec: MonitorSpec, outcome: BadOutcome) -> int | None:
     return outcome.wave_place if spec.wave == outcome.wave else None
 
 
-class EvidenceWriting(Session):
+class EvidenceWriting(NodeReading):
     def log_outcomes(self, outcomes: Sequence[CountedOutcome]) -> None:
         self.link.many(
             "INSERT INTO evidence (rollout_key, device_key, received_at, outcome, wave, slice_number, rollout_place, "
@@ -65,7 +65,7 @@ class EvidenceWriting(Session):
     def _add_to_monitor(self, rollout_key: int, row: MonitorRow, places: Sequence[int]) -> None:
         stairs = staircase(row.spec.tolerance, row.spec.alpha)
         buckets = [stairs.need(place) for place in places]
-        added = add(self._nodes(row.key, paths(buckets)), buckets)
+        added = add(self.nodes(row.key, paths(buckets)), buckets)
         self.link.many(
             "INSERT INTO monitor_node (monitor_key, level, number, content) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (monitor_key, level, number) DO UPDATE SET content = excluded.content",
@@ -73,28 +73,13 @@ class EvidenceWriting(Session):
         )
         crossed = row.crossed_at
         if crossed is None and added.crossed:
-            bad = first_crossing(lambda key: self._nodes(row.key, (key,)).get(key))
+            bad = first_crossing(lambda key: self.nodes(row.key, (key,)).get(key))
             assert bad is not None
             crossed = (bad, self._place_of(rollout_key, row, bad, places))
         self.link.run(
             "UPDATE monitor SET bad = ?, crossed_bad = ?, crossed_place = ? WHERE key = ?",
             (added.bad, *(crossed or (None, None)), row.key),
         )
-
-    def _nodes(self, monitor_key: int, keys: Iterable[NodeKey]) -> dict[NodeKey, Node]:
-        """Those of the nodes that are stored."""
-        numbers: dict[int, list[int]] = {}
-        for key in keys:
-            numbers.setdefault(key.level, []).append(key.number)
-        found = {}
-        for level, these in numbers.items():
-            condition, listed = self.link.within("number", sorted(these))
-            for number, content in self.link.rows(
-                f"SELECT number, content FROM monitor_node WHERE monitor_key = ? AND level = ? AND {condition}",
-                (monitor_key, level, listed),
-            ):
-                found[NodeKey(level, number)] = Node.from_bytes(bytes(content))
-        return found
 
     def _place_of(self, rollout_key: int, row: MonitorRow, bad: int, places: Sequence[int]) -> int:
         """The place of the ``bad``-th bad device, once in a monitor's life: from the updates, of which few are bad

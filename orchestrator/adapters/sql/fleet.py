@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from orchestrator.adapters.sql.codec import as_json
+from orchestrator.adapters.sql.codec import as_json, update_keys
 from orchestrator.adapters.sql.columns import NO_VERSION
 from orchestrator.adapters.sql.devices import DeviceReading
 from orchestrator.adapters.sql.members import (
@@ -82,12 +82,15 @@ class FleetReading(DeviceReading):
         gaps = self.link.rows(
             "SELECT usual_gap FROM device WHERE tag = ? AND status = 'active' AND usual_gap > 0 LIMIT ?", (tag, sample)
         )
-        times = self.link.rows(
-            "SELECT confirmed_at - offered_at FROM device_update WHERE confirmed_at IS NOT NULL AND rollout_key IN "
-            "(SELECT key FROM rollout WHERE tag = ? ORDER BY key DESC LIMIT 5) LIMIT ?",
-            (tag, sample),
-        )
-        return Habits(tuple(span(gap) for (gap,) in gaps), tuple(span(time) for (time,) in times))
+        times: list[int] = []
+        for (rollout_key,) in self.link.rows("SELECT key FROM rollout WHERE tag = ? ORDER BY key DESC LIMIT 5", (tag,)):
+            found = self.link.rows(
+                "SELECT u.confirmed_at - o.offered_at FROM device_update u JOIN update_offer o ON o.key = u.key "
+                "WHERE u.key BETWEEN ? AND ? AND u.confirmed_at IS NOT NULL LIMIT ?",
+                (*update_keys(rollout_key), sample - len(times)),
+            )
+            times += [time for (time,) in found]
+        return Habits(tuple(span(gap) for (gap,) in gaps), tuple(span(time) for time in times))
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         asked = all_of(eligible(scope), member(scope, wave, own_bounds=False))

@@ -11,13 +11,14 @@ from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading, UpdateWriting
 
 
-class SqlReading(FleetReading, UpdateReading, JobReading, Recount):
+class SqlReading(FleetReading, UpdateReading, JobReading, NodeReading, Recount):
     """One snapshot."""
 
 
