@@ -74,7 +74,10 @@ def apply(
         return call.answer("applied", {**plain(done), "dry_run": dry_run, "started": plain(started)})
     what = "is new" if done.created else "has changed" if done.changes else "is as it was applied before"
     tense = "Dry run: rollout" if dry_run else "Rollout"
-    tail = "" if started or dry_run else f" `wave start {done.rollout}` starts it."
+    if started or dry_run:
+        tail = ""
+    else:
+        tail = f" `wave start {done.rollout}` starts it." if done.status == "draft" else f" It is {done.status}."
     call.show(f"{tense} {done.rollout} {what}.{tail}")
     for line in done.changes:
         call.show(f"  {line}")

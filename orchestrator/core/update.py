@@ -228,7 +228,7 @@ def on_event(update: Taken, kind: EventKind, *, patience: Patience, now: datetim
         return Step(update, changed=False)
     match kind:
         case EventKind.DOWNLOADING | EventKind.INSTALLING | EventKind.APPLIED:
-            after = _progress(update, kind, patience=patience, now=now)
+            after = _progress(update, _PROGRESS[kind], patience=patience, now=now)
         case EventKind.FAILED:
             after = _bad(_begun(update, now), OutcomeClass.FAILED)
         case EventKind.ROLLED_BACK:
@@ -342,8 +342,7 @@ def _download_failed(update: Taken, *, patience: Patience, now: datetime) -> Tak
     return replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
 
 
-def _progress(update: Taken, kind: EventKind, *, patience: Patience, now: datetime) -> Taken:
-    status = _PROGRESS[kind]
+def _progress(update: Taken, status: UpdateStatus, *, patience: Patience, now: datetime) -> Taken:
     if _RANK[status] <= _RANK.get(update.status, _BEYOND):
         return _begun(update, now)
     # Silence runs from `installing`; before it, from what was heard last.

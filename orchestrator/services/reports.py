@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from orchestrator.core.states import RolloutStatus
@@ -40,6 +41,9 @@ MOST_BATCHES: Final = 10
 _LONGEST_TIME: Final = 64
 _KINDS: Final[Mapping[str, EventKind]] = {str(kind): kind for kind in EventKind}
 _MOST_NAMES: Final = 1_000
+
+_patience: Final = lru_cache(maxsize=4_096)(Patience)
+"""Most devices are borne with for as long as others."""
 
 
 class Told(NamedTuple):
@@ -115,7 +119,7 @@ class Reports:
                 duplicates[number] += 1
                 continue
             accepted[number] += 1
-            patience = Patience(silent_after, course.usual_gap)
+            patience = _patience(silent_after, course.usual_gap)
             if tallies.step(course, on_event(course.update, kind, patience=patience, now=batch.now)):
                 touched.setdefault(told[number].device_id, []).append(course)
         stopped = False

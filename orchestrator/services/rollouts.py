@@ -50,6 +50,7 @@ class Applied:
     """What ``apply`` did. ``changes``: the lines that differ from what was applied before; empty when nothing does."""
 
     rollout: str
+    status: RolloutStatus
     created: bool
     changes: tuple[str, ...]
     spec_digest: str
@@ -85,14 +86,14 @@ class Rollouts:
             row = locked(w, spec.name)
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
-                    return Applied(spec.name, False, (), spec_digest, policy_digest)
+                    return Applied(spec.name, row.state.status, False, (), spec_digest, policy_digest)
                 raise WrongState(
                     f"Rollout {spec.name} is {row.state.status}: changing one that was started is not in this version.",
                     remedy="Cancel it and apply the new file under another name.",
                 )
             changes = _changes(row, canonical, bound_policy)
             if row is not None and not changes:
-                return Applied(spec.name, False, (), spec_digest, policy_digest)
+                return Applied(spec.name, RolloutStatus.DRAFT, False, (), spec_digest, policy_digest)
             reason = Reason(ReasonKind.APPLIED, f"Applied by {by} under policy {policy.name}.")
             standing = Standing(reason, now, by)
             state = RolloutState(
@@ -122,7 +123,7 @@ class Rollouts:
                 fresh = w.add_rollout(fresh)
             facts = {"spec_digest": spec_digest, "policy_digest": policy_digest, "changes": list(changes)}
             order(w, fresh, state, event="applied", by=by, sentence=reason.sentence, now=now, facts=facts)
-        return Applied(spec.name, row is None, changes, spec_digest, policy_digest)
+        return Applied(spec.name, RolloutStatus.DRAFT, row is None, changes, spec_digest, policy_digest)
 
     @again
     def start(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:

@@ -63,6 +63,16 @@ def test_who_has_it_or_something_newer_is_left_alone(fleet: House) -> None:
     assert "1 device of the tag runs a newer version than 42: it is left alone." in shown
 
 
+def test_a_wave_too_small_to_halt_is_not_said_to_halt(house: House) -> None:
+    """One device that nobody has seen, in a lab of its own."""
+    house.content()
+    house.ok("device", "enroll", "a", "--hardware-id", "rpi4", "--tag", "promoted", "--group", "lab")
+    shown = flat(house.ok("plan", str(house.rollout())))
+    assert "lab: one device cannot halt by evidence" in shown
+    assert "lab 1-1 none" in shown, "nothing halts in it"
+    assert "Deltas None: no device that has been seen lately needs one." in shown
+
+
 def test_a_cancelled_rollout_looks_for_nothing(fleet: House) -> None:
     """Silence of those under way is still counted; it decides nothing."""
     fleet.build()
@@ -73,3 +83,4 @@ def test_a_cancelled_rollout_looks_for_nothing(fleet: House) -> None:
     fleet.ok("cancel", "lmp-42", "--yes")
     shown = fleet.ok("explain", "lmp-42")
     assert "It has ended." in shown and "Looks again" not in shown
+    assert "  canary: was preparing when the rollout was cancelled.\n" in shown

@@ -88,6 +88,8 @@ def test_apply_says_what_is_new_changed_or_the_same(fleet: House) -> None:
     changed = fleet.ok("apply", str(fleet.rollout("standard")), "--dry-run")
     assert "Dry run: rollout lmp-42 has changed." in changed
     assert any(line.strip().startswith("+") and "standard" in line for line in changed.splitlines())
+    fleet.ok("start", "lmp-42")
+    assert fleet.ok("apply", str(fleet.rollout())) == "Rollout lmp-42 is as it was applied before. It is running.\n"
 
 
 def test_list_has_one_line_for_each(fleet: House) -> None:

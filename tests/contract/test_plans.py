@@ -20,6 +20,8 @@ ASKED: dict[str, Callable[[SqlWriting, RolloutRow], object]] = {
     "a crossing": lambda w, row: w.add_bad(row.key, [BadOutcome(OutcomeClass.FAILED, "all", n, n) for n in (1, 2, 3)]),
     "updates of a device": lambda w, row: w.updates_of_device(1),
     "a batch": lambda w, row: w.load_updates([(row.key, key) for key in range(5)]),
+    "a batch of courses": lambda w, row: w.load_courses(row.key, range(5)),
+    "places": lambda w, row: w.places(row.key, range(5)),
     "events of a device": lambda w, row: w.events(device="d1"),
     "events of a rollout": lambda w, row: w.events(rollout="r"),
     "a device": lambda w, row: w.device("d1"),
@@ -27,7 +29,7 @@ ASKED: dict[str, Callable[[SqlWriting, RolloutRow], object]] = {
     "habits": lambda w, row: w.habits("promoted", sample=100),
     "a lease": lambda w, row: w.lease_build("me", now=NOW, until=NOW),
 }
-GROWING = ("device_update", "device", "event", "device_label", "u", "d", "e", "l")
+GROWING = ("device_update", "update_offer", "device", "event", "device_label", "u", "o", "d", "e", "l")
 
 
 @pytest.mark.parametrize("asked", ASKED)

@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.adapters.sql.store import SqlStore
+from orchestrator.core.course import Course
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import ROLLOUT
 from orchestrator.core.update import Counts, EventKind, UpdateStatus, on_check_in, on_deadline, on_event, retry
-from orchestrator.services.records import EventRow, LoggedEvent
+from orchestrator.services.records import CourseRow, EventRow, LoggedEvent, Places
 from tests.contract.building import (
     DAY,
     HOUR,
@@ -126,6 +127,46 @@ def test_a_saved_update_comes_back_with_every_mark(store: SqlStore) -> None:
         w.save_updates(rows.values())
         w.save_updates([])
         assert w.load_updates([(row.key, one), (row.key, two)]) == rows
+
+
+def test_a_saved_course_comes_back_with_every_mark_and_what_the_offer_said_stays(store: SqlStore) -> None:
+    with undone(store) as w:
+        keys = enroll(w, *(device(f"d{n}") for n in range(3)))
+        row = w.add_rollout(rollout())
+        for key in keys:
+            w.add_update(offered(row, key, wave="lab", slice=3, usual_gap=HOUR))
+        rows = w.load_courses(row.key, [*keys, 99])
+        assert [rows[key].update.status for key in keys] == [UpdateStatus.OFFERED] * 3
+        begun = Course(UpdateStatus.INSTALLING, NOW + 2 * DAY, NOW, NOW + HOUR)
+        ended = Course(
+            UpdateStatus.ROLLED_BACK,
+            None,
+            NOW,
+            NOW + HOUR,
+            NOW + 2 * HOUR,
+            True,
+            NOW + 3 * HOUR,
+            frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED}),
+        )
+        for key, course in zip(keys, (begun, ended), strict=False):
+            rows[key].update = course
+        w.save_courses(rows.values())
+        w.save_courses([])
+        assert w.load_courses(row.key, keys) == rows
+        assert rows[keys[0]] == CourseRow(row.key, keys[0], begun, "lab", 3, HOUR)
+        whole = w.load_updates([(row.key, keys[1])])[row.key, keys[1]]
+        before = offered(row, keys[1], wave="lab", slice=3, usual_gap=HOUR)
+        assert whole == replace(before, update=before.update.come_to(ended))
+
+
+def test_where_devices_stand_is_read_at_once(store: SqlStore) -> None:
+    with undone(store) as w:
+        one, two = enroll(w, device("a"), device("b"))
+        row = w.add_rollout(rollout())
+        w.add_update(offered(row, one, places=(7, 3), segment_places='{"hardware_id=rpi4":2}'))
+        w.add_update(offered(row, two))
+        assert w.places(row.key, [one, 99]) == {one: Places(7, 3, '{"hardware_id=rpi4":2}')}
+        assert w.places(row.key, []) == {}
 
 
 def test_updates_are_listed_newest_offer_first(store: SqlStore) -> None:

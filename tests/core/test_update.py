@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core.course import Course, course_values
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import (
     IGNORED_AFTER,
@@ -49,11 +50,18 @@ class Life:
         self.seen_at = NOW
         self.take(offer(from_commit=from_commit, to_commit=NEW, patience=PATIENCE, now=NOW))
 
-    def take(self, step: Step) -> Life:
+    def take(self, step: Step[Update], alone: Step[Course] | None = None) -> Life:
+        """``alone``: what the same made of the course without what the offer said."""
+        if alone is not None:
+            assert alone == (Course(*course_values(step.update)), step.counts, step.changed)
         assert step.changed or not step.counts, "what is counted is written"
         self.update = step.update
         self.counted.append(step.counts)
         return self
+
+    @property
+    def course(self) -> Course:
+        return Course(*course_values(self.update))
 
     @property
     def sum(self) -> Counts:
@@ -61,7 +69,8 @@ class Life:
 
     def event(self, *kinds: EventKind) -> Life:
         for kind in kinds:
-            self.take(on_event(self.update, kind, patience=PATIENCE, now=self.now))
+            alone = on_event(self.course, kind, patience=PATIENCE, now=self.now)
+            self.take(on_event(self.update, kind, patience=PATIENCE, now=self.now), alone)
         return self
 
     def runs(self, commit: str | None, *, repeated: bool = True) -> Life:
@@ -70,7 +79,9 @@ class Life:
 
     def after(self, hours: float) -> Life:
         self.now += hours * HOUR
-        return self.take(on_deadline(self.update, last_seen_at=self.seen_at, patience=PATIENCE, now=self.now))
+        alone = on_deadline(self.course, last_seen_at=self.seen_at, patience=PATIENCE, now=self.now)
+        step = on_deadline(self.update, last_seen_at=self.seen_at, patience=PATIENCE, now=self.now)
+        return self.take(step, alone)
 
     def withdrawn(self) -> Life:
         return self.take(withdraw(self.update))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -113,7 +115,7 @@ def packed_id(text: str) -> bytes:
     """A UUID in its usual form as 16 bytes, any other id as UTF-8; one that happens to have 16 bytes gets a byte more
     that UTF-8 never has."""
     if len(text) == 36 and _UUID(text):
-        return bytes.fromhex(text.replace("-", ""))
+        return unhexlify(text.replace("-", ""))
     plain = text.encode()
     return plain + b"\xff" if len(plain) == 16 else plain
 
@@ -129,7 +131,7 @@ COURSE_COLUMNS: Final = (
     "key, status, deadline_at, started_at, installing_at, confirmed_at, resolved, recovered_at, bad, slice_key, "
     "usual_gap"
 ).split(", ")
-"""Of ``device_update``, in the order of ``course_of`` and ``stored_course``."""
+"""Of ``device_update``, in the order of ``course_row`` and ``stored_course``."""
 
 OFFER_COLUMNS: Final = (
     "key, offered_at, from_key, to_key, check_ins, tries, rollout_place, wave_place, unhealthy_before, by_delta, "
@@ -158,10 +160,10 @@ def update_keys(rollout_key: int) -> tuple[int, int]:
     return update_key(rollout_key, 0), update_key(rollout_key, _DEVICES)
 
 
-def course_of(row: tuple[Any, ...]) -> Course:
-    """Of a row that begins with ``COURSE_COLUMNS``."""
-    _, status, deadline, started, installing, confirmed, resolved, recovered, bad, *_ = row
-    return Course(
+def course_row(row: tuple[Any, ...], slices: Mapping[int, tuple[str, int]]) -> CourseRow:
+    """Of a row that begins with ``COURSE_COLUMNS``; ``slices``: wave and number by slice key."""
+    key, status, deadline, started, installing, confirmed, resolved, recovered, bad, slice_key, gap, *_ = row
+    course = Course(
         _STATUSES[status],
         None if deadline is None else moment_at(deadline),
         None if started is None else moment_at(started),
@@ -171,21 +173,14 @@ def course_of(row: tuple[Any, ...]) -> Course:
         None if recovered is None else moment_at(recovered),
         SETS[bad],
     )
+    return CourseRow(key >> _DEVICE_BITS, key & _DEVICES, course, *slices[slice_key], span(gap))
 
 
-def course_row(row: tuple[Any, ...], wave: str, number: int) -> CourseRow:
-    """A row that begins with ``COURSE_COLUMNS``, with what its slice key stands for."""
-    key = row[0]
-    return CourseRow(key >> _DEVICE_BITS, key & _DEVICES, course_of(row), wave, number, span(row[10]))
-
-
-def update_of(
-    course: tuple[Any, ...], offer: tuple[Any, ...], slice_of: tuple[str, int], before: Software, after: Software
-) -> UpdateRow:
-    """A row of each table, with what its slice and software keys stand for."""
-    key, offered_at, _, _, check_ins, tries, rollout_place, wave_place, unhealthy, by_delta, segments = offer
+def update_of(course: CourseRow, offer: tuple[Any, ...], before: Software, after: Software) -> UpdateRow:
+    """A row of ``OFFER_COLUMNS`` to its course, with what its software keys stand for."""
+    _, offered_at, _, _, check_ins, tries, rollout_place, wave_place, unhealthy, by_delta, segments = offer
     update = Update(
-        *course_values(course_of(course)),
+        *course_values(course.update),
         offered_at=moment_at(offered_at),
         from_commit=before[1] or None,
         to_commit=after[1],
@@ -193,11 +188,12 @@ def update_of(
         tries=tries,
     )
     return UpdateRow(
-        key >> _DEVICE_BITS,
-        key & _DEVICES,
+        course.rollout_key,
+        course.device_key,
         update,
-        *slice_of,
-        span(course[10]),
+        course.wave,
+        course.slice,
+        course.usual_gap,
         places=(rollout_place, wave_place),
         segment_places=segments,
         hardware_id=before[0],

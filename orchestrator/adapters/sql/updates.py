@@ -157,11 +157,12 @@ class UpdateReading(Session):
     def _updates(self, rows: Sequence[tuple[Any, ...]]) -> list[UpdateRow]:
         """Of rows that begin with both tables' columns."""
         self.learn_software({row[_FROM] for row in rows} | {row[_TO] for row in rows})
-        name = self.software
-        return [
-            update_of(row[:_MANY], row[_MANY:_ALL], self.slice_name(row[_SLICE])[1:], name(row[_FROM]), name(row[_TO]))
-            for row in rows
-        ]
+        name, slices = self.software, self._slices_of(rows)
+        return [update_of(course_row(row, slices), row[_MANY:_ALL], name(row[_FROM]), name(row[_TO])) for row in rows]
+
+    def _slices_of(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, tuple[str, int]]:
+        """Wave and number of the slices in rows that begin with a course's columns, by their keys."""
+        return {key: self.slice_name(key)[1:] for key in {row[_SLICE] for row in rows}}
 
 
 class UpdateWriting(UpdateReading):
@@ -262,8 +263,8 @@ class UpdateWriting(UpdateReading):
     def _courses(self, rows: Sequence[tuple[Any, ...]]) -> list[CourseRow]:
         """Of rows of a course and its look."""
         self._looks.update((row[0], row[-1]) for row in rows)
-        names = {key: self.slice_name(key)[1:] for key in {row[_SLICE] for row in rows}}
-        return [course_row(row, *names[row[_SLICE]]) for row in rows]
+        slices = self._slices_of(rows)
+        return [course_row(row, slices) for row in rows]
 
     def save_updates(self, rows: Iterable[UpdateRow]) -> None:
         rows = list(rows)
@@ -278,21 +279,22 @@ class UpdateWriting(UpdateReading):
         moved: list[tuple[Any, ...]] = []
         for row in rows:
             course = row.update
-            key, deadline = update_key(row.rollout_key, row.device_key), stored(course.deadline_at)
-            look = looks.get(key)
-            early = look is not None and deadline is not None and look <= deadline
+            key = update_key(row.rollout_key, row.device_key)
+            deadline, started, installing = course.deadline_at, course.started_at, course.installing_at
             values = (
                 key,
                 STATUS_NUMBER[course.status],
-                deadline,
-                stored(course.started_at),
-                stored(course.installing_at),
+                until := None if deadline is None else stored_at(deadline),
+                None if started is None else stored_at(started),
+                None if installing is None else stored_at(installing),
             )
+            look = looks.get(key)
+            early = look is not None and until is not None and look <= until
             if early and not (course.resolved or course.bad or course.confirmed_at):
                 progress.append(values)
                 continue
             rest = (stored(course.confirmed_at), int(course.resolved), stored(course.recovered_at), BITS_OF[course.bad])
-            looks[key] = look if early else deadline
+            looks[key] = look if early else until
             moved.append((*values, *rest, looks[key]))
         self._save("device_update", _PROGRESS_COLUMNS, progress)
         self._save("device_update", _MOVED_COLUMNS, moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -15,8 +16,11 @@ from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import budget_sentence, monitor_state
-from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, WaveStatus
+from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
+
+UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
+"""Waves that a cancelled rollout leaves as they stood."""
 
 
 def rollout(view: RolloutView, now: datetime) -> RenderableType:
@@ -48,7 +52,9 @@ def _section(name: str, lines: Iterator[str | Text]) -> Iterator[RenderableType]
 def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
     for wave in view.waves:
         state = wave.state
-        if state.hold is not None:
+        if view.summary.status is RolloutStatus.CANCELLED and state.status in UNFINISHED:
+            told = f"was {state.status} when the rollout was cancelled."
+        elif state.hold is not None:
             told = f"held for {span(now - state.hold.since)}: {state.hold.reason.sentence}"
         else:
             why = state.standing.reason

@@ -107,7 +107,9 @@ def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
             first.setdefault(key, wave.wave)
             count[key] = count.get(key, 0) + delta.devices
     if not merged:
-        yield Paragraph("None: no device needs one.", indent=2)
+        unseen = any(wave.reachable < wave.eligible for wave in made.waves)
+        who = "no device that has been seen lately" if unseen else "no device"
+        yield Paragraph(f"None: {who} needs one.", indent=2)
         return
     grid = Grid(["FROM -> TO", "~HARDWARE", ">DEVICES", ">MB", ">WITHOUT", ">MIN", "STATE", "~FIRST IN"], indent=2)
     for key, delta in merged.items():
