@@ -15,6 +15,7 @@ import ville
 
 from orchestrator.adapters.files.library import Library
 from orchestrator.core.evidence.allowance import WaveSize, allot
+from orchestrator.core.evidence.detect import detectable_rate
 from orchestrator.core.evidence.limits import Staircase, _mixture, staircase
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from tests.core.evidence import oracle
@@ -114,3 +115,14 @@ def test_each_bet_of_the_mixture_is_an_independent_librarys(tolerance: float) ->
         found.append((float(weight), float(library)))
     e_value = ville.evalues.combine([math.exp(each) for _, each in found], weights=[w for w, _ in found])
     assert math.exp(staircase(tolerance, 0.05).log_evidence(places, bad)) == pytest.approx(e_value, rel=1e-3)
+
+
+@pytest.mark.parametrize(("tolerance", "alpha"), [(0.02, 0.018), (0.05, 0.012)])
+@pytest.mark.parametrize("places", [20, 300, 1_000, 3_000])
+def test_what_plan_calls_detectable_is_found_nine_times_in_ten(tolerance: float, alpha: float, places: int) -> None:
+    """Exact while 64 limits lie within the places; beyond, on the safe side, and off by less than three per cent."""
+    stairs = staircase(tolerance, alpha)
+    rate = detectable_rate(stairs, places)
+    assert rate is not None
+    assert oracle.halting_chance(counts(stairs, places), rate) >= 0.9 - 1e-9
+    assert oracle.halting_chance(counts(stairs, places), 0.97 * rate) < 0.9
