@@ -84,11 +84,13 @@ def open_application(
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
+    from orchestrator.services.replaying import Replayer
     from orchestrator.services.rollouts import Rollouts
     from orchestrator.services.settling import settle
     from orchestrator.services.targets import Targets
     from orchestrator.services.tick import Ticker
     from orchestrator.services.turn import Turn
+    from orchestrator.services.verifying import Verifier
 
     store = open_store(settings, create=create)
     provider = open_provider(settings)
@@ -119,6 +121,8 @@ def open_application(
         deltas=deltas,
         ticker=ticker,
         turn=Turn(ticker, store, process_name(), settings.lease),
+        verifier=Verifier(store),
+        replayer=Replayer(store),
         clock=clock,
     )
 

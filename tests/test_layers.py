@@ -38,7 +38,7 @@ TOP = {"bootstrap", "__main__", "__init__"}
 BELOW_FLOOR_3 = {"errors", "core", "services"}
 
 PURE_STDLIB = set(
-    "__future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime decimal difflib enum "
+    "__future__ abc array base64 binascii bisect collections contextlib copy dataclasses datetime decimal difflib enum "
     "fractions functools hashlib heapq itertools json keyword math numbers operator re statistics string struct "
     "textwrap types typing unicodedata warnings "
     "zoneinfo".split()  # reads the machine's tables of time zones, which are constants to us

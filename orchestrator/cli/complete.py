@@ -25,6 +25,16 @@ def wave_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return []
 
 
+def segment_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Segments of the rollout that stands before, which are excluded or have something bad, whose name begins so."""
+    rollout = ctx.params.get("rollout")
+    with suppress(Exception), _call(ctx).application() as app:
+        view = app.queries.rollout(rollout)
+        known = {each.segment for each in view.excluded} | {each.segment for each in view.monitors if each.segment}
+        return sorted(name for name in known if name.startswith(incomplete))
+    return []
+
+
 def device_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """Devices whose id begins so."""
     from orchestrator.services.records import DeviceFilter

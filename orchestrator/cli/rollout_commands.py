@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.complete import devices_and_rollouts, rollout_names, wave_names
+from orchestrator.cli.complete import devices_and_rollouts, rollout_names, segment_names, wave_names
 from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, invocation, names_of
 from orchestrator.cli.late import top
 from orchestrator.cli.orders import Order, order
@@ -20,6 +20,14 @@ WaveName = Annotated[str, typer.Argument(metavar="WAVE", help="The wave's name."
 MaybeWave = Annotated[
     str | None,
     typer.Argument(metavar="[WAVE]", help="One wave of it only.", show_default=False, autocompletion=wave_names),
+]
+SegmentName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SEGMENT",
+        help="DIMENSION=VALUE, such as hardware_id=rpi4, source_version=41 or label:region=emea.",
+        autocompletion=segment_names,
+    ),
 ]
 RolloutPath = Annotated[Path, typer.Argument(metavar="FILE", help="The rollout file (YAML).")]
 Accept = Annotated[
@@ -211,26 +219,6 @@ def explain(
     call.show(page.device(found, now))
 
 
-@top("journal", "wave journal lmp-42", "wave journal lmp-42 --after 20 --json", panel=WATCH)
-def journal(
-    ctx: typer.Context,
-    rollout: RolloutName,
-    after: Annotated[int, typer.Option("--after", metavar="SEQ", help="Only entries after this one.", min=0)] = 0,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many.", min=1, max=100_000)] = 1000,
-    facts: Annotated[bool, typer.Option("--facts", help="With what each entry was based on.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show what was decided and ordered, by whom and why, oldest first."""
-    call = invocation(ctx, as_json=as_json)
-    with call.application() as app:
-        entries = app.queries.journal(rollout, after=after, limit=limit)
-    if as_json:
-        return call.answer("journal", entries)
-    from orchestrator.cli.render.house import journal as page
-
-    call.show(page(entries, facts=facts))
-
-
 # ------------------------------------------------------------------------------------------------- steer and stop
 
 
@@ -308,6 +296,35 @@ def complete(
         f"Let wave {wave} of {rollout} pass?"
         if wave
         else f"Offer the Target of {rollout} to every device of its tag now?",
+    )
+
+
+@order(
+    "exclude",
+    'wave exclude lmp-42 hardware_id=rpi4 --reason "dark screens"',
+    "wave exclude lmp-42 label:region=emea --reason strike --dry-run",
+    panel=STEER,
+    asks=True,
+)
+def exclude(rollout: RolloutName, segment: SegmentName) -> Order:
+    """Leave a segment out: its devices are offered nothing more, the rest goes on as if they were not there."""
+    return Order(
+        lambda orders, given: orders.exclude(rollout, segment, **given),
+        f"Exclude {segment} from {rollout} and withdraw its offers?",
+    )
+
+
+@order(
+    "include",
+    "wave include lmp-42 hardware_id=rpi4 --reason fixed",
+    panel=STEER,
+    asks=True,
+)
+def include(rollout: RolloutName, segment: SegmentName) -> Order:
+    """Take an excluded segment back in: a new attempt, all monitors begin anew with the next slice."""
+    return Order(
+        lambda orders, given: orders.include(rollout, segment, **given),
+        f"Offer the Target of {rollout} to {segment} again?",
     )
 
 

@@ -5,7 +5,8 @@ nothing more, and when the same facts would say otherwise. It costs the same for
 One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
 deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, then monitors that halt, then what holds. Time never leads out of ``halted`` or
+Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
+is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
 ``held``.
 """
 
@@ -63,6 +64,7 @@ from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
 from orchestrator.core.safety import safety as safety
 from orchestrator.core.safety import small_wave_with_bad as small_wave_with_bad
+from orchestrator.core.safety import watching
 from orchestrator.core.slices import next_size
 from orchestrator.core.states import DONE_WAVE, Reason, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.core.window import Window
@@ -84,7 +86,8 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
 
     ``facts.waves`` and ``state.waves`` name the same waves as ``rules``; ``now`` is not before any time in them.
     """
-    look = _Look(facts, rules, now)
+    amber = tuple(monitor for monitor in watching(state, facts.monitors) if monitor.amber)
+    look = _Look(facts, rules, now, amber)
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
     match state.status:
@@ -112,15 +115,14 @@ class _Look:
     facts: Facts
     rules: Rules
     now: datetime
+    amber: tuple[MonitorFacts, ...]
     decisions: list[Decision] = field(default_factory=list)
     reasons: list[Waiting] = field(default_factory=list)
     wake_at: datetime | None = None
     waves: dict[str, WaveFacts] = field(init=False)
-    amber: list[MonitorFacts] = field(init=False)
 
     def __post_init__(self) -> None:
         self.waves = {wave.wave: wave for wave in self.facts.waves}
-        self.amber = [monitor for monitor in self.facts.monitors if monitor.amber and not monitor.accepted]
 
     def wake(self, at: datetime) -> None:
         if at > self.now and (self.wake_at is None or at < self.wake_at):

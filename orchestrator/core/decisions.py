@@ -23,6 +23,16 @@ class HaltRollout:
 
 
 @dataclass(frozen=True, slots=True)
+class ExcludeSegment:
+    """Leave a segment out: its ``devices`` are offered nothing more, offers not started are withdrawn, and the rest
+    goes on as if they were not there."""
+
+    segment: str
+    reason: Reason
+    devices: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class HoldRollout:
     """Wait for a person with everything."""
 
@@ -96,6 +106,7 @@ class HoldWave:
 Decision = (
     StartRollout
     | HaltRollout
+    | ExcludeSegment
     | HoldRollout
     | CompleteRollout
     | PrepareWave

@@ -20,10 +20,10 @@ from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, WaveFacts, WaveState
 from orchestrator.core.outcomes import Answer
-from orchestrator.core.policy import Otherwise
+from orchestrator.core.policy import OnSegment, Otherwise
 from orchestrator.core.reasons import devices, does, moment, names, percent, step_of
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE
+from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, watching
 from orchestrator.core.states import WATCHED_ROLLOUT, ReasonKind, RolloutStatus, WaveStatus
 
 NAMED: Final = 3
@@ -41,6 +41,7 @@ class Outlook:
     now: tuple[str, ...]
     advances: tuple[str, ...]
     halts: tuple[str, ...]
+    excludes: tuple[str, ...]
     holds: tuple[str, ...]
     looks_again: str
 
@@ -54,7 +55,8 @@ def outlook(
     return Outlook(
         now=tuple(decision.reason.sentence for decision in plan.decisions),
         advances=tuple(_advances(state, facts, rules, plan)),
-        halts=tuple(_halts(state, facts, steps)) if watched else (),
+        halts=tuple(_halts(state, facts, rules, steps)) if watched else (),
+        excludes=tuple(_by_segments(state, facts, steps)) if watched and not _segments_halt(rules) else (),
         holds=tuple(_holds(state, facts, rules, plan, steps)) if holding else (),
         looks_again="" if state.status in _STILL else looks_again(plan.wake_at, now),
     )
@@ -73,7 +75,7 @@ def looks_again(wake_at: datetime | None, now: datetime) -> str:
 def stopped_by(state: RolloutState, facts: Facts) -> tuple[str, ...]:
     """What a resume has to accept, by name."""
     first = [FIRST_BAD] if state.standing.reason.kind is ReasonKind.FIRST_BAD else []
-    crossed = [m.monitor for m in facts.monitors if m.crossed_at and not m.accepted and m.answer is not Answer.COUNT]
+    crossed = [m.monitor for m in watching(state, facts.monitors) if m.crossed_at and m.answer is not Answer.COUNT]
     return (*first, *crossed, *(f"budget/{budget.name}" for budget in facts.budgets if budget.reached))
 
 
@@ -132,16 +134,31 @@ def _wait(waiting: Waiting, state: WaveState | None, facts: Facts, rules: Rules)
 # ------------------------------------------------------------------------------------------------- to halt
 
 
-def _halts(state: RolloutState, facts: Facts, steps: Mapping[str, Step]) -> Iterator[str]:
-    yield from _by_evidence(Answer.HALT, facts, steps)
+def _halts(state: RolloutState, facts: Facts, rules: Rules, steps: Mapping[str, Step]) -> Iterator[str]:
+    yield from _by_evidence(Answer.HALT, state, facts, steps)
+    if _segments_halt(rules):
+        yield from _by_segments(state, facts, steps)
+    elif rules.segments and facts.devices >= SMALL_FLEET_BELOW:
+        yield f"Segments of more than {percent(rules.escalate_over)} of the devices together would be excluded."
     yield f"A person says so: `wave halt {state.rollout}`."
 
 
-def _by_evidence(answer: Answer, facts: Facts, steps: Mapping[str, Step]) -> Iterator[str]:
+def _segments_halt(rules: Rules) -> bool:
+    return rules.on_segment is OnSegment.HALT
+
+
+def _by_segments(state: RolloutState, facts: Facts, steps: Mapping[str, Step]) -> Iterator[str]:
+    """What segments still need that have a bad device, those with most first."""
+    found = [each for each in watching(state, facts.monitors) if each.segment is not None and each.crossed_at is None]
+    for monitor in sorted(found, key=lambda each: -each.bad):
+        yield _needed([monitor], step_of(monitor, steps.get(monitor.monitor)))
+
+
+def _by_evidence(answer: Answer, state: RolloutState, facts: Facts, steps: Mapping[str, Step]) -> Iterator[str]:
     """What monitors and budgets with this answer still need, those nearest to it first."""
     alike: dict[tuple[object, ...], list[MonitorFacts]] = {}
-    for monitor in facts.monitors:
-        if monitor.answer is not answer or monitor.accepted or monitor.crossed_at is not None:
+    for monitor in watching(state, facts.monitors):
+        if monitor.answer is not answer or monitor.segment is not None or monitor.crossed_at is not None:
             continue
         if monitor.places or monitor.wave is None:  # else its wave has not opened
             kind = monitor.monitor if monitor.bad or monitor.wave is None else "wave"
@@ -157,7 +174,7 @@ def _by_evidence(answer: Answer, facts: Facts, steps: Mapping[str, Step]) -> Ite
 def _needed(group: Sequence[MonitorFacts], step: Step) -> str:
     """``1 more device fails within the first 33 places, where 3 have. Wherever they are: 6 of the 404.``"""
     first = group[0]
-    where = "" if first.wave is None else f" of {_waves(group)}"
+    where = f" of {first.segment}" if first.segment else f" of {_waves(group)}" if first.wave else ""
     who = f"{_more(step.more, step.there)} {does(first.outcomes, step.more)}"
     said = f"{who} within the first {step.within:,} places{where}"
     if step.there:
@@ -181,7 +198,7 @@ def _more(count: int, so_far: int) -> str:
 
 
 def _holds(state: RolloutState, facts: Facts, rules: Rules, plan: Plan, steps: Mapping[str, Step]) -> Iterator[str]:
-    yield from _by_evidence(Answer.HOLD, facts, steps)
+    yield from _by_evidence(Answer.HOLD, state, facts, steps)
     if facts.devices < SMALL_FLEET_BELOW:
         yield (
             f"In a wave that began with fewer than {SMALL_WAVE} devices one more is bad, of a class that halts: a fleet"

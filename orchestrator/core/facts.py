@@ -43,12 +43,23 @@ class WaveState:
 
 
 @dataclass(frozen=True, slots=True)
+class Excluded:
+    """A segment that is left out: no device of it is offered the Target, and the rest goes on without it. ``devices``:
+    how many of the rollout's it has, as far as was known then."""
+
+    segment: str
+    standing: Standing
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutState:
     """A rollout as it stands. ``waves`` in file order. ``serve_whole``: completed with ``--now``.
 
     ``epoch`` grows with each halt, pause, hold and resume: an offer made under an older one is void.
     ``completed``: it has been completed; a halt or a hold since is left to there (RULES 2).
     ``first_bad_accepted``: how many bad outcomes in small waves a person has seen and resumed over.
+    ``excluded``: segments that are left out, in the order in which they were.
     """
 
     rollout: str
@@ -61,6 +72,11 @@ class RolloutState:
     attempt: int = 1
     first_bad_accepted: int = 0
     completed: bool = False
+    excluded: tuple[Excluded, ...] = ()
+
+    @property
+    def excluded_segments(self) -> frozenset[str]:
+        return frozenset(each.segment for each in self.excluded)
 
     def wave(self, name: str) -> WaveState:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -68,8 +84,8 @@ class RolloutState:
 
 @dataclass(frozen=True, slots=True)
 class SliceFacts:
-    """One slice's tallies, in devices. ``waiting`` is how many of the wave were left for later slices when it
-    opened."""
+    """One slice's tallies, in devices. ``waiting`` is how many of the wave were left for later slices when it opened,
+    ``excluded`` how many of its members are left out with their segment; no other tally but ``members`` has them."""
 
     number: int
     opened_at: datetime
@@ -84,11 +100,13 @@ class SliceFacts:
     left: int = 0
     bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
     retired: int = 0
+    excluded: int = 0
 
     @property
     def reachable(self) -> int:
-        """Members of whom an outcome can be expected: the retired leave denominators (RULES 7.7)."""
-        return self.members - self.retired
+        """Members of whom an outcome can be expected: the retired leave denominators (RULES 7.7), and so do those of
+        excluded segments."""
+        return max(0, self.members - self.retired - self.excluded)
 
     @property
     def reported(self) -> int:
@@ -152,7 +170,7 @@ class WaveFacts:
 
     @property
     def reachable(self) -> int:
-        """Members that have not been retired without an outcome since."""
+        """Members that have not been retired without an outcome since, nor excluded."""
         return sum(piece.reachable for piece in self.slices)
 
     @property
@@ -210,7 +228,8 @@ class WaveFacts:
 class MonitorFacts:
     """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit`` the
     number of first places among which one more than those cross (0: so few never do), ``crossed_at`` the (count, place)
-    of the first crossing."""
+    of the first crossing. ``segment``: the one it watches, ``devices`` how many it had at the start; places and bad
+    devices of excluded segments are left out of all other monitors."""
 
     monitor: str
     outcomes: tuple[OutcomeClass, ...]
@@ -224,6 +243,8 @@ class MonitorFacts:
     crossed_at: tuple[int, int] | None = None
     accepted: bool = False
     amber: bool = False
+    segment: str | None = None
+    devices: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +270,8 @@ class BudgetFacts:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and
-    of "small"
-    fleets. ``next_deadline``: when the next silence will be counted. ``frozen``: why all offers are stopped."""
+    of "small" fleets. ``monitors``: those over segments only where they have a bad device. ``next_deadline``: when the
+    next silence will be counted. ``frozen``: why all offers are stopped."""
 
     devices: int
     waves: tuple[WaveFacts, ...]

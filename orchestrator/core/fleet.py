@@ -109,6 +109,17 @@ class Device:
         return Member(device_hash(self.id), self.hardware_id, self.group, self.labels)
 
 
+def segment_value(device: Device, dimension: str) -> str | None:
+    """What a device has in a dimension of segments; None where it has nothing, and is in no segment of it."""
+    match dimension:
+        case "hardware_id":
+            return device.hardware_id
+        case "source_version":
+            return None if device.version is None else str(device.version)
+        case _:
+            return device.labels.get(dimension.removeprefix("label:"))
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whom a rollout is for, in a form that Python and SQL evaluate alike.
@@ -116,6 +127,7 @@ class Scope:
     ``commits`` maps each hardware id the version exists for to its commit. Devices that run ``version`` or a newer one
     are already there. ``from_versions``: with ``allow_older``, the versions whose devices may be taken back; then only
     those are eligible. ``selectors`` in file order, bounds worked out; a device that none of them holds is in no wave.
+    ``excluded``: the segments that are left out, in sorted order; what their devices are in now counts here.
     """
 
     rollout: str
@@ -124,6 +136,7 @@ class Scope:
     commits: Mapping[str, str]
     selectors: tuple[WaveSelector, ...]
     from_versions: tuple[int, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def follows(self, device: Device) -> bool:
         """Follows the tag, has a hardware id the version exists for, and a person has neither retired nor held it."""
@@ -139,6 +152,14 @@ class Scope:
 
     def eligible(self, device: Device) -> bool:
         """Would be offered the Target, its wave and its place aside."""
-        if not self.follows(device) or self.already_there(device):
+        if not self.follows(device) or self.already_there(device) or self.leaves_out(device):
             return False
         return not self.from_versions or device.version in self.from_versions
+
+    def leaves_out(self, device: Device) -> bool:
+        """Is in an excluded segment."""
+        for segment in self.excluded:
+            dimension, _, value = segment.partition("=")
+            if segment_value(device, dimension) == value:
+                return True
+        return False

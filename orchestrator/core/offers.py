@@ -5,24 +5,25 @@ transaction that gives the offer, and by ``wave explain DEVICE``. Two questions,
 the device's turn has come, and ``way`` how it would get the content.
 
 The order of the checks is fixed, from what a person can least change to what time brings: the device itself, the
-freeze, the rollout, what the device came to before, eligibility, wave, slice, budgets, hours, pace; then deltas.
+freeze, the rollout, what the device came to before, eligibility, excluded segments, wave, slice, budgets, hours, pace;
+then deltas.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, assert_never
 
 from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
-from orchestrator.core.fleet import Device, DeviceStatus, Scope
+from orchestrator.core.fleet import Device, DeviceStatus, Scope, segment_value
 from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
-from orchestrator.core.reasons import budget_sentence
+from orchestrator.core.reasons import budget_sentence, excluded_offer_sentence
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import ROLLOUT, Slice, segment_population, slice_of, wave_population
 from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
@@ -43,6 +44,7 @@ class NoOfferKind(StrEnum):
     HARDWARE = "hardware"
     ALREADY_THERE = "already_there"
     VERSION = "version"
+    EXCLUDED = "excluded"
     NO_WAVE = "no_wave"
     WAVE = "wave"
     SLICE = "slice"
@@ -77,12 +79,14 @@ class Offerable:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What the device has had of this rollout: its update with the place that an offer froze (RULES 3.6)."""
+    """What the device has had of this rollout: its update with the place and the segments that an offer froze (RULES
+    3.6)."""
 
     update: Update
     wave: str
     slice: int
     places: tuple[int, int]
+    segments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,10 @@ def may_offer(terms: Terms, device: Device, earlier: Earlier | None, now: dateti
     if earlier is not None and (no := _came_to(earlier.update)) is not None:
         return no
     if (no := _ineligible(terms.scope, device)) is not None:
+        return no
+    # Whoever was offered before is in the segments that the offer froze, whatever has become of it since.
+    segments = segments_of(device, terms.rules.dimensions) if earlier is None else earlier.segments
+    if (no := _excluded(terms.state, segments)) is not None:
         return no
     found = _kept(earlier) if earlier is not None else _place(terms, device, now)
     if isinstance(found, NoOffer):
@@ -181,10 +189,20 @@ def _ineligible(scope: Scope, device: Device) -> NoOffer | None:
         return NoOffer(NoOfferKind.HARDWARE, f"Version {scope.version} does not exist for {device.hardware_id}.")
     if scope.already_there(device):
         return NoOffer(NoOfferKind.ALREADY_THERE, f"It already runs version {scope.version} or a newer one.")
-    if not scope.eligible(device):
+    if scope.from_versions and device.version not in scope.from_versions:
         versions = ", ".join(map(str, scope.from_versions))
         return NoOffer(NoOfferKind.VERSION, f"The rollout takes back only devices that run {versions}.")
     return None
+
+
+def _excluded(state: RolloutState, segments: Iterable[str]) -> NoOffer | None:
+    if not state.excluded:
+        return None
+    out = state.excluded_segments
+    segment = next((each for each in segments if each in out), None)
+    if segment is None:
+        return None
+    return NoOffer(NoOfferKind.EXCLUDED, excluded_offer_sentence(segment, state))
 
 
 def _kept(earlier: Earlier) -> Offerable:
@@ -224,12 +242,9 @@ def place_in(
 
 def segments_of(device: Device, dimensions: Sequence[str]) -> tuple[str, ...]:
     """The segments a device is in, as populations; in none of a dimension in which it has no value."""
-    values = {
-        "hardware_id": device.hardware_id,
-        "source_version": None if device.version is None else str(device.version),
-        **{f"label:{key}": value for key, value in device.labels.items()},
-    }
-    return tuple(segment_population(name, value) for name in dimensions if (value := values.get(name)) is not None)
+    return tuple(
+        segment_population(name, value) for name in dimensions if (value := segment_value(device, name)) is not None
+    )
 
 
 def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:

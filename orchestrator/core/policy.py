@@ -6,10 +6,11 @@ is said in RULES.md; here is what may be written, and the defaults.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -43,6 +44,12 @@ from orchestrator.core.outcomes import OutcomeClass, Tolerance
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
 from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
 
+DIMENSION: Final = re.compile(r"hardware_id|source_version|label:[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+"""In which ways devices can be alike."""
+
+MOST_DIMENSIONS: Final = 8
+"""Each takes an equal part of ``false_exclude``, and every device has a place in each."""
+
 
 class Otherwise(StrEnum):
     """What to do about devices whose delta is not there when ``within`` is over."""
@@ -50,6 +57,13 @@ class Otherwise(StrEnum):
     HOLD = "hold"
     FULL = "full"
     SKIP = "skip"
+
+
+class OnSegment(StrEnum):
+    """What to do when the monitor of a segment crosses."""
+
+    EXCLUDE = "exclude"
+    HALT = "halt"
 
 
 class FromUnknown(StrEnum):
@@ -84,6 +98,20 @@ def _read_pace(value: object) -> object:
     if value == "evidence":
         raise problem("is not in this version as 'evidence'. Allowed is {in_flight: 500}.")
     return value
+
+
+def _read_dimensions(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise problem(f"must be a list such as [hardware_id, label:region], not {shown(value)}.")
+    for each in value:
+        if not isinstance(each, str) or not DIMENSION.fullmatch(each):
+            raise problem(f"has {shown(each)}; a dimension is hardware_id, source_version or label:KEY.")
+    if len(set(value)) < len(value):
+        twice = next(each for each in value if value.count(each) > 1)
+        raise problem(f"names {twice} twice.")
+    if len(value) > MOST_DIMENSIONS:
+        raise problem(f"has {len(value)} dimensions; {MOST_DIMENSIONS} at most can be watched.")
+    return tuple(value)
 
 
 def _always_is_none(value: object) -> object:
@@ -159,6 +187,20 @@ class Pace(Document):
         description="Devices with an offer and no outcome, at most, over the whole rollout.", examples=[500]
     )
 
+
+Dimensions = Annotated[
+    tuple[str, ...],
+    PlainValidator(_read_dimensions),
+    PlainSerializer(list, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string", "pattern": f"^({DIMENSION.pattern})$"},
+            "uniqueItems": True,
+            "maxItems": MOST_DIMENSIONS,
+        }
+    ),
+]
 
 MaybeWindow = Annotated[
     Window | None, BeforeValidator(_always_is_none, json_schema_input_type=Window | Literal["always"])
@@ -251,10 +293,6 @@ class Policy(Document):
     """What a release manager decides beforehand, on one page."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "segments": "The whole rollout is watched as one.",
-        "false_exclude": "It belongs to segments.",
-        "on_segment": "It belongs to segments.",
-        "escalate_over": "It belongs to segments.",
         "early": "",
         "notify": "",
         "on_halt": "A halt always withdraws the offers of devices that have not started.",
@@ -270,6 +308,24 @@ class Policy(Document):
     false_halt: Allowance = Field(
         default=0.05,
         description="Chance that a release within its tolerance is halted by mistake, in all. Default 5%.",
+    )
+    segments: Dimensions = Field(
+        default=(),
+        description="Dimensions of which each value is watched by itself: hardware_id, source_version, label:KEY."
+        " Default none.",
+        examples=[["hardware_id", "source_version", "label:region"]],
+    )
+    false_exclude: Allowance = Field(
+        default=0.05,
+        description="Chance that a segment within its tolerance is excluded by mistake, in all. Default 5%.",
+    )
+    on_segment: Annotated[OnSegment, BeforeValidator(choice(OnSegment))] = Field(
+        default=OnSegment.EXCLUDE,
+        description="A segment that fails: exclude it and go on with the rest, or halt. Default exclude.",
+    )
+    escalate_over: Share = Field(
+        default=0.2,
+        description="With more than this share of the rollout's devices excluded it halts instead. Default 20%.",
     )
     budget: Budget = Field(default_factory=Budget, description="Hard stops of the operator's own, checked first.")
     silent_after: Duration = Field(
@@ -329,6 +385,7 @@ __all__ = [
     "Deltas",
     "FromUnknown",
     "Limit",
+    "OnSegment",
     "Otherwise",
     "Pace",
     "Policy",

@@ -8,7 +8,7 @@ from typing import Final
 
 from orchestrator.core.evidence.crossing import Step, first_step
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, SliceFacts
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
@@ -78,6 +78,8 @@ def _of(count: int, of: int, one: str, more: str) -> str:
 
 
 def _where(monitor: MonitorFacts) -> str:
+    if monitor.segment is not None:
+        return f"of {monitor.segment}"
     return f"of wave {monitor.wave}" if monitor.wave else "of the rollout"
 
 
@@ -120,7 +122,8 @@ def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
 
 def _next(monitor: MonitorFacts, step: Step) -> str:
     """``a 4th within the first 33 halts``; ``2 more within the first 52, where 3 are, halt``."""
-    verb = monitor.answer.value if step.more > 1 else f"{monitor.answer.value}s"
+    one, more = ("stops it", "stop it") if monitor.segment else (f"{monitor.answer.value}s", monitor.answer.value)
+    verb = one if step.more == 1 else more
     if step.more == 1 and step.there == monitor.bad:
         return f"{a_or_an(monitor.bad + 1)} {ordinal(monitor.bad + 1)} within the first {step.within} {verb}"
     if not step.there:
@@ -141,6 +144,34 @@ _DOES: Final = {
     OutcomeClass.IGNORED: ("ignores its offer", "ignore their offer"),
     OutcomeClass.DOWNLOAD_FAILED: ("cannot download", "cannot download"),
 }
+
+
+def excluded_sentence(segment: str, count: int) -> str:
+    """That a segment is left out from now on."""
+    return f"Segment {segment} with its {devices(count)} is excluded; the rest goes on."
+
+
+def escalated_sentence(segment: str, state: RolloutState, together: int, of: int, share: float) -> str:
+    """Why a segment that would be excluded halts the whole."""
+    before = [each.segment for each in state.excluded]
+    excluded = f"{segment} and {names(before)}, excluded before," if before else segment
+    return f"{excluded} would be {together} of {devices(of)}, more than the {percent(share)} that may be excluded."
+
+
+CARRIES: Final = "carries the failures"
+"""By which a sentence is known to name a segment."""
+
+
+def carries_sentence(monitor: MonitorFacts) -> str:
+    """Which segment most of what went bad is in."""
+    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
+    return f"Segment {monitor.segment} {CARRIES}: {seen}."
+
+
+def excluded_offer_sentence(segment: str, state: RolloutState) -> str:
+    """Why a device of an excluded segment has no offer."""
+    why = next(each.standing.reason.sentence for each in state.excluded if each.segment == segment)
+    return f"It is in segment {segment}, which is excluded: {why}"
 
 
 def budget_sentence(budget: BudgetFacts) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from orchestrator.core.outcomes import OutcomeClass, Tolerance
-from orchestrator.core.policy import FromUnknown, Otherwise, Policy, Promotion
+from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise, Policy, Promotion
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
 
@@ -40,8 +40,9 @@ class WaveRules:
 class Rules:
     """What a rollout is bound to. ``waves`` in an order in which each stands after all it comes after.
 
-    ``dimensions``: in which segments places are given: hardware id, source version, and each label by which the
-    rollout file tells its waves apart (``label:region``).
+    ``dimensions``: in which segments places are given: hardware id, source version, each label by which the rollout
+    file tells its waves apart (``label:region``), and those that the policy watches: ``segments``.
+    ``on_segment``, ``escalate_over`` and ``false_exclude`` as in the policy.
     """
 
     waves: tuple[WaveRules, ...]
@@ -55,6 +56,10 @@ class Rules:
     offer_window: Window | None = None
     in_flight: int | None = None
     dimensions: tuple[str, ...] = SEGMENTS
+    segments: tuple[str, ...] = ()
+    false_exclude: float = 0.05
+    on_segment: OnSegment = OnSegment.EXCLUDE
+    escalate_over: float = 0.2
 
     def wave(self, name: str) -> WaveRules:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -89,7 +94,8 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
                 in_flight=bound.pace.in_flight if own is not None and own.pace is not None and bound.pace else None,
             )
         )
-    labels = {key for wave in rollout.waves for key, _ in wave.devices.labels}
+    labels = {f"label:{key}" for wave in rollout.waves for key, _ in wave.devices.labels}
+    labels |= {dimension for dimension in policy.segments if dimension not in SEGMENTS}
     return Rules(
         waves=tuple(waves),
         tolerate=policy.tolerances,
@@ -101,5 +107,9 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
         silent_after=policy.silent_after,
         offer_window=policy.offer_window,
         in_flight=policy.pace.in_flight if policy.pace else None,
-        dimensions=(*SEGMENTS, *(f"label:{key}" for key in sorted(labels))),
+        dimensions=(*SEGMENTS, *sorted(labels)),
+        segments=tuple(sorted(policy.segments)),
+        false_exclude=policy.false_exclude,
+        on_segment=policy.on_segment,
+        escalate_over=policy.escalate_over,
     )

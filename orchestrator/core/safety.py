@@ -1,17 +1,28 @@
-"""What must stop a rollout now, whatever else: budgets first, then monitors that halt, then what holds.
+"""What must stop now, whatever else: budgets first, then monitors that halt the whole, then segments, then what holds.
 
-``decide`` asks it before everything, and the transaction that counts a report asks it at once (RULES 1.4).
+``decide`` asks it before everything, and the transaction that counts a report asks it at once (RULES 1.4). A segment
+that is excluded leaves the others to be counted without it: whoever asked asks again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from orchestrator.core.decisions import HaltRollout, HoldRollout
+from orchestrator.core.decisions import ExcludeSegment, HaltRollout, HoldRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, RolloutState, WaveFacts
 from orchestrator.core.outcomes import Answer
-from orchestrator.core.reasons import budget_sentence, first_bad_sentence, monitor_sentence
+from orchestrator.core.policy import OnSegment
+from orchestrator.core.reasons import (
+    budget_sentence,
+    carries_sentence,
+    escalated_sentence,
+    excluded_sentence,
+    first_bad_sentence,
+    monitor_sentence,
+)
 from orchestrator.core.rules import Rules
 from orchestrator.core.states import WATCHED_ROLLOUT, Reason, ReasonKind, RolloutStatus
 
@@ -22,14 +33,21 @@ FIRST_BAD: Final = "small-wave/first_bad"
 """By which name a person accepts that."""
 
 
-def safety(state: RolloutState, facts: Facts, rules: Rules) -> HaltRollout | HoldRollout | None:
-    """What must stop the rollout now, whatever else: the most severe first. None when nothing does."""
+Stop = HaltRollout | ExcludeSegment | HoldRollout
+
+
+def safety(state: RolloutState, facts: Facts, rules: Rules) -> Stop | None:
+    """What must stop now, whatever else: the most severe first. None when nothing does."""
     if state.status not in WATCHED_ROLLOUT:
         return None
     reached = [budget for budget in facts.budgets if budget.reached]
-    crossed = [monitor for monitor in facts.monitors if monitor.crossed_at is not None and not monitor.accepted]
+    found = [monitor for monitor in watching(state, facts.monitors) if monitor.crossed_at is not None]
+    crossed = [monitor for monitor in found if monitor.segment is None]
+    segments = [monitor for monitor in found if monitor.segment is not None]
     if (reason := _stopping(reached, crossed, Answer.HALT)) is not None:
-        return HaltRollout(reason)
+        return HaltRollout(_naming(reason, state, facts))
+    if segments:
+        return _segment(max(segments, key=_weight), state, facts, rules)
     if state.status in (RolloutStatus.HELD, RolloutStatus.PAUSED):
         return None
     if (reason := _stopping(reached, crossed, Answer.HOLD)) is not None:
@@ -38,6 +56,49 @@ def safety(state: RolloutState, facts: Facts, rules: Rules) -> HaltRollout | Hol
     if facts.devices < SMALL_FLEET_BELOW and (wave := small_wave_with_bad(facts, rules, accepted)):
         return HoldRollout(Reason(ReasonKind.FIRST_BAD, first_bad_sentence(wave, accepted)))
     return None
+
+
+def watching(state: RolloutState, monitors: Iterable[MonitorFacts]) -> list[MonitorFacts]:
+    """The monitors that may still stop something: not accepted, and not those of excluded segments."""
+    excluded = state.excluded_segments
+    return [each for each in monitors if not each.accepted and each.segment not in excluded]
+
+
+def _segment(monitor: MonitorFacts, state: RolloutState, facts: Facts, rules: Rules) -> Stop:
+    """One segment at a time, the one with the most evidence: without it others that share devices may be fine."""
+    assert monitor.segment is not None
+    sentence, devices = monitor_sentence(monitor), segment_devices(monitor)
+    if rules.on_segment is OnSegment.HALT:
+        return HaltRollout(Reason(ReasonKind.SEGMENT, sentence))
+    together = devices + sum(each.devices for each in state.excluded)
+    if together > rules.escalate_over * facts.devices:
+        escalated = escalated_sentence(monitor.segment, state, together, facts.devices, rules.escalate_over)
+        return HaltRollout(Reason(ReasonKind.SEGMENT, f"{sentence} {escalated}"))
+    reason = Reason(ReasonKind.SEGMENT, f"{excluded_sentence(monitor.segment, devices)} {sentence}")
+    return ExcludeSegment(monitor.segment, reason, devices)
+
+
+def segment_devices(monitor: MonitorFacts) -> int:
+    """How many devices a monitored segment has, as far as is known: those at the start, or with a place since."""
+    return max(monitor.devices, monitor.places)
+
+
+def _naming(reason: Reason, state: RolloutState, facts: Facts) -> Reason:
+    """The segment that carries the failures, where one of those watched has so much evidence that it stands out."""
+    loud = [
+        each
+        for each in watching(state, facts.monitors)
+        if each.segment is not None and (each.crossed_at is not None or each.amber)
+    ]
+    if not loud:
+        return reason
+    return Reason(reason.kind, f"{reason.sentence} {carries_sentence(max(loud, key=_weight))}")
+
+
+def _weight(monitor: MonitorFacts) -> tuple[float, int, str]:
+    """By evidence as it stands now, then the smaller segment, then by name."""
+    evidence = staircase(monitor.tolerance, monitor.alpha).log_evidence(max(monitor.places, monitor.bad), monitor.bad)
+    return evidence, -segment_devices(monitor), monitor.monitor
 
 
 def _stopping(budgets: list[BudgetFacts], monitors: list[MonitorFacts], answer: Answer) -> Reason | None:

@@ -42,6 +42,11 @@ def segment_population(dimension: str, value: str) -> str:
     return f"{dimension}={value}"
 
 
+def dimension_of(segment: str) -> str:
+    """``hardware_id`` of ``hardware_id=rpi4``. Segments of one dimension share no device."""
+    return segment.partition("=")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """The ranks of one slice's members of one population: exact positions, or counts by stretch of position.
@@ -71,6 +76,19 @@ class Ranks:
         below = sum(self.counts[:stretch])
         within = here * (scaled - stretch * width) // width
         return max(1, min(below + within + 1, self.members))
+
+    def at_or_below(self, position: int) -> int:
+        """How many members stand there or before, whoever asks; above 1,000 members rounded down."""
+        if not self.counts:
+            return bisect_right(self.positions, position)
+        if position < self.low:
+            return 0
+        if position >= self.upto:
+            return self.members
+        width = self.upto - self.low
+        scaled = (position - self.low) * BINS
+        stretch = scaled // width
+        return sum(self.counts[:stretch]) + self.counts[stretch] * (scaled - stretch * width) // width
 
 
 def exact_ranks(positions: Iterable[int]) -> Ranks:

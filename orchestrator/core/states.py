@@ -161,6 +161,7 @@ class ReasonKind(StrEnum):
     DOOR = "door"
     MONITOR = "monitor"
     BUDGET = "budget"
+    SEGMENT = "segment"
     FIRST_BAD = "first_bad"
     HALTED = "halted"
     FROZEN = "frozen"

@@ -12,6 +12,7 @@ from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
     EnsureDeltas,
+    ExcludeSegment,
     HaltRollout,
     HoldRollout,
     HoldWave,
@@ -22,7 +23,7 @@ from orchestrator.core.decisions import (
     StartBake,
     StartRollout,
 )
-from orchestrator.core.facts import RolloutState, WaveState
+from orchestrator.core.facts import Excluded, RolloutState, WaveState
 from orchestrator.core.states import (
     POLICY,
     Actor,
@@ -43,6 +44,8 @@ def apply(state: RolloutState, decision: Decision, now: datetime) -> RolloutStat
             return to_status(state, RolloutStatus.RUNNING, decision.reason, now, POLICY)
         case HaltRollout():
             return halt(state, decision.reason, now, POLICY)
+        case ExcludeSegment():
+            return exclude(state, decision.segment, decision.devices, decision.reason, now, POLICY)
         case HoldRollout():
             return to_status(state, RolloutStatus.HELD, decision.reason, now, POLICY)
         case CompleteRollout():
@@ -93,6 +96,31 @@ def halt(state: RolloutState, reason: Reason, now: datetime, by: str) -> Rollout
             # Only the machine fails a wave; at whose word it did stands beside it.
             state = with_wave(state, replace(failed, standing=Standing(reason, now, by)))
     return state
+
+
+def exclude(state: RolloutState, segment: str, devices: int, reason: Reason, now: datetime, by: str) -> RolloutState:
+    """Leave a segment out, whatever the status. The epoch grows as with every move. Raises WrongState when it is left
+    out already, and when the rollout has no devices yet or has ended."""
+    _excludes(state)
+    if segment in state.excluded_segments:
+        raise WrongState(f"Segment {segment} is excluded already.")
+    left_out = Excluded(segment, Standing(reason, now, by), devices)
+    return replace(state, excluded=(*state.excluded, left_out), epoch=state.epoch + 1)
+
+
+def include(state: RolloutState, segment: str) -> RolloutState:
+    """A person takes a segment back in: a new attempt. Raises WrongState when it is not excluded."""
+    _excludes(state)
+    if segment not in state.excluded_segments:
+        known = ", ".join(each.segment for each in state.excluded) or "none"
+        raise WrongState(f"Segment {segment} is not excluded; excluded: {known}.")
+    kept = tuple(each for each in state.excluded if each.segment != segment)
+    return replace(state, excluded=kept, epoch=state.epoch + 1, attempt=state.attempt + 1)
+
+
+def _excludes(state: RolloutState) -> None:
+    if state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED, RolloutStatus.CANCELLED):
+        raise WrongState(f"Rollout {state.rollout} is {state.status}: no segment of it is offered anything now.")
 
 
 def resume(state: RolloutState, reason: Reason, now: datetime, by: str) -> RolloutState:

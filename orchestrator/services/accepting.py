@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.core.decide import bad_in_small_waves
+from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import monitor_sentence
-from orchestrator.core.safety import FIRST_BAD
+from orchestrator.core.safety import FIRST_BAD, watching
 from orchestrator.core.slices import ROLLOUT, wave_population
 from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, Refused
@@ -53,14 +54,16 @@ def _begin_anew(w: Writing, row: RolloutRow, facts: Facts, stopped: dict[str, st
     crossed = {m.monitor for m in facts.monitors if m.monitor in stopped}
     specs = [m.spec for m in w.monitors(row.key) if m.accepted_at is None and m.spec.key in crossed]
     w.close_monitors(row.key, crossed, now=now)
-    # Places of the slices opened so far belong to the attempt that ended.
-    given = places_given(facts)
-    w.add_monitors(
-        row.key,
-        specs,
-        from_places={s.key: given[wave_population(s.wave) if s.wave else ROLLOUT] for s in specs},
-    )
+    begin_monitors_anew(w, row, specs, facts)
     w.set_budgets(row.key, [_accepted(b) if budget_key(b) in stopped else b for b in facts.budgets])
+
+
+def begin_monitors_anew(w: Writing, row: RolloutRow, specs: Sequence[MonitorSpec], facts: Facts) -> None:
+    """Closed monitors once more, from the next slice on: places of the slices opened so far belong to the attempt that
+    ended."""
+    given = {**w.populations(row.key), **places_given(facts)}
+    population = {s.key: s.segment or (wave_population(s.wave) if s.wave else ROLLOUT) for s in specs}
+    w.add_monitors(row.key, specs, from_places={key: given.get(name, 0) for key, name in population.items()})
 
 
 def budget_key(budget: BudgetFacts) -> str:
@@ -73,8 +76,8 @@ def stopping(row: RolloutRow, facts: Facts) -> dict[str, str]:
     standing = row.state.standing.reason
     found = {
         monitor.monitor: monitor_sentence(monitor)
-        for monitor in facts.monitors
-        if monitor.crossed_at is not None and not monitor.accepted and monitor.answer is not Answer.COUNT
+        for monitor in watching(row.state, facts.monitors)
+        if monitor.crossed_at is not None and monitor.answer is not Answer.COUNT
     }
     for budget in facts.budgets:
         if budget.reached:

@@ -19,12 +19,14 @@ from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
+from orchestrator.services.replaying import Replayer
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Store
 from orchestrator.services.targets import Targets
 from orchestrator.services.tick import Ticker
 from orchestrator.services.turn import Turn
+from orchestrator.services.verifying import Verifier
 
 
 class Files(Protocol):
@@ -60,6 +62,8 @@ class Application:
     deltas: Deltas
     ticker: Ticker
     turn: Turn
+    verifier: Verifier
+    replayer: Replayer
     clock: Callable[[], datetime]
 
     def close(self) -> None:

@@ -7,11 +7,9 @@ its journal entry.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,6 +17,7 @@ from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
     EnsureDeltas,
+    ExcludeSegment,
     HaltRollout,
     HoldRollout,
     HoldWave,
@@ -32,18 +31,21 @@ from orchestrator.core.decisions import (
 from orchestrator.core.facts import Facts, RolloutState
 from orchestrator.core.journal import GENESIS, Entry
 from orchestrator.core.policy import Policy
+from orchestrator.core.reasons import CARRIES
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
 from orchestrator.core.transitions import apply_all, to_status
+from orchestrator.services.recorded import AS_IN, of_evidence, of_look, of_order, of_watched
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
-from orchestrator.services.starting import begin, refuse_overlap
+from orchestrator.services.starting import begin, refuse_overlap, watch_newcomers
 from orchestrator.services.store import Writing
 
 EVENTS: Final[Mapping[type, str]] = {
     StartRollout: "started",
     HaltRollout: "halted",
+    ExcludeSegment: "excluded",
     HoldRollout: "held",
     CompleteRollout: "completed",
     PrepareWave: "prepared",
@@ -54,6 +56,10 @@ EVENTS: Final[Mapping[type, str]] = {
     HoldWave: "wave_held",
 }
 """The journal's word for each decision; looks at deltas are not worth an entry."""
+
+MOST_COVERED: Final = 20_000
+"""Rows of the evidence log that one entry's digest covers beyond the seal. The tick seals what there is, so there are
+few; where there are more, the next entry covers them."""
 
 MOST_NAMED: Final = 200
 """Bad devices that are looked at for what they have in common."""
@@ -69,11 +75,18 @@ def rules_of(row: RolloutRow) -> Rules:
     return _rules(row.spec, row.policy)
 
 
-def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Facts, *, now: datetime) -> RolloutRow:
-    """Carry out the machine's decisions inside this transaction: record, slices, journal, outbox. Raises Conflict
-    when somebody was faster."""
+def commit(
+    w: Writing,
+    row: RolloutRow,
+    decisions: Sequence[Decision],
+    facts: Facts,
+    *,
+    now: datetime,
+    withheld: Sequence[str] = (),
+) -> RolloutRow:
+    """Carry out the machine's decisions inside this transaction: record, slices, journal, outbox. ``withheld``: waves
+    whose decisions were left out. Raises Conflict when somebody was faster."""
     rules = rules_of(row)
-    based_on = as_json(facts)
     decisions = [_naming(w, row, each) if isinstance(each, HaltRollout) else each for each in decisions]
     entries: list[Entry] = []
     effects: list[Effect] = []
@@ -83,7 +96,8 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
         wave = getattr(decision, "wave", None)
         match decision:
             case StartRollout():
-                after = begin(w, after, now=now)
+                after, sizes = begin(w, after, now=now)
+                extra = watching(w, after, sizes)
                 # Who ordered the start ordered what it supersedes to end.
                 claim(w, after, by=row.state.standing.by, now=now)
             case OpenSlice():
@@ -91,23 +105,32 @@ def commit(w: Writing, row: RolloutRow, decisions: Sequence[Decision], facts: Fa
                 if opened is None:
                     continue
                 extra = {"slice": {"number": opened.number, "members": opened.members, "upto": opened.upto}}
+                watch_newcomers(w, after, opened)
             case PrepareWave() | EnsureDeltas():
                 effects.append(Effect(EffectKind.ENSURE_DELTAS, after.state.rollout, decision.wave))
             case HaltRollout():
                 effects.append(Effect(EffectKind.WITHDRAW, after.state.rollout))
+            case ExcludeSegment():
+                effects.append(Effect(EffectKind.LEAVE_OUT, after.state.rollout))
+                extra = {"segment": decision.segment, "devices": decision.devices}
             case _:
                 pass
         if (event := EVENTS.get(type(decision))) is not None:
             # One look, one set of facts: the first entry holds it, those decided with it say which that is.
-            shared = {"as_in": entries[0].seq} if entries else based_on
+            shared = {AS_IN: entries[0].seq} if entries else of_look(row.state, facts, decisions, withheld)
             entry = _entry(w, after, entries, event, POLICY, decision.reason.sentence, now, wave, {**shared, **extra})
             entries.append(entry)
-    return _save(w, after, entries, effects)
+    saved = _save(w, after, entries, effects)
+    if saved.state.excluded != row.state.excluded:
+        w.count_again(saved)
+    return saved
 
 
 def _naming(w: Writing, row: RolloutRow, halt: HaltRollout) -> HaltRollout:
     """The halt with what its bad devices have in common, where that is less than the whole rollout: the first thing
-    anybody asks."""
+    anybody asks. A monitor that names a segment has said it already."""
+    if halt.reason.kind is ReasonKind.SEGMENT or CARRIES in halt.reason.sentence:
+        return halt
     bad = [update for _, update in w.list_updates(row.key, bad=True, limit=MOST_NAMED)]
     commons = (
         ("are", {each.hardware_id for each in bad}, len(row.scope.commits) if row.scope else 0),
@@ -135,7 +158,15 @@ def order(
 ) -> RolloutRow:
     """Write down a person's order and what it made of the rollout."""
     after = replace(row, state=state)
-    return _save(w, after, [_entry(w, after, [], event, by, sentence, now, wave, facts or {})], effects)
+    before = w.rollout_by_key(row.key)
+    assert before is not None  # whoever gives an order has read it, or just added it
+    told = {**(facts or {}), **of_order(before.state, state)}
+    return _save(w, after, [_entry(w, after, [], event, by, sentence, now, wave, told)], effects)
+
+
+def watching(w: Writing, row: RolloutRow, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """For the journal: the monitors and budgets that count from this entry on, and how many devices each wave has."""
+    return of_watched(row.devices, sizes, w.monitors(row.key), w.budgets(row.key))
 
 
 def claim(w: Writing, row: RolloutRow, *, by: str, now: datetime) -> None:
@@ -179,6 +210,9 @@ def _open_slice(w: Writing, row: RolloutRow, decision: OpenSlice, rules: Rules, 
 
 
 def _save(w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequence[Effect]) -> RolloutRow:
+    if row.scope is not None:
+        # Whom a rollout is for follows from its state: this is the one place where they meet.
+        row = replace(row, scope=replace(row.scope, excluded=tuple(sorted(row.state.excluded_segments))))
     if entries:
         row = replace(row, journal_seq=entries[-1].seq, journal_hash=entries[-1].hash)
     saved = w.save_rollout(row)
@@ -200,7 +234,9 @@ def _entry(
 ) -> Entry:
     seq = entries[-1].seq if entries else row.journal_seq
     before = entries[-1].hash if entries else (row.journal_hash or GENESIS)
-    evidence_seq, evidence_digest = w.evidence_head(row.key)
+    evidence_seq = w.evidence_head(row.key)
+    if evidence_seq and AS_IN not in facts:
+        facts = {**facts, **of_evidence(w.seal_evidence(row.key, at_most=MOST_COVERED))}
     entry = Entry(
         seq=seq + 1,
         at=now,
@@ -208,24 +244,9 @@ def _entry(
         by=by,
         sentence=sentence,
         wave=wave,
-        facts={**facts, "evidence_digest": evidence_digest} if evidence_seq else facts,
+        facts=facts,
         policy_digest=row.policy_digest,
         evidence_seq=evidence_seq,
         before=before,
     )
     return entry.sealed()
-
-
-def as_json(value: Any) -> Any:
-    """A frozen value as plain JSON types: dataclasses as objects, times as ISO 8601, enums as their words."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {str(as_json(key)): as_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [as_json(each) for each in value]
-    return value

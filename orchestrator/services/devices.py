@@ -341,9 +341,9 @@ class Devices:
         listed = self.board.snapshot.listed
         found: dict[int, tuple[Earlier, int]] = {}
         for row in rows:
-            earlier = earlier_of(row)
-            assert earlier is not None
             on_board = listed.get(row.rollout_key)
+            earlier = earlier_of(row, None if on_board is None else on_board.row.state)
+            assert earlier is not None
             found[row.rollout_key] = (earlier, on_board.row.version if on_board is not None else 0)
         return found
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Device
 from orchestrator.core.offers import Earlier, NoOffer, Offerable, Terms, Way, may_offer, way
 from orchestrator.core.states import Reason
@@ -42,8 +43,12 @@ STANDS: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, Updat
 """An update in one of these is told its offer again."""
 
 
-def earlier_of(row: UpdateRow | None) -> Earlier | None:
-    return None if row is None else Earlier(row.update, row.wave, row.slice, row.places)
+def earlier_of(row: UpdateRow | None, state: RolloutState | None) -> Earlier | None:
+    """What the device has had, for a rollout in this state; its segments are asked for only where some are excluded."""
+    if row is None:
+        return None
+    segments = tuple(row.segments) if state is not None and state.excluded else ()
+    return Earlier(row.update, row.wave, row.slice, row.places, segments)
 
 
 def frozen(
@@ -139,7 +144,7 @@ class Desk:
         self, listed: Listed, device: Device, update: UpdateRow | None
     ) -> NoOffer | tuple[Offerable, Way, DeltaRecord | None]:
         """Whether it may be offered, and how it gets the content."""
-        found = may_offer(listed.terms, device, earlier_of(update), self.batch.now)
+        found = may_offer(listed.terms, device, earlier_of(update, listed.row.state), self.batch.now)
         if isinstance(found, NoOffer):
             return found
         to_commit = listed.terms.scope.commits[device.hardware_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,11 +17,11 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.overlap import could_share
-from orchestrator.core.policy import FromUnknown, Policy
-from orchestrator.core.reasons import devices, words
+from orchestrator.core.policy import FromUnknown, OnSegment, Policy
+from orchestrator.core.reasons import devices, percent, words
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
-from orchestrator.core.slices import sizes
+from orchestrator.core.slices import dimension_of, sizes
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.deltas import Deltas, Preview
@@ -165,7 +166,7 @@ class Planner:
                     f"The budget of {budget.limit} {words(budget.outcomes)} stops {chance} of releases that are"
                     " just tolerable."
                 )
-        halting = [m for m in bound.monitors if m.answer is Answer.HALT and m.wave is None]
+        halting = [m for m in bound.monitors if m.answer is Answer.HALT and m.wave is None and m.segment is None]
         for monitor in halting:
             if detectable_rate(staircase(monitor.tolerance, monitor.alpha), bound.devices) is None:
                 found.append(
@@ -187,7 +188,8 @@ def _waves(
     before = 0
     for wave in spec.waves:
         count, own = bound.counts[wave.name], rules.wave(wave.name)
-        specs = [m for m in bound.monitors if m.wave in (None, wave.name) and m.answer is Answer.HALT]
+        whole_rollout = [m for m in bound.monitors if m.segment is None and m.answer is Answer.HALT]
+        specs = [m for m in whole_rollout if m.wave in (None, wave.name)]
         pieces = work[wave.name].slices
         halts = _halts(specs, pieces, before)
         before += count.eligible
@@ -289,7 +291,10 @@ def _word(specs: Sequence[MonitorSpec], count: WaveCount) -> str:
 
 def _monitor(spec: MonitorSpec, bound: Bound) -> PlannedMonitor:
     steps = staircase(spec.tolerance, spec.alpha)
-    population = bound.devices if spec.wave is None else bound.counts[spec.wave].eligible
+    if spec.segment is not None:
+        population = spec.devices
+    else:
+        population = bound.devices if spec.wave is None else bound.counts[spec.wave].eligible
     limits: list[tuple[int, int]] = []
     for bad in range(steps.first, steps.first + SHOWN_LIMITS):
         limits.append((bad, steps.limit(bad)))
@@ -316,6 +321,8 @@ def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
         f"False halts by monitors: at most {100 * policy.false_halt:g} % of rollouts within tolerance, if devices fail"
         " independently of each other; failures clustered by site weaken it."
     ]
+    if policy.segments:
+        notes.append(_segments(policy, bound))
     if policy.tolerances[OutcomeClass.SILENT].then is not Answer.HALT:
         notes.append("Silence holds and does not halt: without history only its hard stop speaks.")
     if bound.devices < SMALL_FLEET_BELOW:
@@ -324,3 +331,20 @@ def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
             " wave of fewer than 10 holds. Advancing rests on you."
         )
     return tuple(notes)
+
+
+def _segments(policy: Policy, bound: Bound) -> str:
+    """Which segments are watched, and what becomes of one that fails."""
+    watched = Counter(dimension_of(name) for name in {m.segment for m in bound.monitors if m.segment is not None})
+    if not watched:
+        return "No segment has devices enough to be watched by itself; newcomers may have later."
+    counted = ", ".join(f"{many} of {dimension}" for dimension, many in sorted(watched.items()))
+    does = (
+        "halts the rollout"
+        if policy.on_segment is OnSegment.HALT
+        else f"is excluded, above {percent(policy.escalate_over)} of the devices together the rollout halts"
+    )
+    return (
+        f"Segments watched by themselves: {counted}; one that fails {does}. Excluded by mistake: at most"
+        f" {percent(policy.false_exclude)} of rollouts within tolerance."
+    )

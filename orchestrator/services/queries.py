@@ -70,6 +70,7 @@ class Queries:
                 spec_digest=row.spec_digest,
                 policy_digest=row.policy_digest,
                 attempt=row.state.attempt,
+                excluded=row.state.excluded,
             )
 
     def device(self, device_id: str) -> DeviceView:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import msgspec
 
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState
@@ -13,6 +17,9 @@ from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import Course, Update
 from orchestrator.services.delta_provider import DeltaPair
+
+decode_places: Final = msgspec.json.Decoder(dict[str, int]).decode
+"""Places by population, from JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,8 @@ class RolloutRow:
 
 @dataclass(slots=True)
 class CourseRow:
-    """As much of one device's update as reports and the clock need. ``usual_gap`` as it was at the offer."""
+    """As much of one device's update as reports and the clock need. ``usual_gap`` as it was at the offer; ``excluded``:
+    it is left out of its slice's tallies, with its segment."""
 
     rollout_key: int
     device_key: int
@@ -61,6 +69,7 @@ class CourseRow:
     wave: str
     slice: int
     usual_gap: timedelta = timedelta(0)
+    excluded: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +84,11 @@ class UpdateRow(CourseRow):
     from_version: int | None = None
     unhealthy_before: bool = False
     by_delta: bool | None = None
+
+    @property
+    def segments(self) -> dict[str, int]:
+        """Its place in each of the segments that the offer froze."""
+        return decode_places(self.segment_places)
 
 
 class Places(NamedTuple):
@@ -114,7 +128,8 @@ class LoggedEvent:
 
 
 class BadOutcome(NamedTuple):
-    """A bad outcome that enters the evidence of a rollout: its class and where its device stands.
+    """A bad outcome that enters the evidence of a rollout: its class, its device and where that stands, in segments
+    too.
 
     ``earlier``: the classes counted for this device before. A monitor or budget that pools several classes counts a
     device once, so it leaves out an outcome whose ``earlier`` holds one of its classes.
@@ -125,6 +140,9 @@ class BadOutcome(NamedTuple):
     rollout_place: int
     wave_place: int
     earlier: frozenset[OutcomeClass] = frozenset()
+    device_key: int = 0
+    slice: int = 0
+    segments: Mapping[str, int] = MappingProxyType({})
 
 
 class CountedOutcome(NamedTuple):
@@ -207,6 +225,7 @@ class EffectKind(StrEnum):
     """What the outbox can ask for; each is done idempotently after the commit."""
 
     WITHDRAW = "withdraw"
+    LEAVE_OUT = "leave_out"
     ENSURE_DELTAS = "ensure_deltas"
 
 

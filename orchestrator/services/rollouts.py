@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from orchestrator.core import transitions, update
 from orchestrator.core.facts import RolloutState, WaveState
@@ -28,9 +29,12 @@ from orchestrator.core.states import (
 )
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
-from orchestrator.services.chronicle import cancel, claim, order, rules_of
+from orchestrator.services.chronicle import cancel, claim, order, rules_of, watching
+from orchestrator.services.excluding import exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
+from orchestrator.services.recorded import of_files
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
+from orchestrator.services.settling import settle
 from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tallies import Tallies
@@ -121,7 +125,7 @@ class Rollouts:
             )
             if row is None:
                 fresh = w.add_rollout(fresh)
-            facts = {"spec_digest": spec_digest, "policy_digest": policy_digest, "changes": list(changes)}
+            facts = {**of_files(fresh), "changes": list(changes)}
             order(w, fresh, state, event="applied", by=by, sentence=reason.sentence, now=now, facts=facts)
         return Applied(spec.name, RolloutStatus.DRAFT, row is None, changes, spec_digest, policy_digest)
 
@@ -139,7 +143,7 @@ class Rollouts:
             spec = RolloutFile.from_canonical(row.spec)
             waits = row.state.start_at is not None and row.state.start_at > now
             # A scheduled rollout is bound when it really begins; whom it would claim is looked at now all the same.
-            begun = preview(w, row, now=now) if waits else begin(w, row, now=now)
+            begun, sizes = (preview(w, row, now=now), None) if waits else begin(w, row, now=now)
             if spec.supersedes is not None:
                 self._row(w, spec.supersedes)
             if waits:
@@ -158,7 +162,7 @@ class Rollouts:
                 by=by,
                 sentence=sentence,
                 now=now,
-                facts={"devices": begun.devices},
+                facts={} if waits else watching(w, begun, sizes),
             )
         when = f"starts at {row.state.start_at:%Y-%m-%d %H:%M} UTC" if waits else "runs"
         return Ordered(
@@ -220,7 +224,7 @@ class Rollouts:
                 state = transitions.resume_halted(row.state, why, now, by)
             else:
                 state = transitions.resume(row.state, why, now, by)
-            facts = {"accepted": list(accepted), "attempt": state.attempt}
+            facts = {"accepted": list(accepted), "attempt": state.attempt, **watching(w, row)}
             order(w, row, state, event="resumed", by=by, sentence=sentence, now=now, facts=facts)
         again = "is completed again" if state.status is RolloutStatus.COMPLETED else "runs again"
         return Ordered(name, state.status, f"Rollout {name} {again}.")
@@ -269,11 +273,13 @@ class Rollouts:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: start it before completing it.")
+            facts: dict[str, Any] = {}
             if row.state.status in (RolloutStatus.HALTED, RolloutStatus.HELD):
-                row, _ = accept_stops(w, row, accept, reason, now)
+                row, accepted = accept_stops(w, row, accept, reason, now)
+                facts = {"accepted": list(accepted), **watching(w, row)}
             sentence = _said(f"Completed by {by}", reason)
             state = transitions.complete(row.state, Reason(ReasonKind.ORDERED, sentence), now, by, serve_whole=at_once)
-            order(w, row, state, event="completed", by=by, sentence=sentence, now=now)
+            order(w, row, state, event="completed", by=by, sentence=sentence, now=now, facts=facts)
         return Ordered(name, state.status, f"Rollout {name} is completed: every eligible device may be offered now.")
 
     @again
@@ -291,6 +297,28 @@ class Rollouts:
         return Ordered(
             name, state.status, f"Rollout {name} is cancelled: nothing more is offered, updated devices stay."
         )
+
+    @again
+    def exclude(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """Leave a segment such as ``hardware_id=rpi4`` out; the rest goes on. It may show that more must be stopped."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            sentence = exclude_segment(w, row, segment, by=by, reason=reason, now=now)
+            settle(w, row.key, now=now)
+            after = self._row(w, name).state
+        if after.status is not row.state.status:
+            sentence = f"{sentence} The rollout is {after.status}: {after.standing.reason.sentence}"
+        return Ordered(name, after.status, sentence)
+
+    @again
+    def include(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
+        """Take an excluded segment back in, as a new attempt."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            sentence = include_segment(w, row, segment, by=by, reason=reason, now=now)
+        return Ordered(name, row.state.status, sentence)
 
     # ------------------------------------------------------------------------------------------ devices and the house
 
@@ -310,10 +338,13 @@ class Rollouts:
                 bad = w.list_updates(row.key, bad=True, limit=1_000_000)
                 keys = [each.device_key for _, each in bad]
             found = w.load_updates([(row.key, key) for key in keys])
-            again = [each for each in found.values() if each.update.bad_outcome]
+            out = row.state.excluded_segments
+            again = [e for e in found.values() if e.update.bad_outcome and out.isdisjoint(e.segments)]
             if devices and len(again) < len(keys):
                 fine = next(d for d, key in zip(devices, keys, strict=True) if key not in {u.device_key for u in again})
-                raise Refused(f"Device {fine} has no bad outcome in rollout {name}: there is nothing to try again.")
+                raise Refused(
+                    f"Device {fine} has no bad outcome in rollout {name}, or is excluded: nothing to try again."
+                )
             tallies = Tallies(now)
             for each in again:
                 patience = update.Patience(rules_of(row).silent_after, each.usual_gap)

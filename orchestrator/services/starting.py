@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from orchestrator.core.evidence.allowance import MonitorSpec, WaveSize, allot
+from orchestrator.core.evidence.allowance import (
+    MOST_VALUES,
+    SMALL_FLEET_BELOW,
+    MonitorSpec,
+    WaveSize,
+    allot,
+    allot_newcomer,
+    allot_segments,
+)
 from orchestrator.core.evidence.budgets import default_budgets
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.fleet import Scope, Target
@@ -17,6 +25,7 @@ from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import Policy
 from orchestrator.core.position import bound_of_share, wave_salt
 from orchestrator.core.rollout_file import RolloutFile, Wave
+from orchestrator.core.slices import ROLLOUT, Slice, dimension_of
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.errors import NotFound, Overlap, Refused
 from orchestrator.services.records import RolloutRow, WaveCount
@@ -80,7 +89,9 @@ def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, s
         scope = replace(scope, selectors=(*scope.selectors, _selector(r, scope, wave, salt)))
     counts = {wave.name: r.look(scope, wave.name, seen_since=seen_since) for wave in spec.waves}
     devices = sum(count.eligible for count in counts.values())
-    return Bound(scope, counts, devices, _monitors(spec, policy, counts, devices), _budgets(policy, devices))
+    sizes = {wave: count.eligible for wave, count in counts.items()}
+    monitors = monitors_of(spec, policy, sizes, devices) + _segments(r, scope, policy, devices)
+    return Bound(scope, counts, devices, monitors, budgets_of(policy, devices))
 
 
 def commits_of(targets: Iterable[Target]) -> dict[str, str]:
@@ -88,13 +99,15 @@ def commits_of(targets: Iterable[Target]) -> dict[str, str]:
     return {hardware_id: target.commit for target in targets for hardware_id in target.hardware_ids}
 
 
-def begin(w: Writing, row: RolloutRow, *, now: datetime) -> RolloutRow:
-    """Fix what a start fixes, in the start's own transaction; the caller saves the row."""
+def begin(w: Writing, row: RolloutRow, *, now: datetime) -> tuple[RolloutRow, Mapping[str, int]]:
+    """Fix what a start fixes, in the start's own transaction; the caller saves the row. Also the eligible devices of
+    each wave, by which the allowance was shared out."""
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
     bound = bind_to_fleet(w, spec, policy, salt=row.salt, seen_since=now - policy.reach)
     w.add_monitors(row.key, bound.monitors, from_places={})
     w.set_budgets(row.key, bound.budgets)
-    return replace(row, scope=bound.scope, devices=bound.devices)
+    sizes = {wave: count.eligible for wave, count in bound.counts.items()}
+    return replace(row, scope=bound.scope, devices=bound.devices), sizes
 
 
 def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:
@@ -141,17 +154,54 @@ def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
     return replace(selector, bounds=tuple(bounds.items()))
 
 
-def _monitors(
-    spec: RolloutFile, policy: Policy, counts: Mapping[str, WaveCount], devices: int
+def monitors_of(
+    spec: RolloutFile, policy: Policy, eligible: Mapping[str, int], devices: int
 ) -> tuple[MonitorSpec, ...]:
+    """The monitors of a rollout that starts with so many eligible devices in each wave."""
     sizes: list[WaveSize] = []
     before: dict[str, int] = {}
     for name in spec.topological_order:
         # Waves side by side open in an order nobody knows yet: only what surely comes before counts as before.
         ancestors = _ancestors(spec, name)
-        before[name] = sum(counts[each].eligible for each in ancestors)
-        sizes.append(WaveSize(name, counts[name].eligible, before[name]))
+        before[name] = sum(eligible[each] for each in ancestors)
+        sizes.append(WaveSize(name, eligible[name], before[name]))
     return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices)
+
+
+def _segments(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
+    """The monitors of the segments that the fleet has now; of each dimension no more are asked for than are watched."""
+    sizes = {name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments}
+    return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
+
+
+def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
+    """Segments without a monitor that have devices in this slice are watched from it on, once they have so many places
+    that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve."""
+    policy = Policy.from_canonical(row.policy)
+    if row.devices < SMALL_FLEET_BELOW or not policy.segments:
+        return
+    places = {name: opened.before.get(name, 0) + ranks.members for name, ranks in opened.ranks.items()}
+    found = [
+        name
+        for name, many in sorted(places.items())
+        if 1 < many < places[ROLLOUT] and dimension_of(name) in policy.segments
+    ]
+    known = {monitor.spec.segment: monitor.spec.devices for monitor in w.monitors(row.key)} if found else {}
+    number = sum(1 for name, devices in known.items() if name is not None and not devices)
+    for segment in found:
+        if segment in known:
+            continue
+        before = opened.before.get(segment, 0)
+        specs = allot_newcomer(
+            segment,
+            tolerate=policy.tolerances,
+            false_exclude=policy.false_exclude,
+            newcomer=number + 1,
+            places=places[segment],
+        )
+        if specs:
+            number += 1
+            w.add_monitors(row.key, specs, from_places={spec.key: before for spec in specs})
 
 
 def _ancestors(spec: RolloutFile, name: str) -> set[str]:
@@ -165,7 +215,7 @@ def _ancestors(spec: RolloutFile, name: str) -> set[str]:
     return found
 
 
-def _budgets(policy: Policy, devices: int) -> tuple[BudgetFacts, ...]:
+def budgets_of(policy: Policy, devices: int) -> tuple[BudgetFacts, ...]:
     """The operator's own stops, and the computed ones for the classes he named none for."""
     own = {outcome: limit for outcome in OutcomeClass if (limit := policy.budget.limit(outcome)) is not None}
     budgets = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]

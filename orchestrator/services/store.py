@@ -20,6 +20,7 @@ from typing import Protocol
 from orchestrator.core.calendar import Habits
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.crossing import Step
+from orchestrator.core.evidence.log import Covered, Seal
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
 from orchestrator.core.journal import Entry
@@ -94,6 +95,13 @@ class Reading(Protocol):
         """The bound below which exactly ``count`` (or all, if fewer: then SPACE) eligible devices of the wave stand,
         its own bounds left aside; of one hardware id, or of all."""
 
+    def segments(self, scope: Scope, dimension: str, *, limit: int) -> Mapping[str, int]:
+        """Eligible devices in some wave by segment of the dimension (as populations), the ``limit`` largest, ties by
+        name."""
+
+    def in_segment(self, scope: Scope, segment: str) -> int:
+        """Devices in some wave that are in the segment and, but for what is excluded, eligible."""
+
     def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
         """Some eligible devices, for messages about overlaps."""
 
@@ -110,14 +118,17 @@ class Reading(Protocol):
         (RULES 7.1), however many there were. Newest first."""
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Everything ``decide`` needs, from counters. ``late`` is looked up only for waves whose last slice is an
-        hour old at ``now``."""
+        """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is
+        looked up only for waves whose last slice is an hour old at ``now``."""
 
     def deadlines(self) -> dict[int, datetime]:
         """When the next silence of each rollout will be counted, whatever its status; one without any is left out."""
 
     def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
         """In the order of their opening, ranks included."""
+
+    def populations(self, rollout_key: int) -> Mapping[str, int]:
+        """Places given so far, by population."""
 
     def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
         """All attempts, oldest first."""
@@ -134,8 +145,21 @@ class Reading(Protocol):
     def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
         """The evidence log of a rollout, oldest first."""
 
-    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
-        """The last row of the rollout's evidence log and the SHA-256 of what it says; ``(0, "")`` while it is empty."""
+    def evidence_lines(self, rollout_key: int, *, after: int = 0, limit: int = 5000) -> Sequence[tuple[int, str]]:
+        """Rows of the rollout's evidence log after ``seq`` ``after``, oldest first: each with its ``seq``, as the line
+        of ``core.evidence.log``."""
+
+    def evidence_head(self, rollout_key: int) -> int:
+        """The ``seq`` of the last row of the rollout's evidence log; 0 while it is empty."""
+
+    def evidence_rows(self, rollout_key: int) -> int:
+        """How many rows the log has."""
+
+    def evidence_seal(self, rollout_key: int) -> Seal:
+        """How far the digest of the log is worked out."""
+
+    def evidence_unsealed(self, rollout_key: int, *, at_least: int) -> bool:
+        """Whether the log has so many rows after its seal."""
 
     # Updates
     def update(self, rollout_key: int, device_key: int) -> UpdateRow | None: ...
@@ -250,6 +274,20 @@ class Writing(Reading, Protocol):
     def close_monitors(self, rollout_key: int, keys: Collection[str], *, now: datetime) -> None:
         """Mark as accepted."""
 
+    def count_again(self, row: RolloutRow) -> None:
+        """Count every open monitor anew from the updates with a bad outcome, places as ``core.evidence.left_out`` gives
+        them without the segments that ``row.state`` excludes; crossings as they are then."""
+
+    def leave_out(self, row: RolloutRow) -> int:
+        """Make updates and tallies agree with the segments that ``row.state`` excludes: updates of a device in one of
+        them, as its offer froze it, are marked and taken out of their slice's tallies, with their offers withdrawn
+        where the device has not started; marked ones that are in none any more go back. How many offers were withdrawn.
+        Each slice learns how many of its members are left out. Idempotent."""
+
+    def let_back_in(self, row: RolloutRow, segment: str, *, since: datetime, now: datetime) -> int:
+        """Devices of a segment that was excluded ``since`` then, which have neither an update in this rollout nor a
+        place in a slice opened before, are newcomers to its slices as of ``now``; how many."""
+
     def set_budgets(self, rollout_key: int, budgets: Sequence[BudgetFacts]) -> None: ...
 
     def open_slice(
@@ -306,6 +344,10 @@ class Writing(Reading, Protocol):
 
     def log_outcomes(self, outcomes: Sequence[CountedOutcome]) -> None:
         """Append to the evidence log what counted, in this order."""
+
+    def seal_evidence(self, rollout_key: int, *, at_most: int) -> Covered:
+        """Work out the digest of the rollout's evidence log to its end, or ``at_most`` rows after its seal; the seal
+        moves to the last whole block. Who calls holds the rollout's lock."""
 
     def add_bad(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
         """Enter bad outcomes into every open monitor of their class and population, and into the budgets of their

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import Counts, Step, Taken
-from orchestrator.services.records import BadOutcome, CountedOutcome, CourseRow, Places, UpdateRow
+from orchestrator.services.records import BadOutcome, CountedOutcome, CourseRow, Places, UpdateRow, decode_places
 from orchestrator.services.store import Writing
 
 _NOTHING_BAD: Final[frozenset[OutcomeClass]] = frozenset()
@@ -60,7 +60,8 @@ class Tallies:
         if not counts:
             return
         self.moved = True
-        self.counts.setdefault((row.rollout_key, row.wave, row.slice), []).append(counts)
+        if not row.excluded:
+            self.counts.setdefault((row.rollout_key, row.wave, row.slice), []).append(counts)
         if counts.confirmed > 0:
             self.counted.append(_Counted(row, "confirmed"))
         if counts.left > 0:
@@ -94,7 +95,11 @@ class Tallies:
         for row, _, outcome, earlier in self.counted:
             if outcome is not None:
                 where = places[row.rollout_key][row.device_key]
-                bad[row.rollout_key].append(BadOutcome(outcome, row.wave, where.rollout, where.wave, earlier))
+                segments = decode_places(where.segments)
+                found = BadOutcome(
+                    outcome, row.wave, where.rollout, where.wave, earlier, row.device_key, row.slice, segments
+                )
+                bad[row.rollout_key].append(found)
         for key in sorted(bad):
             w.add_bad(key, bad[key])
         return sorted(bad)

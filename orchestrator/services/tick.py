@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, OpenWave
+from orchestrator.core.evidence.log import BLOCK
 from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
 from orchestrator.services.chronicle import commit, put_off, rules_of
@@ -38,6 +39,12 @@ RETRY_AT_MOST: Final = timedelta(minutes=5)
 
 MOST_EFFECTS: Final = 10_000
 """Effects read at once. A wave has one look waiting at most, so this is all of them."""
+
+SEALED_AT_ONCE: Final = 8 * BLOCK
+"""Rows of the evidence log whose digest is worked out in one short transaction, and the fewest that are worth one."""
+
+MOST_SEALS: Final = 100
+"""Such transactions for one rollout in one tick; the next tick goes on."""
 
 ENDED: Final = frozenset({RolloutStatus.DRAFT, RolloutStatus.CANCELLED})
 """Where nobody needs deltas. A halted rollout may be resumed, and shall find them made."""
@@ -120,6 +127,7 @@ class Ticker:
         wakes = [failed.again_at for failed in self._failed.values()]
         for row in rows:
             clocks.pop(row.key, None)
+            self._guarded(row.state.rollout, row.key, now, self._seal)
             count, wake_at = self._guarded(row.state.rollout, row.key, now, self._settle)
             decided += count
             wakes += [wake_at] if wake_at is not None else []
@@ -163,7 +171,7 @@ class Ticker:
             plan = decide(row.state, facts, rules_of(row), now)
             silences_due = self._counting and facts.next_deadline is not None and facts.next_deadline <= now
             proven = self._proven(row, plan.decisions, now)
-            if not _without_unproven(plan.decisions, proven) and not silences_due:
+            if not _without(plan.decisions, _unproven(plan.decisions, proven)) and not silences_due:
                 return decided, plan.wake_at if not plan.decisions else now + RETRY_EFFECTS
             try:
                 decided += self._write(key, now, proven)
@@ -200,10 +208,24 @@ class Ticker:
             row = w.rollout_by_key(key) if silences else row
             assert row is not None
             facts = w.facts(row, now=now)
-            decisions = _without_unproven(decide(row.state, facts, rules_of(row), now).decisions, proven)
+            would = decide(row.state, facts, rules_of(row), now).decisions
+            shut = _unproven(would, proven)
+            decisions = _without(would, shut)
             if decisions:
-                commit(w, row, decisions, facts, now=now)
+                commit(w, row, decisions, facts, now=now, withheld=sorted(shut))
             return len(decisions) + silences
+
+    def _seal(self, key: int, now: datetime) -> tuple[int, datetime | None]:
+        """Work out the digest of the evidence log as far as whole blocks go, so that no journal entry has much left to
+        do and no report anything."""
+        for _ in range(MOST_SEALS):
+            with self.store.reading() as r:
+                if not r.evidence_unsealed(key, at_least=SEALED_AT_ONCE):
+                    break
+            with self.store.writing() as w:
+                w.lock_rollout(key)
+                w.seal_evidence(key, at_most=SEALED_AT_ONCE)
+        return 0, None
 
     def _only_expire(self, key: int, now: datetime) -> tuple[int, datetime | None]:
         """Count the silences of a rollout that decides nothing any more."""
@@ -260,6 +282,13 @@ class Ticker:
                             w.withdraw(row.key, effect.wave)
                             w.finish_effect(effect.key)
                     return
+                case EffectKind.LEAVE_OUT:
+                    with self.store.writing() as w:
+                        # By the state as it is then: excluded and let in again meanwhile is nothing to do.
+                        if (now_row := locked_by_key(w, row.key)) is not None:
+                            w.leave_out(now_row)
+                        w.finish_effect(effect.key)
+                    return
                 case EffectKind.ENSURE_DELTAS:
                     if effect.wave is not None and row.scope is not None and row.state.status not in ENDED:
                         self.ensure(row, effect.wave, now=now)
@@ -267,7 +296,11 @@ class Ticker:
             w.finish_effect(effect.key)
 
 
-def _without_unproven(decisions: Sequence[Decision], proven: Collection[str]) -> tuple[Decision, ...]:
-    """Without all that concerns a wave which would open unproven."""
-    shut = {each.wave for each in decisions if isinstance(each, OpenWave) and each.wave not in proven}
-    return tuple(each for each in decisions if getattr(each, "wave", None) not in shut)
+def _unproven(decisions: Sequence[Decision], proven: Collection[str]) -> set[str]:
+    """Waves that would open unproven."""
+    return {each.wave for each in decisions if isinstance(each, OpenWave) and each.wave not in proven}
+
+
+def _without(decisions: Sequence[Decision], waves: Collection[str]) -> tuple[Decision, ...]:
+    """Without all that concerns these waves."""
+    return tuple(each for each in decisions if getattr(each, "wave", None) not in waves)

@@ -10,7 +10,7 @@ from datetime import datetime
 from orchestrator.core.calendar import Moments
 from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.explain import Outlook
-from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
+from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
@@ -50,8 +50,8 @@ class RolloutView:
     """A rollout as it stands, with everything the next decision sees.
 
     ``outlook``: what would move it; ``steps``: what is missing to cross, by monitor that has seen something bad;
-    ``wake_at``: the earliest moment at which the same facts say otherwise;
-    ``problems``: work of the outbox that failed, to be tried again.
+    ``wake_at``: the earliest moment at which the same facts say otherwise; ``problems``: work of the outbox that
+    failed, to be tried again; ``excluded``: the segments that are left out.
     """
 
     summary: RolloutSummary
@@ -67,6 +67,7 @@ class RolloutView:
     spec_digest: str
     policy_digest: str
     attempt: int
+    excluded: tuple[Excluded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def _why(
     slices = slices_by_wave(r.slices(row.key))
     terms = terms_of(row, rules=rules, slices=slices, facts=facts if capped(rules) else None, r=r, frozen=r.frozen())
     update = r.update(row.key, person.key)
-    found = may_offer(terms, device, earlier_of(update), now)
+    found = may_offer(terms, device, earlier_of(update, row.state), now)
     if busy is not None and busy[1].rollout_key != row.key and isinstance(found, Offerable):
         found = elsewhere(busy[0])
     answer = found if isinstance(found, NoOffer) else _way(r, row, terms, found, person, now, knows)

@@ -11,15 +11,16 @@ from tests.cli.test_rollouts import halted
 
 SUMMARY = set("rollout status since by reason version tag policy devices offered confirmed bad created_at".split())
 ROLLOUT = SUMMARY | set(
-    "attempt frozen waves monitors budgets waiting would advances halts holds wake_at problems spec_digest "
-    "policy_digest".split()
+    "attempt frozen waves monitors budgets excluded waiting would advances halts excludes holds wake_at problems "
+    "spec_digest policy_digest".split()
 )
 WAVE = set(
     "wave status since by reason hold after promoted opened_at baking_at eligible already_there members "
     "waiting_for_slice offered in_flight resolved confirmed bad slices deltas waiting needs".split()
 )
 MONITOR = set(
-    "monitor outcomes wave tolerance alpha answer places bad next_limit next crossed_at accepted amber sentence".split()
+    "monitor outcomes wave segment tolerance alpha answer places bad next_limit next crossed_at accepted amber "
+    "sentence".split()
 )
 BUDGET = set("budget outcomes limit bad accepted answer reached".split())
 DEVICE = set(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.core.facts import (
     BudgetFacts,
     DeltaFacts,
+    Excluded,
     Facts,
     MonitorFacts,
     RolloutState,
@@ -18,7 +19,7 @@ from orchestrator.core.facts import (
     WaveState,
 )
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
-from orchestrator.core.policy import FromUnknown, Otherwise
+from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
 from orchestrator.core.window import Window
@@ -28,6 +29,7 @@ OFFICE = Window.parse({"days": "mon-thu", "hours": "09:00-16:00", "timezone": "E
 NIGHT = Window.parse({"days": "fri-sun", "hours": "22:00-04:00", "timezone": "America/New_York"})
 
 ANY = tuple(RolloutStatus)
+SEGMENTS = ["hardware_id=cm4", "label:region=emea", "source_version=41"]
 Given = tuple[RolloutState, Facts, Rules, datetime]
 
 
@@ -88,8 +90,12 @@ def drawn(dice: Dice, waves: int, status: RolloutStatus, *, calm: bool) -> Given
         waves=tuple(states),
         start_at=None if dice.chance(3) else DAY_0 + dice.ago(),
         first_bad_accepted=dice.randrange(4),
+        excluded=tuple(
+            Excluded(name, _standing(now), dice.choice([1, 900])) for name in dice.some(SEGMENTS, 2 if begun else 0)
+        ),
     )
     monitors = tuple(_monitor(dice, names, calm) for _ in range(dice.randrange(4)))
+    monitors += tuple(_segment_monitor(dice, name, calm) for name in dice.some(SEGMENTS, 3))
     facts = Facts(
         devices=10_000 if calm else dice.choice([50, 10_000]),
         waves=tuple(_wave_facts(dice, wave, now) for wave in states),
@@ -108,6 +114,8 @@ def rules(dice: Dice, waves: int) -> Rules:
         waves=tuple(_wave_rules(dice, number) for number in range(waves)),
         tolerate={each: Tolerance(dice.choice([0.01, 0.2]), dice.choice(list(Answer))) for each in classes},
         first_slice=dice.choice([1, 5, 20]),
+        on_segment=dice.choice([OnSegment.EXCLUDE, OnSegment.EXCLUDE, OnSegment.HALT]),
+        escalate_over=dice.choice([0.05, 0.2, 1.0]),
         growth=dice.choice([1.5, 2.0]),
     )
 
@@ -204,6 +212,7 @@ def _slice(dice: Dice, number: int, opened_at: datetime) -> SliceFacts:
         confirmed=confirmed,
         left=left,
         bad=bad,
+        excluded=dice.choice([0, 0, dice.randint(0, members)]),
     )
 
 
@@ -222,6 +231,26 @@ def _monitor(dice: Dice, names: list[str], calm: bool) -> MonitorFacts:
         crossed_at=(4, 30) if not calm and dice.chance(6) else None,
         accepted=dice.chance(4),
         amber=dice.chance(8),
+    )
+
+
+def _segment_monitor(dice: Dice, segment: str, calm: bool) -> MonitorFacts:
+    bad = dice.few()
+    return MonitorFacts(
+        monitor=f"segment:{segment}/failed",
+        outcomes=(OutcomeClass.FAILED,),
+        wave=None,
+        tolerance=0.02,
+        alpha=0.001,
+        answer=Answer.HALT,
+        places=dice.choice([0, 40, 3_000]),
+        bad=bad,
+        next_limit=dice.few(),
+        crossed_at=(4, 30) if not calm and dice.chance(4) else None,
+        accepted=dice.chance(6),
+        amber=dice.chance(8),
+        segment=segment,
+        devices=dice.choice([0, 30, 900, 9_000]),
     )
 
 

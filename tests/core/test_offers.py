@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
+from orchestrator.core.facts import BudgetFacts, Excluded, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.offers import Earlier, NoOffer, NoOfferKind, Offerable, Terms, Way, may_offer, way
@@ -71,6 +71,8 @@ def test_a_device_whose_turn_has_come_gets_its_place_by_position() -> None:
 FAILED = frozenset({OutcomeClass.FAILED})
 SHUT = Window.parse({"days": "tue", "hours": "09:00-16:00", "timezone": "UTC"})
 
+EXCLUDED = (Excluded("hardware_id=rpi4", STANDING, 40),)
+
 REASONS: list[tuple[NoOfferKind, dict[str, Any], dict[str, Any], Earlier | None]] = [
     (NoOfferKind.RETIRED, {}, {"status": DeviceStatus.RETIRED}, None),
     (NoOfferKind.HELD, {}, {"status": DeviceStatus.HELD, "held_because": "on a bench"}, None),
@@ -83,6 +85,7 @@ REASONS: list[tuple[NoOfferKind, dict[str, Any], dict[str, Any], Earlier | None]
     (NoOfferKind.HARDWARE, {}, {"hardware_id": "imx8"}, None),
     (NoOfferKind.ALREADY_THERE, {}, {"version": 43}, None),
     (NoOfferKind.VERSION, {"scope": replace(SCOPE, from_versions=(40,))}, {}, None),
+    (NoOfferKind.EXCLUDED, {"state": state(excluded=EXCLUDED)}, {}, None),
     (NoOfferKind.NO_WAVE, {}, {"group": None}, None),
     (NoOfferKind.WAVE, {"state": state(wave=WaveStatus.PREPARING)}, {}, None),
     (NoOfferKind.SLICE, {"slices": {}}, {}, None),
@@ -124,6 +127,25 @@ def test_of_several_reasons_the_first_in_the_fixed_order_is_told(which: set[int]
         of_device |= device_of
     found = may_offer(terms(**of_terms), replace(DEVICE, **of_device), None, NOW)
     assert kind(found) == (chosen[0][0] if chosen else None)
+
+
+def test_whoever_was_offered_before_is_in_the_segments_of_then() -> None:
+    """A board that calls itself another one since does not get out, nor in, of an excluded segment (RULES 3.6)."""
+    shut = terms(state=state(excluded=EXCLUDED))
+    before = replace(update(UpdateStatus.WITHDRAWN), segments=("hardware_id=rpi4",))
+    other = replace(update(UpdateStatus.WITHDRAWN), segments=("hardware_id=cm4",))
+    renamed = replace(SCOPE, commits={"rpi4": NEW, "cm4": NEW})
+    assert kind(may_offer(shut, DEVICE, before, NOW)) is NoOfferKind.EXCLUDED
+    assert kind(may_offer(replace(shut, scope=renamed), replace(DEVICE, hardware_id="cm4"), before, NOW)) is (
+        NoOfferKind.EXCLUDED
+    )
+    assert may_offer(shut, DEVICE, other, NOW) == Offerable("lab", 3, (7, 5))
+
+
+def test_the_sentence_says_which_segment_and_why() -> None:
+    found = may_offer(terms(state=state(excluded=EXCLUDED)), DEVICE, None, NOW)
+    assert isinstance(found, NoOffer)
+    assert found.sentence == f"It is in segment hardware_id=rpi4, which is excluded: {STANDING.reason.sentence}"
 
 
 @pytest.mark.parametrize("status", RolloutStatus)

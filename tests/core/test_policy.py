@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.document import InvalidDocument, Problem
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
-from orchestrator.core.policy import Otherwise, Policy, Promotion, WaveOverride
+from orchestrator.core.policy import OnSegment, Otherwise, Policy, Promotion, WaveOverride
 from orchestrator.core.slices import next_size
 from orchestrator.core.window import Window
 
@@ -25,6 +25,10 @@ PAGE: dict[str, Any] = {
         "download_failed": {"at_most": "15%", "then": "hold"},
     },
     "false_halt": "5%",
+    "segments": ["hardware_id", "label:region"],
+    "false_exclude": "4%",
+    "on_segment": "halt",
+    "escalate_over": "30%",
     "budget": {"failed": "3%", "silent": 40},
     "silent_after": "24h",
     "slices": {"first": 10, "growth": 1.5},
@@ -53,6 +57,8 @@ def test_a_page_is_read() -> None:
     assert policy.tolerances[OutcomeClass.FAILED] == Tolerance(0.02, Answer.HALT)
     assert policy.tolerances[OutcomeClass.SILENT] == Tolerance(0.005, Answer.HALT)
     assert policy.tolerances[OutcomeClass.DOWNLOAD_FAILED] == Tolerance(0.15, Answer.HOLD)
+    assert policy.segments == ("hardware_id", "label:region")
+    assert (policy.false_exclude, policy.on_segment, policy.escalate_over) == (0.04, OnSegment.HALT, 0.3)
     assert policy.deltas.otherwise is Otherwise.FULL
     assert policy.deltas.within == timedelta(0)
     assert policy.bake.at_most == timedelta(days=2)
@@ -87,6 +93,10 @@ def test_a_name_alone_gives_the_documented_defaults() -> None:
             "download_failed": {"at_most": "15%", "then": "hold"},
         },
         "false_halt": "5%",
+        "segments": [],
+        "false_exclude": "5%",
+        "on_segment": "exclude",
+        "escalate_over": "20%",
         "budget": {},
         "silent_after": "1d",
         "slices": {"first": 20, "growth": 2},
@@ -111,8 +121,8 @@ def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_other
 
 
 ALL_KEYS = (
-    "policy, tolerate, false_halt, budget, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, "
-    "promote, window, offer_window, pace"
+    "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, silent_after, slices, "
+    "slice_at_most, reach, open_at_most, deltas, bake, promote, window, offer_window, pace"
 )
 
 REFUSED = [
@@ -122,6 +132,19 @@ REFUSED = [
         "tolerate.fialed: is not a key here; allowed are failed, rolled_back, silent, ignored, download_failed. "
         "Did you mean 'failed'?",
     ),
+    ({"segments": "hardware_id"}, "segments: must be a list such as [hardware_id, label:region], not 'hardware_id'."),
+    (
+        {"segments": ["hardware_id", "region"]},
+        "segments: has 'region'; a dimension is hardware_id, source_version or label:KEY.",
+    ),
+    ({"segments": ["label:a", "label:a"]}, "segments: names label:a twice."),
+    (
+        {"segments": [f"label:l{number}" for number in range(9)]},
+        "segments: has 9 dimensions; 8 at most can be watched.",
+    ),
+    ({"on_segment": "hold"}, "on_segment: must be one of exclude, halt, not 'hold'."),
+    ({"escalate_over": "0%"}, "escalate_over: must be more than 0% and at most 100%, not '0%'."),
+    ({"false_exclude": "60%"}, "false_exclude: must be more than 0% and at most 50%, not '60%'."),
     ({"tolerate": {"failed": "0%"}}, "tolerate.failed: must be more than 0% and less than 100%, not '0%'."),
     ({"tolerate": {"failed": "100%"}}, "tolerate.failed: must be more than 0% and less than 100%, not '100%'."),
     (
@@ -196,7 +219,7 @@ def test_what_is_refused_and_how(keys: dict[str, object], sentence: str) -> None
 
 @pytest.mark.parametrize(
     "key",
-    "segments false_exclude on_segment escalate_over early notify on_halt gates observe_only retain".split(),
+    "early notify on_halt gates observe_only retain".split(),
 )
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
     assert refusal({"policy": "x", key: "anything"}).startswith(f"{key}: is not in this version.")
@@ -258,7 +281,13 @@ def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
             {"tolerate": {}},
             "tolerate: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
         ),
-        ({"segments": []}, "segments: is not in this version. The whole rollout is watched as one."),
+        *(
+            (
+                {key: []},
+                f"{key}: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
+            )
+            for key in ("segments", "false_exclude", "on_segment", "escalate_over")
+        ),
         (
             {"pomote": "manual"},
             "pomote: is not a key here; allowed are promote, window, pace, bake, deltas. Did you mean 'promote'?",
@@ -351,7 +380,7 @@ def test_the_order_of_keys_never_matters_and_a_bound_copy_means_the_same(page: A
 def test_the_digest_of_a_page_is_pinned_so_that_bound_copies_stay_valid() -> None:
     policy = Policy.parse({"policy": "x"})
     assert json.loads(policy.canonical()) == policy.document()
-    assert policy.digest() == "c910f1ed0590fff65026f2f7b8be3729a0dd60f837f82bec06cd5c80bada0ef9"
+    assert policy.digest() == "8dcea442dbbca2f82a08cd7e591e99126c117fee578a1e5e49a8b7715ee9c619"
     assert Policy.parse({"policy": "x", "silent_after": "1440m"}).digest() == policy.digest()
     assert Policy.parse({"policy": "x", "silent_after": "25h"}).digest() != policy.digest()
 

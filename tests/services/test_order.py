@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.facts import Facts, RolloutState
+from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, UpdateStatus
-from orchestrator.services import rollouts
+from orchestrator.services.messages import ReportedEvent
 from tests.services.fleet_world import World
 
 DEVICES = 12
@@ -31,7 +32,7 @@ def told(world: World, fleet: list[str], messages: list[tuple[int, str]], dice: 
     if dice is not None:
         events += dice.choices(events, k=len(events) // 2) if events else []
         dice.shuffle(events)
-    waiting: dict[int, list[object]] = {}
+    waiting: dict[int, list[ReportedEvent]] = {}
     for number, _, event in events:
         if event is None:
             world.check_in(fleet[number], 42)
@@ -44,7 +45,7 @@ def told(world: World, fleet: list[str], messages: list[tuple[int, str]], dice: 
     world.tick()
 
 
-def state_of(world: World) -> tuple[Facts, RolloutState, dict[str, tuple[UpdateStatus, frozenset[object]]]]:
+def state_of(world: World) -> tuple[Facts, RolloutState, dict[str, tuple[UpdateStatus, frozenset[OutcomeClass]]]]:
     row = world.row()
     with world.store.reading() as r:
         updates = {name: (each.update.status, each.update.bad) for name, each in r.list_updates(row.key, limit=100)}
@@ -66,7 +67,7 @@ def test_any_order_and_any_repetition_ends_in_the_same_state(messages: list[tupl
     for dice in (None, random.Random(seed)):
         world = World()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rollouts.secrets, "token_hex", lambda size: "the same places in both")
+            patch.setattr("orchestrator.services.rollouts.secrets.token_hex", lambda size: "the same places in both")
             world.fleet(0)
             fleet = world.enroll(DEVICES)
             world.apply()

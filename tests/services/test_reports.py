@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.core.evidence.log import Digesting, parsed
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, UpdateStatus, counted
@@ -362,19 +363,21 @@ class TestEvidenceLog:
         world.check_in(offered[1], 41)
         key = world.row().key
         with world.store.reading() as r:
-            rows, head = r.outcomes(key), r.evidence_head(key)
+            rows, head, lines = r.outcomes(key), r.evidence_head(key), r.evidence_lines(key)
         assert [row.outcome for row in rows] == ["failed", "confirmed", "rolled_back"]
         update = world.update(offered[0])
         assert (rows[0].rollout_place, rows[0].wave_place, rows[0].wave) == (*update.places, update.wave)
         assert rows[0].received_at == world.now
-        assert (head[0], len(head[1])) == (3, 64)
+        assert head == lines[-1][0] and [parsed(line).outcome for _, line in lines] == [row.outcome for row in rows]
 
     def test_a_journal_entry_names_its_last_row_and_digest(self, world: World, offered: list[str]) -> None:
         world.report(offered[0], "failed")
         key = world.row().key
         with world.store.reading() as r:
-            seq, digest = r.evidence_head(key)
+            log = Digesting()
+            log.extend(r.evidence_lines(key))
         world.rollouts.pause("lmp-42", by="anna")
         with world.store.reading() as r:
             entry = r.journal(key)[-1]
-        assert (entry.evidence_seq, entry.facts["evidence_digest"]) == (seq, digest)
+        assert log.rows == 1 and entry.evidence_seq == log.seq
+        assert entry.facts["evidence"] == log.covered()._asdict()

@@ -24,7 +24,9 @@ from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, RolloutSta
 from orchestrator.core.update import Counts, EventKind, UpdateStatus, counted
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.records import RolloutRow, UpdateRow
+from orchestrator.services.replaying import Replayer
 from orchestrator.services.store import Reading
+from orchestrator.services.verifying import Verifier
 
 if TYPE_CHECKING:
     from tests.stories.devices import SimDevice, SimOffer
@@ -56,6 +58,8 @@ def hold_offer(sim: Simulation, device: SimDevice, offer: SimOffer) -> None:
     else:
         assert wave.status in OFFERING_WAVE, f"{where} in wave {wave.wave}, which is {wave.status}"
     assert frozen is None, f"{where} while all is frozen"
+    out = row.state.excluded_segments & update.segments.keys()
+    assert not out, f"{where} though {sorted(out)} is excluded"
     assert not any(budget.reached for budget in facts.budgets), f"{where} over a budget"
     assert rules.offer_window is None or rules.offer_window.is_open(sim.now), f"{where} outside the offer window"
     if rules.in_flight is not None:
@@ -101,6 +105,15 @@ def hold_store(sim: Simulation) -> None:
                 for name, update in updates.items():
                     if row.state.rollout in sim.fleet[name].history:
                         _hold_truth(sim, row, sim.fleet[name], update)
+    _hold_replay(sim)
+
+
+def _hold_replay(sim: Simulation) -> None:
+    """Whatever happened so far is as it was written, and is decided the same way again."""
+    for verified in Verifier(sim.store).verify():
+        assert verified.holds, f"{verified.findings[:3]}"
+        again = Replayer(sim.store).replay(verified.rollout)
+        assert again.same, f"{verified.rollout} replayed differs: {again.divergences[:3]}"
 
 
 def _updates(r: Reading, row: RolloutRow, sim: Simulation) -> dict[str, UpdateRow]:
@@ -171,12 +184,14 @@ def _hold_silence_after_stops(sim: Simulation, row: RolloutRow, entries: Sequenc
 
 
 def _hold_tallies(r: Reading, row: RolloutRow, updates: Iterable[UpdateRow], now: datetime) -> None:
-    """Each slice's tallies are the sum over its updates, each budget the devices with one of its classes."""
+    """Each slice's tallies are the sum over its updates, those of excluded segments aside, each budget the devices with
+    one of its classes."""
     sums: dict[tuple[str, int], Counts] = {}
     bad: Counter[frozenset[OutcomeClass]] = Counter()
     for each in updates:
         key = (each.wave, each.slice)
-        sums[key] = sums.get(key, Counts()) + counted(each.update)
+        if not each.excluded:
+            sums[key] = sums.get(key, Counts()) + counted(each.update)
         bad[each.update.bad] += 1
     facts = r.facts(row, now=now)
     for wave in facts.waves:

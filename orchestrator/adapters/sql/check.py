@@ -1,24 +1,26 @@
 """Recounting: whether the stored figures are what the updates, the needs and the journals say.
 
-A slice's tallies are the sum of ``core.update.counted`` over its updates, in SQL. Of a closed monitor only its chain
-of attempts is looked at, because reports that came after its closing went to the next.
+A slice's tallies are the sum of ``core.update.counted`` over its updates, in SQL, those of excluded segments aside. Of
+a closed monitor only its chain of attempts is looked at, because reports that came after its closing went to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from orchestrator.adapters.sql.codec import BITS, STATUS_NUMBER, decode_ranks, update_keys
-from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, RolloutReading
+from orchestrator.adapters.sql.codec import BITS, STATUS_NUMBER, as_json, decode_ranks, update_keys
+from orchestrator.adapters.sql.evidence import EvidenceReading
+from orchestrator.adapters.sql.members import NEVER, Piece, any_of
+from orchestrator.adapters.sql.rollouts import BAD_COLUMNS
 from orchestrator.adapters.sql.updates import bits_of
-from orchestrator.core.evidence.allowance import ROLLOUT
 from orchestrator.core.evidence.crossing import recount
+from orchestrator.core.evidence.left_out import LeftOut
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.journal import GENESIS, Entry, first_break
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import wave_population
 from orchestrator.core.update import UpdateStatus
-from orchestrator.services.records import Difference
+from orchestrator.services.records import Difference, EffectKind
 
 _ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
 """Bits of the classes that end an update; a failed download alone does not."""
@@ -28,7 +30,7 @@ _WITHDRAWN, _APPLIED, _LEFT, _RETIRED = (
     for status in (UpdateStatus.WITHDRAWN, UpdateStatus.APPLIED, UpdateStatus.LEFT, UpdateStatus.RETIRED)
 )
 
-_COUNTED = {
+COUNTED = {
     "offered": "count(*)",
     "withdrawn": f"sum(CASE WHEN status = {_WITHDRAWN} AND resolved = 0 THEN 1 ELSE 0 END)",
     "started": "sum(CASE WHEN started_at IS NOT NULL THEN 1 ELSE 0 END)",
@@ -47,29 +49,46 @@ _COUNTED = {
 _PAGE = 1_000
 
 
-class Recount(RolloutReading):
+def of_segments(segments: Iterable[str], *, postgres: bool) -> Piece:
+    """An update ``o`` of ``update_offer`` that froze one of these segments: its name stands in ``segment_places`` as a
+    key of JSON, and nowhere else can it stand so."""
+    found = "strpos" if postgres else "instr"
+    keys = [f"{as_json(segment)}:" for segment in sorted(segments)]
+    return any_of(*(Piece(f"{found}(o.segment_places, ?) > 0", (key,)) for key in keys)) if keys else NEVER
+
+
+class Recount(EvidenceReading):
     def check(self) -> Sequence[Difference]:
         found: list[Difference] = []
         for key, name in self.link.rows("SELECT key, name FROM rollout ORDER BY key"):
-            for part in (self._slices, self._places, self._budgets, self._monitors, self._needs, self._journal):
+            for part in (
+                self._slices,
+                self._places,
+                self._excluded,
+                self._budgets,
+                self._monitors,
+                self._needs,
+                self._journal,
+            ):
                 found += part(key, f"rollout {name}")
         return found
 
     def _slices(self, key: int, rollout: str) -> Iterator[Difference]:
         stored = self.link.rows(
-            f"SELECT wave, number, {', '.join(_COUNTED)} FROM slice WHERE rollout_key = ? ORDER BY ordinal", (key,)
+            f"SELECT wave, number, {', '.join(COUNTED)} FROM slice WHERE rollout_key = ? ORDER BY ordinal", (key,)
         )
         counted = {
             (wave, number): numbers
             for wave, number, *numbers in self.link.rows(
-                f"SELECT s.wave, s.number, {', '.join(_COUNTED.values())} FROM device_update u "
-                "JOIN slice_key s ON s.key = u.slice_key WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, s.number",
+                f"SELECT s.wave, s.number, {', '.join(COUNTED.values())} FROM device_update u "
+                "JOIN slice_key s ON s.key = u.slice_key WHERE u.key BETWEEN ? AND ? AND s.excluded = 0 "
+                "GROUP BY s.wave, s.number",
                 update_keys(key),
             )
         }
         for wave, number, *numbers in stored:
             for tally, before, after in zip(
-                _COUNTED, numbers, counted.pop((wave, number), [0] * len(_COUNTED)), strict=True
+                COUNTED, numbers, counted.pop((wave, number), [0] * len(COUNTED)), strict=True
             ):
                 if before != after:
                     what = f"{rollout}, wave {wave}, slice {number}: {tally}"
@@ -98,6 +117,44 @@ class Recount(RolloutReading):
             if stored.get(name, 0) != given.get(name, 0):
                 yield Difference(f"{rollout}, places of {name}", str(stored.get(name, 0)), str(given.get(name, 0)))
 
+    def _excluded(self, key: int, rollout: str) -> Iterator[Difference]:
+        """Whom excluded segments leave out: the marks of updates and the members of slices, once the outbox has brought
+        them up to date; and whom the rollout is for."""
+        row = self.rollout_by_key(key)
+        assert row is not None
+        out = row.state.excluded_segments
+        if row.scope is not None and set(row.scope.excluded) != out:
+            what = f"{rollout}, segments that its scope leaves out"
+            yield Difference(what, ", ".join(row.scope.excluded) or "none", ", ".join(sorted(out)) or "none")
+        if self.link.one(
+            "SELECT 1 FROM effect WHERE kind = ? AND rollout = ? LIMIT 1",
+            (EffectKind.LEAVE_OUT.value, row.state.rollout),
+        ):
+            return
+        inside = of_segments(out, postgres=self.link.postgres)
+        for wave, number, marked, counted in self.link.rows(
+            f"SELECT s.wave, s.number, sum(s.excluded), sum(CASE WHEN {inside.sql} THEN 1 ELSE 0 END) "
+            "FROM device_update u JOIN update_offer o ON o.key = u.key JOIN slice_key s ON s.key = u.slice_key "
+            "WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, s.number ORDER BY s.wave, s.number",
+            (*inside.parameters, *update_keys(key)),
+        ):
+            if marked != counted:
+                what = f"{rollout}, wave {wave}, slice {number}: updates of excluded segments"
+                yield Difference(what, str(marked), str(counted))
+        stored = {
+            (wave, number): members
+            for wave, number, members in self.link.rows(
+                "SELECT wave, number, excluded FROM slice WHERE rollout_key = ?", (key,)
+            )
+        }
+        if out or any(stored.values()):
+            left_out = LeftOut((), out)
+            for piece in self.slices(key):
+                before, after = stored[piece.wave, piece.number], left_out.members(piece)
+                if before != after:
+                    what = f"{rollout}, wave {piece.wave}, slice {piece.number}: members of excluded segments"
+                    yield Difference(what, str(before), str(after))
+
     def _budgets(self, key: int, rollout: str) -> Iterator[Difference]:
         for budget in self.budgets(key):
             rows = self.link.rows(
@@ -109,19 +166,12 @@ class Recount(RolloutReading):
                 yield Difference(f"{rollout}, budget {budget.name}: bad", str(budget.bad), str(rows[0][0]))
 
     def _monitors(self, key: int, rollout: str) -> Iterator[Difference]:
-        for row in self.monitors(key):
-            if row.accepted_at is not None:
-                continue
-            spec = row.spec
-            column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
-            rows = self.link.rows(
-                f"SELECT o.{column} FROM device_update u{self.link.by_index('update_bad')} "
-                "JOIN update_offer o ON o.key = u.key JOIN slice_key s ON s.key = u.slice_key "
-                f"WHERE u.rollout_key = ? AND u.bad > 0 AND (u.bad & ?) <> 0 AND o.{column} > ?"
-                + ("" if spec.wave is None else " AND s.wave = ?"),
-                (key, bits_of(spec.outcomes), row.from_place, *(() if spec.wave is None else (spec.wave,))),
-            )
-            places = [place - row.from_place for (place,) in rows]
+        of = self.rollout_by_key(key)
+        assert of is not None
+        open_ones = [row for row in self.monitors(key) if row.accepted_at is None]
+        counted_places = self.bad_places(of, open_ones)
+        for row in open_ones:
+            spec, places = row.spec, counted_places[row.key]
             what = f"{rollout}, monitor {spec.key} (attempt {row.attempt})"
             if len(places) != row.bad:
                 yield Difference(f"{what}: bad", str(row.bad), str(len(places)))

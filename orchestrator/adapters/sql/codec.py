@@ -160,8 +160,8 @@ def update_keys(rollout_key: int) -> tuple[int, int]:
     return update_key(rollout_key, 0), update_key(rollout_key, _DEVICES)
 
 
-def course_row(row: tuple[Any, ...], slices: Mapping[int, tuple[str, int]]) -> CourseRow:
-    """Of a row that begins with ``COURSE_COLUMNS``; ``slices``: wave and number by slice key."""
+def course_row(row: tuple[Any, ...], slices: Mapping[int, tuple[str, int, int]]) -> CourseRow:
+    """Of a row that begins with ``COURSE_COLUMNS``; ``slices``: wave, number and whether left out, by slice key."""
     key, status, deadline, started, installing, confirmed, resolved, recovered, bad, slice_key, gap, *_ = row
     course = Course(
         _STATUSES[status],
@@ -173,7 +173,8 @@ def course_row(row: tuple[Any, ...], slices: Mapping[int, tuple[str, int]]) -> C
         None if recovered is None else moment_at(recovered),
         SETS[bad],
     )
-    return CourseRow(key >> _DEVICE_BITS, key & _DEVICES, course, *slices[slice_key], span(gap))
+    wave, number, excluded = slices[slice_key]
+    return CourseRow(key >> _DEVICE_BITS, key & _DEVICES, course, wave, number, span(gap), excluded == 1)
 
 
 def update_of(course: CourseRow, offer: tuple[Any, ...], before: Software, after: Software) -> UpdateRow:
@@ -194,6 +195,7 @@ def update_of(course: CourseRow, offer: tuple[Any, ...], before: Software, after
         course.wave,
         course.slice,
         course.usual_gap,
+        course.excluded,
         places=(rollout_place, wave_place),
         segment_places=segments,
         hardware_id=before[0],

@@ -2,31 +2,74 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from orchestrator.adapters.sql.codec import SETS
+from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
 from orchestrator.adapters.sql.nodes import NodeReading
-from orchestrator.adapters.sql.rollouts import MONITOR_COLUMNS, monitor_of
 from orchestrator.adapters.sql.times import stored
-from orchestrator.adapters.sql.updates import bits_of
-from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
-from orchestrator.core.evidence.crossing import add, first_crossing, paths, place_since
+from orchestrator.core.evidence.allowance import ROLLOUT, SEGMENT, WAVE, MonitorSpec
+from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
+from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow
+from orchestrator.core.position import DeviceHash, position
+from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow, RolloutRow, decode_places
 
 
-def place_in(spec: MonitorSpec, outcome: BadOutcome) -> int | None:
-    """Its place in the monitor's population; None when it is not in it, or not of its class, or was counted before."""
-    if outcome.outcome not in spec.outcomes or outcome.earlier.intersection(spec.outcomes):
-        return None
-    if spec.scope == ROLLOUT:
-        return outcome.rollout_place
-    return outcome.wave_place if spec.wave == outcome.wave else None
+class Bad(NamedTuple):
+    """An update with a bad outcome, as it stands."""
+
+    outcomes: frozenset[OutcomeClass]
+    seat: Seat
 
 
-class EvidenceWriting(NodeReading):
+def counts_now(spec: MonitorSpec, outcome: BadOutcome) -> bool:
+    """Whether it is of the monitor's class, and the device has not been counted by it before."""
+    return outcome.outcome in spec.outcomes and not outcome.earlier.intersection(spec.outcomes)
+
+
+class EvidenceReading(NodeReading):
+    def left_out(self, row: RolloutRow) -> LeftOut:
+        """What the rollout's excluded segments leave out."""
+        if not row.state.excluded:
+            return NOBODY
+        return LeftOut(self.slices(row.key), row.state.excluded_segments)
+
+    def bad_updates(self, row: RolloutRow) -> Iterator[Bad]:
+        """All of a rollout with a bad outcome: few, by ``update_bad``."""
+        salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
+        for slice_key, rollout_place, wave_place, places, bad, high, low in self.link.rows(
+            "SELECT u.slice_key, o.rollout_place, o.wave_place, o.segment_places, u.bad, d.hash_high, d.hash_low "
+            f"FROM device_update u{self.link.by_index('update_bad')} JOIN update_offer o ON o.key = u.key "
+            "JOIN device d ON d.key = u.device_key WHERE u.rollout_key = ? AND u.bad > 0",
+            (row.key,),
+        ):
+            _, wave, number, _ = self.slice_name(slice_key)
+            at = position(DeviceHash(high, low), salts[wave]) if wave in salts else 0
+            yield Bad(SETS[bad], Seat(wave, number, at, rollout_place, wave_place, decode_places(places)))
+
+    def bad_places(self, row: RolloutRow, monitors: Sequence[MonitorRow]) -> dict[int, list[int]]:
+        """The places of all that is bad in each monitor, by its key, in one pass; what the tree must hold."""
+        left_out = self.left_out(row)
+        by_scope: dict[str, list[MonitorRow]] = defaultdict(list)
+        for monitor in monitors:
+            by_scope[monitor.spec.scope].append(monitor)
+        found: dict[int, list[int]] = {monitor.key: [] for monitor in monitors}
+        for bad in self.bad_updates(row):
+            for scope in _scopes(bad.seat.wave, bad.seat.segments):
+                for monitor in by_scope.get(scope, ()):
+                    if bad.outcomes.isdisjoint(monitor.spec.outcomes):
+                        continue
+                    place = left_out.place(monitor.spec, monitor.from_place, bad.seat)
+                    if place is not None:
+                        found[monitor.key].append(place)
+        return found
+
+
+class EvidenceWriting(EvidenceReading):
     def log_outcomes(self, outcomes: Sequence[CountedOutcome]) -> None:
         self.link.many(
             "INSERT INTO evidence (rollout_key, device_key, received_at, outcome, wave, slice_number, rollout_place, "
@@ -38,18 +81,72 @@ class EvidenceWriting(NodeReading):
         if not outcomes:
             return
         self._add_to_budgets(rollout_key, outcomes)
+        row = self.rollout_by_key(rollout_key)
+        if row is None:
+            return
+        left_out = self.left_out(row)
+        seats = self._seats(row, outcomes, located=bool(left_out.excluded))
+        for monitor in self._monitors_of(rollout_key, outcomes):
+            found = (
+                left_out.place(monitor.spec, monitor.from_place, seat)
+                for outcome, seat in zip(outcomes, seats, strict=True)
+                if counts_now(monitor.spec, outcome)
+            )
+            places = [place for place in found if place is not None]
+            if places:
+                self._add_to_monitor(row, monitor, places)
+
+    def count_again(self, row: RolloutRow) -> None:
+        monitors = [monitor for monitor in self.monitors(row.key) if monitor.accepted_at is None]
+        for key, places in self.bad_places(row, monitors).items():
+            spec = next(monitor.spec for monitor in monitors if monitor.key == key)
+            stairs = staircase(spec.tolerance, spec.alpha)
+            crossing = recount(places, stairs)
+            self.link.run("DELETE FROM monitor_node WHERE monitor_key = ?", (key,))
+            self._save_nodes(key, add({}, [stairs.need(place) for place in places]).changed)
+            self.link.run(
+                "UPDATE monitor SET bad = ?, crossed_bad = ?, crossed_place = ? WHERE key = ?",
+                (len(places), *((crossing.bad, crossing.place) if crossing else (None, None)), key),
+            )
+
+    def _monitors_of(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> list[MonitorRow]:
+        """The open monitors over the rollout and its waves, and over the segments of these outcomes; locked, by key."""
+        classes = {str(outcome.outcome.value) for outcome in outcomes}
+        segments = {segment for outcome in outcomes for segment in outcome.segments}
+        keys = sorted(f"{SEGMENT}{segment}/{one}" for segment in segments for one in classes)
+        condition, listed = self.link.within("name", keys)
         rows = self.link.rows(
             self.link.locked(
-                f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND accepted_at IS NULL ORDER BY key"
+                f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND accepted_at IS NULL AND "
+                f"({OVER_THE_WHOLE} OR {condition}) ORDER BY key"
             ),
-            (rollout_key,),
+            (rollout_key, listed),
         )
-        for row in map(monitor_of, rows):
-            found = (place_in(row.spec, outcome) for outcome in outcomes)
-            since = [place_since(place, row.from_place) for place in found if place is not None]
-            places = [place for place in since if place is not None]
-            if places:
-                self._add_to_monitor(rollout_key, row, places)
+        return [monitor_of(row) for row in rows]
+
+    def _seats(self, row: RolloutRow, outcomes: Sequence[BadOutcome], *, located: bool) -> list[Seat]:
+        """Where they stand; their positions are looked up only where something is excluded (``located``)."""
+        hashes: dict[int, DeviceHash] = {}
+        if located:
+            condition, listed = self.link.within("key", sorted({one.device_key for one in outcomes}))
+            hashes = {
+                key: DeviceHash(high, low)
+                for key, high, low in self.link.rows(
+                    f"SELECT key, hash_high, hash_low FROM device WHERE {condition}", (listed,)
+                )
+            }
+        salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
+        return [
+            Seat(
+                one.wave,
+                one.slice,
+                position(hashes[one.device_key], salts[one.wave]) if one.device_key in hashes else 0,
+                one.rollout_place,
+                one.wave_place,
+                one.segments,
+            )
+            for one in outcomes
+        ]
 
     def _add_to_budgets(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> None:
         names = self.link.rows("SELECT outcomes FROM budget WHERE rollout_key = ? ORDER BY outcomes", (rollout_key,))
@@ -62,42 +159,36 @@ class EvidenceWriting(NodeReading):
             [(many, rollout_key, name) for name, many in sorted(added.items()) if many],
         )
 
-    def _add_to_monitor(self, rollout_key: int, row: MonitorRow, places: Sequence[int]) -> None:
-        stairs = staircase(row.spec.tolerance, row.spec.alpha)
+    def _add_to_monitor(self, row: RolloutRow, monitor: MonitorRow, places: Sequence[int]) -> None:
+        stairs = staircase(monitor.spec.tolerance, monitor.spec.alpha)
         buckets = [stairs.need(place) for place in places]
-        added = add(self.nodes(row.key, paths(buckets)), buckets)
+        added = add(self.nodes(monitor.key, paths(buckets)), buckets)
+        self._save_nodes(monitor.key, added.changed)
+        crossed = monitor.crossed_at
+        if crossed is None and added.crossed:
+            bad = first_crossing(lambda key: self.nodes(monitor.key, (key,)).get(key))
+            assert bad is not None
+            crossed = (bad, self._place_of(row, monitor, bad, places))
+        self.link.run(
+            "UPDATE monitor SET bad = ?, crossed_bad = ?, crossed_place = ? WHERE key = ?",
+            (added.bad, *(crossed or (None, None)), monitor.key),
+        )
+
+    def _save_nodes(self, monitor_key: int, nodes: Mapping[NodeKey, Node]) -> None:
         self.link.many(
             "INSERT INTO monitor_node (monitor_key, level, number, content) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (monitor_key, level, number) DO UPDATE SET content = excluded.content",
-            [(row.key, key.level, key.number, node.to_bytes()) for key, node in sorted(added.changed.items())],
-        )
-        crossed = row.crossed_at
-        if crossed is None and added.crossed:
-            bad = first_crossing(lambda key: self.nodes(row.key, (key,)).get(key))
-            assert bad is not None
-            crossed = (bad, self._place_of(rollout_key, row, bad, places))
-        self.link.run(
-            "UPDATE monitor SET bad = ?, crossed_bad = ?, crossed_place = ? WHERE key = ?",
-            (added.bad, *(crossed or (None, None)), row.key),
+            [(monitor_key, key.level, key.number, node.to_bytes()) for key, node in sorted(nodes.items())],
         )
 
-    def _place_of(self, rollout_key: int, row: MonitorRow, bad: int, places: Sequence[int]) -> int:
-        """The place of the ``bad``-th bad device, once in a monitor's life: from the updates, of which few are bad
-        (``update_bad``).
+    def _place_of(self, row: RolloutRow, monitor: MonitorRow, bad: int, places: Sequence[int]) -> int:
+        """The place of the ``bad``-th bad device, once in a monitor's life: from the updates.
 
-        ``places`` are the ones that come just now; they stand in the updates already when they were saved
-        first."""
-        spec = row.spec
-        column = "rollout_place" if spec.scope == ROLLOUT else "wave_place"
-        where = ""
-        parameters: list[Any] = [row.from_place, rollout_key, row.from_place, bits_of(spec.outcomes)]
-        if spec.wave is not None:
-            where, parameters = " AND s.wave = ?", [*parameters, spec.wave]
-        found = self.link.one(
-            f"SELECT o.{column} - ? AS place FROM device_update u{self.link.by_index('update_bad')} "
-            "JOIN update_offer o ON o.key = u.key JOIN slice_key s ON s.key = u.slice_key "
-            f"WHERE u.rollout_key = ? AND u.bad > 0 AND o.{column} > ? AND (u.bad & ?) <> 0{where} "
-            "ORDER BY place LIMIT 1 OFFSET ?",
-            (*parameters, bad - 1),
-        )
-        return max(places) if found is None else int(found[0])
+        ``places`` are the ones that come just now; they stand in the updates already when they were saved first."""
+        found = sorted(self.bad_places(row, [monitor])[monitor.key])
+        return found[bad - 1] if len(found) >= bad else max(places)
+
+
+def _scopes(wave: str, segments: Iterable[str]) -> list[str]:
+    """The scopes of monitors that a device can be in."""
+    return [ROLLOUT, f"{WAVE}{wave}", *(f"{SEGMENT}{segment}" for segment in segments)]

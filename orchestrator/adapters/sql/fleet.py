@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,14 +15,17 @@ from orchestrator.adapters.sql.members import (
     ALWAYS,
     Piece,
     all_of,
+    any_of,
     covered,
     eligible,
     follows,
+    in_segment,
     in_some_wave,
     member,
     position,
     without_update,
 )
+from orchestrator.adapters.sql.rollouts import RolloutReading
 from orchestrator.adapters.sql.times import moment, span, stored
 from orchestrator.core import slices as core_slices
 from orchestrator.core.calendar import Habits
@@ -57,23 +60,29 @@ class FleetReading(DeviceReading):
         """One pass: members by what they run. Of that it is asked once for each whether it is eligible, of
         ``Scope``."""
         asked = all_of(follows(scope), member(scope, wave))
+        # Which labels a device has does not follow from what it runs: those of excluded segments are asked for here.
+        labels = any_of(*(in_segment(each) for each in scope.excluded if each.startswith(_LABEL)))
+        out = f"CASE WHEN {labels.sql} THEN 1 ELSE 0 END"
         recent = f"CASE WHEN d.last_seen_at >= {stored(seen_since):d} THEN 1 ELSE 0 END"
         found = self.link.counted(
-            ("d.software_key", recent), f"FROM {self._devices_of(scope, wave)} WHERE {asked.sql}", asked.parameters
+            ("d.software_key", recent, out),
+            f"FROM {self._devices_of(scope, wave)} WHERE {asked.sql}",
+            (*labels.parameters, *asked.parameters),
         )
-        rows = [(key, found[key, 0] + found[key, 1], found[key, 1]) for key in sorted({key for key, _ in found})]
-        self.learn_software(row[0] for row in rows)
+        keys = sorted({key for key, *_ in found})
+        self.learn_software(keys)
         able = there = 0
         reachable: dict[int, int] = {}
-        for key, devices, seen in rows:
+        for key in keys:
+            seen, left_in = found[key, 1, 0], found[key, 0, 0] + found[key, 1, 0]
             hardware_id, commit, version = self.software(key)
             like = Device(
                 "", hardware_id, scope.tag, commit=commit or None, version=None if version == NO_VERSION else version
             )
             if scope.already_there(like):
-                there += devices
+                there += left_in + found[key, 0, 1] + found[key, 1, 1]
             if scope.eligible(like):
-                able += devices
+                able += left_in
                 if seen:
                     reachable[key] = int(seen)
         return WaveCount(able, sum(reachable.values()), there, self._running(reachable.items()))
@@ -117,6 +126,31 @@ class FleetReading(DeviceReading):
         )
         return SPACE if row is None else int(row[0]) + 1
 
+    def segments(self, scope: Scope, dimension: str, *, limit: int) -> Mapping[str, int]:
+        asked = all_of(eligible(scope), in_some_wave(scope))
+        if dimension.startswith(_LABEL):
+            rows = self.link.rows(
+                "SELECT l.value, count(*) AS many FROM device d JOIN device_label l ON l.device_key = d.key AND "
+                f"l.key = ? WHERE {asked.sql} GROUP BY l.value ORDER BY many DESC, l.value LIMIT ?",
+                (dimension.removeprefix(_LABEL), *asked.parameters, limit),
+            )
+            return {segment_population(dimension, value): int(many) for value, many in rows}
+        counted = self.link.counted(("d.software_key",), f"FROM device d WHERE {asked.sql}", asked.parameters)
+        self.learn_software(key for (key,) in counted)
+        found: Counter[str] = Counter()
+        for (key,), devices in counted.items():
+            hardware_id, _, version = self.software(key)
+            value = hardware_id if dimension == "hardware_id" else None if version == NO_VERSION else str(version)
+            if value is not None:
+                found[segment_population(dimension, value)] += devices
+        return dict(sorted(found.items(), key=lambda each: (-each[1], each[0]))[:limit])
+
+    def in_segment(self, scope: Scope, segment: str) -> int:
+        whole = replace(scope, excluded=())
+        asked = all_of(eligible(whole), in_some_wave(whole), in_segment(segment))
+        row = self.link.one(f"SELECT count(*) FROM device d WHERE {asked.sql}", asked.parameters)
+        return 0 if row is None else int(row[0])
+
     def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
         asked = all_of(eligible(scope), in_some_wave(scope))
         rows = self.link.rows(f"SELECT d.key FROM device d WHERE {asked.sql} LIMIT ?", (*asked.parameters, limit))
@@ -135,7 +169,7 @@ class _Waiting:
     dimensions: tuple[str, ...]
 
 
-class SliceWriting(FleetReading):
+class SliceWriting(FleetReading, RolloutReading):
     """Opening slices. Two kinds: up to EXACT_RANKS members their positions are listed; above, they are counted by
     stretch of position."""
 
@@ -184,13 +218,13 @@ class SliceWriting(FleetReading):
             upto, ranks = self._exact(waits, wave, wanted, total)
         else:
             upto, ranks = self._coarse(waits, wave, wanted, counted)
-        piece = Slice(wave, number, upto, now, self._given(row.key), ranks)
+        piece = Slice(wave, number, upto, now, self.populations(row.key), ranks)
         self._store(row.key, piece, waiting=total - piece.members)
         return piece
 
     def _none_waits(self, rollout_key: int, wave: str, number: int, now: datetime) -> None:
         if number == 1:
-            self._store(rollout_key, Slice(wave, 1, SPACE, now, self._given(rollout_key), {}), waiting=0)
+            self._store(rollout_key, Slice(wave, 1, SPACE, now, self.populations(rollout_key), {}), waiting=0)
         else:
             self.link.run(
                 "UPDATE slice SET waiting = 0 WHERE rollout_key = ? AND wave = ? AND number = ?",
@@ -267,11 +301,6 @@ class SliceWriting(FleetReading):
             elif (value := next(labels)) is not None:
                 found.append(segment_population(dimension, value))
         return found
-
-    def _given(self, rollout_key: int) -> dict[str, int]:
-        """Places given so far, by population."""
-        rows = self.link.rows("SELECT name, places FROM population WHERE rollout_key = ? ORDER BY name", (rollout_key,))
-        return dict(rows)
 
     def _store(self, rollout_key: int, piece: Slice, *, waiting: int) -> None:
         if not self.link.run(

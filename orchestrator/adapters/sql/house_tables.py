@@ -92,6 +92,18 @@ class HouseTable(Base, table=True):
     note: str | None = text_field()
 
 
+class EvidenceSealTable(Base, table=True):
+    """How far the digest of a rollout's evidence log is worked out: to the end of a whole block of
+    ``core.evidence.log``."""
+
+    __tablename__ = "evidence_seal"
+
+    rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
+    seq: int = Field(sa_type=BigInteger)
+    counted: int = Field(sa_type=BigInteger)
+    chain: str = text_field()
+
+
 FROZEN: Final = "frozen"
 """The row of ``house`` with the reason why all offers are stopped; NULL: they are not."""
 

@@ -90,7 +90,7 @@ class JobReading(Session):
     def effects(self, limit: int = 100) -> Sequence[Effect]:
         rows = self.link.rows(
             "SELECT kind, rollout, wave, key, error FROM effect "
-            "ORDER BY CASE kind WHEN 'withdraw' THEN 0 ELSE 1 END, key LIMIT ?",
+            "ORDER BY CASE WHEN kind IN ('withdraw', 'leave_out') THEN 0 ELSE 1 END, key LIMIT ?",
             (limit,),
         )
         return [Effect(EffectKind(kind), rollout, wave, key, error) for kind, rollout, wave, key, error in rows]

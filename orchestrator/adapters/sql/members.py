@@ -142,7 +142,8 @@ def follows(scope: Scope) -> Piece:
 
 
 def eligible(scope: Scope) -> Piece:
-    """``Scope.eligible``: follows, is not already there, and runs what may be taken back where that is asked."""
+    """``Scope.eligible``: follows, is not already there, runs what may be taken back where that is asked, and is in no
+    excluded segment."""
     hardware = listed(sorted(scope.commits))
     there = _already_there(scope)
     allowed = ""
@@ -150,11 +151,29 @@ def eligible(scope: Scope) -> Piece:
     if scope.from_versions:
         back = listed(scope.from_versions)
         allowed, versions = f" AND s.version IN ({back.sql})", back.parameters
-    return Piece(
+    able = Piece(
         "d.tag = ? AND d.status = ? AND d.software_key IN (SELECT s.key FROM software s "
         f"WHERE s.hardware_id IN ({hardware.sql}) AND NOT ({there.sql}){allowed})",
         (scope.tag, DeviceStatus.ACTIVE.value, *hardware.parameters, *there.parameters, *versions),
     )
+    return all_of(able, *(~in_segment(segment) for segment in scope.excluded))
+
+
+def in_segment(segment: str) -> Piece:
+    """``core.fleet.segment_value`` is the segment's."""
+    dimension, _, value = segment.partition("=")
+    match dimension:
+        case "hardware_id":
+            return Piece("d.software_key IN (SELECT s.key FROM software s WHERE s.hardware_id = ?)", (value,))
+        case "source_version":
+            if not value.isdecimal() or str(int(value)) != value:
+                return NEVER
+            return Piece("d.software_key IN (SELECT s.key FROM software s WHERE s.version = ?)", (int(value),))
+        case _:
+            return Piece(
+                "EXISTS (SELECT 1 FROM device_label l WHERE l.device_key = d.key AND l.key = ? AND l.value = ?)",
+                (dimension.removeprefix("label:"), value),
+            )
 
 
 def _already_there(scope: Scope) -> Piece:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,17 +14,15 @@ from orchestrator.adapters.sql.codec import (
     ROLLOUT_COLUMNS,
     as_json,
     decode_reason,
-    decode_spec,
     rollout_of,
     slice_of_row,
 )
 from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
-from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.monitors import MonitorReading
 from orchestrator.adapters.sql.times import moment, stored
-from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
-from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
+from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Policy
@@ -33,7 +30,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.records import CountedOutcome, DeltaNeed, MonitorRow, RolloutRow, WaveCount
+from orchestrator.services.records import DeltaNeed, RolloutRow, WaveCount
 
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""
@@ -44,14 +41,6 @@ BAD_COLUMNS: Final = {outcome: f"bad_{outcome.value}" for outcome in OutcomeClas
 TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "departed")
 """The other tallies; ``departed`` is what the core calls ``left``, a word of SQL."""
 
-MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
-
-
-def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
-    key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted = row
-    crossed = None if crossed_bad is None else (crossed_bad, crossed_place)
-    return MonitorRow(key, attempt, decode_spec(spec), from_place, bad, crossed, moment(accepted))
-
 
 @lru_cache(maxsize=256)
 def _reach(policy: str) -> timedelta:
@@ -59,7 +48,7 @@ def _reach(policy: str) -> timedelta:
     return Policy.from_canonical(policy).reach
 
 
-class RolloutReading(Session):
+class RolloutReading(MonitorReading):
     def rollout(self, name: str) -> RolloutRow | None:
         row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
         return None if row is None else rollout_of(row)
@@ -114,12 +103,6 @@ class RolloutReading(Session):
         )
         return [slice_of_row(row) for row in rows]
 
-    def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
-        rows = self.link.rows(
-            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? ORDER BY key", (rollout_key,)
-        )
-        return [monitor_of(row) for row in rows]
-
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]:
         rows = self.link.rows(
             "SELECT from_commit, to_commit, devices, known FROM need WHERE rollout_key = ? AND wave = ? "
@@ -149,25 +132,6 @@ class RolloutReading(Session):
             for seq, at, event, by, sentence, wave, facts, digest, evidence, before, own in rows
         ]
 
-    def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
-        rows = self.link.rows(
-            "SELECT rollout_key, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place "
-            "FROM evidence WHERE rollout_key = ? ORDER BY seq LIMIT ?",
-            (rollout_key, limit),
-        )
-        return [CountedOutcome(row[0], row[1], moment(row[2]), *row[3:]) for row in rows]
-
-    def evidence_head(self, rollout_key: int) -> tuple[int, str]:
-        """By the index on (rollout, seq): one row is read, however long the log is."""
-        row = self.link.one(
-            "SELECT seq, device_key, received_at, outcome, wave, slice_number, rollout_place, wave_place FROM evidence "
-            "WHERE rollout_key = ? ORDER BY seq DESC LIMIT 1",
-            (rollout_key,),
-        )
-        if row is None:
-            return 0, ""
-        return int(row[0]), hashlib.sha256(json.dumps(list(row), separators=(",", ":")).encode()).hexdigest()
-
     def frozen(self) -> Reason | None:
         """In a writing session nobody freezes until it ends: an offer that found no frost commits before it."""
         row = self.link.one(self._frozen_query(), (FROZEN,))
@@ -186,9 +150,12 @@ class RolloutReading(Session):
     # ------------------------------------------------------------------------------------------- facts
 
     def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Eight statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
+        """Nine statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
         a device."""
-        slices = self._slice_facts(row.key)
+        opened = self._slice_facts(row.key)
+        slices: dict[str, list[SliceFacts]] = defaultdict(list)
+        for wave, piece in opened:
+            slices[wave].append(piece)
         deltas = self._delta_facts(row.key)
         late = self._late(row, slices, now)
         waves = []
@@ -210,27 +177,33 @@ class RolloutReading(Session):
         return Facts(
             devices=row.devices,
             waves=tuple(waves),
-            monitors=tuple(self._monitor_facts(row.key, slices)),
+            monitors=tuple(self.monitor_facts(row.key, opened)),
             budgets=tuple(self.budgets(row.key)),
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
         )
 
-    def _slice_facts(self, rollout_key: int) -> dict[str, list[SliceFacts]]:
+    def _slice_facts(self, rollout_key: int) -> list[tuple[str, SliceFacts]]:
+        """With the wave of each, in the order of their opening."""
         columns = ", ".join((*TALLIES, *BAD_COLUMNS.values()))
-        found: dict[str, list[SliceFacts]] = defaultdict(list)
-        for wave, number, opened_at, members, waiting, *counts in self.link.rows(
-            f"SELECT wave, number, opened_at, members, waiting, {columns} FROM slice WHERE rollout_key = ? ORDER BY "
-            f"ordinal",
+        found: list[tuple[str, SliceFacts]] = []
+        for wave, number, opened_at, members, waiting, excluded, *counts in self.link.rows(
+            f"SELECT wave, number, opened_at, members, waiting, excluded, {columns} FROM slice WHERE rollout_key = ? "
+            "ORDER BY ordinal",
             (rollout_key,),
         ):
             tallies = dict(zip((*TALLIES[:-1], "left"), counts, strict=False))
             bad = {outcome: many for outcome, many in zip(BAD_COLUMNS, counts[len(TALLIES) :], strict=True) if many}
-            found[wave].append(
-                SliceFacts(
-                    number=number, opened_at=moment(opened_at), members=members, waiting=waiting, bad=bad, **tallies
-                )
+            piece = SliceFacts(
+                number=number,
+                opened_at=moment(opened_at),
+                members=members,
+                waiting=waiting,
+                bad=bad,
+                excluded=excluded,
+                **tallies,
             )
+            found.append((wave, piece))
         return found
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
@@ -259,29 +232,6 @@ class RolloutReading(Session):
         ):
             found[wave] = ((able, there), DeltaFacts(moment(looked_at), *map(int, counted.get(wave, ()))))
         return found
-
-    def _monitor_facts(self, rollout_key: int, slices: Mapping[str, Sequence[SliceFacts]]) -> Iterable[MonitorFacts]:
-        given = {wave: sum(piece.members for piece in pieces) for wave, pieces in slices.items()}
-        overall = sum(given.values())
-        for row in self.monitors(rollout_key):
-            spec = row.spec
-            stairs = staircase(spec.tolerance, spec.alpha)
-            population = overall if spec.scope == ROLLOUT else given.get(spec.wave or "", 0)
-            places = max(0, population - row.from_place)
-            yield MonitorFacts(
-                monitor=spec.key,
-                outcomes=spec.outcomes,
-                wave=spec.wave,
-                tolerance=spec.tolerance,
-                alpha=spec.alpha,
-                answer=spec.answer,
-                places=places,
-                bad=row.bad,
-                next_limit=stairs.limit(row.bad + 1),
-                crossed_at=row.crossed_at,
-                accepted=row.accepted_at is not None,
-                amber=stairs.amber(max(places, row.bad), row.bad),
-            )
 
     def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
         """Waves with an eligible, reachable device that came after their last slice: one that a slice opened now would

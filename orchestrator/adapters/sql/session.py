@@ -11,8 +11,8 @@ from orchestrator.adapters.sql.link import Link
 _MOST_KEPT: Final = 100_000
 """Rows of one table kept in memory; a fleet has a few hundred."""
 
-SliceName = tuple[int, str, int]
-"""Rollout key, wave and number of a slice."""
+SliceName = tuple[int, str, int, int]
+"""Rollout key, wave and number of a slice; 1 for the part of it that is left out with excluded segments, else 0."""
 
 
 class Kept:
@@ -98,7 +98,7 @@ class Session:
     def __init__(self, link: Link, known: Known) -> None:
         self.link = link
         self._software = ShortNames(link, known.software, "software", "hardware_id, commit_id, version")
-        self._slice_keys = ShortNames(link, known.slices, "slice_key", "rollout_key, wave, number")
+        self._slice_keys = ShortNames(link, known.slices, "slice_key", "rollout_key, wave, number, excluded")
 
     def committed(self) -> None:
         """What this transaction added is there for everybody now."""
@@ -123,6 +123,7 @@ class Session:
         found: SliceName = self._slice_keys.name(key)
         return found
 
-    def slice_key(self, rollout_key: int, wave: str, number: int) -> int:
-        """The key of a slice; the row is added where there is none. In a writing session only."""
-        return self._slice_keys.key((rollout_key, wave, number))
+    def slice_key(self, rollout_key: int, wave: str, number: int, *, excluded: bool = False) -> int:
+        """The key of a slice, or of the part of it that is left out; the row is added where there is none. In a writing
+        session only."""
+        return self._slice_keys.key((rollout_key, wave, number, int(excluded)))

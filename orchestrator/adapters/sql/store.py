@@ -9,20 +9,30 @@ from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
+from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
+from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
-from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import Known
-from orchestrator.adapters.sql.updates import UpdateReading, UpdateWriting
+from orchestrator.adapters.sql.updates import UpdateReading
 
 
-class SqlReading(FleetReading, UpdateReading, JobReading, NodeReading, Recount):
+class SqlReading(FleetReading, UpdateReading, JobReading, EvidenceReading, Recount):
     """One snapshot."""
 
 
-class SqlWriting(DeviceWriting, RolloutWriting, SliceWriting, UpdateWriting, EvidenceWriting, JobWriting, SqlReading):
+class SqlWriting(
+    DeviceWriting,
+    RolloutWriting,
+    SliceWriting,
+    ExcludingWriting,
+    EvidenceWriting,
+    EvidenceSealing,
+    JobWriting,
+    SqlReading,
+):
     """One transaction."""
 
 

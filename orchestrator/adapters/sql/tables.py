@@ -146,7 +146,8 @@ class RolloutTable(Base, table=True):
 
 
 class SliceTable(Base, table=True):
-    """A slice with its tallies. ``ordinal`` counts the slices of a rollout in the order of their opening."""
+    """A slice with its tallies. ``ordinal`` counts the slices of a rollout in the order of their opening; ``excluded``
+    its members of excluded segments, whose updates are in no tally."""
 
     __tablename__ = "slice"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -159,6 +160,7 @@ class SliceTable(Base, table=True):
     opened_at: int = number_field()
     members: int = Field(sa_type=BigInteger)
     waiting: int = Field(sa_type=BigInteger)
+    excluded: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     offered: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     withdrawn: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
     started: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
@@ -286,15 +288,17 @@ class JournalTable(Base, table=True):
 
 
 class SliceKeyTable(Base, table=True):
-    """A short key for a slice, so that a million updates do not repeat the name of a wave. Rows are only added."""
+    """A short key for a slice, so that a million updates do not repeat the name of a wave. Rows are only added.
+    ``excluded`` 1: the part of it that is left out, with its segment, of the slice's tallies."""
 
     __tablename__ = "slice_key"
-    __table_args__ = (Index("slice_key_is", "rollout_key", "wave", "number", unique=True),)
+    __table_args__ = (Index("slice_key_is", "rollout_key", "wave", "number", "excluded", unique=True),)
 
     key: int | None = key_field()
     rollout_key: int = Field(sa_type=BigInteger, foreign_key="rollout.key")
     wave: str = text_field()
     number: int = Field(sa_type=BigInteger)
+    excluded: int = Field()
 
 
 class UpdateTable(Base, table=True):

@@ -160,8 +160,8 @@ class UpdateReading(Session):
         name, slices = self.software, self._slices_of(rows)
         return [update_of(course_row(row, slices), row[_MANY:_ALL], name(row[_FROM]), name(row[_TO])) for row in rows]
 
-    def _slices_of(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, tuple[str, int]]:
-        """Wave and number of the slices in rows that begin with a course's columns, by their keys."""
+    def _slices_of(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, tuple[str, int, int]]:
+        """Wave, number and whether left out of the slices in rows that begin with a course's columns, by their keys."""
         return {key: self.slice_name(key)[1:] for key in {row[_SLICE] for row in rows}}
 
 
@@ -190,7 +190,7 @@ class UpdateWriting(UpdateReading):
         return bool(added)
 
     def _stored_course(self, row: CourseRow) -> tuple[Any, ...]:
-        return stored_course(row, self.slice_key(row.rollout_key, row.wave, row.slice))
+        return stored_course(row, self.slice_key(row.rollout_key, row.wave, row.slice, excluded=row.excluded))
 
     def _stored_offer(self, row: UpdateRow) -> tuple[Any, ...]:
         return stored_offer(row, self.software_key(software_before(row)), self.software_key(software_after(row)))
@@ -387,7 +387,8 @@ class UpdateWriting(UpdateReading):
             (STATUS_NUMBER[UpdateStatus.WITHDRAWN], *parameters),
         )
         self._looks.clear()
-        self.add_counts({self.slice_name(key): Counts(withdrawn=int(fresh)) for key, _, fresh in counts})
+        fresh = {self.slice_name(key): Counts(withdrawn=int(many)) for key, _, many in counts}
+        self.add_counts({name[:3]: these for name, these in fresh.items() if not name[3]})
         return sum(int(many) for _, many, _ in counts)
 
     def _lock_in_order(self, condition: str, parameters: Sequence[Any]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import header
+from orchestrator.cli.render.rollout import counting, header
 from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
 from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.offers import NoOfferKind
@@ -34,6 +34,7 @@ def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield from _section("Evidence", _evidence(view))
     yield from _section("Advances when", _now_and(view.outlook.now, view.outlook.advances))
     yield from _section("Halts when", iter(view.outlook.halts))
+    yield from _section("Excludes a segment when", iter(view.outlook.excludes))
     yield from _section("Holds when", iter(view.outlook.holds))
     if view.outlook.looks_again:
         yield Text()
@@ -72,7 +73,7 @@ def _now_and(now: Sequence[str], advances: Sequence[str]) -> Iterator[str]:
 
 def _evidence(view: RolloutView) -> Iterator[str | Text]:
     quiet: list[str] = []
-    for monitor in view.monitors:
+    for monitor in counting(view):
         if not monitor.bad and not monitor.amber and monitor.crossed_at is None:
             quiet.append(monitor.monitor)
             continue

@@ -70,7 +70,7 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield from header(view, now)
     yield Text()
     yield waves(view, now)
-    lines = list(monitors(view.monitors, view.budgets, view.steps))
+    lines = list(monitors(counting(view), view.budgets, view.steps))
     if lines and view.summary.status is not RolloutStatus.DRAFT:
         yield Text()
         yield from lines
@@ -91,6 +91,10 @@ def header(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     for reason, _until in view.waiting:
         if reason.sentence not in (s.standing.reason.sentence, view.frozen.sentence if view.frozen else ""):
             yield Paragraph(waiting_line(reason, _until, now), indent=2)
+    for each in view.excluded:
+        named = f"! {each.segment} is excluded for {span(now - each.standing.since)}, {plural(each.devices, 'device')}"
+        said = f"{named}, by {each.standing.by}: {each.standing.reason.sentence}"
+        yield Paragraph(Text(said, style="yellow"), indent=2, hang=2)
     for problem in view.problems:
         yield Paragraph(Text(f"! Not done yet, tried again: {problem}", style="yellow"), indent=2)
     attempt = f", attempt {view.attempt}" if view.attempt > 1 else ""
@@ -168,6 +172,12 @@ def _below(wave: WaveView, said: str, now: datetime) -> Iterator[str | Text]:
         yield f"{plural(deltas.unknown, 'device')} on a commit that the repository does not have."
 
 
+def counting(view: RolloutView) -> list[MonitorFacts]:
+    """The monitors that still say something: those of excluded segments have said it."""
+    excluded = {each.segment for each in view.excluded}
+    return [each for each in view.monitors if each.segment not in excluded]
+
+
 def monitors(
     found: Sequence[MonitorFacts], budgets: Sequence[BudgetFacts], steps: Mapping[str, Step]
 ) -> Iterator[RenderableType]:
@@ -228,7 +238,7 @@ def _next(each: MonitorFacts, step: Step | None) -> str:
         count, place = each.crossed_at
         return f"crossed: {count} within {place}"
     more, within, there = step_of(each, step)
-    return f"{there + more} within {number(within)} {each.answer}"
+    return f"{there + more} within {number(within)} {'stop it' if each.segment else each.answer}"
 
 
 def next_look(view: RolloutView, now: datetime) -> Iterator[RenderableType]:

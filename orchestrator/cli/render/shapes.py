@@ -91,6 +91,7 @@ def monitor(value: MonitorFacts, step: Step | None) -> dict[str, Any]:
         "monitor": value.monitor,
         "outcomes": [outcome.value for outcome in value.outcomes],
         "wave": value.wave,
+        "segment": value.segment,
         "tolerance": value.tolerance,
         "alpha": value.alpha,
         "answer": value.answer.value,
@@ -125,10 +126,14 @@ def rollout(value: RolloutView) -> dict[str, Any]:
         "waves": [wave(each) for each in value.waves],
         "monitors": [monitor(each, value.steps.get(each.monitor)) for each in value.monitors],
         "budgets": [budget(each) for each in value.budgets],
+        "excluded": [
+            {"segment": each.segment, "devices": each.devices, **standing(each.standing)} for each in value.excluded
+        ],
         "waiting": waits(value.waiting),
         "would": list(value.outlook.now),
         "advances": list(value.outlook.advances),
         "halts": list(value.outlook.halts),
+        "excludes": list(value.outlook.excludes),
         "holds": list(value.outlook.holds),
         "wake_at": iso(value.wake_at),
         "problems": list(value.problems),

@@ -1,16 +1,18 @@
 """How the allowance for false halts is shared out over the monitors of a rollout (``RULES.md`` 4.2, 4.3, 4.7).
 
-Answers for: which monitors a rollout has, with which tolerance and which alpha each.
-Does not answer for: segments (``false_exclude`` is an allowance of its own), budgets (outside ``false_halt``), which
-classes a policy watches and how they default.
+Answers for: which monitors a rollout has, with which tolerance and which alpha each; those of segments too.
+Does not answer for: budgets (outside ``false_halt``), which classes a policy watches and how they default.
 
 By the union bound the probability that any halting monitor ever halts a rollout within its tolerances is at most the
-sum of the alphas handed out here, which never exceeds ``false_halt``.
+sum of the alphas handed out here, which never exceeds ``false_halt``; that a segment within its tolerances is ever
+stopped, at most ``false_exclude``.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +38,16 @@ SMALL_FLEET_BELOW: Final = 200
 SMALL_FLEET_PART: Final = 0.5
 """Of the allowance: the pooled monitor; the exact budget stands for the other half."""
 
+MOST_VALUES: Final = 100
+"""Of one dimension: the largest segments, each of which has monitors from the start. More would leave none enough
+allowance to find anything, and every look reads them all."""
+MOST_NEWCOMERS: Final = 100
+"""Segments that appear after the start and are given monitors."""
+
+WAVE: Final = "wave:"
+"""Begins the scope of a wave's monitor."""
+SEGMENT: Final = "segment:"
+"""Begins the scope of a segment's monitor."""
 ROLLOUT: Final = "rollout"
 """The scope of a monitor over the whole rollout."""
 POOLED: Final = "bad"
@@ -56,9 +68,11 @@ class MonitorSpec:
     """One monitor: what it counts, where, and what it is allowed.
 
     ``outcomes`` has one class, or those pooled: a pooled monitor counts a device once, at its first bad outcome of any
-    of them. ``scope`` is ``rollout`` (places of the rollout) or ``wave:NAME`` (places of that wave, from 1).
-    ``tolerance`` and ``alpha`` are those of its staircase. ``key`` is unique in a rollout and stays the same for the
-    same monitor: ``rollout/failed``, ``wave:emea/failed``, ``rollout/bad``.
+    of them. ``scope`` is ``rollout`` (places of the rollout), ``wave:NAME`` (places of that wave, from 1) or
+    ``segment:POPULATION`` (places of that segment). ``tolerance`` and ``alpha`` are those of its staircase.
+    ``devices``: of a segment, its eligible devices at the start; 0 of a newcomer and elsewhere. ``key`` is unique in a
+    rollout and stays the same for the same monitor: ``rollout/failed``, ``wave:emea/failed``, ``rollout/bad``,
+    ``segment:hardware_id=rpi4/failed``.
     """
 
     key: str
@@ -67,11 +81,17 @@ class MonitorSpec:
     tolerance: float
     alpha: float
     answer: Answer
+    devices: int = 0
 
     @property
     def wave(self) -> str | None:
-        """The wave at which it starts anew; None for a monitor over the whole rollout."""
-        return None if self.scope == ROLLOUT else self.scope.removeprefix("wave:")
+        """The wave at which it starts anew; None for any other monitor."""
+        return self.scope.removeprefix(WAVE) if self.scope.startswith(WAVE) else None
+
+    @property
+    def segment(self) -> str | None:
+        """The segment it watches, such as ``hardware_id=rpi4``; None for a monitor over the rollout or a wave."""
+        return self.scope.removeprefix(SEGMENT) if self.scope.startswith(SEGMENT) else None
 
 
 def allot(
@@ -109,6 +129,99 @@ def allot(
         else:
             specs += _fleet(classes, false_halt * (1.0 - RESERVE_PART), answer, waves)
     return tuple(sorted(specs, key=lambda spec: spec.wave is not None))
+
+
+def allot_segments(
+    *,
+    tolerate: Mapping[OutcomeClass, Tolerance],
+    false_exclude: float,
+    sizes: Mapping[str, Mapping[str, int]],
+    devices: int,
+) -> tuple[MonitorSpec, ...]:
+    """The monitors of the segments of a rollout of ``devices`` eligible devices: ``sizes`` has, for each dimension that
+    the policy names, the eligible devices at the start of each of its segments (by population).
+
+    * A tenth of ``false_exclude`` is the reserve for newcomers (:func:`allot_newcomer`). The rest is split equally over
+      the classes that halt, then over the dimensions, then over the segments that can fire with what they would get.
+    * A segment with fewer devices than its first limit needs gets no monitor, nor does the only segment of a dimension,
+      which is the whole rollout once more; a dimension without any leaves its part to the others.
+    * Of one dimension the ``MOST_VALUES`` largest segments are watched, ties by name. The others are seen by the
+      monitors over the rollout and the waves alone.
+    * Below 200 devices there is none.
+
+    A fleet in which every device is a segment of its own has no monitor here, and finding that out costs no more than
+    a sort. Raises ``InvalidInput`` when ``false_exclude`` is not between 0 and 1 (exclusive).
+    """
+    if not 0.0 < false_exclude < 1.0:
+        raise InvalidInput(f"`false_exclude` is {false_exclude:g}; it is a probability above 0 % and below 100 %.")
+    classes = _halting(tolerate)
+    if devices < SMALL_FLEET_BELOW or not classes:
+        return ()
+    specs: list[MonitorSpec] = []
+    largest = {
+        dimension: heapq.nsmallest(MOST_VALUES, segments.items(), key=lambda each: (-each[1], each[0]))
+        for dimension, segments in sorted(sizes.items())
+        if len(segments) > 1
+    }
+    for outcome, tolerance in classes.items():
+        part = false_exclude * (1.0 - RESERVE_PART) / len(classes)
+        able: dict[str, int] = {}
+        shares: dict[str, float] = {}
+        dimensions = list(largest)
+        while dimensions:
+            each = part / len(dimensions)
+            firing = {name: _firing(largest[name], tolerance, each) for name in dimensions}
+            if all(firing.values()):
+                break
+            dimensions = [name for name in dimensions if firing[name]]
+        for name in dimensions:
+            able |= dict(firing[name])
+            shares |= {segment: part / len(dimensions) / len(firing[name]) for segment, _ in firing[name]}
+        specs += [
+            _spec(f"{SEGMENT}{segment}", (outcome,), tolerance, shares[segment], Answer.HALT, devices=able[segment])
+            for segment in sorted(able)
+        ]
+    return tuple(specs)
+
+
+def allot_newcomer(
+    segment: str, *, tolerate: Mapping[OutcomeClass, Tolerance], false_exclude: float, newcomer: int, places: int
+) -> tuple[MonitorSpec, ...]:
+    """The monitors of the ``newcomer``-th segment (from 1) that is watched only from some slice on, paid from the
+    reserve of ``false_exclude`` and split equally over the classes that halt.
+
+    ``places``: those of the segment so far. Empty while so few could not make every one of them fire, and above
+    ``MOST_NEWCOMERS``.
+    """
+    classes = _halting(tolerate)
+    if newcomer > MOST_NEWCOMERS or not classes:
+        return ()
+    alpha = newcomer_alpha(false_exclude, newcomer) / len(classes)
+    if any(places < staircase(tolerance, alpha).first for tolerance in classes.values()):
+        return ()
+    return tuple(
+        _spec(f"{SEGMENT}{segment}", (outcome,), tolerance, alpha, Answer.HALT)
+        for outcome, tolerance in classes.items()
+    )
+
+
+def _halting(tolerate: Mapping[OutcomeClass, Tolerance]) -> dict[OutcomeClass, float]:
+    return {
+        outcome: tolerate[outcome].at_most
+        for outcome in OutcomeClass
+        if outcome in tolerate and tolerate[outcome].then is Answer.HALT
+    }
+
+
+def _firing(segments: Sequence[tuple[str, int]], tolerance: float, allowance: float) -> Sequence[tuple[str, int]]:
+    """Of ``segments``, largest first, those that can fire when they share ``allowance`` equally: as ``_able_to_fire``,
+    by bisection, because fewer sharers make each of them more able."""
+    able = bisect_left(
+        range(1, len(segments) + 1),
+        True,
+        key=lambda count: segments[count - 1][1] < staircase(tolerance, allowance / count).first,
+    )
+    return segments[:able]
 
 
 def newcomer_alpha(allowance: float, newcomer: int) -> float:
@@ -149,7 +262,9 @@ def _fleet(
         if not firing:
             overall += late_part
         specs.append(_spec(ROLLOUT, (outcome,), tolerance, overall, answer))
-        specs += [_spec(f"wave:{wave.name}", (outcome,), tolerance, late_part / len(firing), answer) for wave in firing]
+        specs += [
+            _spec(f"{WAVE}{wave.name}", (outcome,), tolerance, late_part / len(firing), answer) for wave in firing
+        ]
     return specs
 
 
@@ -174,6 +289,7 @@ def _spec(
     alpha: float,
     answer: Answer,
     name: str | None = None,
+    devices: int = 0,
 ) -> MonitorSpec:
     staircase(tolerance, alpha)  # refuses here what could not be watched later
     return MonitorSpec(
@@ -183,4 +299,5 @@ def _spec(
         tolerance=tolerance,
         alpha=alpha,
         answer=answer,
+        devices=devices,
     )

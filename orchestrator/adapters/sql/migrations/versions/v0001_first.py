@@ -289,6 +289,7 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("members", sa.BigInteger(), nullable=False),
         sa.Column("waiting", sa.BigInteger(), nullable=False),
+        sa.Column("excluded", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("offered", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("withdrawn", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("started", sa.BigInteger(), server_default="0", nullable=False),
@@ -342,13 +343,14 @@ def upgrade() -> None:
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
         sa.Column("wave", sa.Text(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("excluded", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["rollout_key"],
             ["rollout.key"],
         ),
         sa.PrimaryKeyConstraint("key"),
     )
-    op.create_index("slice_key_is", "slice_key", ["rollout_key", "wave", "number"], unique=True)
+    op.create_index("slice_key_is", "slice_key", ["rollout_key", "wave", "number", "excluded"], unique=True)
     op.create_table(
         "device_update",
         sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
@@ -437,6 +439,18 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("evidence_of_rollout", "evidence", ["rollout_key", "seq"], unique=False)
+    op.create_table(
+        "evidence_seal",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("counted", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.PrimaryKeyConstraint("rollout_key"),
+    )
     op.create_table(
         "monitor_node",
         sa.Column("monitor_key", sa.BigInteger(), nullable=False),

@@ -1,0 +1,94 @@
+"""Monitors as they are stored, what decisions see of them, and the places given in each population."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+from orchestrator.adapters.sql.codec import decode_spec
+from orchestrator.adapters.sql.session import Session
+from orchestrator.adapters.sql.times import moment
+from orchestrator.core.evidence.allowance import SEGMENT
+from orchestrator.core.evidence.limits import staircase
+from orchestrator.core.facts import MonitorFacts, SliceFacts
+from orchestrator.services.records import MonitorRow
+
+MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
+
+OVER_THE_WHOLE: Final = f"substr(name, 1, {len(SEGMENT)}) <> '{SEGMENT}'"
+"""A monitor over the rollout or a wave, not over a segment."""
+
+
+def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
+    key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted = row
+    crossed = None if crossed_bad is None else (crossed_bad, crossed_place)
+    return MonitorRow(key, attempt, decode_spec(spec), from_place, bad, crossed, moment(accepted))
+
+
+class MonitorReading(Session):
+    def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
+        rows = self.link.rows(
+            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? ORDER BY key", (rollout_key,)
+        )
+        return [monitor_of(row) for row in rows]
+
+    def populations(self, rollout_key: int) -> dict[str, int]:
+        rows = self.link.rows("SELECT name, places FROM population WHERE rollout_key = ? ORDER BY name", (rollout_key,))
+        return dict(rows)
+
+    def monitor_facts(self, rollout_key: int, opened: Sequence[tuple[str, SliceFacts]]) -> Iterable[MonitorFacts]:
+        """What a decision sees of the monitors, given the slices in the order of their opening, with their waves."""
+        # Segments have many monitors, and nearly all of them nothing to say.
+        rows = [
+            monitor_of(row)
+            for row in self.link.rows(
+                f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND (bad > 0 OR "
+                f"{OVER_THE_WHOLE}) ORDER BY key",
+                (rollout_key,),
+            )
+        ]
+        segments = self._places_of(rollout_key, {row.spec.segment for row in rows if row.spec.segment is not None})
+        for row in rows:
+            spec = row.spec
+            stairs = staircase(spec.tolerance, spec.alpha)
+            if spec.segment is not None:
+                places = max(0, segments.get(spec.segment, 0) - row.from_place)
+            else:
+                mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
+                places = _places_since(row.from_place, mine)
+            yield MonitorFacts(
+                segment=spec.segment,
+                devices=spec.devices,
+                monitor=spec.key,
+                outcomes=spec.outcomes,
+                wave=spec.wave,
+                tolerance=spec.tolerance,
+                alpha=spec.alpha,
+                answer=spec.answer,
+                places=places,
+                bad=row.bad,
+                next_limit=stairs.limit(row.bad + 1),
+                crossed_at=row.crossed_at,
+                accepted=row.accepted_at is not None,
+                amber=stairs.amber(max(places, row.bad), row.bad),
+            )
+
+    def _places_of(self, rollout_key: int, populations: Collection[str]) -> dict[str, int]:
+        if not populations:
+            return {}
+        condition, listed = self.link.within("name", sorted(populations))
+        return dict(
+            self.link.rows(
+                f"SELECT name, places FROM population WHERE rollout_key = ? AND {condition}", (rollout_key, listed)
+            )
+        )
+
+
+def _places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
+    """Places given after the first ``from_place``, those of excluded segments left out."""
+    given = counted = 0
+    for piece in slices:
+        begun = max(0, min(piece.members, given + piece.members - from_place))
+        counted += max(0, begun - piece.excluded) if begun else 0
+        given += piece.members
+    return counted

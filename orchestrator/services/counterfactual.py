@@ -1,0 +1,185 @@
+"""``wave replay --policy OTHER``: what another policy would have decided and when, on what really happened.
+
+Its monitors and budgets are shared out for the fleet as it was at the start and counted from the evidence log; its
+rules are asked at each look that decided, with the record of then, and after each bad outcome in between. Devices are
+taken as they were admitted: from the first divergence on the fleet would have gone another way. Once it would have
+stopped the rollout it decides nothing more, until a person's order of the record lets it go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, assert_never
+
+from orchestrator.core.decide import decide
+from orchestrator.core.decisions import Decision, HaltRollout, HoldRollout
+from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
+from orchestrator.core.facts import Facts, WaveFacts
+from orchestrator.core.policy import Policy, wave_policy_problems
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.rules import Rules, bind
+from orchestrator.core.safety import safety
+from orchestrator.core.slices import ROLLOUT, wave_population
+from orchestrator.errors import InvalidInput
+from orchestrator.services.accepting import places_given
+from orchestrator.services.recorded import Watching
+from orchestrator.services.replay_steps import Began, Bound, Broken, Counted, Looked, Ordered, Seen, Steps
+from orchestrator.services.replayed import Diverging, Replayed, Stop, described, may_stop
+from orchestrator.services.starting import budgets_of, monitors_of
+
+_ENDS: Final = frozenset({"completed", "cancelled"})
+"""Orders that end whatever stopped a rollout."""
+
+
+@dataclass(slots=True)
+class Counterfactual:
+    """The same story under other rules."""
+
+    name: str
+    steps: Steps
+    policy: Policy
+    found: Diverging = field(init=False)
+    recount: Recount = field(default_factory=Recount)
+    spec: RolloutFile | None = None
+    rules: Rules | None = None
+    devices: int = 0
+    waves: tuple[WaveFacts, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
+    looks: int = 0
+    decisions: int = 0
+    bad: int = 0
+    entry: int = 0
+    standing: Stop | None = None
+    stopped: Stop | None = None
+    would_stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        self.found = Diverging(self.steps)
+
+    def run(self) -> Replayed:
+        for step in self.steps:
+            match step:
+                case Seen():
+                    self.waves = step.waves
+                case Bound():
+                    self._bind(step.spec)
+                case Began():
+                    self._watch(step.watching)
+                case Counted():
+                    self._count(step)
+                case Looked():
+                    self._look(step)
+                    self.entry = step.entry.seq
+                case Ordered():
+                    self._order(step)
+                    self.entry = step.entry.seq
+                case Broken():
+                    self.found.add(step.what, step.at, step.seq, "", step.sentence)
+                case _:
+                    assert_never(step)
+        return Replayed(
+            rollout=self.name,
+            policy=self.policy.name,
+            entries=self.steps.entries,
+            looks=self.looks,
+            decisions=self.decisions,
+            outcomes=self.steps.outcomes,
+            not_recounted=0,
+            differs=self.found.many,
+            divergences=tuple(self.found.kept),
+            stopped=self.stopped,
+            would_stop=self.would_stop,
+        )
+
+    def _bind(self, spec: RolloutFile) -> None:
+        for index, wave in enumerate(spec.waves):
+            if wave.override is None:
+                continue
+            for problem in wave_policy_problems(self.policy, wave.override, ("waves", index)):
+                sentence = f"Wave {wave.name} of {self.name} does not fit policy {self.policy.name}:"
+                raise InvalidInput(f"{sentence} {problem.sentence}")
+        self.spec, self.rules = spec, bind(spec, self.policy)
+
+    def _watch(self, watching: Watching) -> None:
+        """What the record begins to count, this policy shares out by its own rules; what crossed or was reached before
+        a person went on begins anew."""
+        self.devices = watching.devices
+        if watching.sizes is not None:
+            self.sizes = dict(watching.sizes)
+        if self.spec is None:
+            return
+        if not self.recount.monitors:
+            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices)
+            monitors = [CountedMonitor(spec) for spec in specs if recountable(spec)]
+            self.recount.watch(monitors, budgets_of(self.policy, self.devices))
+            return
+        given = places_given(Facts(self.devices, self.waves))
+        monitors = [
+            CountedMonitor(each.spec, given.get(wave_population(each.spec.wave) if each.spec.wave else ROLLOUT, 0))
+            if each.crossed_at is not None
+            else each
+            for each in self.recount.monitors.values()
+        ]
+        budgets = [replace(each, base=each.bad) if each.reached else each for each in self.recount.budgets.values()]
+        self.recount.watch(monitors, budgets)
+
+    def _facts(self, facts: Facts) -> Facts:
+        """The facts of then, with this policy's monitors and budgets."""
+        return replace(
+            facts,
+            monitors=tuple(each.facts(facts.waves) for each in self.recount.monitors.values()),
+            budgets=tuple(self.recount.budgets.values()),
+        )
+
+    def _count(self, step: Counted) -> None:
+        self.bad += 1
+        if not self.recount.count(step.line) or step.state is None or self.rules is None or self.standing is not None:
+            return
+        if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
+            return
+        stop = safety(step.state, self._facts(Facts(self.devices, self.recount.waves(self.waves))), self.rules)
+        at = step.line.received_at
+        if not isinstance(stop, HaltRollout | HoldRollout) or (step.upcoming is not None and step.upcoming.at == at):
+            return
+        self._would_stop(stop, at)
+        self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+
+    def _look(self, step: Looked) -> None:
+        look, at, seq = step.look, step.entry.at, step.entry.seq
+        self.looks += 1
+        self.decisions += len(look.decided)
+        if self.stopped is None and (stop := _stop_in(look.decided)) is not None:
+            self.stopped = Stop(at, self.steps.evidence, self.bad, stop.reason.sentence)
+        if self.rules is None:
+            return
+        if self.standing is not None:
+            why = f"It was stopped before: {self.standing.sentence}"
+            if described(look.decided) != "nothing" and _stop_in(look.decided) is None:
+                self.found.add("decision", at, seq, described(look.decided), "nothing", why)
+            return
+        plan = decide(look.state, self._facts(look.facts), self.rules, at)
+        would = tuple(each for each in plan.decisions if getattr(each, "wave", None) not in look.withheld)
+        if (would_stop := _stop_in(would)) is not None:
+            self._would_stop(would_stop, at)
+        recorded, other = described(look.decided), described(would)
+        if recorded != other:
+            about = {getattr(each, "wave", None) for each in look.decided}
+            waits = [each.reason.sentence for each in plan.reasons if each.wave in about]
+            said = [] if would_stop is None else [would_stop.reason.sentence]
+            self.found.add("decision", at, seq, recorded, other, " ".join(said or waits))
+
+    def _order(self, step: Ordered) -> None:
+        """A person who accepted what stopped the record, or ended it, ends this stop too."""
+        if step.entry.facts.get("accepted") or step.entry.event in _ENDS:
+            self.standing = None
+
+    def _would_stop(self, stop: HaltRollout | HoldRollout, at: datetime) -> None:
+        self.standing = Stop(at, self.steps.evidence, self.bad, stop.reason.sentence)
+        self.would_stop = self.would_stop or self.standing
+
+
+def _stop_in(decisions: Sequence[Decision]) -> HaltRollout | HoldRollout | None:
+    return next((each for each in decisions if isinstance(each, HaltRollout | HoldRollout)), None)

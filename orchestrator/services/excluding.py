@@ -1,0 +1,85 @@
+"""Leaving a segment out of a rollout by a person's order, and taking it back in (RULES 4.4).
+
+What the machine does by itself when a segment's monitor crosses is decided in ``core.safety`` and written down by
+``chronicle``; here is the same on a person's word, whatever the evidence.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from orchestrator.core import transitions
+from orchestrator.core.policy import DIMENSION
+from orchestrator.core.states import Reason, ReasonKind
+from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.services.accepting import begin_monitors_anew
+from orchestrator.services.chronicle import order, rules_of
+from orchestrator.services.records import Effect, EffectKind, RolloutRow
+from orchestrator.services.register import mark
+from orchestrator.services.store import Writing
+
+SHOWN: Final = 8
+"""Segments that a refusal names."""
+
+
+def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reason: str | None, now: datetime) -> str:
+    """Leave it out; one sentence about what that does. Raises InvalidInput for what is no segment of the rollout,
+    NotFound for one without devices, WrongState when it is left out already or the rollout cannot."""
+    devices = _devices(w, row, segment)
+    sentence = f"Segment {segment} excluded by {by}: {_because(reason)}"
+    state = transitions.exclude(row.state, segment, devices, Reason(ReasonKind.ORDERED, sentence), now, by)
+    effects = (Effect(EffectKind.LEAVE_OUT, row.state.rollout),)
+    facts = {"segment": segment, "devices": devices}
+    order(w, row, state, event="excluded", by=by, sentence=sentence, now=now, facts=facts, effects=effects)
+    return (
+        f"Segment {segment} of rollout {row.state.rollout} is excluded: its {devices} devices are offered nothing"
+        " more, offers not started are withdrawn, and the rest goes on without them."
+    )
+
+
+def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reason: str | None, now: datetime) -> str:
+    """Take it back in: a new attempt, so every monitor that is open begins anew with the next slice. One sentence
+    about what that does. Raises WrongState when it is not excluded."""
+    state = transitions.include(row.state, segment)
+    left_out = next(each for each in row.state.excluded if each.segment == segment)
+    sentence = f"Segment {segment} included by {by}: {_because(reason)}"
+    facts = w.facts(row, now=now)
+    specs = [monitor.spec for monitor in w.monitors(row.key) if monitor.accepted_at is None]
+    w.close_monitors(row.key, {spec.key for spec in specs}, now=now)
+    begin_monitors_anew(w, row, specs, facts)
+    waiting = w.let_back_in(row, segment, since=left_out.standing.since, now=now)
+    mark(w, now)  # what is kept in memory of these devices is read again
+    effects = (Effect(EffectKind.LEAVE_OUT, row.state.rollout),)
+    about = {"segment": segment, "attempt": state.attempt}
+    order(w, row, state, event="included", by=by, sentence=sentence, now=now, facts=about, effects=effects)
+    return (
+        f"Segment {segment} of rollout {row.state.rollout} is taken back in: its devices with a place may be offered"
+        f" again, {waiting} wait for a later slice, and all monitors begin anew with the next slice."
+    )
+
+
+def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
+    """How many devices the rollout has of it: now, or with a place."""
+    dimension, _, value = segment.partition("=")
+    rules = rules_of(row)
+    if not DIMENSION.fullmatch(dimension) or not value or dimension not in rules.dimensions:
+        known = ", ".join(f"{each}=…" for each in rules.dimensions)
+        raise InvalidInput(
+            f"{segment[:80]!r} is no segment of rollout {row.state.rollout}.",
+            remedy=f"Write DIMENSION=VALUE, such as hardware_id=rpi4; places are kept of {known}.",
+        )
+    if row.scope is None:
+        return 0  # not begun: the state tables refuse it with their own words
+    devices = max(w.in_segment(row.scope, segment), w.populations(row.key).get(segment, 0))
+    if not devices:
+        there = ", ".join(w.segments(row.scope, dimension, limit=SHOWN)) or "none"
+        raise NotFound(f"Rollout {row.state.rollout} has no device in {segment}.", remedy=f"There are: {there}.")
+    return devices
+
+
+def _because(reason: str | None) -> str:
+    said = (reason or "").strip()
+    if not said:
+        raise InvalidInput("Excluding a segment, or taking it back in, needs a reason: `--reason TEXT`.")
+    return said if said[-1] in ".!?" else f"{said}."

@@ -1,0 +1,217 @@
+"""``wave replay``: every recorded decision made again, and every counted outcome looked at again between them.
+
+At each look that decided, what it saw is compared with what the evidence log says (monitors, budgets and bad outcomes
+of slices are recounted with the core's crossing), and the real ``decide`` is asked again with the record, the facts and
+the rules of then. After each bad outcome in between the real ``safety`` is asked: had it stopped the rollout, a stop
+must follow at that moment.
+
+Under another policy (``counterfactual``) the same story says what that policy would have decided and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from orchestrator.core.decide import decide
+from orchestrator.core.decisions import Decision, HaltRollout
+from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
+from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, WaveFacts
+from orchestrator.core.policy import Policy
+from orchestrator.core.rules import Rules, bind
+from orchestrator.core.safety import safety
+from orchestrator.errors import NotFound
+from orchestrator.services.counterfactual import Counterfactual
+from orchestrator.services.recorded import Look, Watching
+from orchestrator.services.replay_steps import Began, Bound, Broken, Counted, Looked, Ordered, Seen, Steps
+from orchestrator.services.replayed import Diverging, Replayed, described, may_stop
+from orchestrator.services.store import Store
+from orchestrator.services.verifying import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Replayer:
+    store: Store
+
+    def replay(
+        self, name: str, *, policy: Policy | None = None, progress: Progress = lambda rollout, rows, of: None
+    ) -> Replayed:
+        """One rollout, in one snapshot. Raises NotFound, and InvalidInput for a policy that its waves do not fit."""
+        with self.store.reading() as r:
+            row = r.rollout(name)
+            if row is None:
+                raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
+            steps = Steps(r, row, progress, r.facts(row, now=row.state.standing.since).waves)
+            if policy is not None:
+                return Counterfactual(name, steps, policy).run()
+            return _Again(name, steps).run()
+
+
+@dataclass(slots=True)
+class _Again:
+    """The same rules as then: nothing may differ."""
+
+    name: str
+    steps: Steps
+    found: Diverging = field(init=False)
+    recount: Recount = field(default_factory=Recount)
+    rules: Rules | None = None
+    devices: int = 0
+    waves: tuple[WaveFacts, ...] = ()
+    looks: int = 0
+    decisions: int = 0
+    entry: int = 0
+    unstopped: bool = False
+    left_out: bool = False
+    adopted: set[str] = field(default_factory=set)
+    told: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.found = Diverging(self.steps)
+
+    def run(self) -> Replayed:
+        for step in self.steps:
+            match step:
+                case Seen():
+                    self.waves = step.waves
+                case Bound():
+                    self.rules = bind(step.spec, step.policy)
+                case Began():
+                    self._watch(step.watching)
+                case Counted():
+                    self._count(step)
+                case Looked():
+                    self._without(step.look.state)
+                    self._look(step)
+                    self.unstopped = False
+                    self.entry = step.entry.seq
+                case Ordered():
+                    self._without(step.state)
+                    self.unstopped = False
+                    self.entry = step.entry.seq
+                case Broken():
+                    self.found.add(step.what, step.at, step.seq, "", step.sentence)
+                case _:
+                    assert_never(step)
+        return Replayed(
+            rollout=self.name,
+            policy=None,
+            entries=self.steps.entries,
+            looks=self.looks,
+            decisions=self.decisions,
+            outcomes=self.steps.outcomes,
+            not_recounted=len(self.adopted),
+            differs=self.found.many,
+            divergences=tuple(self.found.kept),
+        )
+
+    def _without(self, state: RolloutState) -> None:
+        """Places among the rest of an excluded segment are not in the log: from then on monitors are taken as they
+        were recorded."""
+        if state.excluded and not self.left_out:
+            self.left_out = True
+            self.adopted |= set(self.recount.monitors)
+            self.recount.monitors.clear()
+
+    def _watch(self, watching: Watching) -> None:
+        self.devices = watching.devices
+        able = [each for each in watching.monitors if recountable(each.spec) and not self.left_out]
+        counted = [CountedMonitor(each.spec, each.from_place) for each in able]
+        self.adopted |= {each.spec.key for each in watching.monitors if each not in able}
+        self.recount.watch(counted, watching.budgets)
+        self.told.clear()
+
+    def _count(self, step: Counted) -> None:
+        """An outcome between two looks: whatever stops the rollout must be an entry of that moment."""
+        if not self.recount.count(step.line) or step.state is None or self.rules is None or self.unstopped:
+            return
+        if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
+            return
+        facts = Facts(
+            self.devices,
+            self.recount.waves(self.waves),
+            monitors=tuple(each.facts(self.waves) for each in self.recount.monitors.values()),
+            budgets=tuple(self.recount.budgets.values()),
+        )
+        stop = safety(step.state, facts, self.rules)
+        at = step.line.received_at
+        if stop is None or (step.upcoming is not None and step.upcoming.at == at):
+            return
+        self.unstopped = True
+        self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+
+    def _look(self, step: Looked) -> None:
+        look, entry = step.look, step.entry
+        self.looks += 1
+        self.decisions += len(look.decided)
+        for what, recorded, counted in self._other_facts(look):
+            self.found.add("facts", entry.at, entry.seq, f"{what} {recorded}", f"{what} {counted}")
+        if self.rules is None:
+            self.found.add("journal", entry.at, entry.seq, "", f"Entry {entry.seq} decided before files were bound.")
+            return
+        would = decide(look.state, look.facts, self.rules, entry.at).decisions
+        would = tuple(each for each in would if getattr(each, "wave", None) not in look.withheld)
+        if not same(look.decided, would):
+            recorded, again = described(look.decided), described(would)
+            why = "" if recorded != again else _sentences(look.decided, would)
+            self.found.add("decision", entry.at, entry.seq, recorded, again, why)
+
+    def _other_facts(self, look: Look) -> list[tuple[str, str, str]]:
+        """What of the facts is not what the log says; told once, for it stays so at each later look."""
+        found: list[tuple[str, str, str]] = []
+        facts = look.facts
+        for seen in facts.monitors:
+            mine = self.recount.monitors.get(seen.monitor)
+            if mine is None or seen.accepted:
+                continue
+            again = mine.facts(facts.waves)
+            if seen.crossed_at in mine.crossings:
+                again = replace(again, crossed_at=seen.crossed_at)
+            if _told(again) != _told(seen):
+                found.append((f"monitor {seen.monitor}:", _monitor(seen), _monitor(again)))
+        for budget in facts.budgets:
+            counted = self.recount.budgets.get(budget.name)
+            if counted is not None and counted != budget:
+                found.append((f"budget {budget.name}:", f"{budget.bad} bad", f"{counted.bad} bad"))
+        for wave, again_wave in () if self.left_out else zip(facts.waves, self.recount.waves(facts.waves), strict=True):
+            for piece, other in zip(wave.slices, again_wave.slices, strict=True):
+                if dict(piece.bad) != dict(other.bad):
+                    what = f"slice {piece.number} of {wave.wave}:"
+                    found.append((what, f"{sum(piece.bad.values())} bad", f"{sum(other.bad.values())} bad"))
+        fresh = [each for each in found if self.told.get(each[0]) is None]
+        self.told |= {each[0]: True for each in fresh}
+        return fresh
+
+
+def same(recorded: Sequence[Decision], again: Sequence[Decision]) -> bool:
+    """Equal, but that the record of a halt may say more of what its bad devices have in common."""
+    return len(recorded) == len(again) and all(
+        one == other
+        or (
+            isinstance(one, HaltRollout)
+            and isinstance(other, HaltRollout)
+            and one.reason.kind is other.reason.kind
+            and one.reason.sentence.startswith(f"{other.reason.sentence} ")
+        )
+        for one, other in zip(recorded, again, strict=True)
+    )
+
+
+def _sentences(recorded: Sequence[Decision], again: Sequence[Decision]) -> str:
+    """Where two lists of decisions read alike: the reasons that differ."""
+    pairs = zip(recorded, again, strict=False)
+    return " ".join(
+        f"Recorded: {one.reason.sentence} Now: {other.reason.sentence}" for one, other in pairs if one != other
+    )
+
+
+def _told(facts: MonitorFacts) -> tuple[object, ...]:
+    """What the log has to say of a monitor."""
+    return facts.places, facts.bad, facts.next_limit, facts.crossed_at, facts.amber
+
+
+def _monitor(facts: MonitorFacts) -> str:
+    crossed = "" if facts.crossed_at is None else f", crossed by {facts.crossed_at[0]} within {facts.crossed_at[1]}"
+    return f"{facts.bad} bad among {facts.places} places{crossed}, next within {facts.next_limit}"
