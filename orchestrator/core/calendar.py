@@ -6,8 +6,8 @@
   never takes longer.
 
 Answers for: these three moments of each wave, under its windows. Does not answer for: what people take for their own
-word (a promotion, a resume), halts, freezes, and work that a wave gets after it has ended. A wave without devices takes
-no time. None: its window does not open within 400 days.
+word (a promotion, a resume), halts, freezes, monitors that are amber, and work that a wave gets after it has ended. A
+wave without devices takes no time. None: its window does not open within 400 days.
 """
 
 from __future__ import annotations
@@ -97,10 +97,14 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a wave has to do. ``slices``: their sizes; ``building``: how long its deltas take, as estimated."""
+    """What a wave has to do. ``slices``: their sizes; ``building``: how long its deltas take, as estimated;
+    ``offering``: the least time in which its rate lets enough devices come; ``quickest``: the least time from the first
+    offer to passing (None: the bake's floor)."""
 
     slices: tuple[int, ...]
     building: timedelta = timedelta(0)
+    offering: timedelta = timedelta(0)
+    quickest: timedelta | None = None
 
 
 def calendar(rules: Rules, work: Mapping[str, Work], start: datetime, habits: Habits) -> dict[str, Due]:
@@ -168,36 +172,37 @@ def _wave(
     opens = _open_at(wave.window, max(turn, ready))
     if opens is None:
         return None, None
-    return opens, _open_at(wave.window, _baked(way, wave, work.slices, opens, spans))
+    return opens, _open_at(wave.window, _baked(way, wave, work, opens, spans))
 
 
-def _baked(way: Way, wave: WaveRules, slices: Sequence[int], opens: datetime, spans: _Spans) -> datetime | None:
+def _baked(way: Way, wave: WaveRules, work: Work, opens: datetime, spans: _Spans) -> datetime | None:
     """When its bake is over."""
-    rules = spans.rules
+    rules, slices = spans.rules, work.slices
     match way:
         case Way.AT_ONCE:
             offers = _open_at(rules.offer_window, opens)
-            return None if offers is None else offers + wave.at_least
+            return None if offers is None else offers + (wave.at_least if work.quickest is None else work.quickest)
         case Way.LIKELY:
-            return _baked_by_habit(wave, slices, opens, spans)
+            return _baked_by_habit(wave, work, opens, spans)
         case Way.AT_THE_LATEST:
             # The bake begins when the last slice is open and all the time for offers is over, whichever is later.
             return opens + max((len(slices) - 1) * rules.slice_at_most, rules.open_at_most) + wave.at_most
 
 
-def _baked_by_habit(wave: WaveRules, slices: Sequence[int], opens: datetime, spans: _Spans) -> datetime | None:
+def _baked_by_habit(wave: WaveRules, work: Work, opens: datetime, spans: _Spans) -> datetime | None:
     """Slice after slice, each open as soon as enough of the one before have reported, and then the bake."""
-    rules, part = spans.rules, spans.reported(float(SLICE_REPORTED))
+    rules, slices, part = spans.rules, work.slices, spans.reported(float(SLICE_REPORTED))
     at_once = min((limit for limit in (rules.in_flight, wave.in_flight) if limit is not None), default=max(slices))
     begun = offers = opens
     for number, size in enumerate(slices, start=1):
-        offered = _open_at(rules.offer_window, begun)
-        if offered is None:
+        at = _open_at(rules.offer_window, begun)
+        if at is None:
             return None
-        offers = offered + (-(-size // at_once) - 1) * part  # those before the last who may be at it at once
+        offers = at + (-(-size // at_once) - 1) * part  # those before the last who may be at it at once
         if number < len(slices):
             begun = min(offers + part, begun + rules.slice_at_most)
-    bakes = min(offers + spans.offered(), max(begun, opens + rules.open_at_most))
+    offered = max(offers + spans.offered(), opens + work.offering)
+    bakes = min(offered, max(begun, opens + rules.open_at_most))
     return min(max(bakes + wave.at_least, offers + spans.reported(wave.reports)), bakes + wave.at_most)
 
 

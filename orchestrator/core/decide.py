@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
+from orchestrator.core.admission import ambers, early_door
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
@@ -33,7 +34,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.door import Condition, Unmet, door
+from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
     Facts,
@@ -48,6 +49,8 @@ from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
     after_sentence,
     already_there_sentence,
+    amber_held_sentence,
+    amber_sentence,
     are,
     bad_sentence,
     cancelled_among,
@@ -235,6 +238,8 @@ def _preparing(
         return WaveStatus.PASSED
     elif look.facts.frozen is not None:
         look.wait(name, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
+    elif _amber(wave, look):
+        pass  # it has said why
     else:
         sentence = f"{done_sentence(rules.after, statuses)}{covered_sentence(deltas, rules)}"
         look.decisions.append(OpenWave(name, Reason(ReasonKind.OFFERING, sentence)))
@@ -276,11 +281,14 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
         return WaveStatus.OPEN
     if not facts.slices:
-        _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
+        if not _amber(wave, look):
+            _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
         return WaveStatus.OPEN
     if facts.waiting > 0:
         last = facts.slices[-1]
         seen, ends = _seen_enough(wave, facts, look)
+        if seen and _amber(wave, look):
+            return WaveStatus.OPEN
         if seen:
             facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
@@ -322,6 +330,31 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     return f"{are(last.confirmed, last.reachable)} confirmed in the slice before, whose time is over", ends
 
 
+def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
+    """Whether a monitor that is amber keeps the wave's next slice shut; then it has said why.
+
+    Confirmations calm it. When the time that a slice is given is over and it is amber still, the wave holds; a person's
+    resume after that lets one more slice open all the same, at a trickle (``offers``). Without ``holds`` it only waits:
+    the wave's door has a ceiling of its own, or it has passed and nothing waits for it.
+    """
+    keys = (*ambers(look.amber, None), *ambers(look.amber, wave.wave))
+    if not keys or look.facts.frozen is not None:
+        return False
+    # Of a wave without slices the newest anywhere: since then nobody was given a place.
+    mine = look.of(wave).slices or [piece for each in look.facts.waves for piece in each.slices]
+    since = max((piece.opened_at for piece in mine), default=wave.prepared_at or look.now)
+    if wave.granted_at is not None and wave.granted_at > since:
+        return False
+    ends = since + look.rules.slice_at_most
+    if not holds:
+        look.wait(wave.wave, ReasonKind.AMBER, amber_sentence(keys))
+    elif look.now < ends:
+        look.wait(wave.wave, ReasonKind.AMBER, amber_sentence(keys), ends)
+    else:
+        look.decisions.append(HoldWave(wave.wave, Reason(ReasonKind.AMBER, amber_held_sentence(keys))))
+    return True
+
+
 def _slice_wait(last: SliceFacts) -> str:
     return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
 
@@ -333,17 +366,21 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     tally = facts.tally(opened_until=since)
-    amber = [monitor.monitor for monitor in look.amber if monitor.wave in (None, name)]
+    amber = (*ambers(look.amber, None), *ambers(look.amber, name))
     unmet = unmet_at_door(tally, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
+    early = ""
+    if rules.early and not {each.condition for each in unmet}.isdisjoint(LIFTED_EARLY):
+        early, lifted = early_door([piece for piece in facts.slices if piece.opened_at <= since], look.rules.tolerate)
+        unmet = tuple(each for each in unmet if not (lifted and each.condition in LIFTED_EARLY))
     if not unmet:
         if rules.window is not None and not rules.window.is_open(look.now):
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
-        sentence = f"{are(tally.confirmed, tally.reachable)} confirmed, {bad_sentence(tally.bad)}."
+        sentence = f"{are(tally.confirmed, tally.reachable)} confirmed, {bad_sentence(tally.bad)}.{early}"
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
-    why = " ".join(each.sentence for each in unmet)
+    why = " ".join(each.sentence for each in unmet) + early
     if look.now >= ceiling:
         sentence = f"Its bake is over and it could not pass: {why} `wave resume` grants as long again."
         look.decisions.append(HoldWave(name, Reason(ReasonKind.BAKE_INCONCLUSIVE, sentence)))
@@ -357,7 +394,8 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
 def unmet_at_door(
     tally: Tally, rules: WaveRules, rollout: Rules, amber: Sequence[str], *, baked: timedelta
 ) -> tuple[Unmet, ...]:
-    """What keeps a baking wave from passing (RULES 5.3); empty when the door opens. ``amber``: keys of its monitors."""
+    """What keeps a baking wave from passing (RULES 5.3), confidence aside; empty when the door opens. ``amber``: keys
+    of its monitors."""
     outcomes = tally.resolved
     # A failed download is no outcome by itself, so there may be more of them than outcomes.
     bad = {outcome: min(count, outcomes) for outcome, count in tally.bad.items()}
@@ -402,6 +440,8 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
             until,
         )
         return
+    if _amber(wave, look, holds=False):
+        return
     if facts.late and look.facts.frozen is None:
         reason = Reason(ReasonKind.DELTAS, "Devices came since the last look: their deltas are made.")
         look.decisions.append(EnsureDeltas(wave.wave, reason))
@@ -412,7 +452,8 @@ def _first_of_passed(wave: WaveState, facts: WaveFacts, look: _Look) -> None:
     """A wave that passed without having opened: nobody's word lifts the care for its devices."""
     if facts.deltas is None:
         _look_at_devices(wave, look, "It passed before its turn: its devices are looked at.")
-    _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
+    if not _amber(wave, look, holds=False):
+        _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
 
 
 def _serve_all(wave: WaveState, look: _Look) -> None:

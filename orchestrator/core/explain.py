@@ -207,13 +207,13 @@ def _holds(state: RolloutState, facts: Facts, rules: Rules, plan: Plan, steps: M
     waves = {wave.wave: wave for wave in state.waves}
     for waiting in plan.reasons:
         if waiting.wave is not None and waves[waiting.wave].hold is None:
-            yield from _at_a_ceiling(waves[waiting.wave], waiting.reason.kind, facts, rules.wave(waiting.wave), rules)
+            yield from _at_a_ceiling(waves[waiting.wave], waiting, facts, rules.wave(waiting.wave), rules)
 
 
-def _at_a_ceiling(wave: WaveState, kind: ReasonKind, facts: Facts, rules: WaveRules, rollout: Rules) -> Iterator[str]:
+def _at_a_ceiling(wave: WaveState, waiting: Waiting, facts: Facts, rules: WaveRules, rollout: Rules) -> Iterator[str]:
     """When this wave's wait is over, and it then holds."""
     counts = _of(wave.wave, facts)
-    match kind, wave.status:
+    match waiting.reason.kind, wave.status:
         case ReasonKind.DELTAS, WaveStatus.PREPARING if wave.prepared_at and rules.otherwise is Otherwise.HOLD:
             if counts.deltas is not None and counts.deltas.coverage < rules.cover:
                 at = _given_from(wave.prepared_at, wave) + rules.within
@@ -225,6 +225,8 @@ def _at_a_ceiling(wave: WaveState, kind: ReasonKind, facts: Facts, rules: WaveRu
                 f"{wave.wave}: at {moment(at)} fewer than {percent(float(SLICE_REPORTED))} of slice {last.number} have"
                 " reported an outcome, and fewer than half are confirmed."
             )
+        case ReasonKind.AMBER, _ if waiting.until is not None:
+            yield f"{wave.wave}: at {moment(waiting.until)} a monitor that watches it is amber still."
         case ReasonKind.BAKE, WaveStatus.BAKING if wave.baking_at:
             at = _given_from(wave.baking_at, wave) + rules.at_most
             yield f"{wave.wave}: at {moment(at)} its bake is over and it could not pass."

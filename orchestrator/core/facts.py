@@ -6,7 +6,7 @@ devices and for ten million.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -124,6 +124,16 @@ class Tally(NamedTuple):
     resolved: int
     confirmed: int
     bad: Mapping[OutcomeClass, int]
+
+
+def places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
+    """Places given after the first ``from_place``, those of excluded segments left out."""
+    given = counted = 0
+    for piece in slices:
+        begun = max(0, min(piece.members, given + piece.members - from_place))
+        counted += max(0, begun - piece.excluded) if begun else 0
+        given += piece.members
+    return counted
 
 
 @dataclass(frozen=True, slots=True)

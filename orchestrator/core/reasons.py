@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from orchestrator.core.evidence.confident import Boundary, reports_needed
 from orchestrator.core.evidence.crossing import Step, first_step
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts
@@ -242,6 +243,56 @@ def slice_held_sentence(last: SliceFacts) -> str:
         f"Only {have(last.reported, last.reachable)} reported an outcome in slice {last.number} and {confirmed},"
         " after all the time they had: `wave resume` grants as much again."
     )
+
+
+def amber_sentence(keys: Sequence[str]) -> str:
+    """Why no further slice opens."""
+    return (
+        f"{_amber(keys)}: no further slice opens, and offers slow to a trickle, until confirmations calm"
+        f" {_one_or_more(len(keys), 'it', 'them')}."
+    )
+
+
+def amber_held_sentence(keys: Sequence[str]) -> str:
+    """Amber for as long as a slice is given."""
+    it = _one_or_more(len(keys), "it", "them")
+    return f"{_amber(keys)}, and confirmations did not calm {it} in time: `wave resume` lets one more slice open."
+
+
+def _amber(keys: Sequence[str]) -> str:
+    is_ = _one_or_more(len(keys), "Monitor {} is", "Monitors {} are").format(names(keys))
+    return f"{is_} amber, with a fifth or more of the evidence that halts"
+
+
+def failing_sentence(upper: float) -> str:
+    """What the evidence leaves open of the failure rate, without a stop."""
+    return (
+        "nothing is known of how many fail yet"
+        if upper >= 1.0
+        else f"up to {100 * upper:.2g} % may fail for all that is known"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- bake
+
+
+def confident_sentence(proof: Boundary, rate: float) -> str:
+    """Why a wave passes before its bake is over."""
+    return (
+        f"Early: {proof.good} confirmed among its first {proof.places} places prove, at 95 %, that fewer than"
+        f" {percent(rate)} fail."
+    )
+
+
+def not_confident_sentence(last: Boundary, needed: int | None, rate: float) -> str:
+    """What the early door waits for; ``needed``: confirmations among all places that open it, None when not even all
+    would."""
+    if needed is None:
+        fewest = devices(reports_needed(0, rate))
+        return (
+            f"It cannot pass earlier: to prove that fewer than {percent(rate)} fail takes {fewest} without a failure."
+        )
+    return f"It passes earlier once {needed} of its {last.places} places are confirmed; {last.good} are."
 
 
 # ------------------------------------------------------------------------------------------------- deltas

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.core.outcomes import OutcomeClass, Tolerance
-from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise, Policy, Promotion
+from orchestrator.core.pace import Pace, Per, Rate
+from orchestrator.core.policy import Early, FromUnknown, OnSegment, Otherwise, Policy, Promotion
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
 
@@ -19,8 +20,8 @@ SEGMENTS: Final = ("hardware_id", "source_version")
 @dataclass(frozen=True, slots=True)
 class WaveRules:
     """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``,
-    ``otherwise``, ``from_unknown``
-    are its delta gate; ``at_least``, ``reports``, ``at_most`` its bake."""
+    ``otherwise``, ``from_unknown`` are its delta gate; ``at_least``, ``reports``, ``at_most``, ``early`` its bake;
+    ``in_flight``, ``stake``, ``per``, ``rate`` its own pace, beside the rollout's."""
 
     wave: str
     after: tuple[str, ...] = ()
@@ -33,7 +34,11 @@ class WaveRules:
     at_least: timedelta = timedelta(hours=12)
     reports: float = 0.95
     at_most: timedelta = timedelta(hours=48)
+    early: bool = False
     in_flight: int | None = None
+    stake: int | None = None
+    per: Per | None = None
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,9 @@ class Rules:
     silent_after: timedelta = timedelta(hours=24)
     offer_window: Window | None = None
     in_flight: int | None = None
+    stake: int | None = None
+    per: Per | None = None
+    rate: Rate | None = None
     dimensions: tuple[str, ...] = SEGMENTS
     segments: tuple[str, ...] = ()
     false_exclude: float = 0.05
@@ -91,7 +99,8 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
                 at_least=bound.bake.at_least,
                 reports=bound.bake.reports,
                 at_most=bound.bake.at_most,
-                in_flight=bound.pace.in_flight if own is not None and own.pace is not None and bound.pace else None,
+                early=bound.bake.early is Early.CONFIDENT,
+                **_pace(own.pace if own is not None else None),
             )
         )
     labels = {f"label:{key}" for wave in rollout.waves for key, _ in wave.devices.labels}
@@ -106,10 +115,16 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
         reach=policy.reach,
         silent_after=policy.silent_after,
         offer_window=policy.offer_window,
-        in_flight=policy.pace.in_flight if policy.pace else None,
+        **_pace(policy.pace),
         dimensions=(*SEGMENTS, *sorted(labels)),
         segments=tuple(sorted(policy.segments)),
         false_exclude=policy.false_exclude,
         on_segment=policy.on_segment,
         escalate_over=policy.escalate_over,
     )
+
+
+def _pace(pace: Pace | None) -> dict[str, Any]:
+    """The keys of a pace as the fields of rules."""
+    names = ("in_flight", "stake", "per", "rate")
+    return {} if pace is None else {name: getattr(pace, name) for name in names}

@@ -155,6 +155,7 @@ class ReasonKind(StrEnum):
     ALREADY_THERE = "already_there"
     SLICE = "slice"
     SLICE_INCONCLUSIVE = "slice_inconclusive"
+    AMBER = "amber"
     OFFERING = "offering"
     BAKE = "bake"
     BAKE_INCONCLUSIVE = "bake_inconclusive"

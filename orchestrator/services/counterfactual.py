@@ -2,7 +2,8 @@
 
 Its monitors and budgets are shared out for the fleet as it was at the start and counted from the evidence log; its
 rules are asked at each look that decided, with the record of then, and after each bad outcome in between. Devices are
-taken as they were admitted: from the first divergence on the fleet would have gone another way. Once it would have
+taken as they were admitted: from the first divergence on the fleet would have gone another way. Segments are left out
+as the record left them out; which ones the other policy would have excluded is not asked. Once it would have
 stopped the rollout it decides nothing more, until a person's order of the record lets it go on.
 """
 
@@ -16,7 +17,7 @@ from typing import Final, assert_never
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, HaltRollout, HoldRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
-from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
+from orchestrator.core.evidence.recounting import CountedMonitor, Recount
 from orchestrator.core.facts import Facts, WaveFacts
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
@@ -41,8 +42,8 @@ class Counterfactual:
     name: str
     steps: Steps
     policy: Policy
+    recount: Recount
     found: Diverging = field(init=False)
-    recount: Recount = field(default_factory=Recount)
     spec: RolloutFile | None = None
     rules: Rules | None = None
     devices: int = 0
@@ -113,7 +114,7 @@ class Counterfactual:
             return
         if not self.recount.monitors:
             specs = monitors_of(self.spec, self.policy, self.sizes, self.devices)
-            monitors = [CountedMonitor(spec) for spec in specs if recountable(spec)]
+            monitors = [CountedMonitor(spec) for spec in specs]
             self.recount.watch(monitors, budgets_of(self.policy, self.devices))
             return
         given = places_given(Facts(self.devices, self.waves))
@@ -130,12 +131,14 @@ class Counterfactual:
         """The facts of then, with this policy's monitors and budgets."""
         return replace(
             facts,
-            monitors=tuple(each.facts(facts.waves) for each in self.recount.monitors.values()),
+            monitors=self.recount.facts(facts.waves),
             budgets=tuple(self.recount.budgets.values()),
         )
 
     def _count(self, step: Counted) -> None:
         self.bad += 1
+        if step.state is not None:
+            self.recount.leave_out(step.state.excluded_segments)
         if not self.recount.count(step.line) or step.state is None or self.rules is None or self.standing is not None:
             return
         if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
@@ -149,6 +152,7 @@ class Counterfactual:
 
     def _look(self, step: Looked) -> None:
         look, at, seq = step.look, step.entry.at, step.entry.seq
+        self.recount.leave_out(look.state.excluded_segments)
         self.looks += 1
         self.decisions += len(look.decided)
         if self.stopped is None and (stop := _stop_in(look.decided)) is not None:

@@ -14,7 +14,7 @@ from orchestrator.core.policy import DIMENSION
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.services.accepting import begin_monitors_anew
-from orchestrator.services.chronicle import order, rules_of
+from orchestrator.services.chronicle import order, rules_of, watching
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.register import mark
 from orchestrator.services.store import Writing
@@ -30,7 +30,7 @@ def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     sentence = f"Segment {segment} excluded by {by}: {_because(reason)}"
     state = transitions.exclude(row.state, segment, devices, Reason(ReasonKind.ORDERED, sentence), now, by)
     effects = (Effect(EffectKind.LEAVE_OUT, row.state.rollout),)
-    facts = {"segment": segment, "devices": devices}
+    facts = {"excluded": {"segment": segment, "devices": devices}}
     order(w, row, state, event="excluded", by=by, sentence=sentence, now=now, facts=facts, effects=effects)
     return (
         f"Segment {segment} of rollout {row.state.rollout} is excluded: its {devices} devices are offered nothing"
@@ -51,7 +51,7 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     waiting = w.let_back_in(row, segment, since=left_out.standing.since, now=now)
     mark(w, now)  # what is kept in memory of these devices is read again
     effects = (Effect(EffectKind.LEAVE_OUT, row.state.rollout),)
-    about = {"segment": segment, "attempt": state.attempt}
+    about = {"included": segment, "attempt": state.attempt, **watching(w, row)}
     order(w, row, state, event="included", by=by, sentence=sentence, now=now, facts=about, effects=effects)
     return (
         f"Segment {segment} of rollout {row.state.rollout} is taken back in: its devices with a place may be offered"

@@ -20,9 +20,10 @@ from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import FromUnknown, OnSegment, Policy
 from orchestrator.core.reasons import devices, percent, words
 from orchestrator.core.rollout_file import RolloutFile
-from orchestrator.core.rules import Rules, bind
+from orchestrator.core.rules import Rules, WaveRules, bind
 from orchestrator.core.slices import dimension_of, sizes
 from orchestrator.core.states import LIVE_ROLLOUT
+from orchestrator.services import pacing
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.deltas import Deltas, Preview
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
@@ -70,15 +71,9 @@ class Planner:
         lacking = {commit for commit in bound.scope.commits.values() if not self.provider.has_commit(commit)}
         deltas = {wave.name: _deltas(preview, bound, wave.name, lacking) for wave in spec.waves}
         with self.store.reading() as r:
-            warnings = self._warnings(r, spec, policy, bound, deltas, lacking)
+            warnings = (*self._warnings(r, spec, policy, bound, deltas, lacking), *_too_slow(rules, bound))
             habits = r.habits(spec.tag, sample=HABITS)
-        work = {
-            name: Work(
-                slices=sizes(count.eligible, first=rules.first_slice, growth=rules.growth),
-                building=timedelta(seconds=preview.waves[name].seconds),
-            )
-            for name, count in bound.counts.items()
-        }
+        work = {each.wave: _work(each, rules, bound.counts[each.wave], preview) for each in rules.waves}
         due = calendar(rules, work, max(now, spec.start_at) if spec.start_at else now, habits)
         ends = whole(due)
         return RolloutPlan(
@@ -102,6 +97,7 @@ class Planner:
             assumes=habits_sentence(habits),
             warnings=warnings,
             notes=_notes(policy, bound),
+            pace=pacing.planned(rules),
         )
 
     # ------------------------------------------------------------------------------------------ warnings
@@ -211,9 +207,32 @@ def _waves(
                 opens=due[wave.name].opens,
                 ends=due[wave.name].ends,
                 promotion=own.awaits_promotion,
+                early=pacing.early(own, rules, count.eligible),
             )
         )
     return tuple(planned)
+
+
+def _work(wave: WaveRules, rules: Rules, count: WaveCount, preview: Preview) -> Work:
+    return Work(
+        slices=sizes(count.eligible, first=rules.first_slice, growth=rules.growth),
+        building=timedelta(seconds=preview.waves[wave.wave].seconds),
+        offering=pacing.offering(wave, rules, count.reachable),
+        quickest=pacing.quickest(wave, rules, count.reachable),
+    )
+
+
+def _too_slow(rules: Rules, bound: Bound) -> list[str]:
+    """Waves whose bake would begin before their rate has let enough devices come."""
+    found = []
+    for each in rules.waves:
+        needed = pacing.offering(each, rules, bound.counts[each.wave].reachable)
+        if needed > rules.open_at_most:
+            days, most = (f"{span / timedelta(days=1):.3g} days" for span in (needed, rules.open_at_most))
+            found.append(
+                f"Wave {each.wave} needs {days} at its rate; after {most} (`open_at_most`) it bakes with whom it has."
+            )
+    return found
 
 
 def _deltas(preview: Preview, bound: Bound, wave: str, lacking: Collection[str]) -> tuple[PlannedDelta, ...]:

@@ -13,10 +13,12 @@ from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Policy
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
+from orchestrator.services.board import flows_of
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.pacing import standing
 from orchestrator.services.records import DeviceFilter, RolloutRow, UpdateRow
 from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import DeviceView, RolloutSummary, RolloutView, WaveView, WhyNot
@@ -70,6 +72,7 @@ class Queries:
                 spec_digest=row.spec_digest,
                 policy_digest=row.policy_digest,
                 attempt=row.state.attempt,
+                pace=_pace(r, row, now),
                 excluded=row.state.excluded,
             )
 
@@ -126,6 +129,14 @@ class Queries:
         if row is None:
             raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
         return row
+
+
+def _pace(r: Reading, row: RolloutRow, now: datetime) -> tuple[str, ...]:
+    """Of a rollout that offers."""
+    if row.state.status not in OFFERING_ROLLOUT:
+        return ()
+    rules = rules_of(row)
+    return standing(rules, *flows_of(row, rules, r), now)
 
 
 def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:

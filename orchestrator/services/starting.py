@@ -174,12 +174,13 @@ def _segments(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[M
     return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
 
 
-def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
+def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
     """Segments without a monitor that have devices in this slice are watched from it on, once they have so many places
-    that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve."""
+    that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve.
+    Whether there are any."""
     policy = Policy.from_canonical(row.policy)
     if row.devices < SMALL_FLEET_BELOW or not policy.segments:
-        return
+        return False
     places = {name: opened.before.get(name, 0) + ranks.members for name, ranks in opened.ranks.items()}
     found = [
         name
@@ -187,7 +188,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
         if 1 < many < places[ROLLOUT] and dimension_of(name) in policy.segments
     ]
     known = {monitor.spec.segment: monitor.spec.devices for monitor in w.monitors(row.key)} if found else {}
-    number = sum(1 for name, devices in known.items() if name is not None and not devices)
+    number = before_them = sum(1 for name, devices in known.items() if name is not None and not devices)
     for segment in found:
         if segment in known:
             continue
@@ -202,6 +203,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
         if specs:
             number += 1
             w.add_monitors(row.key, specs, from_places={spec.key: before for spec in specs})
+    return number > before_them
 
 
 def _ancestors(spec: RolloutFile, name: str) -> set[str]:

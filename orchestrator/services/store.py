@@ -20,10 +20,12 @@ from typing import Protocol
 from orchestrator.core.calendar import Habits
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.crossing import Step
+from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Covered, Seal
-from orchestrator.core.facts import BudgetFacts, Facts
+from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, WaveFacts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
 from orchestrator.core.journal import Entry
+from orchestrator.core.offers import LabelLimit
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
@@ -121,6 +123,18 @@ class Reading(Protocol):
         """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is
         looked up only for waves whose last slice is an hour old at ``now``."""
 
+    def flowing(self, row: RolloutRow, *, counted: bool) -> tuple[Sequence[WaveFacts], Sequence[MonitorFacts]]:
+        """What offers depend on, from counters: of the monitors that nobody has accepted those that have counted
+        something bad (only they can be amber), and, when there are any or with ``counted``, the waves with their
+        slices' tallies. One statement, or two."""
+
+    def spent(self, rollout_key: int) -> Mapping[str, datetime]:
+        """Until when its rates are spent: the rollout's own under ``""``, a wave's under its name."""
+
+    def flying_with(self, rollout_key: int, limit: LabelLimit) -> int:
+        """How many devices that carry the label's value now have an offer and no outcome; counted up to the limit. It
+        looks at the devices with that value, by index."""
+
     def deadlines(self) -> dict[int, datetime]:
         """When the next silence of each rollout will be counted, whatever its status; one without any is left out."""
 
@@ -129,6 +143,9 @@ class Reading(Protocol):
 
     def populations(self, rollout_key: int) -> Mapping[str, int]:
         """Places given so far, by population."""
+
+    def seats(self, row: RolloutRow, device_keys: Collection[int]) -> Mapping[int, Seat]:
+        """Where the devices that have an update stand, positions and segments included, by device key."""
 
     def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
         """All attempts, oldest first."""
@@ -314,6 +331,9 @@ class Writing(Reading, Protocol):
         """Replace what the last look found."""
 
     # Updates and reports
+    def set_spent(self, rollout_key: int, spent: Mapping[str, datetime]) -> None:
+        """Note until when rates are spent, named as by ``spent``; the rollout is locked."""
+
     def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
         """The update, and nobody else changes it until this transaction ends."""
 

@@ -51,7 +51,7 @@ class RolloutView:
 
     ``outlook``: what would move it; ``steps``: what is missing to cross, by monitor that has seen something bad;
     ``wake_at``: the earliest moment at which the same facts say otherwise; ``problems``: work of the outbox that
-    failed, to be tried again; ``excluded``: the segments that are left out.
+    failed, to be tried again; ``excluded``: the segments that are left out; ``pace``: how its offers flow now.
     """
 
     summary: RolloutSummary
@@ -68,6 +68,7 @@ class RolloutView:
     policy_digest: str
     attempt: int
     excluded: tuple[Excluded, ...] = ()
+    pace: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class PlannedWave:
     opens: Moments
     ends: Moments
     promotion: bool
+    early: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +209,4 @@ class RolloutPlan:
     assumes: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    pace: tuple[str, ...] = ()

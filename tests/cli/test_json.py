@@ -11,7 +11,7 @@ from tests.cli.test_rollouts import halted
 
 SUMMARY = set("rollout status since by reason version tag policy devices offered confirmed bad created_at".split())
 ROLLOUT = SUMMARY | set(
-    "attempt frozen waves monitors budgets excluded waiting would advances halts excludes holds wake_at problems "
+    "attempt frozen waves monitors budgets excluded waiting would advances halts excludes holds wake_at problems pace "
     "spec_digest policy_digest".split()
 )
 WAVE = set(
@@ -34,7 +34,7 @@ UPDATE = set(
 WHY = set("rollout status wave wave_status position slice place kind sentence why_wave waits update".split())
 PLAN = set(
     "rollout target_version tag policy hardware_ids devices in_no_wave waves monitors budgets build_minutes bytes_with "
-    "bytes_without in_flight_risk earliest_end likely_end latest_end assumes warnings notes".split()
+    "bytes_without in_flight_risk earliest_end likely_end latest_end assumes warnings notes pace".split()
 )
 TARGET = set("target version commit hardware_ids tags provider added_at".split())
 DELTA = set(

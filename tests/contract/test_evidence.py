@@ -15,7 +15,7 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.core.update import UpdateStatus
+from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.records import BadOutcome, RolloutRow
 from tests.contract.building import NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope, undone
 
@@ -118,7 +118,6 @@ def test_facts_say_the_next_limit_and_amber(store: SqlStore) -> None:
         assert (overall.places, overall.bad, overall.next_limit, overall.wave) == (50, 1, stairs.limit(2), None)
         assert (late.places, late.bad, late.wave, late.crossed_at) == (30, 1, "all", None)
         fail(w, row, [46, 47])
-        assert w.facts(row, now=NOW).monitors[0].amber == stairs.amber(50, 3)
         assert w.facts(row, now=NOW).monitors[0].next_limit == stairs.limit(4)
 
 
@@ -137,6 +136,25 @@ def test_what_is_missing_to_cross_is_read_from_the_tree(store: SqlStore) -> None
         }
         fail(w, row, [1, 2])
         assert set(w.next_steps(row.key)) == {"wave:all/failed"}, "what has crossed needs nothing more"
+
+
+def test_amber_comes_with_failures_and_goes_with_confirmations_and_not_with_silence(store: SqlStore) -> None:
+    """Three of fifty are no reason to slow down; three of three are, and the other 47 pending do not hide it."""
+    with undone(store) as w:
+        enroll(w, *(device(f"d{n}") for n in range(50)))
+        row = w.add_rollout(rollout())
+        w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        w.add_monitors(row.key, [monitor(), monitor("wave:all")], from_places={"wave:all/failed": 50})
+        assert w.flowing(row, counted=False) == ((), ())
+        fail(w, row, [45, 46, 47])
+        w.add_counts({(row.key, "all", 1): Counts(offered=50, resolved=30, bad=(OutcomeClass.SILENT,) * 27)})
+        for confirmed, amber in ((0, True), (10, True), (37, False)):
+            w.add_counts({(row.key, "all", 1): Counts(confirmed=confirmed)})
+            for monitors in (w.facts(row, now=NOW).monitors, w.flowing(row, counted=False)[1]):
+                assert monitors[0].amber == amber
+                assert not any(each.amber for each in monitors[1:]), "nothing of it lies after where that one starts"
+        waves, (only,) = w.flowing(row, counted=True)
+        assert (waves[0].in_flight, waves[0].confirmed, only.monitor) == (20, 47, "rollout/failed")
 
 
 @pytest.mark.parametrize(

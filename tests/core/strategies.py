@@ -134,6 +134,7 @@ def _wave_rules(dice: Dice, number: int) -> WaveRules:
         at_least=at_least,
         reports=dice.share(),
         at_most=max(at_least, timedelta(hours=1)) + dice.span(),
+        early=dice.chance(2),
     )
 
 

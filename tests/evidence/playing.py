@@ -47,6 +47,12 @@ class Measured:
         return quantiles([each.exposed for each in self.runs if each.ending is Ending.HALTED])
 
     @property
+    def halted_after_excluding(self) -> Chance:
+        """Of the runs in which a segment was excluded: those halted all the same."""
+        mine = [each for each in self.runs if each.excluded]
+        return chance(sum(each.ending is Ending.HALTED for each in mine), len(mine))
+
+    @property
     def excluded_rightly(self) -> Chance:
         """Runs in which the one bad segment was excluded, and no other."""
         right = sum([each.segment for each in one.excluded] == ["hardware_id=hw-d"] for one in self.runs)

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.core.evidence.interval import interval
+from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.journal import Entry, first_break
 from orchestrator.core.membership import wave_of
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 DONE_EVENTS = frozenset({"passed", "skipped"})
 STOPS = frozenset({"halted", "held", "paused", "cancelled"})
+OVER = frozenset({UpdateStatus.WITHDRAWN, UpdateStatus.LEFT, UpdateStatus.RETIRED})
 GOES_ON = frozenset({"resumed", "completed"})
 
 
@@ -65,8 +68,49 @@ def hold_offer(sim: Simulation, device: SimDevice, offer: SimOffer) -> None:
     if rules.in_flight is not None:
         flying = sum(each.in_flight for each in facts.waves)
         assert flying <= rules.in_flight, f"{where}, so {flying} are at it"
+    if update.update.offered_at == sim.now:
+        _hold_pace(sim, row, rules, update, facts, device, where)
     if not offer.by_delta and device.commit != offer.commit:
         _hold_whole(sim, row, rules, update, device, where)
+
+
+def _hold_pace(
+    sim: Simulation, row: RolloutRow, rules: Rules, update: UpdateRow, facts: Facts, device: SimDevice, where: str
+) -> None:
+    """A new offer keeps every pace, the rollout's and its wave's."""
+    for paced, wave in ((rules, None), (rules.wave(update.wave), update.wave)):
+        these = [each for each in facts.waves if wave in (None, each.wave)]
+        flying = sum(each.in_flight for each in these)
+        good = [0]
+        places = [0]
+        for piece in sorted((piece for each in these for piece in each.slices), key=lambda piece: piece.opened_at):
+            places.append(places[-1] + piece.members - piece.excluded)
+            good.append(good[-1] + piece.confirmed)
+        bound = min(interval(n - ok, n, 0.05).high for n, ok in zip(places, good, strict=True))
+        if paced.stake is not None:
+            assert flying <= max(1, paced.stake / bound), f"{where}, so {flying} are at it, and {bound} may fail"
+        if any(
+            each.amber and not each.accepted and (each.wave, each.segment) == (wave, None) for each in facts.monitors
+        ):
+            assert flying <= max(1, 1 / bound), f"{where} while it is amber, so {flying} are at it"
+        if paced.rate is not None:
+            span = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[paced.rate.unit]
+            given = sim.given.setdefault((row.state.rollout, wave), [])
+            given.append(sim.now)
+            recent = sum(at > sim.now - span for at in given)
+            assert recent <= paced.rate.offers, f"{where}, the {recent}th within {paced.rate}"
+        if paced.per is not None and (value := device.labels.get(paced.per.label)) is not None:
+            with sim.store.reading() as r:
+                updates = r.list_updates(row.key, limit=1_000_000)
+            same = [
+                each
+                for name, each in updates
+                if sim.fleet[name].labels.get(paced.per.label) == value
+                and wave in (None, each.wave)
+                and not each.update.resolved
+                and each.update.status not in OVER
+            ]
+            assert len(same) <= paced.per.at_most, f"{where}, so {len(same)} of {value} are at it"
 
 
 def _hold_whole(

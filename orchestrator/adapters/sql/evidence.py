@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from orchestrator.adapters.sql.codec import SETS
+from orchestrator.adapters.sql.codec import SETS, update_key
 from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
 from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.times import stored
@@ -38,18 +38,31 @@ class EvidenceReading(NodeReading):
             return NOBODY
         return LeftOut(self.slices(row.key), row.state.excluded_segments)
 
+    def seats(self, row: RolloutRow, device_keys: Collection[int]) -> dict[int, Seat]:
+        keys = {update_key(row.key, device): device for device in device_keys}
+        condition, listed = self.link.within("u.key", sorted(keys))
+        return {keys[key]: seat for key, _, seat in self._seated(row, "", condition, (listed,))}
+
     def bad_updates(self, row: RolloutRow) -> Iterator[Bad]:
         """All of a rollout with a bad outcome: few, by ``update_bad``."""
+        few = self.link.by_index("update_bad")
+        for _, bad, seat in self._seated(row, few, "u.rollout_key = ? AND u.bad > 0", (row.key,)):
+            yield Bad(SETS[bad], seat)
+
+    def _seated(
+        self, row: RolloutRow, by: str, condition: str, parameters: Sequence[Any]
+    ) -> Iterator[tuple[int, int, Seat]]:
+        """Key, bad classes and seat of these updates."""
         salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
-        for slice_key, rollout_place, wave_place, places, bad, high, low in self.link.rows(
-            "SELECT u.slice_key, o.rollout_place, o.wave_place, o.segment_places, u.bad, d.hash_high, d.hash_low "
-            f"FROM device_update u{self.link.by_index('update_bad')} JOIN update_offer o ON o.key = u.key "
-            "JOIN device d ON d.key = u.device_key WHERE u.rollout_key = ? AND u.bad > 0",
-            (row.key,),
+        for key, bad, slice_key, rollout_place, wave_place, places, high, low in self.link.rows(
+            "SELECT u.key, u.bad, u.slice_key, o.rollout_place, o.wave_place, o.segment_places, d.hash_high, "
+            f"d.hash_low FROM device_update u{by} JOIN update_offer o ON o.key = u.key "
+            f"JOIN device d ON d.key = u.device_key WHERE {condition}",
+            parameters,
         ):
             _, wave, number, _ = self.slice_name(slice_key)
             at = position(DeviceHash(high, low), salts[wave]) if wave in salts else 0
-            yield Bad(SETS[bad], Seat(wave, number, at, rollout_place, wave_place, decode_places(places)))
+            yield key, bad, Seat(wave, number, at, rollout_place, wave_place, decode_places(places))
 
     def bad_places(self, row: RolloutRow, monitors: Sequence[MonitorRow]) -> dict[int, list[int]]:
         """The places of all that is bad in each monitor, by its key, in one pass; what the tree must hold."""

@@ -19,10 +19,10 @@ from orchestrator.adapters.sql.codec import (
 )
 from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
-from orchestrator.adapters.sql.monitors import MonitorReading
+from orchestrator.adapters.sql.monitors import MonitorReading, facts_of
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.evidence.allowance import MonitorSpec
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, SliceFacts, WaveFacts
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Policy
@@ -232,6 +232,17 @@ class RolloutReading(MonitorReading):
         ):
             found[wave] = ((able, there), DeltaFacts(moment(looked_at), *map(int, counted.get(wave, ()))))
         return found
+
+    def flowing(self, row: RolloutRow, *, counted: bool) -> tuple[Sequence[WaveFacts], Sequence[MonitorFacts]]:
+        stained = self.stained_monitors(row.key)
+        if not stained and not counted:
+            return (), ()
+        opened = self._slice_facts(row.key)
+        waves = [
+            WaveFacts(each.wave, slices=tuple(piece for wave, piece in opened if wave == each.wave))
+            for each in row.state.waves
+        ]
+        return waves, list(facts_of(stained, opened))
 
     def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
         """Waves with an eligible, reachable device that came after their last slice: one that a slice opened now would

@@ -199,6 +199,17 @@ class PopulationTable(Base, table=True):
     places: int = Field(sa_type=BigInteger)
 
 
+class PaceTable(Base, table=True):
+    """Until when the rate of a rollout (``wave`` '') or of one of its waves is spent: one moment, however many offers
+    there were. Written with the offers that spend it."""
+
+    __tablename__ = "pace"
+
+    rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
+    wave: str = text_field(primary_key=True)
+    spent_until: int = number_field()
+
+
 class MonitorTable(Base, table=True):
     """``spec`` is JSON of ``MonitorSpec``; ``name`` its key."""
 

@@ -32,6 +32,7 @@ def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield Paragraph(Text(ROLLOUT_MEANING[view.summary.status], style="dim"), indent=2)
     yield from _section("Waves", _waves(view, now))
     yield from _section("Evidence", _evidence(view))
+    yield from _section("Pace", iter(view.pace))
     yield from _section("Advances when", _now_and(view.outlook.now, view.outlook.advances))
     yield from _section("Halts when", iter(view.outlook.halts))
     yield from _section("Excludes a segment when", iter(view.outlook.excludes))

@@ -38,6 +38,8 @@ def _page(made: RolloutPlan) -> Iterator[RenderableType]:
         yield from _section("Monitors: so many bad in the first places, by mistake at most RISK", _monitors(made))
     if made.budgets:
         yield from _section("Budgets: hard stops, and how often a tolerable release hits one", _budgets(made))
+    if made.pace:
+        yield from _section("Pace", *[Paragraph(f"- {said}", indent=2, hang=2) for said in made.pace])
     yield from _section("Calendar (UTC)", *_calendar(made))
     notes = [Paragraph(f"- {note}", indent=2, hang=2) for note in made.notes]
     risk = f"- At a stop at most {plural(made.in_flight_risk, 'device')} may still be under way."
@@ -150,8 +152,9 @@ def _tells(waves: Sequence[PlannedWave]) -> Iterator[RenderableType]:
         yield Paragraph("Nothing: no monitor halts.", indent=2)
     for wave in waves:
         best = min((rate for rate in wave.detectable.values() if rate is not None), default=1.0)
-        if wave.word and best > TELLS_LITTLE:
-            yield Paragraph(Text.assemble((wave.wave, "bold"), f": {wave.word}."), indent=2, hang=2)
+        little = f"{wave.word}." if wave.word and best > TELLS_LITTLE else ""
+        if said := " ".join(part for part in (little, wave.early) if part):
+            yield Paragraph(Text.assemble((wave.wave, "bold"), f": {said}"), indent=2, hang=2)
 
 
 def _in_columns(all_of: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -74,6 +74,9 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     if lines and view.summary.status is not RolloutStatus.DRAFT:
         yield Text()
         yield from lines
+    if view.pace:
+        yield Text()
+        yield from (Paragraph(f"Pace: {sentence}", hang=6) for sentence in view.pace)
     if view.outlook.now or view.wake_at is not None:
         yield Text()
         yield from next_look(view, now)

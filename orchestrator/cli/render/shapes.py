@@ -137,6 +137,7 @@ def rollout(value: RolloutView) -> dict[str, Any]:
         "holds": list(value.outlook.holds),
         "wake_at": iso(value.wake_at),
         "problems": list(value.problems),
+        "pace": list(value.pace),
         "spec_digest": value.spec_digest,
         "policy_digest": value.policy_digest,
     }

@@ -1,7 +1,8 @@
 """The bake door: may this wave pass? (``RULES.md`` 5.3)
 
 Answers for: the conditions and the sentence for each that is not met. Missing evidence is "wait", never "pass".
-Does not answer for: the ceiling ``at_most`` (the wave then holds), ``early: confident``, when the bake clock starts.
+Does not answer for: the ceiling ``at_most`` (the wave then holds), when the bake clock starts, who is confident
+(``confident``): that lifts the conditions of ``LIFTED_EARLY`` and no other.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class Condition(StrEnum):
     """No class has more bad outcomes than its tolerance explains."""
     AMBER = "amber"
     """No monitor has a fifth of the evidence that halts."""
+
+
+LIFTED_EARLY: Final = frozenset({Condition.TIME, Condition.REPORTS})
+"""What ``early: confident`` need not wait for."""
 
 
 class Unmet(NamedTuple):
@@ -101,7 +106,7 @@ def door(
             )
             unmet.append(Unmet(Condition.CLASS, sentence, outcome.value))
     unmet += [
-        Unmet(Condition.AMBER, f"{key} is amber: it has a fifth or more of the evidence that halts.", key)
+        Unmet(Condition.AMBER, f"Monitor {key} is amber: it has a fifth or more of the evidence that halts.", key)
         for key in sorted(amber)
     ]
     return tuple(unmet)

@@ -269,6 +269,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("rollout_key", "wave", "from_commit", "to_commit"),
     )
     op.create_table(
+        "pace",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("wave", sa.Text(), nullable=False),
+        sa.Column("spent_until", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.PrimaryKeyConstraint("rollout_key", "wave"),
+    )
+    op.create_table(
         "population",
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
