@@ -16,12 +16,13 @@ from orchestrator.core.decide import SLICE_REPORTED
 from orchestrator.core.decisions import Plan, Waiting
 from orchestrator.core.durations import span_text
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.clock import CLOCK
 from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, WaveFacts, WaveState
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import OnSegment, Otherwise
-from orchestrator.core.reasons import devices, does, moment, names, percent, step_of
+from orchestrator.core.reasons import clock_state, devices, does, moment, names, percent, step_of
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, watching
 from orchestrator.core.states import WATCHED_ROLLOUT, ReasonKind, RolloutStatus, WaveStatus
@@ -74,7 +75,8 @@ def looks_again(wake_at: datetime | None, now: datetime) -> str:
 
 def stopped_by(state: RolloutState, facts: Facts) -> tuple[str, ...]:
     """What a resume has to accept, by name."""
-    first = [FIRST_BAD] if state.standing.reason.kind is ReasonKind.FIRST_BAD else []
+    kind = state.standing.reason.kind
+    first = [FIRST_BAD] if kind is ReasonKind.FIRST_BAD else [CLOCK] if kind is ReasonKind.SILENCE else []
     crossed = [m.monitor for m in watching(state, facts.monitors) if m.crossed_at and m.answer is not Answer.COUNT]
     return (*first, *crossed, *(f"budget/{budget.name}" for budget in facts.budgets if budget.reached))
 
@@ -165,6 +167,8 @@ def _by_evidence(answer: Answer, state: RolloutState, facts: Facts, steps: Mappi
             alike.setdefault((kind, monitor.outcomes, monitor.tolerance, monitor.alpha), []).append(monitor)
     for group in sorted(alike.values(), key=lambda each: -max(monitor.bad for monitor in each)):
         yield _needed(group, step_of(group[0], steps.get(group[0].monitor)))
+    if facts.clock is not None and facts.clock.answer is answer:
+        yield f"Too many devices are not heard of in time: {clock_state(facts.clock)}."
     for budget in facts.budgets:
         if budget.answer is answer and not budget.reached:
             left = budget.limit - (budget.bad - budget.base)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.core.calendar import Moments
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.explain import Outlook
 from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
@@ -51,7 +52,8 @@ class RolloutView:
 
     ``outlook``: what would move it; ``steps``: what is missing to cross, by monitor that has seen something bad;
     ``wake_at``: the earliest moment at which the same facts say otherwise; ``problems``: work of the outbox that
-    failed, to be tried again; ``excluded``: the segments that are left out; ``pace``: how its offers flow now.
+    failed, to be tried again; ``excluded``: the segments that are left out; ``clock``: the clock test for silence,
+    where there is one; ``pace``: how its offers flow now.
     """
 
     summary: RolloutSummary
@@ -69,6 +71,7 @@ class RolloutView:
     attempt: int
     excluded: tuple[Excluded, ...] = ()
     pace: tuple[str, ...] = ()
+    clock: ClockFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,8 @@ class Case:
     weight: float = 1.0
 
 
-SEGMENTS: Final = ("hardware_id", "source_version", "label:site")
-"""Four hardware ids, three versions and five sites: 12 segment values."""
+SEGMENTS: Final = ("hardware_id", "source_version", "label:region")
+"""Four hardware ids, three versions and five regions: 12 segment values."""
 
 
 def policy(**changed: Any) -> Policy:

@@ -8,10 +8,10 @@ from typing import Any, Final
 from orchestrator.adapters.sql.codec import decode_spec
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment
-from orchestrator.core.admission import calmed_by
+from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import SEGMENT
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import MonitorFacts, SliceFacts
+from orchestrator.core.facts import MonitorFacts, SliceFacts, places_since
 from orchestrator.services.records import MonitorRow
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
@@ -85,8 +85,9 @@ def facts_of(
             places = max(0, segments.get(spec.segment, 0) - row.from_place)
             calm = max(places, row.bad)
         else:
-            places, confirmed = _since(row.from_place, [piece for wave, piece in opened if spec.wave in (None, wave)])
-            calm = calmed_by(places, row.bad, confirmed)
+            mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
+            places = places_since(row.from_place, mine)
+            calm = calmed_by(places, row.bad, confirmed_since(row.from_place, mine))
         yield MonitorFacts(
             segment=spec.segment,
             devices=spec.devices,
@@ -103,15 +104,3 @@ def facts_of(
             accepted=row.accepted_at is not None,
             amber=stairs.amber(calm, row.bad),
         )
-
-
-def _since(from_place: int, slices: Iterable[SliceFacts]) -> tuple[int, int]:
-    """Places given after the first ``from_place``, those of excluded segments left out; and how many have confirmed of
-    the slices that lie behind it."""
-    given = counted = confirmed = 0
-    for piece in slices:
-        begun = max(0, min(piece.members, given + piece.members - from_place))
-        counted += max(0, begun - piece.excluded) if begun else 0
-        confirmed += piece.confirmed if given >= from_place else 0
-        given += piece.members
-    return counted, confirmed

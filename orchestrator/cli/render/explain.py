@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import counting, header
+from orchestrator.cli.render.rollout import counting, header, silence
 from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
 from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.offers import NoOfferKind
@@ -87,6 +87,8 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
             left = budget.limit - (budget.bad - budget.base)
             most = budget.limit + budget.base - 1
             yield f"budget/{budget.name}: {budget.bad} of at most {most}, {left} more {_stop(budget.answer)}."
+    if view.clock is not None:
+        yield silence(view.clock)
     places = max((monitor.places for monitor in view.monitors), default=0)
     if quiet and places:
         yield f"{', '.join(quiet)}: nothing bad among {plural(places, 'place')}."

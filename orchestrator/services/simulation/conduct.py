@@ -130,6 +130,10 @@ class Conduct:
             return max(usual, HOUR // 4) if fate is Fate.CONFIRMED else 60
         return min(usual, HOUR // 6) if fate is Fate.CONFIRMED else HOUR
 
+    def usual(self, device: int, rng: Random) -> int:
+        """Seconds that a device took with an earlier release, which was as quick as any."""
+        return _quantiles(self.habit(device), 1.0)[int(rng.random() * _QUANTILES)]
+
     def offline(self, share: float) -> dict[int, tuple[int, int]]:
         """Devices without a connection when the rollout starts: when each was last seen (before the start, so
         negative), and when it is back. Spells end as they began: by chance, after four days in the mean."""

@@ -28,7 +28,7 @@ Shares = Mapping[str, float]
 
 _HARDWARE: Final = {"hw-a": 0.60, "hw-b": 0.25, "hw-c": 0.10, "hw-d": 0.05}
 _VERSIONS: Final = {"41": 0.70, "40": 0.25, "39": 0.05}
-_SITES: Final = {"north": 0.30, "south": 0.25, "east": 0.20, "west": 0.15, "sea": 0.10}
+_REGIONS: Final = {"north": 0.30, "south": 0.25, "east": 0.20, "west": 0.15, "sea": 0.10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ HABITS: Final = (Habit(0.70, 300, 360), Habit(0.20, 900, 3_600), Habit(0.10, 3_6
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A fleet to be made. The default has 12 segment values: four hardware ids, three versions, five sites.
+    """A fleet to be made. The default has 12 segment values: four hardware ids, three versions, five regions.
 
     ``hashed``: positions by the hash of a device's id and the rollout's salt, as in the field; else drawn uniformly.
     """
@@ -57,7 +57,7 @@ class Shape:
     devices: int = 2_000
     hardware: Shares = field(default_factory=lambda: dict(_HARDWARE))
     versions: Shares = field(default_factory=lambda: dict(_VERSIONS))
-    labels: Mapping[str, Shares] = field(default_factory=lambda: {"site": dict(_SITES)})
+    labels: Mapping[str, Shares] = field(default_factory=lambda: {"region": dict(_REGIONS)})
     groups: Mapping[str, int] = field(default_factory=dict)
     habits: tuple[Habit, ...] = HABITS
     hashed: bool = True
@@ -81,7 +81,7 @@ class Kind:
     habit: Habit
 
     def value(self, dimension: str) -> str | None:
-        """What it has in a dimension such as ``hardware_id`` or ``label:site``; None when it has nothing there."""
+        """What it has in a dimension such as ``hardware_id`` or ``label:region``; None when it has nothing there."""
         if dimension == "hardware_id":
             return self.hardware_id
         if dimension == "source_version":

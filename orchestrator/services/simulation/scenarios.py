@@ -32,7 +32,7 @@ class Outage:
     """Devices with ``label=value`` hear and say nothing for ``hours``, beginning ``after`` hours after the start,
     whether they were touched or not."""
 
-    label: str = "site"
+    label: str = "region"
     value: str = "east"
     after: float = 24.5
     hours: float = 36.0
@@ -116,7 +116,7 @@ _SHIPPED: Final = (
         trouble={OutcomeClass.FAILED: 1.0},
         from_wave=-1,
     ),
-    Scenario("outage", "A good release, and one site goes dark for a day and a half.", outage=Outage()),
+    Scenario("outage", "A good release, and a site with a fifth of the fleet goes dark for 36 hours.", outage=Outage()),
 )
 
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({each.name: each for each in _SHIPPED})

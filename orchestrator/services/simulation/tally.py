@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import ROLLOUT as ROLLOUT_SCOPE
 from orchestrator.core.evidence.allowance import SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, recount
@@ -309,9 +310,20 @@ class Evidence:
         return Facts(
             devices=self.devices,
             waves=tuple(wave.facts() for wave in self.waves.values()),
-            monitors=self._monitors,
+            monitors=tuple(
+                self._calmed(each) if each.bad and each.segment is None else each for each in self._monitors
+            ),
             budgets=tuple(self.budgets),
         )
+
+    def _calmed(self, monitor: MonitorFacts) -> MonitorFacts:
+        """Whether it is amber by those who are known to be good or bad."""
+        mine = [each.facts() for each in self.slices if monitor.wave in (None, each.piece.wave)]
+        confirmed = confirmed_since(0, mine)
+        amber = staircase(monitor.tolerance, monitor.alpha).amber(
+            calmed_by(monitor.places, monitor.bad, confirmed), monitor.bad
+        )
+        return monitor if amber is monitor.amber else replace(monitor, amber=amber)
 
     def _places(self, spec: MonitorSpec) -> int:
         """Places given in a monitor's population, those of excluded segments left out."""

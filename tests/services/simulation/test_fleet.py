@@ -18,7 +18,7 @@ from orchestrator.services.simulation.waves import USUAL, waves_of
 
 def test_the_shares_are_those_asked_for_and_there_are_twelve_segment_values() -> None:
     fleet = made(Shape(2_000))
-    sizes = {name: fleet.sizes(name) for name in ("hardware_id", "source_version", "label:site")}
+    sizes = {name: fleet.sizes(name) for name in ("hardware_id", "source_version", "label:region")}
     assert sizes["hardware_id"] == {"hw-a": 1_200, "hw-b": 500, "hw-c": 200, "hw-d": 100}
     assert sum(map(len, sizes.values())) == 12
     assert all(sum(found.values()) == 2_000 for found in sizes.values())
