@@ -34,7 +34,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
+from orchestrator.core.evidence.clock import CLOCK, reading
 from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
@@ -91,7 +91,9 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
     ``facts.waves`` and ``state.waves`` name the same waves as ``rules``; ``now`` is not before any time in them.
     """
     amber = tuple(monitor for monitor in watching(state, facts.monitors) if monitor.amber)
-    look = _Look(facts, rules, now, amber, heeded(state, facts))
+    clock = heeded(state, facts)
+    found = None if clock is None else reading(clock)
+    look = _Look(facts, rules, now, amber, silence_is_amber=found is not None and found.amber)
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
     if facts.clock is not None and facts.clock.next_at is not None:
@@ -122,10 +124,10 @@ class _Look:
     rules: Rules
     now: datetime
     amber: tuple[MonitorFacts, ...]
-    clock: ClockFacts | None = None
     decisions: list[Decision] = field(default_factory=list)
     reasons: list[Waiting] = field(default_factory=list)
     wake_at: datetime | None = None
+    silence_is_amber: bool = False
     waves: dict[str, WaveFacts] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -296,9 +298,7 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
         if seen:
             facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
-            look.wait(
-                name, ReasonKind.SLICE, slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable)), ends
-            )
+            look.wait(name, ReasonKind.SLICE, _slice_wait(last), ends)
         else:
             look.decisions.append(HoldWave(name, Reason(ReasonKind.SLICE_INCONCLUSIVE, slice_held_sentence(last))))
         if facts.waiting > 0:
@@ -370,7 +370,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     tally = facts.tally(opened_until=since)
-    amber = (*ambers(look.amber, None), *ambers(look.amber, name), *_clock_amber(look.clock))
+    amber = [*ambers(look.amber, None), *ambers(look.amber, name)] + ([CLOCK] if look.silence_is_amber else [])
     unmet = unmet_at_door(tally, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     early = ""
@@ -393,11 +393,6 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
     time_only = all(each.condition is Condition.TIME for each in unmet)
     look.wait(name, ReasonKind.BAKE, why, floor if time_only else ceiling)
     return WaveStatus.BAKING
-
-
-def _clock_amber(clock: ClockFacts | None) -> tuple[str, ...]:
-    """The clock test's key where it is amber."""
-    return (CLOCK,) if clock is not None and (found := reading(clock)) is not None and found.amber else ()
 
 
 def unmet_at_door(
@@ -442,12 +437,7 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
     if not seen:
         last = facts.slices[-1]
         until = ends if look.now < ends and 2 * last.confirmed >= last.reachable else None
-        look.wait(
-            wave.wave,
-            ReasonKind.SLICE,
-            f"Who came later waits: {_slice_wait(last)}",
-            until,
-        )
+        look.wait(wave.wave, ReasonKind.SLICE, f"Who came later waits: {_slice_wait(last)}", until)
         return
     if _amber(wave, look, holds=False):
         return

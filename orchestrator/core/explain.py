@@ -24,7 +24,7 @@ from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import OnSegment, Otherwise
 from orchestrator.core.reasons import clock_state, devices, does, moment, names, percent, step_of
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, heeded, watching
+from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, watching
 from orchestrator.core.states import WATCHED_ROLLOUT, ReasonKind, RolloutStatus, WaveStatus
 
 NAMED: Final = 3
@@ -75,8 +75,8 @@ def looks_again(wake_at: datetime | None, now: datetime) -> str:
 
 def stopped_by(state: RolloutState, facts: Facts) -> tuple[str, ...]:
     """What a resume has to accept, by name."""
-    by_kind = {ReasonKind.FIRST_BAD: (FIRST_BAD,), ReasonKind.SILENCE: (CLOCK,)}
-    first = by_kind.get(state.standing.reason.kind, ())
+    kind = state.standing.reason.kind
+    first = [FIRST_BAD] if kind is ReasonKind.FIRST_BAD else [CLOCK] if kind is ReasonKind.SILENCE else []
     crossed = [m.monitor for m in watching(state, facts.monitors) if m.crossed_at and m.answer is not Answer.COUNT]
     return (*first, *crossed, *(f"budget/{budget.name}" for budget in facts.budgets if budget.reached))
 
@@ -138,19 +138,11 @@ def _wait(waiting: Waiting, state: WaveState | None, facts: Facts, rules: Rules)
 
 def _halts(state: RolloutState, facts: Facts, rules: Rules, steps: Mapping[str, Step]) -> Iterator[str]:
     yield from _by_evidence(Answer.HALT, state, facts, steps)
-    yield from _by_clock(Answer.HALT, state, facts)
     if _segments_halt(rules):
         yield from _by_segments(state, facts, steps)
     elif rules.segments and facts.devices >= SMALL_FLEET_BELOW:
         yield f"Segments of more than {percent(rules.escalate_over)} of the devices together would be excluded."
     yield f"A person says so: `wave halt {state.rollout}`."
-
-
-def _by_clock(answer: Answer, state: RolloutState, facts: Facts) -> Iterator[str]:
-    """What the clock test for silence has seen and still needs."""
-    clock = heeded(state, facts)
-    if clock is not None and clock.answer is answer:
-        yield f"Silence by the clock: {clock_state(clock)}."
 
 
 def _segments_halt(rules: Rules) -> bool:
@@ -175,6 +167,8 @@ def _by_evidence(answer: Answer, state: RolloutState, facts: Facts, steps: Mappi
             alike.setdefault((kind, monitor.outcomes, monitor.tolerance, monitor.alpha), []).append(monitor)
     for group in sorted(alike.values(), key=lambda each: -max(monitor.bad for monitor in each)):
         yield _needed(group, step_of(group[0], steps.get(group[0].monitor)))
+    if facts.clock is not None and facts.clock.answer is answer:
+        yield f"Too many devices are not heard of in time: {clock_state(facts.clock)}."
     for budget in facts.budgets:
         if budget.answer is answer and not budget.reached:
             left = budget.limit - (budget.bad - budget.base)
@@ -209,7 +203,6 @@ def _more(count: int, so_far: int) -> str:
 
 def _holds(state: RolloutState, facts: Facts, rules: Rules, plan: Plan, steps: Mapping[str, Step]) -> Iterator[str]:
     yield from _by_evidence(Answer.HOLD, state, facts, steps)
-    yield from _by_clock(Answer.HOLD, state, facts)
     if facts.devices < SMALL_FLEET_BELOW:
         yield (
             f"In a wave that began with fewer than {SMALL_WAVE} devices one more is bad, of a class that halts: a fleet"

@@ -11,8 +11,8 @@ from tests.cli.test_rollouts import halted
 
 SUMMARY = set("rollout status since by reason version tag policy devices offered confirmed bad created_at".split())
 ROLLOUT = SUMMARY | set(
-    "attempt frozen waves monitors budgets excluded clock waiting would advances halts excludes holds wake_at problems "
-    "pace spec_digest policy_digest".split()
+    "attempt frozen waves monitors budgets excluded clock pace waiting would advances halts excludes holds wake_at "
+    "problems spec_digest policy_digest".split()
 )
 WAVE = set(
     "wave status since by reason hold after promoted opened_at baking_at eligible already_there members "
