@@ -116,6 +116,16 @@ def admit(flow: Flow, paced: Paced, now: datetime) -> Flow:
     return replace(flow, in_flight=flow.in_flight + 1, spent_until=spent)
 
 
+def confirmed_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
+    """How many have confirmed of those slices, in the order of their opening, that lie behind the first ``from_place``
+    places."""
+    given = confirmed = 0
+    for piece in slices:
+        confirmed += piece.confirmed if given >= from_place else 0
+        given += piece.members
+    return confirmed
+
+
 def flow(
     waves: Sequence[WaveFacts],
     monitors: Iterable[MonitorFacts],

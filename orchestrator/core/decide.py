@@ -33,6 +33,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
+from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
 from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
@@ -64,9 +65,9 @@ from orchestrator.core.reasons import (
 )
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
+from orchestrator.core.safety import heeded, watching
 from orchestrator.core.safety import safety as safety
 from orchestrator.core.safety import small_wave_with_bad as small_wave_with_bad
-from orchestrator.core.safety import watching
 from orchestrator.core.slices import next_size
 from orchestrator.core.states import DONE_WAVE, Reason, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.core.window import Window
@@ -88,9 +89,11 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
 
     ``facts.waves`` and ``state.waves`` name the same waves as ``rules``; ``now`` is not before any time in them.
     """
-    look = _Look(facts, rules, now, monitors=tuple(watching(state, facts.monitors)))
+    look = _Look(facts, rules, now, monitors=tuple(watching(state, facts.monitors)), clock=heeded(state, facts))
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
+    if facts.clock is not None and facts.clock.next_at is not None:
+        look.wake(facts.clock.next_at)
     match state.status:
         case RolloutStatus.DRAFT:
             return _still(look, ReasonKind.APPLIED, "It waits to be started: `wave start`.", wake=False)
@@ -121,6 +124,7 @@ class _Look:
     wake_at: datetime | None = None
     monitors: tuple[MonitorFacts, ...] = ()
     amber: tuple[MonitorFacts, ...] = ()
+    clock: ClockFacts | None = None
     waves: dict[str, WaveFacts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -366,7 +370,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.amber, baked=look.now - since)
+    unmet = unmet_at_door(facts, rules, look.rules, look.amber, baked=look.now - since, clock=look.clock)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     early = ""
     if rules.early and not {each.condition for each in unmet}.isdisjoint(LIFTED_EARLY):
@@ -391,7 +395,13 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
 
 
 def unmet_at_door(
-    facts: WaveFacts, rules: WaveRules, rollout: Rules, monitors: tuple[MonitorFacts, ...], *, baked: timedelta
+    facts: WaveFacts,
+    rules: WaveRules,
+    rollout: Rules,
+    monitors: tuple[MonitorFacts, ...],
+    *,
+    baked: timedelta,
+    clock: ClockFacts | None = None,
 ) -> tuple[Unmet, ...]:
     """What keeps a baking wave from passing (RULES 5.3), confidence aside; empty when the door opens."""
     outcomes = facts.resolved
@@ -399,6 +409,9 @@ def unmet_at_door(
     bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass}
     # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
     over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
+    amber = [m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)]
+    if clock is not None and (found := reading(clock)) is not None and found.amber:
+        amber.append(CLOCK)
     return door(
         baked=baked,
         at_least=rules.at_least,
@@ -409,7 +422,7 @@ def unmet_at_door(
         reachable=facts.reachable,
         bad=bad,
         tolerate=over,
-        amber=[m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)],
+        amber=amber,
     )
 
 

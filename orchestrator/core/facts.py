@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 
@@ -59,6 +60,9 @@ class RolloutState:
     ``completed``: it has been completed; a halt or a hold since is left to there (RULES 2).
     ``first_bad_accepted``: how many bad outcomes in small waves a person has seen and resumed over.
     ``excluded``: segments that are left out, in the order in which they were.
+    ``newcomers``: monitors over the rollout and its waves that an edit has added since the start.
+    ``clock_from``: the minute since 1970 from which on devices that begin to install are evidence for the clock test; a
+    person who resumes over what it said begins it anew.
     """
 
     rollout: str
@@ -71,7 +75,9 @@ class RolloutState:
     attempt: int = 1
     first_bad_accepted: int = 0
     completed: bool = False
+    clock_from: int = 0
     excluded: tuple[Excluded, ...] = ()
+    newcomers: int = 0
 
     @property
     def excluded_segments(self) -> frozenset[str]:
@@ -256,7 +262,8 @@ class BudgetFacts:
 class Facts:
     """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and
     of "small" fleets. ``monitors``: those over segments only where they have a bad device. ``next_deadline``: when the
-    next silence will be counted. ``frozen``: why all offers are stopped."""
+    next silence will be counted. ``frozen``: why all offers are stopped. ``clock``: the clock test for silence; None
+    where nothing was learnt to test by."""
 
     devices: int
     waves: tuple[WaveFacts, ...]
@@ -264,3 +271,4 @@ class Facts:
     budgets: tuple[BudgetFacts, ...] = ()
     next_deadline: datetime | None = None
     frozen: Reason | None = None
+    clock: ClockFacts | None = None

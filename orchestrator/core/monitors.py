@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from orchestrator.core.admission import calmed_by
+from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import MonitorFacts, SliceFacts
+from orchestrator.core.facts import MonitorFacts, SliceFacts, places_since
 
 
 def monitor_facts(
@@ -31,8 +31,9 @@ def monitor_facts(
         places = max(0, segments.get(spec.segment, 0) - from_place)
         calm = max(places, bad)
     else:
-        places, confirmed = _since(from_place, [piece for wave, piece in opened if spec.wave in (None, wave)])
-        calm = calmed_by(places, bad, confirmed)
+        mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
+        places = places_since(from_place, mine)
+        calm = calmed_by(places, bad, confirmed_since(from_place, mine))
     return MonitorFacts(
         segment=spec.segment,
         devices=spec.devices,
@@ -49,15 +50,3 @@ def monitor_facts(
         accepted=accepted,
         amber=stairs.amber(calm, bad),
     )
-
-
-def _since(from_place: int, slices: Iterable[SliceFacts]) -> tuple[int, int]:
-    """Places given after the first ``from_place``, those of excluded segments left out; and how many have confirmed of
-    the slices that lie behind it."""
-    given = counted = confirmed = 0
-    for piece in slices:
-        begun = max(0, min(piece.members, given + piece.members - from_place))
-        counted += max(0, begun - piece.excluded) if begun else 0
-        confirmed += piece.confirmed if given >= from_place else 0
-        given += piece.members
-    return counted, confirmed

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.core.durations import duration_text
+from orchestrator.core.evidence.clock import FLEET, VETO_FROM, Clock, ClockFacts, ClockReading, limit, reading
 from orchestrator.core.evidence.confident import Boundary, reports_needed
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
@@ -142,6 +144,68 @@ def first_bad_sentence(wave: str, accepted: int = 0) -> str:
     """A bad device in a small wave of a small fleet; ``accepted``: how many a person has seen and resumed over."""
     which = "The first bad device" if not accepted else f"One more bad device, after {accepted} accepted,"
     return f"{which} in {wave}, which began with fewer than 10: a fleet this small cannot tell chance from cause."
+
+
+def clock_seen(found: ClockReading) -> str:
+    """``18 of 20 devices were not heard of 12 min after installing began; in earlier releases 1 of 20``."""
+    were = _one_or_more(found.silent, "was", "were")
+    usual = f"in earlier releases {found.usual:.0f} of {found.devices}"
+    return f"{_count(found)} {were} not heard of {found.minutes} min after installing began; {usual}"
+
+
+def _count(found: ClockReading) -> str:
+    return f"{found.silent} of {devices(found.devices)}"
+
+
+def clock_sentence(facts: ClockFacts, found: ClockReading) -> str:
+    """The clock test has crossed: what was seen, what was usual, the limit, and what the untouched devices say."""
+    at = limit(found)
+    said = f"{clock_seen(found)}{'' if at is None else f' (limit {at})'}."
+    look = facts.untouched
+    if look is None or not look.devices:
+        return f"{said} No untouched device was due in that time, so nothing else explains it."
+    untouched = f"untouched {_one_or_more(look.devices, 'device that was', 'devices that were')} due"
+    few = "too few devices to tell" if look.devices < VETO_FROM else "that does not explain it"
+    return f"{said} Of {look.devices:,} {untouched}, {look.dark:,} went dark: {few}."
+
+
+def environment_sentence(facts: ClockFacts, found: ClockReading) -> str:
+    """The clock test has crossed, and untouched devices have gone dark too."""
+    look = facts.untouched
+    assert look is not None
+    return (
+        f"{clock_seen(found)}. But {look.dark} of {devices(look.devices)} that were due and not updated have gone dark"
+        f" in the same {look.minutes} min: something else than the release. `wave resume` begins the clock anew."
+    )
+
+
+def clock_state(facts: ClockFacts) -> str:
+    """The clock test in one line, for ``explain`` and ``status``."""
+    learnt = f"learnt from {devices(facts.devices)} of earlier releases"
+    found = reading(facts)
+    if found is None:
+        return f"no device has come to its first look yet; {learnt}"
+    at = limit(found)
+    verb = "halts" if facts.answer == "halt" else "holds"
+    if found.crossed:
+        return f"{clock_seen(found)}: crossed; {learnt}"
+    need = "even all of them decide nothing yet" if at is None else f"{at} {verb}"
+    return f"{clock_seen(found)}; {need}; {learnt}"
+
+
+def clock_plan(clock: Clock | None, silent_after: timedelta, *, small: bool) -> str:
+    """What ``plan`` says of silence: from how many devices the clock was learnt and when it looks, or that only the
+    hard stop speaks."""
+    hard_stop = f"silent_after ({duration_text(silent_after)})"
+    if clock is None:
+        why = "so small a fleet has no clock for it" if small else "no history"
+        return f"Silence: {why}: only the hard stop speaks, {hard_stop}."
+    own = ", ".join(f"{name} {each.devices:,}" for name, each in sorted(clock.learnt.items()) if name != FLEET)
+    looks = ", ".join(str(each.minutes) for each in clock.learnt[FLEET].checkpoints)
+    return (
+        f"Silence: learnt from {clock.devices:,} devices of earlier releases{f' ({own})' if own else ''}; looked at"
+        f" {looks} min after installing began, it {clock.answer}s; the hard stop is {hard_stop}."
+    )
 
 
 def bad_sentence(facts: WaveFacts) -> str:

@@ -164,6 +164,8 @@ class ReasonKind(StrEnum):
     BUDGET = "budget"
     SEGMENT = "segment"
     FIRST_BAD = "first_bad"
+    SILENCE = "silence"
+    ENVIRONMENT = "environment"
     HALTED = "halted"
     FROZEN = "frozen"
     WAVES_DONE = "waves_done"

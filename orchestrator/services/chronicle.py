@@ -37,6 +37,7 @@ from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
 from orchestrator.core.transitions import apply_all, to_status
+from orchestrator.services.clocks import noted
 from orchestrator.services.recorded import AS_IN, of_evidence, of_look, of_order, of_watched
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin, refuse_overlap, watch_newcomers
@@ -97,7 +98,7 @@ def commit(
         match decision:
             case StartRollout():
                 after, sizes = begin(w, after, now=now)
-                extra = watching(w, after, sizes)
+                extra = {**watching(w, after, sizes), **noted(after.clock)}
                 # Who ordered the start ordered what it supersedes to end.
                 claim(w, after, by=row.state.standing.by, now=now)
             case OpenSlice():

@@ -2,9 +2,9 @@
 
 Its monitors and budgets are shared out for the fleet as it was at the start and counted from the evidence log; its
 rules are asked at each look that decided, with the record of then, and after each bad outcome in between. Devices are
-taken as they were admitted: from the first divergence on the fleet would have gone another way. Segments are left out
-as the record left them out; which ones the other policy would have excluded is not asked. Once it would have
-stopped the rollout it decides nothing more, until a person's order of the record lets it go on.
+taken as they were admitted: from the first divergence on the fleet would have gone another way. Segments are watched
+where the record watched them, and left out when the record or this policy excludes them. Once it would have stopped the
+rollout it decides nothing more, until a person's order of the record lets it go on.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from orchestrator.core.decide import decide
-from orchestrator.core.decisions import Decision, HaltRollout, HoldRollout
-from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.decisions import Decision, ExcludeSegment, HaltRollout, HoldRollout
+from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec, allot_segments
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount
-from orchestrator.core.facts import Facts, WaveFacts
+from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
+from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
-from orchestrator.core.slices import ROLLOUT, wave_population
+from orchestrator.core.slices import ROLLOUT, dimension_of, wave_population
+from orchestrator.core.states import POLICY, Standing
 from orchestrator.errors import InvalidInput
 from orchestrator.services.accepting import places_given
 from orchestrator.services.recorded import Watching
@@ -56,6 +58,7 @@ class Counterfactual:
     standing: Stop | None = None
     stopped: Stop | None = None
     would_stop: Stop | None = None
+    excluded: tuple[Excluded, ...] = ()
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
@@ -68,7 +71,7 @@ class Counterfactual:
                 case Bound():
                     self._bind(step.spec)
                 case Began():
-                    self._watch(step.watching)
+                    self._watch(step.entry, step.watching)
                 case Counted():
                     self._count(step)
                 case Looked():
@@ -104,28 +107,47 @@ class Counterfactual:
                 raise InvalidInput(f"{sentence} {problem.sentence}")
         self.spec, self.rules = spec, bind(spec, self.policy)
 
-    def _watch(self, watching: Watching) -> None:
+    def _watch(self, entry: Entry, watching: Watching) -> None:
         """What the record begins to count, this policy shares out by its own rules; what crossed or was reached before
-        a person went on begins anew."""
+        a person accepted it begins anew."""
         self.devices = watching.devices
         if watching.sizes is not None:
             self.sizes = dict(watching.sizes)
         if self.spec is None:
             return
         if not self.recount.monitors:
-            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices)
-            monitors = [CountedMonitor(spec) for spec in specs]
-            self.recount.watch(monitors, budgets_of(self.policy, self.devices))
-            return
-        given = places_given(Facts(self.devices, self.waves))
-        monitors = [
-            CountedMonitor(each.spec, given.get(wave_population(each.spec.wave) if each.spec.wave else ROLLOUT, 0))
-            if each.crossed_at is not None
-            else each
-            for each in self.recount.monitors.values()
-        ]
-        budgets = [replace(each, base=each.bad) if each.reached else each for each in self.recount.budgets.values()]
-        self.recount.watch(monitors, budgets)
+            clock = "clock" in entry.facts  # then a part of the allowance is the clock test's
+            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices, clock=clock)
+            specs += self._segments(watching)
+            self.recount.watch([CountedMonitor(spec) for spec in specs], budgets_of(self.policy, self.devices))
+        elif entry.facts.get("accepted"):
+            given = places_given(Facts(self.devices, self.waves))
+            monitors = [
+                CountedMonitor(each.spec, given.get(wave_population(each.spec.wave) if each.spec.wave else ROLLOUT, 0))
+                if each.crossed_at is not None and each.spec.segment is None
+                else each
+                for each in self.recount.monitors.values()
+            ]
+            budgets = [replace(each, base=each.bad) if each.reached else each for each in self.recount.budgets.values()]
+            self.recount.watch(monitors, budgets)
+
+    def _segments(self, watching: Watching) -> tuple[MonitorSpec, ...]:
+        """Of the segments that the record watched from the start: how many devices the others had, it does not say."""
+        sizes: dict[str, dict[str, int]] = {}
+        for each in watching.monitors:
+            if (segment := each.spec.segment) is not None and dimension_of(segment) in self.policy.segments:
+                sizes.setdefault(dimension_of(segment), {})[segment] = each.spec.devices
+        policy = self.policy
+        return allot_segments(
+            tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=self.devices
+        )
+
+    def _judged(self, state: RolloutState) -> RolloutState:
+        """The record of then, without the segments that this policy would have excluded by then."""
+        fresh = tuple(each for each in self.excluded if each.segment not in state.excluded_segments)
+        judged = replace(state, excluded=(*state.excluded, *fresh))
+        self.recount.leave_out(judged.excluded_segments)
+        return judged
 
     def _facts(self, facts: Facts) -> Facts:
         """The facts of then, with this policy's monitors and budgets."""
@@ -138,21 +160,23 @@ class Counterfactual:
     def _count(self, step: Counted) -> None:
         self.bad += 1
         if step.state is not None:
-            self.recount.leave_out(step.state.excluded_segments)
-        if not self.recount.count(step.line) or step.state is None or self.rules is None or self.standing is not None:
+            self._judged(step.state)
+        if not self.recount.count(step.line) or step.state is None or self.rules is None:
             return
-        if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
-            return
-        stop = safety(step.state, self._facts(Facts(self.devices, self.recount.waves(self.waves))), self.rules)
         at = step.line.received_at
-        if not isinstance(stop, HaltRollout | HoldRollout) or (step.upcoming is not None and step.upcoming.at == at):
+        if step.upcoming is not None and step.upcoming.at == at:
             return
-        self._would_stop(stop, at)
-        self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+        while self.standing is None and may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
+            facts = self._facts(Facts(self.devices, self.recount.waves(self.waves)))
+            stop = safety(self._judged(step.state), facts, self.rules)
+            if stop is None:
+                return
+            self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+            self._would(stop, at)
 
     def _look(self, step: Looked) -> None:
         look, at, seq = step.look, step.entry.at, step.entry.seq
-        self.recount.leave_out(look.state.excluded_segments)
+        state = self._judged(look.state)
         self.looks += 1
         self.decisions += len(look.decided)
         if self.stopped is None and (stop := _stop_in(look.decided)) is not None:
@@ -164,10 +188,11 @@ class Counterfactual:
             if described(look.decided) != "nothing" and _stop_in(look.decided) is None:
                 self.found.add("decision", at, seq, described(look.decided), "nothing", why)
             return
-        plan = decide(look.state, self._facts(look.facts), self.rules, at)
+        plan = decide(state, self._facts(look.facts), self.rules, at)
         would = tuple(each for each in plan.decisions if getattr(each, "wave", None) not in look.withheld)
-        if (would_stop := _stop_in(would)) is not None:
-            self._would_stop(would_stop, at)
+        would_stop = _stop_in(would)
+        for each in would:
+            self._would(each, at)
         recorded, other = described(look.decided), described(would)
         if recorded != other:
             about = {getattr(each, "wave", None) for each in look.decided}
@@ -180,9 +205,17 @@ class Counterfactual:
         if step.entry.facts.get("accepted") or step.entry.event in _ENDS:
             self.standing = None
 
-    def _would_stop(self, stop: HaltRollout | HoldRollout, at: datetime) -> None:
-        self.standing = Stop(at, self.steps.evidence, self.bad, stop.reason.sentence)
-        self.would_stop = self.would_stop or self.standing
+    def _would(self, decision: Decision, at: datetime) -> None:
+        """It would have been stopped, or gone on without a segment, from this moment on."""
+        match decision:
+            case HaltRollout() | HoldRollout():
+                self.standing = Stop(at, self.steps.evidence, self.bad, decision.reason.sentence)
+                self.would_stop = self.would_stop or self.standing
+            case ExcludeSegment():
+                standing = Standing(decision.reason, at, POLICY)
+                self.excluded = (*self.excluded, Excluded(decision.segment, standing, decision.devices))
+            case _:
+                pass
 
 
 def _stop_in(decisions: Sequence[Decision]) -> HaltRollout | HoldRollout | None:

@@ -17,7 +17,7 @@ from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import FromUnknown, OnSegment, Policy
-from orchestrator.core.reasons import devices, percent, words
+from orchestrator.core.reasons import clock_plan, devices, percent, words
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import dimension_of, sizes
@@ -54,7 +54,7 @@ class Planner:
         rules = bind(spec, policy)
         with self.store.reading() as r:
             check_names(r, spec)
-            bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, seen_since=now - policy.reach)
+            bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, now=now)
             in_no_wave = self._in_no_wave(r, spec, bound)
         # The provider is asked outside of any session of the store.
         preview = self.deltas.preview(bound.scope, bound.counts, rules, now=now, builders=self.builders)
@@ -320,8 +320,8 @@ def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
     ]
     if policy.segments:
         notes.append(_segments(policy, bound))
-    if policy.tolerances[OutcomeClass.SILENT].then is not Answer.HALT:
-        notes.append("Silence holds and does not halt: without history only its hard stop speaks.")
+    if policy.tolerances[OutcomeClass.SILENT].then is not Answer.COUNT:
+        notes.append(clock_plan(bound.clock, policy.silent_after, small=bound.devices < SMALL_FLEET_BELOW))
     if bound.devices < SMALL_FLEET_BELOW:
         notes.append(
             f"A fleet of {bound.devices} is small: one monitor for all that is bad, and the first bad device in a"

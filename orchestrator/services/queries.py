@@ -70,6 +70,7 @@ class Queries:
                 policy_digest=row.policy_digest,
                 attempt=row.state.attempt,
                 pace=_pace(r, row, now),
+                clock=facts.clock,
                 excluded=row.state.excluded,
             )
 

@@ -49,15 +49,16 @@ class Replayer:
             if row is None:
                 raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
             steps = Steps(r, row, progress, r.facts(row, now=row.state.standing.since).waves)
-            recount = _recount(r, row)
+            recount = _recount(r, row, () if policy is None else policy.segments)
             if policy is not None:
                 return Counterfactual(name, steps, policy, recount).run()
             return _Again(name, steps, recount).run()
 
 
-def _recount(r: Reading, row: RolloutRow) -> Recount:
+def _recount(r: Reading, row: RolloutRow, segments: Sequence[str]) -> Recount:
     """With the seats of devices where segments are watched, or ever were excluded: the log alone does not tell them."""
-    if not rules_of(row).segments and not any(each.event in EXCLUDING for each in entries_of(r, row.key)):
+    watched = rules_of(row).segments or segments
+    if not watched and not any(each.event in EXCLUDING for each in entries_of(r, row.key)):
         return Recount(seat_in_log)
     return Recount(lambda line: r.seats(row, [line.device_key])[line.device_key], r.slices(row.key))
 

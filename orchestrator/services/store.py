@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.clock import Cohort, Delay
 from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Covered, Seal
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, WaveFacts
@@ -113,9 +114,18 @@ class Reading(Protocol):
         """Those that may offer something now or later: the live ones, and of the completed the newest of each tag
         (RULES 7.1), however many there were. Newest first."""
 
-    def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
+    def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
         """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is
-        looked up only for waves whose last slice is an hour old at ``now``."""
+        looked up only for waves whose last slice is an hour old at ``now``. ``listened``: until when devices could be
+        heard, where that is before ``now``: nobody's clock goes on after it. Untouched devices are looked at only when
+        a watched rollout's clock has crossed."""
+
+    def past_delays(self, *, rollouts: int, of_each: int, until: datetime) -> Sequence[Delay]:
+        """How long devices took from the start of installing to their first outcome, in the newest so many completed
+        rollouts, from their newest so many outcomes each; the newest first. Only devices that began by ``until``."""
+
+    def cohorts(self, rollout_key: int) -> Sequence[Cohort]:
+        """The counters of the rollout's clock, by hardware id and minute."""
 
     def flowing(self, row: RolloutRow, *, counted: bool) -> tuple[Sequence[WaveFacts], Sequence[MonitorFacts]]:
         """What offers depend on, from counters: of the monitors that nobody has accepted those that have counted
@@ -214,8 +224,8 @@ class Reading(Protocol):
         """Owner and end of the lease, held or expired."""
 
     def check(self) -> Sequence[Difference]:
-        """Recount tallies, budgets, monitors (by sorting places, not by the stored tree), needs and journal chains
-        from the updates and what else is stored; the evidence log is not read."""
+        """Recount tallies, budgets, clocks, monitors (by sorting places, not by the stored tree), needs and journal
+        chains from the updates and what else is stored; the evidence log is not read."""
 
 
 class Writing(Reading, Protocol):
@@ -372,8 +382,14 @@ class Writing(Reading, Protocol):
         """Withdraw every offer whose device has not started, tallies included, of one wave or all; how many.
         Idempotent."""
 
-    def postpone_deadlines(self, by: timedelta) -> int:
-        """Move all pending deadlines: the gateway was down so long."""
+    def add_to_clock(self, rollout_key: int, began: Collection[int], heard: Collection[int], *, now: datetime) -> None:
+        """Devices, by their keys, that began to install at ``now``, and those that then came to their first outcome:
+        the counters of the rollout's clock move, where it has one. Each device counts once, and where it is not known
+        to have begun, not at all."""
+
+    def postpone_deadlines(self, by: timedelta, *, now: datetime) -> int:
+        """Move all pending deadlines, and the clocks of devices that are still waited for: until ``now`` the gateway
+        was down so long."""
 
     # Deltas
     def queue_builds(self, pairs: Mapping[DeltaPair, float], *, now: datetime, again: bool = False) -> int:

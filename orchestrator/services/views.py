@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
@@ -49,7 +50,7 @@ class RolloutView:
     ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
     otherwise;
     ``problems``: work of the outbox that failed, to be tried again; ``excluded``: the segments that are left out;
-    ``pace``: how its offers flow now.
+    ``clock``: the clock test for silence, where there is one; ``pace``: how its offers flow now.
     """
 
     summary: RolloutSummary
@@ -66,6 +67,7 @@ class RolloutView:
     attempt: int
     excluded: tuple[Excluded, ...] = ()
     pace: tuple[str, ...] = ()
+    clock: ClockFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tests.cli.test_rollouts import halted
 
 SUMMARY = set("rollout status since by reason version tag policy devices offered confirmed bad created_at".split())
 ROLLOUT = SUMMARY | set(
-    "attempt frozen waves monitors budgets excluded waiting would wake_at problems pace spec_digest "
+    "attempt frozen waves monitors budgets excluded clock pace waiting would wake_at problems spec_digest "
     "policy_digest".split()
 )
 WAVE = set(
@@ -22,6 +22,7 @@ MONITOR = set(
     "monitor outcomes wave segment tolerance alpha answer places bad next_limit crossed_at accepted amber "
     "sentence".split()
 )
+CLOCK = set("monitor tolerance alpha answer learnt_from next_at checkpoint seen untouched sentence".split())
 BUDGET = set("budget outcomes limit bad accepted answer reached".split())
 DEVICE = set(
     "device status held_because hardware_id tag group labels version commit healthy enrolled_at last_seen_at "

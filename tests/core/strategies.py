@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 
+from orchestrator.core.evidence.clock import Checkpoint, ClockFacts, Seen, Untouched
 from orchestrator.core.facts import (
     BudgetFacts,
     DeltaFacts,
@@ -103,6 +104,7 @@ def drawn(dice: Dice, waves: int, status: RolloutStatus, *, calm: bool) -> Given
         budgets=() if calm else tuple(_budget(dice) for _ in range(dice.randrange(3))),
         next_deadline=None if dice.chance(2) else DAY_0 + dice.ago(),
         frozen=Reason(ReasonKind.FROZEN, "Storm.") if dice.chance(5) else None,
+        clock=None if dice.chance(2) else _clock(dice, calm),
     )
     return state, facts, bound, now
 
@@ -233,6 +235,18 @@ def _monitor(dice: Dice, names: list[str], calm: bool) -> MonitorFacts:
         accepted=dice.chance(4),
         amber=dice.chance(8),
     )
+
+
+def _clock(dice: Dice, calm: bool) -> ClockFacts:
+    """Two checkpoints; of two hardware ids some devices have passed them."""
+    seen = tuple(
+        Seen(name, number, Checkpoint(10 * number, 0.1, 0.3), 0 if calm else dice.choice([0, dice.few()]), dice.few())
+        for number in (1, 2)
+        for name in dice.some(["cm4", "rpi4"], 2)
+    )
+    untouched = None if dice.chance(2) else Untouched(200, dice.choice([0, 5, 190]), 10)
+    next_at = None if dice.chance(2) else DAY_0 + dice.ago()
+    return ClockFacts(0.02, 0.009, dice.choice(list(Answer)), 2_000, 2, seen, next_at, untouched)
 
 
 def _segment_monitor(dice: Dice, segment: str, calm: bool) -> MonitorFacts:

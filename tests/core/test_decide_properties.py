@@ -31,10 +31,12 @@ from orchestrator.core.decisions import (
     StartBake,
 )
 from orchestrator.core.evidence.budgets import chance_of_reaching
+from orchestrator.core.evidence.clock import explained, reading
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import OnSegment, Otherwise
 from orchestrator.core.rules import Rules
+from orchestrator.core.safety import heeded
 from orchestrator.core.states import DONE_WAVE, ReasonKind, RolloutStatus, WaveStatus
 from tests.core.strategies import Given, given_to_decide
 from tests.core.world import DAY, HOUR
@@ -251,6 +253,22 @@ def test_p5_a_crossing_opens_nothing_at_all(given_: Given, answer: Answer) -> No
     assert opened_by(plan) == set()
 
 
+@many
+@given(running, st.data())
+def test_p5_reports_that_stay_out_never_open_more(given_: Given, data: st.DataObject) -> None:
+    """Of devices that had reported by a checkpoint, one or all have not."""
+    state, facts, rules, now = given_
+    assume(facts.clock is not None and any(each.reported for each in facts.clock.seen))
+    assert facts.clock is not None
+    number = data.draw(st.sampled_from([n for n, each in enumerate(facts.clock.seen) if each.reported]))
+    chosen = facts.clock.seen[number]
+    many_ = data.draw(st.sampled_from(sorted({1, chosen.reported})))
+    dark = chosen._replace(silent=chosen.silent + many_, reported=chosen.reported - many_)
+    seen = (*facts.clock.seen[:number], dark, *facts.clock.seen[number + 1 :])
+    worse = replace(facts, clock=replace(facts.clock, seen=seen))
+    assert_opens_no_more(decide(state, worse, rules, now), decide(state, facts, rules, now))
+
+
 # ------------------------------------------------------------------------------------------------- P7, P8
 
 
@@ -281,6 +299,15 @@ def test_p8_the_wake_up_lies_ahead_and_nothing_is_decided_before_it(given_: Give
 # ------------------------------------------------------------------------------------------------- safety
 
 
+def too_silent(state: RolloutState, facts: Facts) -> bool:
+    """The clock halts, without those that are excluded, and nothing else explains the silence."""
+    clock = heeded(state, facts)
+    if clock is None or clock.answer is not Answer.HALT or explained(clock):
+        return False
+    found = reading(clock)
+    return found is not None and found.crossed
+
+
 @many
 @given(given_to_decide())
 def test_safety_comes_alone_and_first(given_: Given) -> None:
@@ -293,12 +320,13 @@ def test_safety_comes_alone_and_first(given_: Given) -> None:
     halting = [m for m in crossed if m.segment is None]
     segments = [m for m in crossed if m.segment is not None and m.segment not in state.excluded_segments]
     used_up = [b for b in facts.budgets if b.reached and b.answer is Answer.HALT]
-    must_stop = state.status in watched and bool(halting or used_up or segments)
+    must_stop = state.status in watched and bool(halting or used_up or segments or too_silent(state, facts))
     assert any(isinstance(decision, HaltRollout | ExcludeSegment) for decision in decisions) == must_stop
     if must_stop:
-        kind = ReasonKind.BUDGET if used_up else ReasonKind.MONITOR if halting else ReasonKind.SEGMENT
-        assert decisions[0].reason.kind is kind
-        if halting or used_up:
+        whole = bool(halting or used_up or too_silent(state, facts))
+        kind = ReasonKind.BUDGET if used_up else ReasonKind.MONITOR if halting else ReasonKind.SILENCE
+        assert decisions[0].reason.kind is (kind if whole else ReasonKind.SEGMENT)
+        if whole:
             assert isinstance(decisions[0], HaltRollout)
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from orchestrator.core import transitions
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import EnsureDeltas, HaltRollout, OpenSlice, Plan, PrepareWave
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.facts import (
     BudgetFacts,
     DeltaFacts,
@@ -91,6 +92,7 @@ class World:
     budgets: tuple[BudgetFacts, ...] = ()
     frozen: Reason | None = None
     fleet: int | None = None
+    clock: ClockFacts | None = None
     plans: list[tuple[datetime, Plan]] = field(default_factory=list)
 
     # ------------------------------------------------------------------------------------------ the machine
@@ -106,6 +108,7 @@ class World:
             monitors=tuple(self.monitors.values()),
             budgets=tuple(replace(each, bad=self._bad(each.outcomes)) for each in self.budgets),
             frozen=self.frozen,
+            clock=self.clock,
         )
 
     def _bad(self, outcomes: tuple[OutcomeClass, ...]) -> int:

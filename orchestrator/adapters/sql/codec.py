@@ -37,6 +37,7 @@ def as_json(value: object) -> str:
     return _encoder.encode(value).decode()
 
 
+decode_state = _state.decode
 decode_spec = _spec.decode
 decode_reason = _reason.decode
 decode_ranks = _ranks.decode
@@ -48,7 +49,7 @@ decode_facts = _any.decode
 
 ROLLOUT_COLUMNS: Final = (
     "key, version, state, spec, policy, spec_digest, policy_digest, salt, tag, target_version, created_at, scope, "
-    "devices, "
+    "clock, devices, "
     "journal_seq, journal_hash"
 )
 
@@ -67,6 +68,7 @@ def rollout_of(row: tuple[Any, ...]) -> RolloutRow:
         target,
         created,
         scope,
+        clock,
         devices,
         seq,
         head,
@@ -87,6 +89,7 @@ def rollout_of(row: tuple[Any, ...]) -> RolloutRow:
         devices=devices,
         journal_seq=seq,
         journal_hash=head,
+        clock=clock,
     )
 
 

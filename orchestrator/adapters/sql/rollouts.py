@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
+from orchestrator.adapters.sql.clocks import ClockReading
 from orchestrator.adapters.sql.codec import (
     ROLLOUT_COLUMNS,
     as_json,
@@ -48,7 +49,7 @@ def _reach(policy: str) -> timedelta:
     return Policy.from_canonical(policy).reach
 
 
-class RolloutReading(MonitorReading):
+class RolloutReading(MonitorReading, ClockReading):
     def rollout(self, name: str) -> RolloutRow | None:
         row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
         return None if row is None else rollout_of(row)
@@ -149,9 +150,9 @@ class RolloutReading(MonitorReading):
 
     # ------------------------------------------------------------------------------------------- facts
 
-    def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Nine statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
-        a device."""
+    def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
+        """Nine statements at most, whatever the number of waves, and one for each curve of its clock; none of them
+        reads an update or, but for newcomers and for devices that a clock which has crossed might excuse, a device."""
         opened = self._slice_facts(row.key)
         slices: dict[str, list[SliceFacts]] = defaultdict(list)
         for wave, piece in opened:
@@ -181,6 +182,7 @@ class RolloutReading(MonitorReading):
             budgets=tuple(self.budgets(row.key)),
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
+            clock=self.clock_facts(row, now=now if listened is None else min(now, listened)),
         )
 
     def _slice_facts(self, rollout_key: int) -> list[tuple[str, SliceFacts]]:
@@ -287,7 +289,7 @@ class RolloutWriting(RolloutReading):
     def add_rollout(self, row: RolloutRow) -> RolloutRow:
         columns = ROLLOUT_COLUMNS.removeprefix("key, ")
         found = self.link.rows(
-            f"INSERT INTO rollout (name, status, epoch, {columns}) VALUES ({', '.join('?' * 17)}) ON CONFLICT DO "
+            f"INSERT INTO rollout (name, status, epoch, {columns}) VALUES ({', '.join('?' * 18)}) ON CONFLICT DO "
             f"NOTHING RETURNING key",
             (row.state.rollout, row.state.status.value, row.state.epoch, *self._values(row, 1)),
         )
@@ -334,6 +336,7 @@ class RolloutWriting(RolloutReading):
             row.target_version,
             stored(row.created_at),
             None if row.scope is None else as_json(row.scope),
+            row.clock,
             row.devices,
             row.journal_seq,
             row.journal_hash,

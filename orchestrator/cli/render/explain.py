@@ -10,8 +10,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import counting, header, next_step, waiting_line
+from orchestrator.cli.render.rollout import counting, header, next_step, silence, waiting_line
 from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
+from orchestrator.core.evidence.clock import CLOCK
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.reasons import budget_sentence, monitor_state
 from orchestrator.core.safety import FIRST_BAD
@@ -83,6 +84,8 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
             left = budget.limit - (budget.bad - budget.base)
             most = budget.limit + budget.base - 1
             yield f"budget/{budget.name}: {budget.bad} of at most {most}, {left} more {_stop(budget.answer)}."
+    if view.clock is not None:
+        yield silence(view.clock)
     places = max((monitor.places for monitor in view.monitors), default=0)
     if quiet and places:
         yield f"{', '.join(quiet)}: nothing bad among {plural(places, 'place')}."
@@ -123,6 +126,8 @@ def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
 def stopped_by(view: RolloutView) -> list[str]:
     """What a resume has to accept, by name."""
     first = [FIRST_BAD] if view.summary.standing.reason.kind is ReasonKind.FIRST_BAD else []
+    if view.summary.standing.reason.kind is ReasonKind.SILENCE:
+        first = [CLOCK]
     crossed = [m.monitor for m in counting(view) if m.crossed_at and not m.accepted and m.answer is not Answer.COUNT]
     return first + crossed + [f"budget/{b.name}" for b in view.budgets if b.reached]
 

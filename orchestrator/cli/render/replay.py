@@ -40,7 +40,7 @@ def _same(found: Replayed, most: int) -> Iterator[RenderableType]:
             yield Paragraph(each.why, indent=4, hang=2)
     yield from _rest(found, most)
     if found.not_recounted:
-        yield Text(f"Not recounted, because the log alone does not tell: {plural(found.not_recounted, 'monitor')}.")
+        yield Text(f"Not asked about another policy's segments: {plural(found.not_recounted, 'monitor')} of them.")
 
 
 def _other(found: Replayed, most: int) -> Iterator[RenderableType]:

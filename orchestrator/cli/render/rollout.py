@@ -20,11 +20,12 @@ from orchestrator.cli.render.words import (
     span,
     status,
 )
+from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, MonitorFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.reasons import words
-from orchestrator.core.states import Reason, RolloutStatus, WaveStatus
+from orchestrator.core.reasons import clock_state, words
+from orchestrator.core.states import WATCHED_ROLLOUT, Reason, RolloutStatus, WaveStatus
 from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
 
 BAR: Final = 10
@@ -76,6 +77,8 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     if view.pace:
         yield Text()
         yield from (Paragraph(f"Pace: {sentence}", hang=6) for sentence in view.pace)
+    if view.clock is not None and view.summary.status in WATCHED_ROLLOUT:
+        yield Paragraph(silence(view.clock))
     if view.would or view.wake_at is not None:
         yield Text()
         yield from next_look(view, now)
@@ -248,6 +251,13 @@ def next_step(each: MonitorFacts) -> tuple[int, int]:
     steps = staircase(each.tolerance, each.alpha)
     count = max(steps.first, each.bad + 1)
     return count, steps.limit(count)
+
+
+def silence(facts: ClockFacts) -> Text:
+    """The clock test for silence in one line."""
+    found = reading(facts)
+    style = "" if found is None else "red" if found.crossed else "yellow" if found.amber else ""
+    return Text(f"{CLOCK}: {clock_state(facts)}.", style=style)
 
 
 def next_look(view: RolloutView, now: datetime) -> Iterator[RenderableType]:

@@ -13,6 +13,7 @@ from orchestrator.cli.render.json import iso, plain
 from orchestrator.core.outcomes import OutcomeClass
 
 if TYPE_CHECKING:
+    from orchestrator.core.evidence.clock import ClockFacts
     from orchestrator.core.facts import BudgetFacts, MonitorFacts
     from orchestrator.core.fleet import Device, Target
     from orchestrator.core.states import Reason, Standing
@@ -115,6 +116,46 @@ def budget(value: BudgetFacts) -> dict[str, Any]:
     }
 
 
+def silence(value: ClockFacts | None) -> dict[str, Any] | None:
+    """The clock test for silence; ``checkpoint`` is the one with the most evidence, in ``seen`` by hardware id."""
+    from orchestrator.core.evidence.clock import CLOCK, limit, reading
+    from orchestrator.core.reasons import clock_state
+
+    if value is None:
+        return None
+    found = reading(value)
+    return {
+        "monitor": CLOCK,
+        "tolerance": value.tolerance,
+        "alpha": value.alpha,
+        "answer": value.answer.value,
+        "learnt_from": value.devices,
+        "next_at": iso(value.next_at),
+        "checkpoint": None
+        if found is None
+        else {
+            "minutes": found.minutes,
+            "devices": found.devices,
+            "silent": found.silent,
+            "usual": found.usual,
+            "limit": limit(found),
+            "crossed": found.crossed,
+            "amber": found.amber,
+        },
+        "seen": [
+            {
+                "hardware_id": each.hardware_id,
+                "minutes": each.checkpoint.minutes,
+                "silent": each.silent,
+                "reported": each.reported,
+            }
+            for each in value.seen
+        ],
+        "untouched": plain(value.untouched),
+        "sentence": clock_state(value),
+    }
+
+
 def rollout(value: RolloutView) -> dict[str, Any]:
     return {
         **summary(value.summary),
@@ -123,6 +164,7 @@ def rollout(value: RolloutView) -> dict[str, Any]:
         "waves": [wave(each) for each in value.waves],
         "monitors": [monitor(each) for each in value.monitors],
         "budgets": [budget(each) for each in value.budgets],
+        "clock": silence(value.clock),
         "excluded": [
             {"segment": each.segment, "devices": each.devices, **standing(each.standing)} for each in value.excluded
         ],

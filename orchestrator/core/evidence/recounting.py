@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, path, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
@@ -116,9 +117,12 @@ class CountedMonitor:
         if spec.segment is not None:
             ranks = [piece.ranks.get(spec.segment) for piece in opened if (piece.wave, piece.number) in seen]
             places = max(0, sum(each.members for each in ranks if each) - self.from_place)
+            calm = max(places, self.bad)
         else:
             mine = [piece for (wave, _), piece in seen.items() if spec.wave in (None, wave)]
-            places = places_since(self.from_place, sorted(mine, key=lambda piece: piece.opened_at))
+            mine.sort(key=lambda piece: piece.opened_at)
+            places = places_since(self.from_place, mine)
+            calm = calmed_by(places, self.bad, confirmed_since(self.from_place, mine))
         return MonitorFacts(
             segment=spec.segment,
             devices=spec.devices,
@@ -132,7 +136,7 @@ class CountedMonitor:
             bad=self.bad,
             next_limit=stairs.limit(self.bad + 1),
             crossed_at=self.crossed_at,
-            amber=stairs.amber(max(places, self.bad), self.bad),
+            amber=stairs.amber(calm, self.bad),
         )
 
 

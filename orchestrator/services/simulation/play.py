@@ -29,6 +29,7 @@ from orchestrator.core.decisions import (
     OpenSlice,
     PrepareWave,
 )
+from orchestrator.core.evidence.allowance import clock_alpha
 from orchestrator.core.facts import DeltaFacts, RolloutState, WaveState
 from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer, OutcomeClass
@@ -49,10 +50,11 @@ from orchestrator.errors import WaveError
 from orchestrator.services.simulation.conduct import DAY, HOUR, Conduct, Fate
 from orchestrator.services.simulation.ending import came_of_it, exclusion
 from orchestrator.services.simulation.fleet import allotted, made
-from orchestrator.services.simulation.machine import Happening, Machine
+from orchestrator.services.simulation.machine import HEARD, Happening, Machine
 from orchestrator.services.simulation.opening import begun, opened_slice
 from orchestrator.services.simulation.pacing import Crowd, Pacing
 from orchestrator.services.simulation.setting import START, Exclusion, Played, Setting, Watcher
+from orchestrator.services.simulation.silence import PASTS, Silence, learnt, untouched
 from orchestrator.services.simulation.tally import Evidence, Member
 
 LATE_AFTER: Final = HOUR
@@ -129,6 +131,7 @@ class Run:
         self.stopped_at: int | None = None
         self.completed_at: int | None = None
         self.exposed = 0
+        self.last_start = 0
         self.excluded: list[Exclusion] = []
         self.ends = setting.days * DAY
         self.tick = setting.tick
@@ -148,14 +151,26 @@ class Run:
     def _begun(self) -> Evidence:
         setting = self.setting
         reachable = {name: sum(self._reachable(device) for _, device in found) for name, found in self.waiting.items()}
+        alone = self.watcher is None
         evidence = begun(
-            setting.spec, setting.policy, self.fleet, self.size, budgets=setting.budgets and self.watcher is None
+            setting.spec,
+            setting.policy,
+            self.fleet,
+            self.size,
+            budgets=setting.budgets and alone,
+            silence=self._clock() if alone else None,
         )
         for name, many in reachable.items():
             evidence.waves[name].eligible = many
         if self.watcher is not None:
             evidence = replace(evidence, monitors=())
         return evidence
+
+    def _clock(self) -> Silence | None:
+        setting = self.setting
+        alpha = clock_alpha(false_halt=setting.policy.false_halt, devices=sum(self.size.values()))
+        clock = learnt(setting.policy, setting.shape, alpha, setting.history, f"{setting.seed}/{self.number % PASTS}")
+        return None if clock is None else Silence(clock, lambda minutes: untouched(self, minutes))
 
     def _started(self) -> RolloutState:
         standing = Standing(Reason(ReasonKind.ORDERED, "Started."), START, _PERSON)
@@ -440,8 +455,20 @@ class Run:
         fate = self.fate[device]
         self._step(device, Happening.ON_TARGET if self.rng.random() < 0.5 else BAD_HAPPENING[fate])
 
+    def _tell_clock(self, device: int, happening: Happening) -> None:
+        """What the clock of silence goes by: the start of installing, and the first that is heard after it."""
+        silence = self.evidence.silence
+        if happening is Happening.INSTALLING:
+            if self.stopped_at is None:
+                self.last_start = self.now
+            if silence is not None:
+                silence.installs(device, self.fleet.kinds[self.fleet.kind_of[device]].hardware_id, self._moment())
+        elif silence is not None and happening in HEARD:
+            silence.hears(device, self._moment())
+
     def _step(self, device: int, happening: Happening) -> None:
         taken = self.machine.step(self.standing[device], happening)
+        self._tell_clock(device, happening)
         self.standing[device] = taken.standing
         member = self.member[device]
         if not taken.gains and not taken.bad:

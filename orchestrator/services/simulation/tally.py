@@ -24,6 +24,7 @@ from orchestrator.core.reasons import monitor_sentence
 from orchestrator.core.slices import ROLLOUT, Slice, wave_population
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.services.simulation.machine import COUNTED, Taken
+from orchestrator.services.simulation.silence import Silence
 
 _NUMBERS = len(COUNTED)
 
@@ -179,6 +180,7 @@ class Evidence:
     holds: dict[str, Reason] = field(default_factory=dict)
     """Waves that waited for a person, and why."""
     left_out: LeftOut = NOBODY
+    silence: Silence | None = None
     slices: list[SliceTally] = field(default_factory=list)
     """Of all waves, in the order of their opening."""
     _seats: dict[int, tuple[Seat, set[OutcomeClass]]] = field(default_factory=dict)
@@ -302,4 +304,5 @@ class Evidence:
             waves=tuple(wave.facts() for wave in self.waves.values()),
             monitors=self._monitors,
             budgets=tuple(self.budgets),
+            clock=None if self.silence is None else self.silence.facts(now),
         )

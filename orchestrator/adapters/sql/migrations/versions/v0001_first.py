@@ -126,6 +126,7 @@ def upgrade() -> None:
         sa.Column("target_version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=True),
+        sa.Column("clock", sa.Text(), nullable=True),
         sa.Column("devices", sa.BigInteger(), nullable=False),
         sa.Column("journal_seq", sa.BigInteger(), nullable=False),
         sa.Column("journal_hash", sa.Text(), nullable=False),
@@ -407,6 +408,35 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("look_at IS NOT NULL"),
         postgresql_where=sa.text("look_at IS NOT NULL"),
+    )
+    op.create_table(
+        "clock_mark",
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("mark", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["key"],
+            ["device_update.key"],
+        ),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
+        "cohort",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("hardware_id", sa.Text(), nullable=False),
+        sa.Column("minute", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("installed", sa.BigInteger(), nullable=False),
+        sa.Column("heard_1", sa.BigInteger(), nullable=False),
+        sa.Column("heard_2", sa.BigInteger(), nullable=False),
+        sa.Column("heard_3", sa.BigInteger(), nullable=False),
+        sa.Column("heard_4", sa.BigInteger(), nullable=False),
+        sa.Column("heard_5", sa.BigInteger(), nullable=False),
+        sa.Column("heard_6", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.PrimaryKeyConstraint("rollout_key", "hardware_id", "minute"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "update_offer",
