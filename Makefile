@@ -51,6 +51,9 @@ unit: $(READY)  ## the fast tests only
 bench: system-demo $(READY)  ## measure, and compare
 	$(PY) -m tests.benchmarks $(ARGS)
 
+evidence: $(READY)  ## play the cases of docs/evidence.md and write its tables (a long time; ARGS="--jobs 2")
+	@$(PY) -m tests.evidence --write $(ARGS)
+
 lock: $(READY)  ## write requirements.lock anew, with today's newest versions
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile pyproject.toml --extra dev --upgrade --quiet --universal --python-version 3.11 \
@@ -61,4 +64,4 @@ clean:  ## remove what was made here, .venv too
 	rm -f .coverage .coverage.*
 	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup system-demo system-test demo test lint types unit bench lock clean
+.PHONY: help setup system-demo system-test demo test lint types unit bench evidence lock clean

@@ -157,7 +157,8 @@ def written(error: BaseException) -> str | None:
         return None
 
 
-from orchestrator.cli import replay_commands, rollout_commands  # noqa: E402, F401 - the daily commands, first in the help
+# The daily commands, first in the help.
+from orchestrator.cli import replay_commands, rollout_commands, simulate_commands  # noqa: E402, F401
 
 late_group("journal", "journal_commands", "Journals: show, verify.", panel="Watch")
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,6 +12,10 @@ from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, invoca
 from orchestrator.cli.late import top
 from orchestrator.cli.orders import Order, order
 from orchestrator.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from orchestrator.services.editing import Applied
+    from orchestrator.services.rollouts import Ordered
 
 RolloutName = Annotated[
     str, typer.Argument(metavar="ROLLOUT", help="The rollout's name.", autocompletion=rollout_names)
@@ -37,6 +41,9 @@ Accept = Annotated[
     ),
 ]
 
+NOT_SAID: Final = 4
+"""The exit code of a change that was shown and not made, as of anything refused."""
+
 PREPARE = "Prepare a rollout"
 WATCH = "Watch"
 STEER = "Steer"
@@ -59,27 +66,59 @@ def plan(ctx: typer.Context, file: RolloutPath, as_json: AsJson = False) -> None
     call.show(page(made))
 
 
-@top("apply", "wave apply examples/rollout.yaml --dry-run", "wave apply examples/rollout.yaml --start", panel=PREPARE)
+@top(
+    "apply",
+    "wave apply examples/rollout.yaml --dry-run",
+    "wave apply examples/rollout.yaml --start",
+    'wave apply examples/rollout.yaml --yes --allow-wider canary --reason "lab is slow"',
+    panel=PREPARE,
+)
 def apply(
     ctx: typer.Context,
     file: RolloutPath,
     start: Annotated[bool, typer.Option("--start", help="Start it as well.")] = False,
+    allow_wider: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-wider",
+            metavar="WAVE",
+            help="This wave has begun, and may be held to looser rules; repeatable, with a --reason.",
+        ),
+    ] = None,
     reason: Because = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Change a rollout that runs; without it, only shown.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bind a rollout to copies of its file and its policy; a draft may be applied again."""
+    """Bind a rollout to copies of its file and its policy; one that runs is changed after a look at the difference."""
     call = invocation(ctx, as_json=as_json)
     with call.application() as app:
         spec, policy = app.files.rollout(file)
-        done = app.rollouts.apply(spec, policy, by=call.by, dry_run=dry_run)
+        allowed = names_of(allow_wider)
+        done = app.rollouts.apply(
+            spec, policy, by=call.by, reason=reason, yes=yes, allow_wider=allowed, dry_run=dry_run
+        )
         started = None
-        if start and not dry_run:
+        if start and not dry_run and done.edited is None:
             started = app.rollouts.start(done.rollout, by=call.by, reason=reason)
     if as_json:
         from orchestrator.cli.render.json import plain
 
-        return call.answer("applied", {**plain(done), "dry_run": dry_run, "started": plain(started)})
+        call.answer("applied", {**plain(done), "dry_run": dry_run, "started": plain(started)})
+    elif done.edited is not None:
+        from orchestrator.cli.render.edit import edited as page
+
+        call.show(page(done.edited, written=done.written, dry_run=dry_run))
+    else:
+        _tell_applied(call, done, started, dry_run=dry_run)
+    if not done.written and not dry_run:
+        call.tell(f"wave: Nothing was changed: {done.rollout} is {done.status}. `--yes` changes it.")
+        raise typer.Exit(NOT_SAID)
+
+
+def _tell_applied(call: Invocation, done: Applied, started: Ordered | None, *, dry_run: bool) -> None:
     what = "is new" if done.created else "has changed" if done.changes else "is as it was applied before"
     tense = "Dry run: rollout" if dry_run else "Rollout"
     if started or dry_run:
@@ -301,8 +340,8 @@ def complete(
 
 @order(
     "exclude",
-    'wave exclude lmp-42 hardware_id=rpi4 --reason "the display stays dark" --dry-run',
-    "wave exclude lmp-42 label:region=emea --reason holiday",
+    'wave exclude lmp-42 hardware_id=rpi4 --reason "dark screens"',
+    "wave exclude lmp-42 label:region=emea --reason strike --dry-run",
     panel=STEER,
     asks=True,
 )
@@ -316,7 +355,7 @@ def exclude(rollout: RolloutName, segment: SegmentName) -> Order:
 
 @order(
     "include",
-    "wave include lmp-42 hardware_id=rpi4 --reason fixed --dry-run",
+    "wave include lmp-42 hardware_id=rpi4 --reason fixed",
     panel=STEER,
     asks=True,
 )

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Final
 
-from orchestrator.core.outcomes import Outcome, OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass, in_order
 
 BY_CODE: Final = frozenset(
     {OutcomeClass.FAILED, OutcomeClass.VERIFY_FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED}
@@ -34,6 +34,12 @@ class Classes:
 
     patterns: tuple[tuple[str, Outcome], ...] = ()
     verify: bool = False
+
+    def __str__(self) -> str:
+        """``E17, NET-* in modem``; the most specific first."""
+        own = in_order(name for _, name in self.patterns)
+        said = [f"{', '.join(pattern for pattern, of in self.patterns if of == name)} in {name}" for name in own]
+        return "; ".join([*said, *(["failed verifications by themselves"] if self.verify else [])]) or "none"
 
     def of(self, kind: OutcomeClass, code: str | None) -> Outcome:
         """The class of a failure of this kind, which is one of ``BY_CODE``."""

@@ -13,11 +13,13 @@ is counted, so nothing else is decided with it: the next look sees the rest. Tim
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
+from orchestrator.core.admission import ambers, early_door
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
@@ -32,13 +34,15 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.door import Condition, Unmet, door
+from orchestrator.core.evidence.clock import CLOCK, reading
+from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
     Facts,
     MonitorFacts,
     RolloutState,
     SliceFacts,
+    Tally,
     WaveFacts,
     WaveState,
 )
@@ -46,6 +50,8 @@ from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
     after_sentence,
     already_there_sentence,
+    amber_held_sentence,
+    amber_sentence,
     apart_sentence,
     are,
     bad_sentence,
@@ -61,9 +67,9 @@ from orchestrator.core.reasons import (
 )
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
+from orchestrator.core.safety import heeded, watching
 from orchestrator.core.safety import safety as safety
 from orchestrator.core.safety import small_wave_with_bad as small_wave_with_bad
-from orchestrator.core.safety import watching
 from orchestrator.core.slices import next_size
 from orchestrator.core.states import DONE_WAVE, Reason, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.core.window import Window
@@ -85,9 +91,14 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
 
     ``facts.waves`` and ``state.waves`` name the same waves as ``rules``; ``now`` is not before any time in them.
     """
-    look = _Look(facts, rules, now, monitors=tuple(watching(state, facts.monitors)))
+    amber = tuple(monitor for monitor in watching(state, facts.monitors) if monitor.amber)
+    clock = heeded(state, facts)
+    found = None if clock is None else reading(clock)
+    look = _Look(facts, rules, now, amber, silence_is_amber=found is not None and found.amber)
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
+    if facts.clock is not None and facts.clock.next_at is not None:
+        look.wake(facts.clock.next_at)
     match state.status:
         case RolloutStatus.DRAFT:
             return _still(look, ReasonKind.APPLIED, "It waits to be started: `wave start`.", wake=False)
@@ -113,11 +124,12 @@ class _Look:
     facts: Facts
     rules: Rules
     now: datetime
+    amber: tuple[MonitorFacts, ...]
     decisions: list[Decision] = field(default_factory=list)
     reasons: list[Waiting] = field(default_factory=list)
     wake_at: datetime | None = None
-    monitors: tuple[MonitorFacts, ...] = ()
-    waves: dict[str, WaveFacts] = field(default_factory=dict)
+    silence_is_amber: bool = False
+    waves: dict[str, WaveFacts] = field(init=False)
 
     def __post_init__(self) -> None:
         self.waves = {wave.wave: wave for wave in self.facts.waves}
@@ -233,6 +245,8 @@ def _preparing(
         return WaveStatus.PASSED
     elif look.facts.frozen is not None:
         look.wait(name, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
+    elif _amber(wave, look):
+        pass  # it has said why
     else:
         sentence = f"{done_sentence(rules.after, statuses)}{covered_sentence(deltas, rules)}"
         look.decisions.append(OpenWave(name, Reason(ReasonKind.OFFERING, sentence)))
@@ -274,11 +288,14 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
         return WaveStatus.OPEN
     if not facts.slices:
-        _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
+        if not _amber(wave, look):
+            _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
         return WaveStatus.OPEN
     if facts.waiting > 0:
         last = facts.slices[-1]
         seen, ends = _seen_enough(wave, facts, look)
+        if seen and _amber(wave, look):
+            return WaveStatus.OPEN
         if seen:
             facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
@@ -321,6 +338,31 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     return f"{are(last.confirmed, last.reachable)} confirmed in the slice before, whose time is over", ends
 
 
+def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
+    """Whether a monitor that is amber keeps the wave's next slice shut; then it has said why.
+
+    Confirmations calm it. When the time that a slice is given is over and it is amber still, the wave holds; a person's
+    resume after that lets one more slice open all the same, at a trickle (``offers``). Without ``holds`` it only waits:
+    the wave's door has a ceiling of its own, or it has passed and nothing waits for it.
+    """
+    keys = (*ambers(look.amber, None), *ambers(look.amber, wave.wave))
+    if not keys or look.facts.frozen is not None:
+        return False
+    # Of a wave without slices the newest anywhere: since then nobody was given a place.
+    mine = look.of(wave).slices or [piece for each in look.facts.waves for piece in each.slices]
+    since = max((piece.opened_at for piece in mine), default=wave.prepared_at or look.now)
+    if wave.granted_at is not None and wave.granted_at > since:
+        return False
+    ends = since + look.rules.slice_at_most
+    if not holds:
+        look.wait(wave.wave, ReasonKind.AMBER, amber_sentence(keys))
+    elif look.now < ends:
+        look.wait(wave.wave, ReasonKind.AMBER, amber_sentence(keys), ends)
+    else:
+        look.decisions.append(HoldWave(wave.wave, Reason(ReasonKind.AMBER, amber_held_sentence(keys))))
+    return True
+
+
 def _slice_wait(last: SliceFacts) -> str:
     return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * (last.reachable or last.apart.offered)))
 
@@ -331,19 +373,24 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
-    facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.monitors, baked=look.now - since)
+    tally = facts.tally(opened_until=since)
+    amber = [*ambers(look.amber, None), *ambers(look.amber, name)] + ([CLOCK] if look.silence_is_amber else [])
+    unmet = unmet_at_door(tally, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
+    early = ""
+    if rules.early and not {each.condition for each in unmet}.isdisjoint(LIFTED_EARLY):
+        early, lifted = early_door([piece for piece in facts.slices if piece.opened_at <= since], look.rules.tolerate)
+        unmet = tuple(each for each in unmet if not (lifted and each.condition in LIFTED_EARLY))
     if not unmet:
         if rules.window is not None and not rules.window.is_open(look.now):
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
-        sentence = f"{are(facts.confirmed, facts.reachable)} confirmed, {bad_sentence(facts)}."
+        sentence = f"{are(tally.confirmed, tally.reachable)} confirmed, {bad_sentence(tally.bad)}.{early}"
         if facts.apart.offered:
             sentence = f"{sentence} {apart_sentence(facts.apart)}"
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
-    why = " ".join(each.sentence for each in unmet)
+    why = " ".join(each.sentence for each in unmet) + early
     if look.now >= ceiling:
         sentence = f"Its bake is over and it could not pass: {why} `wave resume` grants as long again."
         look.decisions.append(HoldWave(name, Reason(ReasonKind.BAKE_INCONCLUSIVE, sentence)))
@@ -355,25 +402,30 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
 
 
 def unmet_at_door(
-    facts: WaveFacts, rules: WaveRules, rollout: Rules, monitors: tuple[MonitorFacts, ...], *, baked: timedelta
+    tally: Tally, rules: WaveRules, rollout: Rules, amber: Sequence[str], *, baked: timedelta
 ) -> tuple[Unmet, ...]:
-    """What keeps a baking wave from passing (RULES 5.3); empty when the door opens."""
-    outcomes = facts.resolved
+    """What keeps a baking wave from passing (RULES 5.3), confidence aside; empty when the door opens. ``amber``: keys
+    of its monitors."""
+    outcomes = tally.resolved
     # A failed download is no outcome by itself, so there may be more of them than outcomes.
-    bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in rollout.tolerate}
+    bad = {outcome: min(count, outcomes) for outcome, count in tally.bad.items()}
     # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
-    over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
+    over = {
+        outcome: tolerance
+        for outcome, count in bad.items()
+        if (tolerance := rollout.tolerate.get(outcome)) is not None and count > int(outcomes * tolerance.at_most)
+    }
     return door(
         baked=baked,
         at_least=rules.at_least,
-        offers=max(facts.expected, outcomes),
+        offers=max(tally.expected, outcomes),
         outcomes=outcomes,
         reports=rules.reports,
-        confirmed=min(facts.confirmed, outcomes),
-        reachable=facts.reachable,
+        confirmed=min(tally.confirmed, outcomes),
+        reachable=tally.reachable,
         bad=bad,
         tolerate=over,
-        amber=[m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)],
+        amber=amber,
     )
 
 
@@ -391,12 +443,9 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
     if not seen:
         last = facts.slices[-1]
         until = ends if look.now < ends and 2 * last.confirmed >= last.reachable else None
-        look.wait(
-            wave.wave,
-            ReasonKind.SLICE,
-            f"Who came later waits: {_slice_wait(last)}",
-            until,
-        )
+        look.wait(wave.wave, ReasonKind.SLICE, f"Who came later waits: {_slice_wait(last)}", until)
+        return
+    if _amber(wave, look, holds=False):
         return
     if facts.late and look.facts.frozen is None:
         reason = Reason(ReasonKind.DELTAS, "Devices came since the last look: their deltas are made.")
@@ -408,7 +457,8 @@ def _first_of_passed(wave: WaveState, facts: WaveFacts, look: _Look) -> None:
     """A wave that passed without having opened: nobody's word lifts the care for its devices."""
     if facts.deltas is None:
         _look_at_devices(wave, look, "It passed before its turn: its devices are looked at.")
-    _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
+    if not _amber(wave, look, holds=False):
+        _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
 
 
 def _serve_all(wave: WaveState, look: _Look) -> None:

@@ -6,11 +6,12 @@ devices and for ten million.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, in_order
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 
@@ -60,6 +61,9 @@ class RolloutState:
     ``completed``: it has been completed; a halt or a hold since is left to there (RULES 2).
     ``first_bad_accepted``: how many bad outcomes in small waves a person has seen and resumed over.
     ``excluded``: segments that are left out, in the order in which they were.
+    ``newcomers``: monitors over the rollout and its waves that an edit has added since the start.
+    ``clock_from``: the minute since 1970 from which on devices that begin to install are evidence for the clock test; a
+    person who resumes over what it said begins it anew.
     """
 
     rollout: str
@@ -72,7 +76,9 @@ class RolloutState:
     attempt: int = 1
     first_bad_accepted: int = 0
     completed: bool = False
+    clock_from: int = 0
     excluded: tuple[Excluded, ...] = ()
+    newcomers: int = 0
 
     @property
     def excluded_segments(self) -> frozenset[str]:
@@ -141,6 +147,27 @@ class SliceFacts:
         """Outcomes that say something of the Target: neither silence nor an offer that was ignored."""
         silent = self.bad.get(OutcomeClass.SILENT, 0) + self.bad.get(OutcomeClass.IGNORED, 0)
         return max(self.confirmed, self.resolved - silent)
+
+
+class Tally(NamedTuple):
+    """Slices summed: ``reachable`` members, offers of which an outcome is ``expected``, ``resolved`` and ``confirmed``
+    ones, ``bad`` ones by class (absent is none)."""
+
+    reachable: int
+    expected: int
+    resolved: int
+    confirmed: int
+    bad: Mapping[Outcome, int]
+
+
+def places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
+    """Places given after the first ``from_place``, those of excluded segments left out."""
+    given = counted = 0
+    for piece in slices:
+        begun = max(0, min(piece.members, given + piece.members - from_place))
+        counted += max(0, begun - piece.excluded) if begun else 0
+        given += piece.members
+    return counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +245,20 @@ class WaveFacts:
     def confirmed(self) -> int:
         return sum(piece.confirmed for piece in self.slices)
 
+    def tally(self, *, opened_until: datetime) -> Tally:
+        """The slices opened until then, summed at one go: a decision asks this of every wave that bakes."""
+        reachable = expected = resolved = confirmed = 0
+        bad: dict[Outcome, int] = {}
+        for piece in self.slices:
+            if piece.opened_at <= opened_until:
+                reachable += piece.reachable
+                expected += piece.offered - piece.withdrawn - piece.left - piece.retired
+                resolved += piece.resolved
+                confirmed += piece.confirmed
+                for outcome, count in piece.bad.items():
+                    bad[outcome] = bad.get(outcome, 0) + count
+        return Tally(reachable, expected, resolved, confirmed, bad)
+
     @property
     def in_flight(self) -> int:
         """Offered, and no outcome yet; also those apart."""
@@ -243,11 +284,10 @@ class WaveFacts:
 
 @dataclass(frozen=True, slots=True)
 class MonitorFacts:
-    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit``
-    the number of first places
-    among which one more bad device crosses (0: one more cannot), ``crossed_at`` the (count, place) of the first
-    crossing. ``segment``: the one it watches, ``devices`` how many it had at the start; places and bad devices of
-    excluded segments are left out of all other monitors."""
+    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit`` the
+    number of first places among which one more than those cross (0: so few never do), ``crossed_at`` the (count, place)
+    of the first crossing. ``segment``: the one it watches, ``devices`` how many it had at the start; places and bad
+    devices of excluded segments are left out of all other monitors."""
 
     monitor: str
     outcomes: tuple[Outcome, ...]
@@ -289,7 +329,8 @@ class BudgetFacts:
 class Facts:
     """Everything one decision sees. ``devices``: eligible devices of the rollout at its start, the base of shares and
     of "small" fleets. ``monitors``: those over segments only where they have a bad device. ``next_deadline``: when the
-    next silence will be counted. ``frozen``: why all offers are stopped."""
+    next silence will be counted. ``frozen``: why all offers are stopped. ``clock``: the clock test for silence; None
+    where nothing was learnt to test by."""
 
     devices: int
     waves: tuple[WaveFacts, ...]
@@ -297,3 +338,4 @@ class Facts:
     budgets: tuple[BudgetFacts, ...] = ()
     next_deadline: datetime | None = None
     frozen: Reason | None = None
+    clock: ClockFacts | None = None

@@ -1,8 +1,8 @@
 """May this device be offered this rollout's Target now, and if not, why not yet? (RULES 1, 3.6, 5, 6, 7)
 
 Pure, and asked in three places with the same answer: by the snapshot (which may only believe the *no*), inside the
-transaction that gives the offer, and by ``wave explain DEVICE``. Two questions, in this order: ``may_offer`` whether
-the device's turn has come, and ``way`` how it would get the content.
+transaction that gives the offer, and by ``wave explain DEVICE``. Three questions, in this order: ``may_offer`` whether
+the device's turn has come, ``label_limits`` whom to count beside it, and ``way`` how it would get the content.
 
 The order of the checks is fixed, from what a person can least change to what time brings: the device itself, the
 freeze, the rollout, what the device came to before, eligibility, excluded segments, wave, slice, budgets, hours, pace;
@@ -14,19 +14,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+from orchestrator.core.admission import AMBER_STAKE, Flow, bearable
 from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, segment_value
 from orchestrator.core.membership import WaveSelector, wave_of
+from orchestrator.core.pace import Paced
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
-from orchestrator.core.reasons import budget_sentence, excluded_offer_sentence
+from orchestrator.core.reasons import (
+    budget_sentence,
+    devices,
+    excluded_offer_sentence,
+    failing_sentence,
+    names,
+)
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import ROLLOUT, Slice, segment_population, slice_of, wave_population
-from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
+from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
 from orchestrator.core.update import Update, UpdateStatus
 
 
@@ -51,7 +59,11 @@ class NoOfferKind(StrEnum):
     BUDGET = "budget"
     OFFER_WINDOW = "offer_window"
     PACE = "pace"
+    EVIDENCE = "evidence"
+    AMBER = "amber"
     WAVE_PACE = "wave_pace"
+    RATE = "rate"
+    PER = "per"
     ELSEWHERE = "elsewhere"
     DELTA = "delta"
     FROM_UNKNOWN = "from_unknown"
@@ -93,16 +105,16 @@ class Earlier:
 class Terms:
     """A rollout as far as offers depend on it.
 
-    ``slices`` by wave, in the order of their opening. ``in_flight`` and ``wave_in_flight``: offers without an outcome
-    now. ``budget``: one that is used up. ``frozen``: why all offers are stopped.
+    ``slices`` by wave, in the order of their opening. ``flow``: how many are at it and what bounds them, in the rollout
+    and, by wave, in ``wave_flows``. ``budget``: one that is used up. ``frozen``: why all offers are stopped.
     """
 
     state: RolloutState
     rules: Rules
     scope: Scope
     slices: Mapping[str, Sequence[Slice]] = field(default_factory=dict)
-    in_flight: int = 0
-    wave_in_flight: Mapping[str, int] = field(default_factory=dict)
+    flow: Flow = field(default_factory=Flow)
+    wave_flows: Mapping[str, Flow] = field(default_factory=dict)
     budget: BudgetFacts | None = None
     frozen: Reason | None = None
 
@@ -132,8 +144,42 @@ def may_offer(terms: Terms, device: Device, earlier: Earlier | None, now: dateti
         return found
     if (no := _wave(terms.state, terms.state.wave(found.wave))) is not None:
         return no
-    outstanding = earlier is not None and earlier.update.status in _REPEATED
-    return _limited(terms, found.wave, now, outstanding=outstanding) or found
+    return limited(terms, found.wave, now, outstanding=outstanding(earlier)) or found
+
+
+def outstanding(earlier: Earlier | None) -> bool:
+    """Whether an offer stands that is only told again: it has its part of the pace already."""
+    return earlier is not None and earlier.update.status in _REPEATED
+
+
+@dataclass(frozen=True, slots=True)
+class LabelLimit:
+    """At most ``at_most`` devices that carry ``value`` under ``label`` may be at it, in the rollout or (``wave``) in a
+    wave of it. The label is the device's as it is now."""
+
+    label: str
+    value: str
+    at_most: int
+    wave: str | None = None
+
+    def reached(self, flying: int) -> NoOffer | None:
+        """Why not, when so many of them are at it already."""
+        if flying < self.at_most:
+            return None
+        whose = f" of wave {self.wave}" if self.wave else ""
+        at_it = f"{devices(flying)}{whose} with {self.label} {self.value} {'is' if flying == 1 else 'are'} at it"
+        return NoOffer(NoOfferKind.PER, f"{at_it}; at most {self.at_most} may be at once.")
+
+
+def label_limits(terms: Terms, wave: str, device: Device) -> tuple[LabelLimit, ...]:
+    """What is left to ask of a device that ``may_offer`` lets through, where no offer stands: who shares its label's
+    value must be counted. A device without the label shares it with nobody, and is not limited by it."""
+    found = []
+    for per, of in ((terms.rules.per, None), (terms.rules.wave(wave).per, wave)):
+        value = None if per is None else device.labels.get(per.label)
+        if per is not None and value is not None:
+            found.append(LabelLimit(per.label, value, per.at_most, of))
+    return tuple(found)
 
 
 def elsewhere(rollout: str) -> NoOffer:
@@ -255,12 +301,14 @@ def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:
         offers = wave.status in OFFERING_WAVE
     if offers:
         return None
-    sentence = f"Its wave {wave.wave} is {wave.status}: {wave.standing.reason.sentence}"
-    return NoOffer(NoOfferKind.WAVE, sentence)
+    pending = wave.status is WaveStatus.PENDING  # what stands in its record then is only that it was applied
+    why = "its turn has not come." if pending else wave.standing.reason.sentence
+    return NoOffer(NoOfferKind.WAVE, f"Its wave {wave.wave} is {wave.status}: {why}")
 
 
-def _limited(terms: Terms, wave: str, now: datetime, *, outstanding: bool) -> NoOffer | None:
-    """What stops offers for now. An offer that stands already has its part of the pace."""
+def limited(terms: Terms, wave: str, now: datetime, *, outstanding: bool = False) -> NoOffer | None:
+    """What stops the offers of a wave for now, whoever asks: budgets, hours, pace. An offer that stands already has its
+    part of the pace."""
     if terms.budget is not None:
         return NoOffer(NoOfferKind.BUDGET, budget_sentence(terms.budget))
     window = terms.rules.offer_window
@@ -270,13 +318,41 @@ def _limited(terms: Terms, wave: str, now: datetime, *, outstanding: bool) -> No
         return NoOffer(NoOfferKind.OFFER_WINDOW, f"Offers are given again {when}.", opens)
     if outstanding:
         return None
-    cap, flying = terms.rules.in_flight, terms.in_flight
-    if cap is not None and flying >= cap:
-        return NoOffer(NoOfferKind.PACE, f"{flying} devices are at it; at most {cap} may be at once.")
-    cap, flying = terms.rules.wave(wave).in_flight, terms.wave_in_flight.get(wave, 0)
-    if cap is not None and flying >= cap:
-        return NoOffer(NoOfferKind.WAVE_PACE, f"{flying} of wave {wave} are at it; at most {cap} may be at once.")
+    mine = terms.wave_flows.get(wave) or Flow()
+    # What time alone ends comes last, so that its moment is promised only where nothing else stands in the way.
+    own = terms.rules.wave(wave)
+    return _at_once(terms.rules, terms.flow, None) or _at_once(own, mine, wave) or _rated(terms, mine, wave, now)
+
+
+def _at_once(paced: Paced, flow: Flow, wave: str | None) -> NoOffer | None:
+    """How many may be at it in the rollout (``wave`` None) or in a wave: by a fixed number, by the evidence, by
+    amber."""
+    flying, who = flow.in_flight, f"{flow.in_flight} of wave {wave}" if wave else devices(flow.in_flight)
+    are_at_it = f"{who} {'is' if flying == 1 else 'are'} at it"
+    if paced.in_flight is not None and flying >= paced.in_flight:
+        kind = NoOfferKind.PACE if wave is None else NoOfferKind.WAVE_PACE
+        return NoOffer(kind, f"{are_at_it}; at most {paced.in_flight} may be at once.")
+    if paced.stake is not None and flying >= (most := bearable(paced.stake, flow.upper)):
+        rate = failing_sentence(flow.upper)
+        return NoOffer(NoOfferKind.EVIDENCE, f"{are_at_it}; a stake of {paced.stake} bears {most}: {rate}.")
+    if flow.amber and flying >= (most := bearable(AMBER_STAKE, flow.upper)):
+        return NoOffer(NoOfferKind.AMBER, f"{are_at_it}; while {names(flow.amber)} is amber at most {most} may be.")
     return None
+
+
+def _rated(terms: Terms, mine: Flow, wave: str, now: datetime) -> NoOffer | None:
+    """The rate that is used up for longest."""
+    found = []
+    for paced, flow in ((terms.rules, terms.flow), (terms.rules.wave(wave), mine)):
+        next_at = paced.rate.next_at(flow.spent_until) if paced.rate is not None else None
+        if paced.rate is not None and next_at is not None and next_at > now:
+            found.append((next_at, paced.rate))
+    if not found:
+        return None
+    until, rate = max(found, key=lambda each: each[0])
+    shown = until + timedelta(microseconds=999_999)  # whoever asks at the second that is named is in time
+    sentence = f"At most {rate.words} are offered it; the next at {shown:%Y-%m-%d %H:%M:%S} UTC."
+    return NoOffer(NoOfferKind.RATE, sentence, until)
 
 
 class Way(StrEnum):

@@ -39,9 +39,12 @@ from orchestrator.core.document import (
 )
 from orchestrator.core.durations import (
     duration_text,
+    share_text,
     shown,
 )
+from orchestrator.core.evidence.confident import rate_of
 from orchestrator.core.outcomes import Outcome, Tolerance
+from orchestrator.core.pace import Pace
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
 from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
 
@@ -58,6 +61,13 @@ class Otherwise(StrEnum):
     HOLD = "hold"
     FULL = "full"
     SKIP = "skip"
+
+
+class Early(StrEnum):
+    """Whether a wave may pass before its bake is over."""
+
+    NEVER = "never"
+    CONFIDENT = "confident"
 
 
 class OnSegment(StrEnum):
@@ -100,12 +110,6 @@ def _read_promotion(value: object) -> Promotion:
             )
         return Promotion.MANUAL
     return choice(Promotion)(value)
-
-
-def _read_pace(value: object) -> object:
-    if value == "evidence":
-        raise problem("is not in this version as 'evidence'. Allowed is {in_flight: 500}.")
-    return value
 
 
 def _read_dimensions(value: object) -> tuple[str, ...]:
@@ -168,12 +172,15 @@ class Deltas(Document):
 class Bake(Document):
     """How long a wave is watched, in reports with a floor and a ceiling in time."""
 
-    later: ClassVar[Mapping[str, str]] = {"early": ""}
-
     at_least: DurationOrNone = Field(default=timedelta(hours=12), description="Never shorter than this. Default 12h.")
     reports: Share = Field(default=0.95, description="Share of the offers that must have an outcome. Default 95%.")
     at_most: Duration = Field(
         default=timedelta(hours=48), description="When this is over, the wave holds for a person. Default 2d."
+    )
+    early: Annotated[Early, BeforeValidator(choice(Early))] = Field(
+        default=Early.NEVER,
+        description="confident: it passes before `at_least` and `reports` when it is proven, at 95 %, that fewer than "
+        "the tolerated part fail, with every device that has not confirmed counted as failed. Default never.",
     )
 
     @model_validator(mode="after")
@@ -184,16 +191,6 @@ class Bake(Document):
                 f"give an at_most of at least {duration_text(self.at_least)}."
             )
         return self
-
-
-class Pace(Document):
-    """How many devices may be at it at once."""
-
-    later: ClassVar[Mapping[str, str]] = {"per": "Allowed is in_flight.", "rate": "Allowed is in_flight."}
-
-    in_flight: Count = Field(
-        description="Devices with an offer and no outcome, at most, over the whole rollout.", examples=[500]
-    )
 
 
 Dimensions = Annotated[
@@ -240,10 +237,10 @@ def _as_in(kind: type[Document], name: str) -> Any:
 class BakeOverride(Document):
     """Single keys of ``bake``."""
 
-    later: ClassVar[Mapping[str, str]] = Bake.later
     at_least: DurationOrNone | None = _as_in(Bake, "at_least")
     reports: Share | None = _as_in(Bake, "reports")
     at_most: Duration | None = _as_in(Bake, "at_most")
+    early: Annotated[Early, BeforeValidator(choice(Early))] | None = _as_in(Bake, "early")
 
 
 class DeltasOverride(Document):
@@ -282,8 +279,8 @@ class WaveOverride(Document):
         ]
         | None
     ) = Field(default=None, description="Single keys of the policy's window, or 'always'.")
-    pace: Annotated[Pace, BeforeValidator(_read_pace)] | None = Field(
-        default=None, description="How many of this wave's devices may be at it at once."
+    pace: Pace | None = Field(
+        default=None, description="How fast this wave's devices are offered the Target, beside the policy's own pace."
     )
     bake: BakeOverride | None = Field(default=None, description="Single keys of the policy's bake.")
     deltas: DeltasOverride | None = Field(default=None, description="Single keys of the policy's deltas.")
@@ -301,7 +298,6 @@ class Policy(Document):
     """What a release manager decides beforehand, on one page."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "early": "",
         "notify": "",
         "on_halt": "A halt always withdraws the offers of devices that have not started.",
         "gates": "For a person's word before a wave opens, write promote: manual.",
@@ -366,9 +362,16 @@ class Policy(Document):
         default=None, description="When waves may open and pass by themselves. Default 'always'."
     )
     offer_window: MaybeWindow = Field(default=None, description="When offers may be given. Default 'always'.")
-    pace: Annotated[Pace, BeforeValidator(_read_pace)] | None = Field(
-        default=None, description="How many devices may be at it at once. Default: no limit."
-    )
+    pace: Pace | None = Field(default=None, description="How fast offers are given. Default: no limit.")
+
+    @model_validator(mode="after")
+    def _confident_of_something(self) -> Self:
+        rate = rate_of(self.tolerances)
+        if self.bake.early is Early.CONFIDENT and not 0.0 < rate < 1.0:
+            what = f"those that halt sum to {share_text(rate)}" if rate else "no class halts"
+            sentence = f"needs classes that halt, with tolerances of less than 100% together; {what}."
+            raise problems_at([Problem(("bake", "early"), sentence)])
+        return self
 
     @model_validator(mode="after")
     def _budgets_of_classes_that_count(self) -> Self:
@@ -419,6 +422,7 @@ __all__ = [
     "Bake",
     "Budget",
     "Deltas",
+    "Early",
     "FromUnknown",
     "Limit",
     "OnSegment",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.core.durations import duration_text
+from orchestrator.core.evidence.clock import FLEET, VETO_FROM, Clock, ClockFacts, ClockReading, limit, reading
+from orchestrator.core.evidence.confident import Boundary, reports_needed
+from orchestrator.core.evidence.crossing import Step, first_step
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import Apart, BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
-from orchestrator.core.outcomes import Outcome, in_order, word
+from orchestrator.core.facts import Apart, BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, in_order, word
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.states import WaveStatus
@@ -25,6 +29,12 @@ def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, 22nd."""
     suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+def a_or_an(number: int) -> str:
+    """The article before an ordinal: a 4th, an 8th, an 11th, an 80th."""
+    digits = str(number)
+    return "an" if digits[0] == "8" or (len(digits) % 3 == 2 and digits[:2] in ("11", "18")) else "a"
 
 
 def devices(count: int) -> str:
@@ -88,18 +98,57 @@ def monitor_sentence(monitor: MonitorFacts) -> str:
     )
 
 
-def monitor_state(monitor: MonitorFacts) -> str:
+def step_of(monitor: MonitorFacts, step: Step | None = None) -> Step:
+    """What is missing for a monitor to cross, as found in its tree; the staircase's own next step where nobody looked:
+    exact while nothing is bad."""
+    steps = staircase(monitor.tolerance, monitor.alpha)
+    if step is not None or not monitor.bad:
+        return step or first_step(steps)
+    count = max(steps.first, monitor.bad + 1)
+    return Step(more=count - monitor.bad, within=steps.limit(count), there=monitor.bad)
+
+
+def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
     """A monitor in one line, for ``explain``."""
-    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places {_where(monitor)}"
+    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
     tolerance = f"tolerance {percent(monitor.tolerance)}"
     if monitor.accepted:
-        return f"{seen}: accepted by a person; {tolerance}"
+        return f"{seen}; accepted by a person and closed; {tolerance}"
     if monitor.crossed_at is not None:
-        return f"{seen}: crossed; {tolerance}"
-    if monitor.next_limit < 1:
-        return f"{seen}; one more decides nothing yet; {tolerance}"
-    verb = "stops it" if monitor.segment else "halts" if monitor.answer == "halt" else "holds"
-    return f"{seen}; the {ordinal(monitor.bad + 1)} within the first {monitor.next_limit} {verb}; {tolerance}"
+        count, place = monitor.crossed_at
+        return f"{seen}; crossed by the {ordinal(count)} at place {place}; {tolerance}"
+    if monitor.answer is Answer.COUNT:
+        return f"{seen}; only counted"
+    amber = "; amber" if monitor.amber else ""
+    return f"{seen}{amber}; {_next(monitor, step_of(monitor, step))}; {tolerance}"
+
+
+def _next(monitor: MonitorFacts, step: Step) -> str:
+    """``a 4th within the first 33 halts``; ``2 more within the first 52, where 3 are, halt``."""
+    one, more = ("stops it", "stop it") if monitor.segment else (f"{monitor.answer.value}s", monitor.answer.value)
+    verb = one if step.more == 1 else more
+    if step.more == 1 and step.there == monitor.bad:
+        return f"{a_or_an(monitor.bad + 1)} {ordinal(monitor.bad + 1)} within the first {step.within} {verb}"
+    if not step.there:
+        return f"{step.more} within the first {step.within} {verb}"
+    are = _one_or_more(step.there, "is", "are")
+    return f"{step.more} more within the first {step.within}, where {step.there} {are}, {verb}"
+
+
+def does(outcomes: Sequence[Outcome], count: int) -> str:
+    """What so many devices do: ``fails``, ``fail or roll back``."""
+    said = [_DOES.get(outcome, (f"fails as {outcome}", f"fail as {outcome}")) for outcome in outcomes]
+    return _listed([one if count == 1 else more for one, more in said], "or")
+
+
+_DOES: Final[Mapping[Outcome, tuple[str, str]]] = {
+    OutcomeClass.FAILED: ("fails", "fail"),
+    OutcomeClass.VERIFY_FAILED: ("fails to verify", "fail to verify"),
+    OutcomeClass.ROLLED_BACK: ("rolls back", "roll back"),
+    OutcomeClass.SILENT: ("stays silent", "stay silent"),
+    OutcomeClass.IGNORED: ("ignores its offer", "ignore their offer"),
+    OutcomeClass.DOWNLOAD_FAILED: ("cannot download", "cannot download"),
+}
 
 
 def excluded_sentence(segment: str, count: int) -> str:
@@ -143,9 +192,71 @@ def first_bad_sentence(wave: str, accepted: int = 0) -> str:
     return f"{which} in {wave}, which began with fewer than 10: a fleet this small cannot tell chance from cause."
 
 
-def bad_sentence(facts: WaveFacts) -> str:
+def clock_seen(found: ClockReading) -> str:
+    """``18 of 20 devices were not heard of 12 min after installing began; in earlier releases 1 of 20``."""
+    were = _one_or_more(found.silent, "was", "were")
+    usual = f"in earlier releases {found.usual:.0f} of {found.devices}"
+    return f"{_count(found)} {were} not heard of {found.minutes} min after installing began; {usual}"
+
+
+def _count(found: ClockReading) -> str:
+    return f"{found.silent} of {devices(found.devices)}"
+
+
+def clock_sentence(facts: ClockFacts, found: ClockReading) -> str:
+    """The clock test has crossed: what was seen, what was usual, the limit, and what the untouched devices say."""
+    at = limit(found)
+    said = f"{clock_seen(found)}{'' if at is None else f' (limit {at})'}."
+    look = facts.untouched
+    if look is None or not look.devices:
+        return f"{said} No untouched device was due in that time, so nothing else explains it."
+    untouched = f"untouched {_one_or_more(look.devices, 'device that was', 'devices that were')} due"
+    few = "too few devices to tell" if look.devices < VETO_FROM else "that does not explain it"
+    return f"{said} Of {look.devices:,} {untouched}, {look.dark:,} went dark: {few}."
+
+
+def environment_sentence(facts: ClockFacts, found: ClockReading) -> str:
+    """The clock test has crossed, and untouched devices have gone dark too."""
+    look = facts.untouched
+    assert look is not None
+    return (
+        f"{clock_seen(found)}. But {look.dark} of {devices(look.devices)} that were due and not updated have gone dark"
+        f" in the same {look.minutes} min: something else than the release. `wave resume` begins the clock anew."
+    )
+
+
+def clock_state(facts: ClockFacts) -> str:
+    """The clock test in one line, for ``explain`` and ``status``."""
+    learnt = f"learnt from {devices(facts.devices)} of earlier releases"
+    found = reading(facts)
+    if found is None:
+        return f"no device has come to its first look yet; {learnt}"
+    at = limit(found)
+    verb = "halts" if facts.answer == "halt" else "holds"
+    if found.crossed:
+        return f"{clock_seen(found)}: crossed; {learnt}"
+    need = "even all of them decide nothing yet" if at is None else f"{at} {verb}"
+    return f"{clock_seen(found)}; {need}; {learnt}"
+
+
+def clock_plan(clock: Clock | None, silent_after: timedelta, *, small: bool) -> str:
+    """What ``plan`` says of silence: from how many devices the clock was learnt and when it looks, or that only the
+    hard stop speaks."""
+    hard_stop = f"silent_after ({duration_text(silent_after)})"
+    if clock is None:
+        why = "so small a fleet has no clock for it" if small else "no history"
+        return f"Silence: {why}: only the hard stop speaks, {hard_stop}."
+    own = ", ".join(f"{name} {each.devices:,}" for name, each in sorted(clock.learnt.items()) if name != FLEET)
+    looks = ", ".join(str(each.minutes) for each in clock.learnt[FLEET].checkpoints)
+    return (
+        f"Silence: learnt from {clock.devices:,} devices of earlier releases{f' ({own})' if own else ''}; looked at"
+        f" {looks} min after installing began, it {clock.answer}s; the hard stop is {hard_stop}."
+    )
+
+
+def bad_sentence(bad: Mapping[Outcome, int]) -> str:
     """``1 failed, 2 silent``, or ``none is bad``."""
-    return _counts({outcome: facts.bad(outcome) for outcome in facts.bad_classes}) or "none is bad"
+    return _counts(bad) or "none is bad"
 
 
 def _counts(bad: Mapping[Outcome, int]) -> str:
@@ -227,6 +338,56 @@ def slice_held_sentence(last: SliceFacts) -> str:
         f"Only {have(last.reported, last.reachable)} reported an outcome in slice {last.number} and {confirmed},"
         " after all the time they had: `wave resume` grants as much again."
     )
+
+
+def amber_sentence(keys: Sequence[str]) -> str:
+    """Why no further slice opens."""
+    return (
+        f"{_amber(keys)}: no further slice opens, and offers slow to a trickle, until confirmations calm"
+        f" {_one_or_more(len(keys), 'it', 'them')}."
+    )
+
+
+def amber_held_sentence(keys: Sequence[str]) -> str:
+    """Amber for as long as a slice is given."""
+    it = _one_or_more(len(keys), "it", "them")
+    return f"{_amber(keys)}, and confirmations did not calm {it} in time: `wave resume` lets one more slice open."
+
+
+def _amber(keys: Sequence[str]) -> str:
+    is_ = _one_or_more(len(keys), "Monitor {} is", "Monitors {} are").format(names(keys))
+    return f"{is_} amber, with a fifth or more of the evidence that halts"
+
+
+def failing_sentence(upper: float) -> str:
+    """What the evidence leaves open of the failure rate, without a stop."""
+    return (
+        "nothing is known of how many fail yet"
+        if upper >= 1.0
+        else f"up to {100 * upper:.2g} % may fail for all that is known"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- bake
+
+
+def confident_sentence(proof: Boundary, rate: float) -> str:
+    """Why a wave passes before its bake is over."""
+    return (
+        f"Early: {proof.good} confirmed among its first {proof.places} places prove, at 95 %, that fewer than"
+        f" {percent(rate)} fail."
+    )
+
+
+def not_confident_sentence(last: Boundary, needed: int | None, rate: float) -> str:
+    """What the early door waits for; ``needed``: confirmations among all places that open it, None when not even all
+    would."""
+    if needed is None:
+        fewest = devices(reports_needed(0, rate))
+        return (
+            f"It cannot pass earlier: to prove that fewer than {percent(rate)} fail takes {fewest} without a failure."
+        )
+    return f"It passes earlier once {needed} of its {last.places} places are confirmed; {last.good} are."
 
 
 # ------------------------------------------------------------------------------------------------- deltas

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.core.codes import NOT_TOLD_APART, Classes
 from orchestrator.core.outcomes import Outcome, Tolerance
-from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise, Policy, Promotion, UnhealthyBefore
+from orchestrator.core.pace import Pace, Per, Rate
+from orchestrator.core.policy import Early, FromUnknown, OnSegment, Otherwise, Policy, Promotion, UnhealthyBefore
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
 
@@ -20,8 +21,8 @@ SEGMENTS: Final = ("hardware_id", "source_version")
 @dataclass(frozen=True, slots=True)
 class WaveRules:
     """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``,
-    ``otherwise``, ``from_unknown``
-    are its delta gate; ``at_least``, ``reports``, ``at_most`` its bake."""
+    ``otherwise``, ``from_unknown`` are its delta gate; ``at_least``, ``reports``, ``at_most``, ``early`` its bake;
+    ``in_flight``, ``stake``, ``per``, ``rate`` its own pace, beside the rollout's."""
 
     wave: str
     after: tuple[str, ...] = ()
@@ -34,7 +35,11 @@ class WaveRules:
     at_least: timedelta = timedelta(hours=12)
     reports: float = 0.95
     at_most: timedelta = timedelta(hours=48)
+    early: bool = False
     in_flight: int | None = None
+    stake: int | None = None
+    per: Per | None = None
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,9 @@ class Rules:
     silent_after: timedelta = timedelta(hours=24)
     offer_window: Window | None = None
     in_flight: int | None = None
+    stake: int | None = None
+    per: Per | None = None
+    rate: Rate | None = None
     dimensions: tuple[str, ...] = SEGMENTS
     segments: tuple[str, ...] = ()
     false_exclude: float = 0.05
@@ -96,7 +104,8 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
                 at_least=bound.bake.at_least,
                 reports=bound.bake.reports,
                 at_most=bound.bake.at_most,
-                in_flight=bound.pace.in_flight if own is not None and own.pace is not None and bound.pace else None,
+                early=bound.bake.early is Early.CONFIDENT,
+                **_pace(own.pace if own is not None else None),
             )
         )
     labels = {f"label:{key}" for wave in rollout.waves for key, _ in wave.devices.labels}
@@ -111,7 +120,7 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
         reach=policy.reach,
         silent_after=policy.silent_after,
         offer_window=policy.offer_window,
-        in_flight=policy.pace.in_flight if policy.pace else None,
+        **_pace(policy.pace),
         dimensions=(*SEGMENTS, *sorted(labels)),
         segments=tuple(sorted(policy.segments)),
         false_exclude=policy.false_exclude,
@@ -120,3 +129,9 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
         classes=policy.tolerate.classes,
         unhealthy_apart=policy.unhealthy_before is UnhealthyBefore.EXCLUDE,
     )
+
+
+def _pace(pace: Pace | None) -> dict[str, Any]:
+    """The keys of a pace as the fields of rules."""
+    names = ("in_flight", "stake", "per", "rate")
+    return {} if pace is None else {name: getattr(pace, name) for name in names}

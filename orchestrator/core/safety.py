@@ -1,4 +1,5 @@
-"""What must stop now, whatever else: budgets first, then monitors that halt the whole, then segments, then what holds.
+"""What must stop now, whatever else: budgets first, then monitors and the clock of silence that halt the whole, then
+segments, then what holds.
 
 ``decide`` asks it before everything, and the transaction that counts a report asks it at once (RULES 1.4). A segment
 that is excluded leaves the others to be counted without it: whoever asked asks again.
@@ -7,10 +8,12 @@ that is excluded leaves the others to be counted without it: whoever asked asks 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from orchestrator.core.decisions import ExcludeSegment, HaltRollout, HoldRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.clock import ClockFacts, explained, reading
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, RolloutState, WaveFacts
 from orchestrator.core.outcomes import Answer
@@ -18,12 +21,15 @@ from orchestrator.core.policy import OnSegment
 from orchestrator.core.reasons import (
     budget_sentence,
     carries_sentence,
+    clock_sentence,
+    environment_sentence,
     escalated_sentence,
     excluded_sentence,
     first_bad_sentence,
     monitor_sentence,
 )
 from orchestrator.core.rules import Rules
+from orchestrator.core.slices import segment_population
 from orchestrator.core.states import WATCHED_ROLLOUT, Reason, ReasonKind, RolloutStatus
 
 SMALL_WAVE: Final = 10
@@ -46,16 +52,49 @@ def safety(state: RolloutState, facts: Facts, rules: Rules) -> Stop | None:
     segments = [monitor for monitor in found if monitor.segment is not None]
     if (reason := _stopping(reached, crossed, Answer.HALT)) is not None:
         return HaltRollout(_naming(reason, state, facts))
+    clock = clock_stop(state, facts)
+    if isinstance(clock, HaltRollout):
+        return clock
     if segments:
         return _segment(max(segments, key=_weight), state, facts, rules)
     if state.status in (RolloutStatus.HELD, RolloutStatus.PAUSED):
         return None
     if (reason := _stopping(reached, crossed, Answer.HOLD)) is not None:
         return HoldRollout(reason)
+    if clock is not None:
+        return clock
     accepted = state.first_bad_accepted
     if facts.devices < SMALL_FLEET_BELOW and (wave := small_wave_with_bad(facts, rules, accepted)):
         return HoldRollout(Reason(ReasonKind.FIRST_BAD, first_bad_sentence(wave, accepted)))
     return None
+
+
+def clock_stop(state: RolloutState, facts: Facts) -> HaltRollout | HoldRollout | None:
+    """What the clock test for silence asks for: its class's answer; a hold where untouched devices have gone dark too.
+
+    A rollout that is held for that is not halted by the same darkness when the others are back: those that were not
+    heard of in time stay so, and who resumes it begins the clock anew."""
+    clock = heeded(state, facts)
+    if clock is None or clock.answer is Answer.COUNT:
+        return None
+    if state.status is RolloutStatus.HELD and state.standing.reason.kind is ReasonKind.ENVIRONMENT:
+        return None
+    found = reading(clock)
+    if found is None or not found.crossed:
+        return None
+    if explained(clock):
+        return HoldRollout(Reason(ReasonKind.ENVIRONMENT, environment_sentence(clock, found)))
+    reason = Reason(ReasonKind.SILENCE, clock_sentence(clock, found))
+    return HaltRollout(reason) if clock.answer is Answer.HALT else HoldRollout(reason)
+
+
+def heeded(state: RolloutState, facts: Facts) -> ClockFacts | None:
+    """The clock without the devices of excluded hardware ids."""
+    clock, excluded = facts.clock, state.excluded_segments
+    if clock is None or not excluded:
+        return clock
+    kept = tuple(each for each in clock.seen if segment_population("hardware_id", each.hardware_id) not in excluded)
+    return replace(clock, seen=kept)
 
 
 def watching(state: RolloutState, monitors: Iterable[MonitorFacts]) -> list[MonitorFacts]:

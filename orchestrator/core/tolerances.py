@@ -118,7 +118,7 @@ def _is_risk(text: str) -> bool:
         return False
 
 
-def _default(of: OutcomeClass) -> Callable[[], Tolerated]:
+def _default(of: Outcome) -> Callable[[], Tolerated]:
     tolerance = DEFAULT_TOLERANCES[of]
     return lambda: Tolerated(at_most=share_text(tolerance.at_most), then=tolerance.then)  # type: ignore[arg-type]
 

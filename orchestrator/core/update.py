@@ -337,17 +337,17 @@ def _begun(update: Taken, now: datetime) -> Taken:
 
 
 def _bad(update: Taken, outcome: Outcome, status: UpdateStatus) -> Taken:
+    if update.status is UpdateStatus.ROLLED_BACK and status is UpdateStatus.FAILED:
+        status = update.status  # whichever of the two was heard first: going back says more
     bad = update.bad | {outcome}
     return replace(update, status=status, bad=bad, resolved=True, deadline_at=None, ended=True)
 
 
 def _download_failed(update: Taken, outcome: Outcome, *, patience: Patience, now: datetime) -> Taken:
-    """No end: the device may try again, and is offered again when it asks and may be."""
-    if update.status not in _RANK:
-        return update
-    if not update.resolved:
-        update = replace(update, bad=update.bad | {outcome})
-    if update.status is UpdateStatus.WITHDRAWN:
+    """No end: the device may try again, and is offered again when it asks and may be. It counts whenever it is heard,
+    and takes back no progress: it may have been overtaken by what came after it."""
+    update = replace(update, bad=update.bad | {outcome})
+    if update.status not in (UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING):
         return update
     return replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.core.decide import bad_in_small_waves
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import monitor_sentence
@@ -43,6 +44,7 @@ def accept_stops(
     if stopped and not (reason or "").strip():
         raise InvalidInput("Accepting what stopped a rollout needs a reason: `--reason TEXT`.")
     _begin_anew(w, row, facts, stopped, now)
+    row = _clock_anew(row, stopped, now)
     if row.state.status is RolloutStatus.PAUSED:
         # Nobody was told of what went bad during the pause: resuming accepts nothing that did not stop it.
         return row, tuple(stopped)
@@ -56,6 +58,14 @@ def _begin_anew(w: Writing, row: RolloutRow, facts: Facts, stopped: dict[str, st
     w.close_monitors(row.key, crossed, now=now)
     begin_monitors_anew(w, row, specs, facts)
     w.set_budgets(row.key, [_accepted(b) if budget_key(b) in stopped else b for b in facts.budgets])
+
+
+def _clock_anew(row: RolloutRow, stopped: Collection[str], now: datetime) -> RolloutRow:
+    """What the clock has seen is done with when a person accepts it, and when it was something else than the release:
+    only devices that begin to install from the next minute on are evidence."""
+    if CLOCK not in stopped and row.state.standing.reason.kind is not ReasonKind.ENVIRONMENT:
+        return row
+    return replace(row, state=replace(row.state, clock_from=minute_of(now) + 1))
 
 
 def begin_monitors_anew(w: Writing, row: RolloutRow, specs: Sequence[MonitorSpec], facts: Facts) -> None:
@@ -84,6 +94,8 @@ def stopping(row: RolloutRow, facts: Facts) -> dict[str, str]:
             found[budget_key(budget)] = f"{budget.bad} of at most {budget.limit - 1} devices"
     if row.state.status is RolloutStatus.HELD and standing.kind is ReasonKind.FIRST_BAD:
         found[FIRST_BAD] = standing.sentence
+    if row.state.status in (RolloutStatus.HELD, RolloutStatus.HALTED) and standing.kind is ReasonKind.SILENCE:
+        found[CLOCK] = standing.sentence
     return found
 
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from orchestrator.core.facts import Facts, WaveState
+from orchestrator.core.admission import Flow, ambers, flow
+from orchestrator.core.facts import WaveState
 from orchestrator.core.offers import Terms
+from orchestrator.core.pace import Paced, counts_devices, limits
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus
@@ -36,6 +38,9 @@ REACH: Final = timedelta(days=7)
 """A device unseen for so long has been away, where no rollout of its tag says otherwise."""
 
 LISTED: Final = LIVE_ROLLOUT | {RolloutStatus.COMPLETED}
+
+WHOLE: Final = ""
+"""Among the rates of a rollout, its own: the others have their wave's name."""
 
 REGISTER: Final = "device-register"
 """The mark that every change of devices by a person leaves, so that what is cached of them is read again."""
@@ -99,28 +104,46 @@ def terms_of(
     *,
     rules: Rules,
     slices: Mapping[str, Sequence[Slice]],
-    facts: Facts | None,
     r: Reading,
     frozen: Reason | None,
 ) -> Terms:
-    """A rollout as far as offers depend on it. ``facts`` None: it has no cap, so nobody counts who is at it."""
+    """A rollout as far as offers depend on it."""
     assert row.scope is not None
     budgets = r.budgets(row.key)
+    flow, wave_flows = flows_of(row, rules, r)
     return Terms(
         state=row.state,
         rules=rules,
         scope=row.scope,
         slices=slices,
-        in_flight=sum(wave.in_flight for wave in facts.waves) if facts else 0,
-        wave_in_flight={wave.wave: wave.in_flight for wave in facts.waves} if facts else {},
+        flow=flow,
+        wave_flows=wave_flows,
         budget=next((budget for budget in budgets if budget.reached), None),
         frozen=frozen,
     )
 
 
-def capped(rules: Rules) -> bool:
-    """Whether anything limits how many may be at it."""
-    return rules.in_flight is not None or any(wave.in_flight is not None for wave in rules.waves)
+def flows_of(row: RolloutRow, rules: Rules, r: Reading) -> tuple[Flow, dict[str, Flow]]:
+    """How many are at it, in the rollout and in the waves that limit it themselves or have an amber monitor. Who is at
+    it is counted only where something asks for it."""
+    waves, monitors = r.flowing(row, counted=_any(rules, counts_devices))
+    spent = r.spent(row.key) if _any(rules, lambda paced: paced.rate is not None) else {}
+    flows = {
+        own.wave: flow(waves, monitors, rules.tolerate, wave=own.wave, paced=own, spent_until=spent.get(own.wave))
+        for own in rules.waves
+        if limits(own) or ambers(monitors, own.wave)
+    }
+    return flow(waves, monitors, rules.tolerate, wave=None, paced=rules, spent_until=spent.get(WHOLE)), flows
+
+
+def _any(rules: Rules, asked: Callable[[Paced], bool]) -> bool:
+    return asked(rules) or any(asked(wave) for wave in rules.waves)
+
+
+def paced(terms: Terms) -> bool:
+    """Whether anything moves that limits offers without a decision: what was read of it is soon old."""
+    amber = bool(terms.flow.amber) or any(flow.amber for flow in terms.wave_flows.values())
+    return amber or terms.budget is not None or _any(terms.rules, limits)
 
 
 def slices_by_wave(slices: Iterable[Slice]) -> dict[str, tuple[Slice, ...]]:
@@ -182,7 +205,7 @@ class Board:
         frozen = r.frozen()
         look = (r.pulse(), frozen, register)
         believed = self._read_whole_at is not None and abs(now - self._read_whole_at) < READ_WHOLE_EVERY
-        moving = any(capped(each.rules) or each.terms.budget for each in before.listed.values())
+        moving = any(paced(each.terms) for each in before.listed.values())
         if look == before.look and believed and not moving:
             return before
         self._read_whole_at = now
@@ -193,7 +216,7 @@ class Board:
             found = []
             for row in candidates(rows, tag):
                 if row.scope is not None:
-                    listed[row.key] = self._list(r, row, before.listed.get(row.key), frozen, now)
+                    listed[row.key] = self._list(r, row, before.listed.get(row.key), frozen)
                     found.append(listed[row.key])
             by_tag[tag] = tuple(found)
         targets = {commit for each in listed.values() for commit in each.terms.scope.commits.values()}
@@ -202,14 +225,13 @@ class Board:
         same = (before.look, before.listed, before.ready) == (look, listed, ready)
         return before if same else after
 
-    def _list(self, r: Reading, row: RolloutRow, before: Listed | None, frozen: Reason | None, now: datetime) -> Listed:
+    def _list(self, r: Reading, row: RolloutRow, before: Listed | None, frozen: Reason | None) -> Listed:
         rules = rules_of(row)
         if before is not None and before.row.version == row.version:
             slices, names = before.terms.slices, before.names
         else:
             slices, names = slices_by_wave(r.slices(row.key)), names_of(r, row)
-        facts = r.facts(row, now=now) if capped(rules) else None
-        terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=r, frozen=frozen)
+        terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=frozen)
         return Listed(row, terms, names, known_of(r, row))
 
 

@@ -189,9 +189,8 @@ class CheckIns:
     def _settle(self, batch: Batch, desk: Desk, tallies: Tallies) -> bool:
         stopped = False
         for key in tallies.write(batch.w):
-            if self.settle(batch.w, key, now=batch.now):
-                stopped = True
-                desk.forget(key)
+            stopped = self.settle(batch.w, key, now=batch.now) or stopped
+            desk.forget(key)  # stopped, or a monitor of it may be amber now
         return stopped
 
     def _committed(self, given: int, stopped: bool, moved: bool) -> None:

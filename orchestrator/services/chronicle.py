@@ -37,6 +37,7 @@ from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
 from orchestrator.core.transitions import apply_all, to_status
+from orchestrator.services.clocks import noted
 from orchestrator.services.recorded import AS_IN, of_evidence, of_look, of_order, of_watched
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin, refuse_overlap, watch_newcomers
@@ -97,7 +98,7 @@ def commit(
         match decision:
             case StartRollout():
                 after, sizes = begin(w, after, now=now)
-                extra = watching(w, after, sizes)
+                extra = {**watching(w, after, sizes), **noted(after.clock)}
                 # Who ordered the start ordered what it supersedes to end.
                 claim(w, after, by=row.state.standing.by, now=now)
             case OpenSlice():
@@ -105,14 +106,15 @@ def commit(
                 if opened is None:
                     continue
                 extra = {"slice": {"number": opened.number, "members": opened.members, "upto": opened.upto}}
-                watch_newcomers(w, after, opened)
+                if watch_newcomers(w, after, opened):
+                    extra |= watching(w, after)
             case PrepareWave() | EnsureDeltas():
                 effects.append(Effect(EffectKind.ENSURE_DELTAS, after.state.rollout, decision.wave))
             case HaltRollout():
                 effects.append(Effect(EffectKind.WITHDRAW, after.state.rollout))
             case ExcludeSegment():
                 effects.append(Effect(EffectKind.LEAVE_OUT, after.state.rollout))
-                extra = {"segment": decision.segment, "devices": decision.devices}
+                extra = {"excluded": {"segment": decision.segment, "devices": decision.devices}}
             case _:
                 pass
         if (event := EVENTS.get(type(decision))) is not None:
@@ -120,10 +122,7 @@ def commit(
             shared = {AS_IN: entries[0].seq} if entries else of_look(row.state, facts, decisions, withheld)
             entry = _entry(w, after, entries, event, POLICY, decision.reason.sentence, now, wave, {**shared, **extra})
             entries.append(entry)
-    saved = _save(w, after, entries, effects)
-    if saved.state.excluded != row.state.excluded:
-        w.count_again(saved)
-    return saved
+    return _save(w, after, entries, effects)
 
 
 def _naming(w: Writing, row: RolloutRow, halt: HaltRollout) -> HaltRollout:
@@ -215,7 +214,10 @@ def _save(w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequen
         row = replace(row, scope=replace(row.scope, excluded=tuple(sorted(row.state.excluded_segments))))
     if entries:
         row = replace(row, journal_seq=entries[-1].seq, journal_hash=entries[-1].hash)
+    before = w.rollout_by_key(row.key)
     saved = w.save_rollout(row)
+    if before is not None and before.state.excluded_segments != saved.state.excluded_segments:
+        w.count_again(saved)
     w.append_journal(saved, entries)
     w.add_effects(effects)
     return saved

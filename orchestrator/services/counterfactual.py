@@ -2,8 +2,9 @@
 
 Its monitors and budgets are shared out for the fleet as it was at the start and counted from the evidence log; its
 rules are asked at each look that decided, with the record of then, and after each bad outcome in between. Devices are
-taken as they were admitted: from the first divergence on the fleet would have gone another way. Once it would have
-stopped the rollout it decides nothing more, until a person's order of the record lets it go on.
+taken as they were admitted: from the first divergence on the fleet would have gone another way. Segments are watched
+where the record watched them, and left out when the record or this policy excludes them. Once it would have stopped the
+rollout it decides nothing more, until a person's order of the record lets it go on.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from orchestrator.core.decide import decide
-from orchestrator.core.decisions import Decision, HaltRollout, HoldRollout
-from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
-from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
-from orchestrator.core.facts import Facts, WaveFacts
+from orchestrator.core.decisions import Decision, ExcludeSegment, HaltRollout, HoldRollout
+from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec, allot_segments
+from orchestrator.core.evidence.recounting import CountedMonitor, Recount
+from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
+from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
-from orchestrator.core.slices import ROLLOUT, wave_population
+from orchestrator.core.slices import ROLLOUT, dimension_of, wave_population
+from orchestrator.core.states import POLICY, Standing
 from orchestrator.errors import InvalidInput
 from orchestrator.services.accepting import places_given
 from orchestrator.services.recorded import Watching
@@ -42,8 +45,8 @@ class Counterfactual:
     name: str
     steps: Steps
     policy: Policy
+    recount: Recount
     found: Diverging = field(init=False)
-    recount: Recount = field(init=False)
     spec: RolloutFile | None = None
     rules: Rules | None = None
     devices: int = 0
@@ -56,10 +59,11 @@ class Counterfactual:
     standing: Stop | None = None
     stopped: Stop | None = None
     would_stop: Stop | None = None
+    excluded: tuple[Excluded, ...] = ()
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
-        self.recount = Recount(self.policy.tolerances)
+        self.recount = Recount(classes=self.policy.tolerances)
 
     def run(self) -> Replayed:
         for step in self.steps:
@@ -69,7 +73,7 @@ class Counterfactual:
                 case Bound():
                     self._bind(step.spec)
                 case Began():
-                    self._watch(step.watching)
+                    self._watch(step.entry, step.watching)
                 case Counted():
                     self._count(step)
                 case Looked():
@@ -89,7 +93,6 @@ class Counterfactual:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
-            not_recounted=0,
             differs=self.found.many,
             divergences=tuple(self.found.kept),
             stopped=self.stopped,
@@ -105,53 +108,77 @@ class Counterfactual:
                 raise InvalidInput(f"{sentence} {problem.sentence}")
         self.spec, self.rules = spec, bind(spec, self.policy)
 
-    def _watch(self, watching: Watching) -> None:
+    def _watch(self, entry: Entry, watching: Watching) -> None:
         """What the record begins to count, this policy shares out by its own rules; what crossed or was reached before
-        a person went on begins anew."""
+        a person accepted it begins anew."""
         self.devices = watching.devices
         if watching.sizes is not None:
             self.sizes = dict(watching.sizes)
         if self.spec is None:
             return
         if not self.recount.monitors:
-            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices)
-            monitors = [CountedMonitor(spec) for spec in specs if recountable(spec)]
-            self.recount.watch(monitors, budgets_of(self.policy, self.devices))
-            return
-        given = places_given(Facts(self.devices, self.waves))
-        monitors = [
-            CountedMonitor(each.spec, given.get(wave_population(each.spec.wave) if each.spec.wave else ROLLOUT, 0))
-            if each.crossed_at is not None
-            else each
-            for each in self.recount.monitors.values()
-        ]
-        budgets = [replace(each, base=each.bad) if each.reached else each for each in self.recount.budgets.values()]
-        self.recount.watch(monitors, budgets)
+            clock = "clock" in entry.facts  # then a part of the allowance is the clock test's
+            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices, clock=clock)
+            specs += self._segments(watching)
+            self.recount.watch([CountedMonitor(spec) for spec in specs], budgets_of(self.policy, self.devices))
+        elif entry.facts.get("accepted"):
+            given = places_given(Facts(self.devices, self.waves))
+            monitors = [
+                CountedMonitor(each.spec, given.get(wave_population(each.spec.wave) if each.spec.wave else ROLLOUT, 0))
+                if each.crossed_at is not None and each.spec.segment is None
+                else each
+                for each in self.recount.monitors.values()
+            ]
+            budgets = [replace(each, base=each.bad) if each.reached else each for each in self.recount.budgets.values()]
+            self.recount.watch(monitors, budgets)
+
+    def _segments(self, watching: Watching) -> tuple[MonitorSpec, ...]:
+        """Of the segments that the record watched from the start: how many devices the others had, it does not say."""
+        sizes: dict[str, dict[str, int]] = {}
+        for each in watching.monitors:
+            if (segment := each.spec.segment) is not None and dimension_of(segment) in self.policy.segments:
+                sizes.setdefault(dimension_of(segment), {})[segment] = each.spec.devices
+        policy = self.policy
+        return allot_segments(
+            tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=self.devices
+        )
+
+    def _judged(self, state: RolloutState) -> RolloutState:
+        """The record of then, without the segments that this policy would have excluded by then."""
+        fresh = tuple(each for each in self.excluded if each.segment not in state.excluded_segments)
+        judged = replace(state, excluded=(*state.excluded, *fresh))
+        self.recount.leave_out(judged.excluded_segments)
+        return judged
 
     def _facts(self, facts: Facts) -> Facts:
         """The facts of then, with this policy's monitors, budgets and classes."""
         return replace(
             facts,
             waves=in_classes(facts.waves, self.policy.tolerances),
-            monitors=tuple(each.facts(facts.waves) for each in self.recount.monitors.values()),
+            monitors=self.recount.facts(facts.waves),
             budgets=tuple(self.recount.budgets.values()),
         )
 
     def _count(self, step: Counted) -> None:
         self.bad += not step.line.apart
-        if not self.recount.count(step.line) or step.state is None or self.rules is None or self.standing is not None:
+        if step.state is not None:
+            self._judged(step.state)
+        if not self.recount.count(step.line) or step.state is None or self.rules is None:
             return
-        if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
-            return
-        stop = safety(step.state, self._facts(Facts(self.devices, self.recount.waves(self.waves))), self.rules)
         at = step.line.received_at
-        if not isinstance(stop, HaltRollout | HoldRollout) or (step.upcoming is not None and step.upcoming.at == at):
+        if step.upcoming is not None and step.upcoming.at == at:
             return
-        self._would_stop(stop, at)
-        self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+        while self.standing is None and may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
+            facts = self._facts(Facts(self.devices, self.recount.waves(self.waves)))
+            stop = safety(self._judged(step.state), facts, self.rules)
+            if stop is None:
+                return
+            self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
+            self._would(stop, at)
 
     def _look(self, step: Looked) -> None:
         look, at, seq = step.look, step.entry.at, step.entry.seq
+        state = self._judged(look.state)
         self.looks += 1
         self.decisions += len(look.decided)
         if self.stopped is None and (stop := _stop_in(look.decided)) is not None:
@@ -163,10 +190,11 @@ class Counterfactual:
             if described(look.decided) != "nothing" and _stop_in(look.decided) is None:
                 self.found.add("decision", at, seq, described(look.decided), "nothing", why)
             return
-        plan = decide(look.state, self._facts(look.facts), self.rules, at)
+        plan = decide(state, self._facts(look.facts), self.rules, at)
         would = tuple(each for each in plan.decisions if getattr(each, "wave", None) not in look.withheld)
-        if (would_stop := _stop_in(would)) is not None:
-            self._would_stop(would_stop, at)
+        would_stop = _stop_in(would)
+        for each in would:
+            self._would(each, at)
         recorded, other = described(look.decided), described(would)
         if recorded != other:
             about = {getattr(each, "wave", None) for each in look.decided}
@@ -179,9 +207,17 @@ class Counterfactual:
         if step.entry.facts.get("accepted") or step.entry.event in _ENDS:
             self.standing = None
 
-    def _would_stop(self, stop: HaltRollout | HoldRollout, at: datetime) -> None:
-        self.standing = Stop(at, self.steps.evidence, self.bad, stop.reason.sentence)
-        self.would_stop = self.would_stop or self.standing
+    def _would(self, decision: Decision, at: datetime) -> None:
+        """It would have been stopped, or gone on without a segment, from this moment on."""
+        match decision:
+            case HaltRollout() | HoldRollout():
+                self.standing = Stop(at, self.steps.evidence, self.bad, decision.reason.sentence)
+                self.would_stop = self.would_stop or self.standing
+            case ExcludeSegment():
+                standing = Standing(decision.reason, at, POLICY)
+                self.excluded = (*self.excluded, Excluded(decision.segment, standing, decision.devices))
+            case _:
+                pass
 
 
 def in_classes(waves: Sequence[WaveFacts], classes: Collection[Outcome]) -> tuple[WaveFacts, ...]:

@@ -14,8 +14,8 @@ from orchestrator.core.policy import DIMENSION
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.services.accepting import begin_monitors_anew
-from orchestrator.services.chronicle import order, rules_of
-from orchestrator.services.records import Effect, EffectKind, RolloutRow
+from orchestrator.services.chronicle import order, rules_of, watching
+from orchestrator.services.records import RolloutRow
 from orchestrator.services.register import mark
 from orchestrator.services.store import Writing
 
@@ -29,12 +29,12 @@ def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     devices = _devices(w, row, segment)
     sentence = f"Segment {segment} excluded by {by}: {_because(reason)}"
     state = transitions.exclude(row.state, segment, devices, Reason(ReasonKind.ORDERED, sentence), now, by)
-    effects = (Effect(EffectKind.LEAVE_OUT, row.state.rollout),)
-    facts = {"segment": segment, "devices": devices}
-    order(w, row, state, event="excluded", by=by, sentence=sentence, now=now, facts=facts, effects=effects)
+    facts = {"excluded": {"segment": segment, "devices": devices}}
+    saved = order(w, row, state, event="excluded", by=by, sentence=sentence, now=now, facts=facts)
+    withdrawn = counted(w.leave_out(saved), "offer")
     return (
-        f"Segment {segment} of rollout {row.state.rollout} is excluded: its {devices} devices are offered nothing"
-        " more, offers not started are withdrawn, and the rest goes on without them."
+        f"Segment {segment} of rollout {row.state.rollout} is excluded: its {counted(devices, 'device')} will be"
+        f" offered nothing more, {withdrawn} not started will be withdrawn, and the rest goes on without."
     )
 
 
@@ -50,17 +50,17 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     begin_monitors_anew(w, row, specs, facts)
     waiting = w.let_back_in(row, segment, since=left_out.standing.since, now=now)
     mark(w, now)  # what is kept in memory of these devices is read again
-    effects = (Effect(EffectKind.LEAVE_OUT, row.state.rollout),)
-    about = {"segment": segment, "attempt": state.attempt}
-    order(w, row, state, event="included", by=by, sentence=sentence, now=now, facts=about, effects=effects)
+    about = {"included": segment, "attempt": state.attempt, **watching(w, row)}
+    w.leave_out(order(w, row, state, event="included", by=by, sentence=sentence, now=now, facts=about))
     return (
         f"Segment {segment} of rollout {row.state.rollout} is taken back in: its devices with a place may be offered"
-        f" again, {waiting} wait for a later slice, and all monitors begin anew with the next slice."
+        f" again, {counted(waiting, 'device')} more in a later slice, and {counted(len(specs), 'monitor')} will begin"
+        " anew with the next slice."
     )
 
 
 def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
-    """How many devices the rollout has of it: now, or with a place."""
+    """How many devices the rollout has of it: at its start, with a place, or still to come."""
     dimension, _, value = segment.partition("=")
     rules = rules_of(row)
     if not DIMENSION.fullmatch(dimension) or not value or dimension not in rules.dimensions:
@@ -71,11 +71,16 @@ def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
         )
     if row.scope is None:
         return 0  # not begun: the state tables refuse it with their own words
-    devices = max(w.in_segment(row.scope, segment), w.populations(row.key).get(segment, 0))
+    at_start = (monitor.spec.devices for monitor in w.monitors(row.key) if monitor.spec.segment == segment)
+    devices = max(w.in_segment(row.scope, segment), w.populations(row.key).get(segment, 0), *at_start, 0)
     if not devices:
         there = ", ".join(w.segments(row.scope, dimension, limit=SHOWN)) or "none"
         raise NotFound(f"Rollout {row.state.rollout} has no device in {segment}.", remedy=f"There are: {there}.")
     return devices
+
+
+def counted(many: int, what: str) -> str:
+    return f"{many} {what}" if many == 1 else f"{many} {what}s"
 
 
 def _because(reason: str | None) -> str:

@@ -13,17 +13,28 @@ from typing import Final
 
 import msgspec
 
+from orchestrator.core.admission import admit
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Device
-from orchestrator.core.offers import Earlier, NoOffer, Offerable, Terms, Way, may_offer, way
+from orchestrator.core.offers import (
+    Earlier,
+    LabelLimit,
+    NoOffer,
+    Offerable,
+    Way,
+    label_limits,
+    may_offer,
+    outstanding,
+    way,
+)
 from orchestrator.core.states import Reason
 from orchestrator.core.update import Patience, Update, UpdateStatus, counted, offer, offer_again, withdraw
 from orchestrator.services.board import (
+    WHOLE,
     Listed,
     Snapshot,
     begun_of,
     candidates,
-    capped,
     known_of,
     names_of,
     slices_by_wave,
@@ -95,6 +106,8 @@ class Desk:
     _deltas: dict[DeltaPair, DeltaRecord | None] = field(default_factory=dict)
     _wanted: dict[DeltaPair, float] = field(default_factory=dict)
     _begins: dict[tuple[int, str, DeltaPair], datetime | None] = field(default_factory=dict)
+    _sharing: dict[tuple[int, str | None, str, str], int] = field(default_factory=dict)
+    _spent: dict[int, dict[str, datetime]] = field(default_factory=dict)
     _frozen: tuple[Reason | None] | None = None
 
     def candidates(self, tag: str) -> list[Listed]:
@@ -123,7 +136,7 @@ class Desk:
         self._by_tag.clear()
 
     def _list(self, row: RolloutRow) -> Listed:
-        w, now = self.batch.w, self.batch.now
+        w = self.batch.w
         if self._frozen is None:
             self._frozen = (w.frozen(),)
         rules = rules_of(row)
@@ -132,8 +145,7 @@ class Desk:
             slices, names = before.terms.slices, before.names
         else:
             slices, names = slices_by_wave(w.slices(row.key)), names_of(w, row)
-        facts = w.facts(row, now=now) if capped(rules) else None
-        terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=w, frozen=self._frozen[0])
+        terms = terms_of(row, rules=rules, slices=slices, r=w, frozen=self._frozen[0])
         return Listed(row, terms, names, known_of(w, row))
 
     def ask(self, person: DeviceRow, updates: dict[int, UpdateRow]) -> Offer | None:
@@ -152,9 +164,13 @@ class Desk:
         self, listed: Listed, device: Device, update: UpdateRow | None
     ) -> NoOffer | tuple[Offerable, Way, DeltaRecord | None]:
         """Whether it may be offered, and how it gets the content."""
-        found = may_offer(listed.terms, device, earlier_of(update, listed.row.state), self.batch.now)
+        earlier = earlier_of(update, listed.row.state)
+        found = may_offer(listed.terms, device, earlier, self.batch.now)
         if isinstance(found, NoOffer):
             return found
+        for limit in () if outstanding(earlier) else label_limits(listed.terms, found.wave, device):
+            if (full := limit.reached(self._flying(listed.key, limit))) is not None:
+                return full
         to_commit = listed.terms.scope.commits[device.hardware_id]
         record = self._delta(DeltaPair(device.commit, to_commit)) if device.commit not in (None, to_commit) else None
         known = self._known(listed, found.wave, device)
@@ -175,8 +191,19 @@ class Desk:
             self._wanted[pair] = LATE_WEIGHT
         return how if isinstance(how, NoOffer) else (found, how, record)
 
+    def _flying(self, rollout_key: int, limit: LabelLimit) -> int:
+        """How many that share the label's value are at it. Counted before the first of them is given an offer here, and
+        from then on with what is given."""
+        key = (rollout_key, limit.wave, limit.label, limit.value)
+        if key not in self._sharing:
+            self._sharing[key] = self.batch.w.flying_with(rollout_key, limit)
+        return self._sharing[key]
+
     def finish(self) -> None:
-        """Queue the deltas that were missed."""
+        """Queue the deltas that were missed, and note what is spent of the rates: with the offers, or not at all."""
+        for key, spent in sorted(self._spent.items()):
+            self.batch.w.set_spent(key, spent)
+        self._spent = {}
         if self._wanted:
             self.batch.w.queue_builds(self._wanted, now=self.batch.now)
             self._wanted = {}
@@ -223,7 +250,7 @@ class Desk:
                     return None  # another process was faster; the next check-in will tell
                 self.tallies.count(row, counted(row.update))
                 updates[listed.key] = row
-            self._admitted(listed, place.wave)
+            self._admitted(listed, place.wave, device)
         for key, row in updates.items():
             # One offer at a time: the device takes this one.
             if key != listed.key and row.update.status is UpdateStatus.OFFERED:
@@ -251,11 +278,18 @@ class Desk:
         apart = listed.rules.unhealthy_apart
         return frozen(listed.key, person, step.update, place, unhealthy_apart=apart, by_delta=by_delta)
 
-    def _admitted(self, listed: Listed, wave: str) -> None:
-        terms = listed.terms
-        flying = {**terms.wave_in_flight, wave: terms.wave_in_flight.get(wave, 0) + 1}
-        now_at_it: Terms = replace(terms, in_flight=terms.in_flight + 1, wave_in_flight=flying)
-        changed = replace(listed, terms=now_at_it)
+    def _admitted(self, listed: Listed, wave: str, device: Device) -> None:
+        terms, own, now = listed.terms, listed.rules.wave(wave), self.batch.now
+        flows = dict(terms.wave_flows)
+        if wave in flows:
+            flows[wave] = admit(flows[wave], own, now)
+        after = replace(terms, flow=admit(terms.flow, terms.rules, now), wave_flows=flows)
+        for name, paced, flow in ((WHOLE, terms.rules, after.flow), (wave, own, flows.get(wave))):
+            if paced.rate is not None and flow is not None and flow.spent_until is not None:
+                self._spent.setdefault(listed.key, {})[name] = flow.spent_until
+        for limit in label_limits(terms, wave, device):
+            self._sharing[listed.key, limit.wave, limit.label, limit.value] = self._flying(listed.key, limit) + 1
+        changed = replace(listed, terms=after)
         self._rollouts[listed.key] = changed
         for tag, found in self._by_tag.items():
             self._by_tag[tag] = [changed if each.key == listed.key else each for each in found]

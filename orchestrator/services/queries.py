@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.core.decide import decide
+from orchestrator.core.explain import outlook
 from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
+from orchestrator.services.board import flows_of
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.pacing import standing
 from orchestrator.services.records import DeviceFilter, RolloutRow, UpdateRow
 from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import DeviceView, RolloutSummary, RolloutView, WaveView, WhyNot
@@ -42,6 +45,7 @@ class Queries:
             facts = self._facts(r, row, now)
             rules = rules_of(row)
             plan = decide(row.state, facts, rules, now)
+            steps = r.next_steps(row.key)
             by_wave = {wave.wave: wave for wave in facts.waves}
             waves = tuple(
                 WaveView(
@@ -59,13 +63,16 @@ class Queries:
                 monitors=facts.monitors,
                 budgets=facts.budgets,
                 waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave is None),
-                would=tuple(decision.reason.sentence for decision in plan.decisions),
+                outlook=outlook(row.state, facts, rules, plan, steps, now),
+                steps=steps,
                 wake_at=plan.wake_at,
                 frozen=facts.frozen,
                 problems=tuple(e.error for e in r.effects() if e.rollout == row.state.rollout and e.error),
                 spec_digest=row.spec_digest,
                 policy_digest=row.policy_digest,
                 attempt=row.state.attempt,
+                pace=_pace(r, row, now),
+                clock=facts.clock,
                 excluded=row.state.excluded,
             )
 
@@ -122,6 +129,14 @@ class Queries:
         if row is None:
             raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
         return row
+
+
+def _pace(r: Reading, row: RolloutRow, now: datetime) -> tuple[str, ...]:
+    """Of a rollout that offers."""
+    if row.state.status not in OFFERING_ROLLOUT:
+        return ()
+    rules = rules_of(row)
+    return standing(rules, *flows_of(row, rules, r), now)
 
 
 def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:

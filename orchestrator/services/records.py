@@ -41,7 +41,8 @@ class RolloutRow:
 
     ``spec`` and ``policy`` are the canonical JSON of both files as bound; ``salt`` seeds positions; ``scope`` is None
     until it starts (bounds are fixed then). ``devices``: eligible devices at the start.
-    ``journal_seq``/``journal_hash``: the journal's head.
+    ``journal_seq``/``journal_hash``: the journal's head. ``clock``: what was learnt of silence at the start, as
+    ``services.clocks`` writes it; None where there was nothing to learn.
     """
 
     key: int
@@ -59,6 +60,7 @@ class RolloutRow:
     devices: int = 0
     journal_seq: int = 0
     journal_hash: str = ""
+    clock: str | None = None
 
 
 @dataclass(slots=True)

@@ -12,23 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, HaltRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
-from orchestrator.core.evidence.recounting import CountedMonitor, Recount, recountable
-from orchestrator.core.facts import Facts, MonitorFacts, WaveFacts
+from orchestrator.core.evidence.left_out import Seat
+from orchestrator.core.evidence.log import Line
+from orchestrator.core.evidence.recounting import CountedMonitor, Recount, seat_in_log
+from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
+from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
 from orchestrator.errors import NotFound
 from orchestrator.services.counterfactual import Counterfactual
 from orchestrator.services.recorded import Look, Watching
+from orchestrator.services.records import RolloutRow
 from orchestrator.services.replay_steps import Began, Bound, Broken, Counted, Looked, Ordered, Seen, Steps
 from orchestrator.services.replayed import Diverging, Replayed, described, may_stop
-from orchestrator.services.store import Store
-from orchestrator.services.verifying import Progress
+from orchestrator.services.store import Reading, Store
+from orchestrator.services.verifying import Progress, entries_of
+
+EXCLUDING: Final = frozenset({"excluded", "included"})
+"""Entries by which segments are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,30 @@ class Replayer:
             if row is None:
                 raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
             steps = Steps(r, row, progress, r.facts(row, now=row.state.standing.since).waves)
+            recount = _recount(r, row, () if policy is None else policy.segments)
             if policy is not None:
-                return Counterfactual(name, steps, policy).run()
-            return _Again(name, steps).run()
+                return Counterfactual(name, steps, policy, recount).run()
+            return _Again(name, steps, recount).run()
+
+
+def _recount(r: Reading, row: RolloutRow, segments: Sequence[str]) -> Recount:
+    """With the seats of devices where segments are watched, or ever were watched or excluded: the log alone does not
+    tell them. ``segments``: what another policy watches."""
+    if segments or any(_by_segment(each) for each in entries_of(r, row.key)):
+        return Recount(lambda line: _seat(r, row, line), r.slices(row.key))
+    return Recount(seat_in_log)
+
+
+def _by_segment(entry: Entry) -> bool:
+    policy = entry.facts.get("policy")
+    return entry.event in EXCLUDING or (isinstance(policy, str) and bool(Policy.from_canonical(policy).segments))
+
+
+def _seat(r: Reading, row: RolloutRow, line: Line) -> Seat:
+    """Position and segments by the offer that the device had, everything else by the log."""
+    told = seat_in_log(line)
+    known = r.seats(row, [line.device_key]).get(line.device_key)
+    return told if known is None else replace(told, position=known.position, segments=known.segments)
 
 
 @dataclass(slots=True)
@@ -55,8 +83,8 @@ class _Again:
 
     name: str
     steps: Steps
+    recount: Recount
     found: Diverging = field(init=False)
-    recount: Recount = field(default_factory=Recount)
     rules: Rules | None = None
     devices: int = 0
     waves: tuple[WaveFacts, ...] = ()
@@ -64,7 +92,7 @@ class _Again:
     decisions: int = 0
     entry: int = 0
     unstopped: bool = False
-    adopted: set[str] = field(default_factory=set)
+    excluded: list[frozenset[str]] = field(default_factory=lambda: [frozenset()])
     told: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,20 +127,19 @@ class _Again:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
-            not_recounted=len(self.adopted),
             differs=self.found.many,
             divergences=tuple(self.found.kept),
         )
 
     def _watch(self, watching: Watching) -> None:
         self.devices = watching.devices
-        counted = [CountedMonitor(each.spec, each.from_place) for each in watching.monitors if recountable(each.spec)]
-        self.adopted |= {each.spec.key for each in watching.monitors if not recountable(each.spec)}
+        counted = [CountedMonitor(each.spec, each.from_place) for each in watching.monitors]
         self.recount.watch(counted, watching.budgets)
         self.told.clear()
 
     def _count(self, step: Counted) -> None:
         """An outcome between two looks: whatever stops the rollout must be an entry of that moment."""
+        self._leave_out(step.state)
         if not self.recount.count(step.line) or step.state is None or self.rules is None or self.unstopped:
             return
         if not may_stop(self.recount, self.devices < SMALL_FLEET_BELOW):
@@ -120,7 +147,7 @@ class _Again:
         facts = Facts(
             self.devices,
             self.recount.waves(self.waves),
-            monitors=tuple(each.facts(self.waves) for each in self.recount.monitors.values()),
+            monitors=self.recount.facts(self.waves),
             budgets=tuple(self.recount.budgets.values()),
         )
         stop = safety(step.state, facts, self.rules)
@@ -130,8 +157,14 @@ class _Again:
         self.unstopped = True
         self.found.add("stop", at, self.entry, "nothing", described((stop,)), stop.reason.sentence)
 
+    def _leave_out(self, state: RolloutState | None) -> None:
+        if state is not None and state.excluded_segments != self.excluded[-1]:
+            self.excluded.append(state.excluded_segments)
+            self.recount.leave_out(state.excluded_segments)
+
     def _look(self, step: Looked) -> None:
         look, entry = step.look, step.entry
+        self._leave_out(look.state)
         self.looks += 1
         self.decisions += len(look.decided)
         for what, recorded, counted in self._other_facts(look):
@@ -154,7 +187,7 @@ class _Again:
             mine = self.recount.monitors.get(seen.monitor)
             if mine is None or seen.accepted:
                 continue
-            again = mine.facts(facts.waves)
+            again = mine.facts(facts.waves, self.recount.opened)
             if seen.crossed_at in mine.crossings:
                 again = replace(again, crossed_at=seen.crossed_at)
             if _told(again) != _told(seen):
@@ -165,6 +198,8 @@ class _Again:
                 found.append((f"budget {budget.name}:", f"{budget.bad} bad", f"{counted.bad} bad"))
         for wave, again_wave in zip(facts.waves, self.recount.waves(facts.waves), strict=True):
             for piece, other in zip(wave.slices, again_wave.slices, strict=True):
+                if self._left_out_of(wave.wave, piece):
+                    continue
                 for what, seen_bad, counted_bad in (
                     (f"slice {piece.number} of {wave.wave}:", piece.bad, other.bad),
                     (f"slice {piece.number} of {wave.wave}, unhealthy before:", piece.apart.bad, other.apart.bad),
@@ -174,6 +209,11 @@ class _Again:
         fresh = [each for each in found if self.told.get(each[0]) is None]
         self.told |= {each[0]: True for each in fresh}
         return fresh
+
+    def _left_out_of(self, wave: str, piece: SliceFacts) -> bool:
+        """Whether the tallies are those of the rest. The outbox brings them up to date after a segment is excluded, so
+        they may still be those of an exclusion before."""
+        return any(self.recount.bad_left_in(wave, piece.number, out) == dict(piece.bad) for out in self.excluded[1:])
 
 
 def same(recorded: Sequence[Decision], again: Sequence[Decision]) -> bool:

@@ -9,7 +9,7 @@ be.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +30,8 @@ from orchestrator.core.states import (
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, rules_of, watching
+from orchestrator.services.clocks import noted
+from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed
 from orchestrator.services.excluding import exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.recorded import of_files
@@ -49,18 +51,6 @@ class Ordered:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What ``apply`` did. ``changes``: the lines that differ from what was applied before; empty when nothing does."""
-
-    rollout: str
-    status: RolloutStatus
-    created: bool
-    changes: tuple[str, ...]
-    spec_digest: str
-    policy_digest: str
-
-
 class _TakenBack(Exception):
     """Ends a dry run's transaction without a commit."""
 
@@ -76,30 +66,43 @@ class Rollouts:
     # ------------------------------------------------------------------------------------------ apply and start
 
     @again
-    def apply(self, spec: RolloutFile, policy: Policy, *, by: str, dry_run: bool = False) -> Applied:
-        """Bind a rollout to copies of both files. A draft may be applied again; a rollout that was started keeps what
-        it began with.
+    def apply(
+        self,
+        spec: RolloutFile,
+        policy: Policy,
+        *,
+        by: str,
+        reason: str | None = None,
+        yes: bool = False,
+        allow_wider: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> Applied:
+        """Bind a rollout to copies of both files. A draft may be applied again; of one that runs, is paused or held the
+        policy and the later waves may change, with ``yes``; ``allow_wider`` names waves that have begun whose rules may
+        become looser.
 
-        Raises NotFound for a version without Target or a tag nobody follows, WrongState for one that was started.
+        Raises NotFound for a version without Target or a tag nobody follows, WrongState for one that has ended or was
+        halted, Refused for a change of what is fixed, that would un-halt, or that nobody's word allows.
         """
         now = self.clock()
         canonical, bound_policy = spec.canonical().decode(), policy.canonical().decode()
         spec_digest, policy_digest = spec.digest(), policy.digest()
+        edited: Edited | None = None
         with self._writing(dry_run) as w:
             check_names(w, spec)
             row = locked(w, spec.name)
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
                     return Applied(spec.name, row.state.status, False, (), spec_digest, policy_digest)
-                raise WrongState(
-                    f"Rollout {spec.name} is {row.state.status}: changing one that was started is not in this version.",
-                    remedy="Cancel it and apply the new file under another name.",
-                )
-            changes = _changes(row, canonical, bound_policy)
+                edited = edit(w, row, spec, policy, by=by, reason=reason, allow_wider=allow_wider, now=now)
+                if dry_run or not yes:
+                    raise _TakenBack
+                return applied(edited, written=True)
+            changes = lines_changed(row, canonical, bound_policy)
             if row is not None and not changes:
                 return Applied(spec.name, RolloutStatus.DRAFT, False, (), spec_digest, policy_digest)
-            reason = Reason(ReasonKind.APPLIED, f"Applied by {by} under policy {policy.name}.")
-            standing = Standing(reason, now, by)
+            why = Reason(ReasonKind.APPLIED, f"Applied by {by} under policy {policy.name}.")
+            standing = Standing(why, now, by)
             state = RolloutState(
                 rollout=spec.name,
                 status=RolloutStatus.DRAFT,
@@ -126,7 +129,9 @@ class Rollouts:
             if row is None:
                 fresh = w.add_rollout(fresh)
             facts = {**of_files(fresh), "changes": list(changes)}
-            order(w, fresh, state, event="applied", by=by, sentence=reason.sentence, now=now, facts=facts)
+            order(w, fresh, state, event="applied", by=by, sentence=why.sentence, now=now, facts=facts)
+        if edited is not None:
+            return applied(edited, written=False)
         return Applied(spec.name, RolloutStatus.DRAFT, row is None, changes, spec_digest, policy_digest)
 
     @again
@@ -162,7 +167,7 @@ class Rollouts:
                 by=by,
                 sentence=sentence,
                 now=now,
-                facts={} if waits else watching(w, begun, sizes),
+                facts={} if waits else {**watching(w, begun, sizes), **noted(begun.clock)},
             )
         when = f"starts at {row.state.start_at:%Y-%m-%d %H:%M} UTC" if waits else "runs"
         return Ordered(
@@ -306,8 +311,10 @@ class Rollouts:
             row = self._row(w, name)
             sentence = exclude_segment(w, row, segment, by=by, reason=reason, now=now)
             settle(w, row.key, now=now)
-            status = self._row(w, name).state.status
-        return Ordered(name, status, sentence)
+            after = self._row(w, name).state
+        if after.status is not row.state.status:
+            sentence = f"{sentence} The rollout is {after.status}: {after.standing.reason.sentence}"
+        return Ordered(name, after.status, sentence)
 
     @again
     def include(self, name: str, segment: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
@@ -336,10 +343,13 @@ class Rollouts:
                 bad = w.list_updates(row.key, bad=True, limit=1_000_000)
                 keys = [each.device_key for _, each in bad]
             found = w.load_updates([(row.key, key) for key in keys])
-            again = [each for each in found.values() if each.update.bad_outcome]
+            out = row.state.excluded_segments
+            again = [e for e in found.values() if e.update.bad_outcome and out.isdisjoint(e.segments)]
             if devices and len(again) < len(keys):
                 fine = next(d for d, key in zip(devices, keys, strict=True) if key not in {u.device_key for u in again})
-                raise Refused(f"Device {fine} has no bad outcome in rollout {name}: there is nothing to try again.")
+                raise Refused(
+                    f"Device {fine} has no bad outcome in rollout {name}, or is excluded: nothing to try again."
+                )
             tallies = Tallies(now)
             for each in again:
                 patience = update.Patience(rules_of(row).silent_after, each.usual_gap)
@@ -445,20 +455,6 @@ def _build_again(w: Writing, row: RolloutRow, after: RolloutState, now: datetime
         jobs = [w.job(need.pair) for need in w.needs(row.key, wave.wave) if need.known]
         given_up = {job.pair: job.weight for job in jobs if job is not None and job.status is JobStatus.FAILED}
         w.queue_builds(given_up, now=now, again=True)
-
-
-def _changes(row: RolloutRow | None, spec: str, policy: str) -> tuple[str, ...]:
-    import difflib
-    import json
-
-    def lines(text: str) -> list[str]:
-        return json.dumps(json.loads(text), indent=1, sort_keys=True).splitlines()
-
-    if row is None:
-        return ()
-    pairs = ((row.spec, spec), (row.policy, policy))
-    found = [line for old, new in pairs for line in difflib.unified_diff(lines(old), lines(new), lineterm="", n=0)]
-    return tuple(line for line in found if line[0] in "+-" and not line.startswith(("+++", "---")))
 
 
 def _wave(row: RolloutRow, name: str) -> WaveState:

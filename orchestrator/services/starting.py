@@ -1,4 +1,4 @@
-"""Beginning a rollout: what is fixed for good at its start — bounds, monitors, budgets and the number of devices —
+"""Beginning a rollout: what is fixed for good at its start — bounds, monitors, budgets, clock, the number of devices —
 and that nobody else claims the same devices."""
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from orchestrator.core.evidence.allowance import (
     allot_segments,
 )
 from orchestrator.core.evidence.budgets import default_budgets
+from orchestrator.core.evidence.clock import Clock
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.fleet import Scope, Target
 from orchestrator.core.membership import WaveSelector, spread_counts
@@ -27,6 +28,7 @@ from orchestrator.core.rollout_file import RolloutFile, Wave
 from orchestrator.core.slices import ROLLOUT, Slice, dimension_of
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.errors import NotFound, Overlap, Refused
+from orchestrator.services.clocks import as_text, learn_clock
 from orchestrator.services.records import RolloutRow, WaveCount
 from orchestrator.services.store import Reading, Writing
 
@@ -41,6 +43,7 @@ class Bound:
     devices: int
     monitors: tuple[MonitorSpec, ...]
     budgets: tuple[BudgetFacts, ...]
+    clock: Clock | None = None
 
 
 def check_names(r: Reading, spec: RolloutFile) -> None:
@@ -68,9 +71,9 @@ def check_names(r: Reading, spec: RolloutFile) -> None:
         raise Refused(f"No Target of version {spec.target} names a hardware id.")
 
 
-def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, seen_since: datetime) -> Bound:
-    """Work out scope, bounds, sizes, monitors and budgets from the fleet as it is. Raises NotFound when the version
-    has no Target."""
+def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, now: datetime) -> Bound:
+    """Work out scope, bounds, sizes, monitors, budgets and clock from the fleet as it is. Raises NotFound when the
+    version has no Target."""
     targets = r.targets(version=spec.target)
     if not targets:
         raise NotFound(
@@ -85,12 +88,14 @@ def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, s
         from_versions=tuple(spec.running),
     )
     for wave in spec.waves:
-        scope = replace(scope, selectors=(*scope.selectors, _selector(r, scope, wave, salt)))
-    counts = {wave.name: r.look(scope, wave.name, seen_since=seen_since) for wave in spec.waves}
+        scope = replace(scope, selectors=(*scope.selectors, selector_of(r, scope, wave, salt)))
+    counts = {wave.name: r.look(scope, wave.name, seen_since=now - policy.reach) for wave in spec.waves}
     devices = sum(count.eligible for count in counts.values())
     sizes = {wave: count.eligible for wave, count in counts.items()}
-    monitors = monitors_of(spec, policy, sizes, devices) + _segments(r, scope, policy, devices)
-    return Bound(scope, counts, devices, monitors, budgets_of(policy, devices))
+    clock = learn_clock(r, policy, devices, now=now)
+    monitors = monitors_of(spec, policy, sizes, devices, clock=clock is not None)
+    monitors += segment_monitors(r, scope, policy, devices)
+    return Bound(scope, counts, devices, monitors, budgets_of(policy, devices), clock)
 
 
 def commits_of(targets: Iterable[Target]) -> dict[str, str]:
@@ -102,18 +107,18 @@ def begin(w: Writing, row: RolloutRow, *, now: datetime) -> tuple[RolloutRow, Ma
     """Fix what a start fixes, in the start's own transaction; the caller saves the row. Also the eligible devices of
     each wave, by which the allowance was shared out."""
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    bound = bind_to_fleet(w, spec, policy, salt=row.salt, seen_since=now - policy.reach)
+    bound = bind_to_fleet(w, spec, policy, salt=row.salt, now=now)
     w.add_monitors(row.key, bound.monitors, from_places={})
     w.set_budgets(row.key, bound.budgets)
     w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     sizes = {wave: count.eligible for wave, count in bound.counts.items()}
-    return replace(row, scope=bound.scope, devices=bound.devices), sizes
+    return replace(row, scope=bound.scope, devices=bound.devices, clock=as_text(bound.clock)), sizes
 
 
 def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:
     """The row as a start at ``now`` would bind it; nothing is written but what the caller saves of it."""
     spec, policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    bound = bind_to_fleet(r, spec, policy, salt=row.salt, seen_since=now - policy.reach)
+    bound = bind_to_fleet(r, spec, policy, salt=row.salt, now=now)
     return replace(row, scope=bound.scope, devices=bound.devices)
 
 
@@ -132,7 +137,8 @@ def refuse_overlap(w: Writing, row: RolloutRow, *, supersedes: str | None) -> No
             )
 
 
-def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
+def selector_of(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
+    """The wave's selector, its bounds fixed from the fleet as it is; ``scope`` has the waves above it."""
     devices = wave.devices
     selector = WaveSelector(
         wave=wave.name,
@@ -155,7 +161,7 @@ def _selector(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
 
 
 def monitors_of(
-    spec: RolloutFile, policy: Policy, eligible: Mapping[str, int], devices: int
+    spec: RolloutFile, policy: Policy, eligible: Mapping[str, int], devices: int, *, clock: bool = False
 ) -> tuple[MonitorSpec, ...]:
     """The monitors of a rollout that starts with so many eligible devices in each wave."""
     sizes: list[WaveSize] = []
@@ -165,29 +171,39 @@ def monitors_of(
         ancestors = _ancestors(spec, name)
         before[name] = sum(eligible[each] for each in ancestors)
         sizes.append(WaveSize(name, eligible[name], before[name]))
-    return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices)
+    return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices, clock=clock)
 
 
-def _segments(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
+def segment_monitors(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
     """The monitors of the segments that the fleet has now; of each dimension no more are asked for than are watched."""
     sizes = {name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments}
     return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
 
 
-def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
+def newcomers(r: Reading, row: RolloutRow) -> int:
+    """How many have been paid from a reserve since the start, by an edit or as segments that came later. Each has a
+    number of its own, so that no part of a reserve is spent twice."""
+    later = {each.spec.segment for each in r.monitors(row.key) if each.spec.segment and not each.spec.devices}
+    return row.state.newcomers + len(later)
+
+
+def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
     """Segments without a monitor that have devices in this slice are watched from it on, once they have so many places
-    that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve."""
+    that they could ever be found, and are not all there is; in the order of their names, each paid from the reserve.
+    Whether there are any."""
     policy = Policy.from_canonical(row.policy)
     if row.devices < SMALL_FLEET_BELOW or not policy.segments:
-        return
+        return False
     places = {name: opened.before.get(name, 0) + ranks.members for name, ranks in opened.ranks.items()}
     found = [
         name
         for name, many in sorted(places.items())
         if 1 < many < places[ROLLOUT] and dimension_of(name) in policy.segments
     ]
-    known = {monitor.spec.segment: monitor.spec.devices for monitor in w.monitors(row.key)} if found else {}
-    number = sum(1 for name, devices in known.items() if name is not None and not devices)
+    if not found:
+        return False
+    known = {monitor.spec.segment for monitor in w.monitors(row.key)}
+    number = before_now = newcomers(w, row)
     for segment in found:
         if segment in known:
             continue
@@ -202,6 +218,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> None:
         if specs:
             number += 1
             w.add_monitors(row.key, specs, from_places={spec.key: before for spec in specs})
+    return number > before_now
 
 
 def _ancestors(spec: RolloutFile, name: str) -> set[str]:

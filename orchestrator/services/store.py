@@ -17,11 +17,16 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestrator.core.calendar import Habits
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.clock import Cohort, Delay
+from orchestrator.core.evidence.crossing import Step
+from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Covered, Seal
-from orchestrator.core.facts import BudgetFacts, Facts
+from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, WaveFacts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
 from orchestrator.core.journal import Entry
+from orchestrator.core.offers import LabelLimit
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
@@ -84,6 +89,10 @@ class Reading(Protocol):
         """Count the wave's devices: members by ``scope.selectors`` (no earlier wave has them), split by
         ``Scope.eligible`` and ``already_there``."""
 
+    def habits(self, tag: str, *, sample: int) -> Habits:
+        """How devices of the tag come and report: the usual gaps of at most ``sample`` active ones, and the times from
+        offer to confirmation of as many updates of the tag's five newest rollouts."""
+
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         """Eligible devices of the wave by hardware id, the wave's own bounds left aside (earlier waves' kept)."""
 
@@ -113,9 +122,30 @@ class Reading(Protocol):
         """Those that may offer something now or later: the live ones, and of the completed the newest of each tag
         (RULES 7.1), however many there were. Newest first."""
 
-    def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
+    def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
         """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is
-        looked up only for waves whose last slice is an hour old at ``now``."""
+        looked up only for waves whose last slice is an hour old at ``now``. ``listened``: until when devices could be
+        heard, where that is before ``now``: nobody's clock goes on after it. Untouched devices are looked at only when
+        a watched rollout's clock has crossed."""
+
+    def past_delays(self, *, rollouts: int, of_each: int, until: datetime) -> Sequence[Delay]:
+        """How long devices took from the start of installing to their first outcome, in the newest so many completed
+        rollouts, from their newest so many outcomes each; the newest first. Only devices that began by ``until``."""
+
+    def cohorts(self, rollout_key: int) -> Sequence[Cohort]:
+        """The counters of the rollout's clock, by hardware id and minute."""
+
+    def flowing(self, row: RolloutRow, *, counted: bool) -> tuple[Sequence[WaveFacts], Sequence[MonitorFacts]]:
+        """What offers depend on, from counters: of the monitors that nobody has accepted those that have counted
+        something bad (only they can be amber), and, when there are any or with ``counted``, the waves with their
+        slices' tallies. One statement, or two."""
+
+    def spent(self, rollout_key: int) -> Mapping[str, datetime]:
+        """Until when its rates are spent: the rollout's own under ``""``, a wave's under its name."""
+
+    def flying_with(self, rollout_key: int, limit: LabelLimit) -> int:
+        """How many devices that carry the label's value now have an offer and no outcome; counted up to the limit. It
+        looks at the devices with that value, by index."""
 
     def deadlines(self) -> dict[int, datetime]:
         """When the next silence of each rollout will be counted, whatever its status; one without any is left out."""
@@ -126,8 +156,14 @@ class Reading(Protocol):
     def populations(self, rollout_key: int) -> Mapping[str, int]:
         """Places given so far, by population."""
 
+    def seats(self, row: RolloutRow, device_keys: Collection[int]) -> Mapping[int, Seat]:
+        """Where the devices that have an update stand, positions and segments included, by device key."""
+
     def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
         """All attempts, oldest first."""
+
+    def next_steps(self, rollout_key: int) -> Mapping[str, Step]:
+        """What is missing to cross, by key, for each open monitor that has seen something bad: for people."""
 
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]: ...
 
@@ -199,8 +235,8 @@ class Reading(Protocol):
         """Owner and end of the lease, held or expired."""
 
     def check(self) -> Sequence[Difference]:
-        """Recount tallies, budgets, monitors (by sorting places, not by the stored tree), needs and journal chains
-        from the updates and what else is stored; the evidence log is not read."""
+        """Recount tallies, budgets, clocks, monitors (by sorting places, not by the stored tree), needs and journal
+        chains from the updates and what else is stored; the evidence log is not read."""
 
 
 class Writing(Reading, Protocol):
@@ -307,6 +343,9 @@ class Writing(Reading, Protocol):
         """Replace what the last look found."""
 
     # Updates and reports
+    def set_spent(self, rollout_key: int, spent: Mapping[str, datetime]) -> None:
+        """Note until when rates are spent, named as by ``spent``; the rollout is locked."""
+
     def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
         """The update, and nobody else changes it until this transaction ends."""
 
@@ -358,8 +397,14 @@ class Writing(Reading, Protocol):
         """Withdraw every offer whose device has not started, tallies included, of one wave or all; how many.
         Idempotent."""
 
-    def postpone_deadlines(self, by: timedelta) -> int:
-        """Move all pending deadlines: the gateway was down so long."""
+    def add_to_clock(self, rollout_key: int, began: Collection[int], heard: Collection[int], *, now: datetime) -> None:
+        """Devices, by their keys, that began to install at ``now``, and those that then came to their first outcome:
+        the counters of the rollout's clock move, where it has one. Each device counts once, and where it is not known
+        to have begun, not at all."""
+
+    def postpone_deadlines(self, by: timedelta, *, now: datetime) -> int:
+        """Move all pending deadlines, and the clocks of devices that are still waited for: until ``now`` the gateway
+        was down so long."""
 
     # Deltas
     def queue_builds(self, pairs: Mapping[DeltaPair, float], *, now: datetime, again: bool = False) -> int:

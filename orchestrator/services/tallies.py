@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from orchestrator.core.course import Course, UpdateStatus
 from orchestrator.core.outcomes import APART, Outcome
 from orchestrator.core.update import Counts, Step, Taken
 from orchestrator.services.records import (
@@ -26,6 +27,10 @@ from orchestrator.services.records import (
 from orchestrator.services.store import Writing
 
 _NOTHING_BAD: Final[frozenset[Outcome]] = frozenset()
+
+
+_UNHEARD: Final = frozenset({UpdateStatus.INSTALLING, UpdateStatus.APPLIED, UpdateStatus.SILENT})
+"""Here nothing has been heard of a device since it began to install, but that it did."""
 
 
 class _Counted(NamedTuple):
@@ -47,6 +52,7 @@ class Tallies:
     changed: dict[tuple[int, int], CourseRow] = field(default_factory=dict)
     counts: dict[SliceOf, list[Counts]] = field(default_factory=dict)
     counted: list[_Counted] = field(default_factory=list)
+    clocked: dict[int, tuple[set[int], set[int]]] = field(default_factory=dict)
     moved: bool = False
 
     def step(self, row: CourseRow, step: Step[Taken]) -> bool:
@@ -58,8 +64,24 @@ class Tallies:
         key = (row.rollout_key, row.device_key)
         first = key not in self.changed
         self.changed[key] = row
+        if before.status is not step.update.status:
+            self._clock(row, before, step.update)
         self.count(row, step.counts, before.bad)
         return first
+
+    def _clock(self, row: CourseRow, before: Course, after: Course) -> None:
+        """For the clock of silence: it begins to install; it comes to an outcome, or is not waited for any more. Who
+        stands apart is not listened for."""
+        if row.apart:
+            return
+        began = after.installing_at is not None and before.installing_at is None
+        heard = before.installing_at is not None and after.status not in _UNHEARD
+        if began or heard:
+            starting, speaking = self.clocked.setdefault(row.rollout_key, (set(), set()))
+            if began:
+                starting.add(row.device_key)
+            if heard:
+                speaking.add(row.device_key)
 
     def change(self, row: UpdateRow) -> None:
         """The row must be saved, with what its offer froze."""
@@ -89,8 +111,10 @@ class Tallies:
             w.save_courses(row for row in self.changed.values() if not isinstance(row, UpdateRow))
         if self.counts:
             w.add_counts({key: Counts.total(many) for key, many in self.counts.items()})
+        for key, (began, heard) in sorted(self.clocked.items()):
+            w.add_to_clock(key, began, heard, now=self.at)
         stained = self._enter(w) if self.counted else []
-        self.changed, self.counts, self.counted = {}, {}, []
+        self.changed, self.counts, self.counted, self.clocked = {}, {}, [], {}
         return stained
 
     def _enter(self, w: Writing) -> list[int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from orchestrator.core.decide import decide
@@ -36,6 +36,11 @@ RETRY_EFFECTS: Final = timedelta(seconds=10)
 
 RETRY_AT_MOST: Final = timedelta(minutes=5)
 """The longest time between two tries."""
+
+GATEWAY: Final = "gateway"
+"""By which name gateways say that they live."""
+
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 MOST_EFFECTS: Final = 10_000
 """Effects read at once. A wave has one look waiting at most, so this is all of them."""
@@ -109,12 +114,15 @@ class Ticker:
     _problems: dict[str, str] = field(default_factory=dict)
     _failed: dict[int, _Failed] = field(default_factory=dict)
     _counting: bool = True
+    _listened: datetime = NEVER
 
     def tick(self, now: datetime, *, silences: bool = True) -> Ticked:
         """Look at everything once; without ``silences`` nobody is counted silent. ``now`` is the one reading of the
         clock; a clock that went back is taken as standing still (RULES 8.2)."""
         with self.store.writing() as w:
             now = w.latest_tick(now=now)
+            # While no gateway lives, nobody grows older: what is silent is looked at as of the last time one did.
+            self._listened = now if silences else w.last_heartbeat(GATEWAY) or NEVER
         self._problems.clear()
         self._counting = silences
         self._run_effects(now)
@@ -167,7 +175,7 @@ class Ticker:
                 row = r.rollout_by_key(key)
                 if row is None:
                     return decided, None
-                facts = r.facts(row, now=now)
+                facts = r.facts(row, now=now, listened=self._listened)
             plan = decide(row.state, facts, rules_of(row), now)
             silences_due = self._counting and facts.next_deadline is not None and facts.next_deadline <= now
             proven = self._proven(row, plan.decisions, now)
@@ -207,7 +215,7 @@ class Ticker:
             # Counting silences may have halted the rollout in this very transaction: read it again.
             row = w.rollout_by_key(key) if silences else row
             assert row is not None
-            facts = w.facts(row, now=now)
+            facts = w.facts(row, now=now, listened=self._listened)
             would = decide(row.state, facts, rules_of(row), now).decisions
             shut = _unproven(would, proven)
             decisions = _without(would, shut)
@@ -290,7 +298,9 @@ class Ticker:
                         w.finish_effect(effect.key)
                     return
                 case EffectKind.ENSURE_DELTAS:
-                    if effect.wave is not None and row.scope is not None and row.state.status not in ENDED:
+                    # A wave that an edit has removed needs nothing any more.
+                    there = effect.wave in {wave.wave for wave in row.state.waves}
+                    if effect.wave is not None and there and row.scope is not None and row.state.status not in ENDED:
                         self.ensure(row, effect.wave, now=now)
         with self.store.writing() as w:
             w.finish_effect(effect.key)

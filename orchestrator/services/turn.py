@@ -2,8 +2,8 @@
 
 One process ticks at a time: it holds a lease. The gateway says by a heartbeat that it lives; that comes from the
 gateway's own job and never from the tick, so that a long tick is not taken for a gateway that was down. While no
-gateway lives nobody can report, so nobody is counted silent; when one is back, all deadlines are moved by as long as
-it was away (RULES 4.6).
+gateway lives nobody can report, so nobody is counted silent; when one is back, all deadlines, and the clocks of those
+that are still waited for, are moved by as long as it was away (RULES 4.6).
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from orchestrator.services.store import Store
-from orchestrator.services.tick import Ticked, Ticker
+from orchestrator.services.tick import GATEWAY, Ticked, Ticker
 
 LOG = logging.getLogger(__name__)
 
 LEASE: Final = "ticker"
-GATEWAY: Final = "gateway"
-
 BEAT_EVERY: Final = timedelta(seconds=10)
 """How often a gateway says that it lives."""
 
@@ -44,7 +42,7 @@ class Turn:
             last = w.heartbeat(GATEWAY, now=now)
             if last is None or now - last <= self.down_after:
                 return timedelta(0)
-            moved = w.postpone_deadlines(now - last)
+            moved = w.postpone_deadlines(now - last, now=now)
         LOG.info("the gateway was down for %s: %s deadlines of silence were moved", now - last, moved)
         return now - last
 

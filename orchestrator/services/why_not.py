@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from orchestrator.core.membership import wave_of
-from orchestrator.core.offers import NoOffer, Offerable, Terms, Way, elsewhere, may_offer, way
+from orchestrator.core.decide import decide
+from orchestrator.core.membership import wave_of, why_in
+from orchestrator.core.offers import (
+    NoOffer,
+    Offerable,
+    Terms,
+    Way,
+    elsewhere,
+    label_limits,
+    may_offer,
+    outstanding,
+    way,
+)
 from orchestrator.core.position import SPACE, position
 from orchestrator.errors import NotFound
-from orchestrator.services.board import begun_of, candidates, capped, known_of, slices_by_wave, terms_of
+from orchestrator.services.board import begun_of, candidates, known_of, slices_by_wave, terms_of
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.offering import earlier_of
@@ -44,11 +55,14 @@ def _why(
 ) -> WhyNot:
     device = person.device
     rules = rules_of(row)
-    facts = r.facts(row, now=now) if capped(rules) else None
     slices = slices_by_wave(r.slices(row.key))
-    terms = terms_of(row, rules=rules, slices=slices, facts=facts, r=r, frozen=r.frozen())
+    terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=r.frozen())
     update = r.update(row.key, person.key)
-    found = may_offer(terms, device, earlier_of(update, row.state), now)
+    earlier = earlier_of(update, row.state)
+    found = may_offer(terms, device, earlier, now)
+    if isinstance(found, Offerable) and not outstanding(earlier):
+        reached = (each.reached(r.flying_with(row.key, each)) for each in label_limits(terms, found.wave, device))
+        found = next((no for no in reached if no is not None), found)
     if busy is not None and busy[1].rollout_key != row.key and isinstance(found, Offerable):
         found = elsewhere(busy[0])
     answer = found if isinstance(found, NoOffer) else _way(r, row, terms, found, person, now, knows)
@@ -58,6 +72,7 @@ def _why(
     number, place = (update.slice, update.places[0]) if update is not None else (None, None)
     if isinstance(found, Offerable):
         number, place = found.slice, found.places[0]
+    plan = decide(row.state, r.facts(row, now=now), rules, now)
     return WhyNot(
         rollout=row.state.rollout,
         status=row.state.status,
@@ -68,8 +83,14 @@ def _why(
         place=place,
         kind=answer.kind if isinstance(answer, NoOffer) else "offered",
         sentence=answer.sentence if isinstance(answer, NoOffer) else _WAYS[answer],
+        why_wave=_why_wave(update, why_in(device.member, terms.scope.selectors)),
+        waits=tuple(each.reason.sentence for each in plan.reasons if each.wave is not None and each.wave == wave),
         update=update,
     )
+
+
+def _why_wave(update: UpdateRow | None, now: tuple[str, ...]) -> tuple[str, ...]:
+    return now if update is None else (f"{update.wave}: its offer said so, whatever has changed since.",)
 
 
 def _way(

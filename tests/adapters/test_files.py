@@ -91,7 +91,7 @@ def test_a_refusal_names_file_line_key_path_and_what_is_allowed(tmp_path: Path) 
         load_policy(path)
     assert str(refused.value) == (
         f"{path}:4: tolerate.failed: has no unit: a share is written with a per cent sign, such as 2%.\n"
-        f"{path}:6: bake.at_leest: is not a key here; allowed are at_least, reports, at_most. "
+        f"{path}:6: bake.at_leest: is not a key here; allowed are at_least, reports, at_most, early. "
         "Did you mean 'at_least'?"
     )
     assert [(each.line, each.path) for each in refused.value.problems] == [
@@ -117,7 +117,7 @@ def test_more_problems_than_anybody_reads_are_counted() -> None:
 def test_a_key_written_twice_is_refused_with_both_lines_and_the_other_problems() -> None:
     assert refusal("policy: x\nreach: 5d\nbake: 3\nreach: 6d\n") == (
         "p.yaml:2: reach: is written twice, in line 2 and in line 4.\n"
-        "p.yaml:3: bake: must be a mapping with the keys at_least, reports, at_most, not 3."
+        "p.yaml:3: bake: must be a mapping with the keys at_least, reports, at_most, early, not 3."
     )
 
 
@@ -324,6 +324,8 @@ GOOD: list[tuple[type[Document], Any]] = [
     (Policy, {"policy": "x", "tolerate": {"failed": "0.5%", "silent": {"at_most": "3%", "then": "count"}}}),
     (Policy, {"policy": "x", "window": {"timezone": "UTC", "days": ["mon", "wed-fri"], "except": "2026-01-01"}}),
     (Policy, {"policy": "x", "window": {"timezone": "UTC", "days": "mon, wed", "hours": "22:00 - 04:00"}}),
+    (Policy, {"policy": "x", "pace": "evidence", "bake": {"early": "confident"}}),
+    (Policy, {"policy": "x", "pace": {"stake": 5, "per": {"label": "a/site", "at_most": 1}, "rate": "20/min"}}),
     (RolloutFile, {"rollout": "r", "target": 1, "tag": "T:1", "policy": "./p.yaml", "waves": ALL}),
     (
         RolloutFile,
@@ -361,9 +363,13 @@ BAD: list[tuple[type[Document], Any]] = [
     (Policy, {"policy": "x", "deltas": {"cover": "101%"}}),
     (Policy, {"policy": "x", "promote": {"approvals": 2}}),
     (Policy, {"policy": "x", "promote": "auto"}),
-    (Policy, {"policy": "x", "pace": "evidence"}),
+    (Policy, {"policy": "x", "pace": "evidenze"}),
     (Policy, {"policy": "x", "pace": {"in_flight": 0}}),
     (Policy, {"policy": "x", "pace": None}),
+    (Policy, {"policy": "x", "pace": {}}),
+    (Policy, {"policy": "x", "pace": {"rate": "20"}}),
+    (Policy, {"policy": "x", "pace": {"per": {"label": "a b", "at_most": 1}}}),
+    (Policy, {"policy": "x", "bake": {"early": True}}),
     (Policy, {"policy": "x", "budget": {"failed": "0%"}}),
     (Policy, {"policy": "x", "slices": {"growth": 1}}),
     (Policy, {"policy": "x", "window": {"days": "mon"}}),

@@ -27,8 +27,8 @@ def commands(name: str = "") -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(commands())
 
 LISTED = (
-    "plan apply start list status explain pause resume promote complete halt cancel skip retry freeze unfreeze replay "
-    "init serve tick version builder"
+    "plan apply start list status explain pause resume promote complete exclude include halt cancel skip retry freeze "
+    "unfreeze replay simulate init serve tick version builder"
 ).split() + [
     f"{group} {name}"
     for group, names in {

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapters.sql.store import SqlStore, SqlWriting
-from orchestrator.core.evidence.crossing import recount
+from orchestrator.core.evidence.crossing import Step, first_step, recount
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import OutcomeClass
-from orchestrator.core.update import UpdateStatus
+from orchestrator.core.outcomes import Outcome, OutcomeClass
+from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.records import BadOutcome, RolloutRow
 from tests.contract.building import NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope, undone
 
@@ -31,7 +31,7 @@ def fail(w: SqlWriting, row: RolloutRow, places: Iterable[int], *outcomes: Outco
         bad = frozenset(outcomes or (FAILED,))
         update.update = replace(update.update, bad=bad, status=UpdateStatus.FAILED, resolved=True)
         w.add_update(update)
-        earlier: frozenset[OutcomeClass] = frozenset()
+        earlier: frozenset[Outcome] = frozenset()
         for outcome in sorted(bad):
             found.append(BadOutcome(outcome, "all", place, place, earlier))
             earlier |= {outcome}
@@ -118,8 +118,43 @@ def test_facts_say_the_next_limit_and_amber(store: SqlStore) -> None:
         assert (overall.places, overall.bad, overall.next_limit, overall.wave) == (50, 1, stairs.limit(2), None)
         assert (late.places, late.bad, late.wave, late.crossed_at) == (30, 1, "all", None)
         fail(w, row, [46, 47])
-        assert w.facts(row, now=NOW).monitors[0].amber == stairs.amber(50, 3)
         assert w.facts(row, now=NOW).monitors[0].next_limit == stairs.limit(4)
+
+
+def test_what_is_missing_to_cross_is_read_from_the_tree(store: SqlStore) -> None:
+    """2 in 4, 3 in 15, 4 in 31 at this allowance: those far behind help none in front."""
+    stairs = staircase(0.02, 0.045)
+    with undone(store) as w:
+        row = w.add_rollout(rollout())
+        specs = [monitor(), monitor("rollout", SILENT), monitor("wave:all"), monitor("wave:other")]
+        w.add_monitors(row.key, specs, from_places={"wave:all/failed": 40})
+        assert w.next_steps(row.key) == {}
+        fail(w, row, [30, 14, 90, 500])
+        assert w.next_steps(row.key) == {
+            "rollout/failed": Step(2, stairs.limit(4), 2),
+            "wave:all/failed": first_step(stairs),
+        }
+        fail(w, row, [1, 2])
+        assert set(w.next_steps(row.key)) == {"wave:all/failed"}, "what has crossed needs nothing more"
+
+
+def test_amber_comes_with_failures_and_goes_with_confirmations_and_not_with_silence(store: SqlStore) -> None:
+    """Three of fifty are no reason to slow down; three of three are, and the other 47 pending do not hide it."""
+    with undone(store) as w:
+        enroll(w, *(device(f"d{n}") for n in range(50)))
+        row = w.add_rollout(rollout())
+        w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
+        w.add_monitors(row.key, [monitor(), monitor("wave:all")], from_places={"wave:all/failed": 50})
+        assert w.flowing(row, counted=False) == ((), ())
+        fail(w, row, [45, 46, 47])
+        w.add_counts({(row.key, "all", 1, False): Counts(offered=50, resolved=30, bad=(OutcomeClass.SILENT,) * 27)})
+        for confirmed, amber in ((0, True), (10, True), (37, False)):
+            w.add_counts({(row.key, "all", 1, False): Counts(confirmed=confirmed)})
+            for monitors in (w.facts(row, now=NOW).monitors, w.flowing(row, counted=False)[1]):
+                assert monitors[0].amber == amber
+                assert not any(each.amber for each in monitors[1:]), "nothing of it lies after where that one starts"
+        waves, (only,) = w.flowing(row, counted=True)
+        assert (waves[0].in_flight, waves[0].confirmed, only.monitor) == (20, 47, "rollout/failed")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector, wave_of
+from orchestrator.core.offers import segments_of
 from orchestrator.core.position import SPACE, position
 from tests.contract.building import NEW, NOW, OLD, OTHER, WEEK_AGO, device, enroll, scope, selector, undone
 
 AGAIN = settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
 HARDWARE = ("rpi4", "imx8", "x86")
 SITES = ("berlin", "paris")
+SEGMENTS = ("hardware_id=rpi4", "source_version=41", "source_version=x", "label:site=berlin", "label:rack=paris")
 
 
 @st.composite
@@ -69,6 +71,7 @@ def scopes(draw: st.DrawFn) -> Scope:
         commits=draw(st.sampled_from(({"rpi4": NEW, "imx8": NEW}, {"rpi4": NEW}, {"imx8": OTHER, "x86": OLD}))),
         from_versions=draw(st.sampled_from(((), (), (43,), (41, 43), (42, 43)))),
         version=draw(st.sampled_from((42, 41))),
+        excluded=tuple(sorted(draw(st.sets(st.sampled_from(SEGMENTS), max_size=2)))),
     )
 
 
@@ -102,6 +105,25 @@ def test_who_is_eligible_is_the_same_in_sql(store: SqlStore, fleet: list[Device]
         keys = dict(zip(enroll(w, *fleet), fleet, strict=True))
         found = {keys[key].id for key in w.eligible_keys(of, limit=100)}
         assert found == {one.id for one in fleet if of.eligible(one) and wave_in_python(one, of) is not None}
+
+
+@AGAIN
+@given(fleet=fleets(), of=scopes(), dimension=st.sampled_from(("hardware_id", "source_version", "label:site")))
+def test_segments_have_the_devices_that_python_finds(
+    store: SqlStore, fleet: list[Device], of: Scope, dimension: str
+) -> None:
+    with undone(store) as w:
+        enroll(w, *fleet)
+        members = [one for one in fleet if wave_in_python(one, of) is not None]
+        found = Counter(name for one in members if of.eligible(one) for name in segments_of(one, (dimension,)))
+        largest = sorted(found.items(), key=lambda each: (-each[1], each[0]))
+        assert list(w.segments(of, dimension, limit=2).items()) == largest[:2]
+        whole = replace(of, excluded=())
+        for segment in SEGMENTS:
+            inside = [
+                one for one in members if whole.eligible(one) and replace(of, excluded=(segment,)).leaves_out(one)
+            ]
+            assert w.in_segment(of, segment) == len(inside)
 
 
 @AGAIN

@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 
+from orchestrator.core.evidence.clock import Checkpoint, ClockFacts, Seen, Untouched
 from orchestrator.core.facts import (
     BudgetFacts,
     DeltaFacts,
+    Excluded,
     Facts,
     MonitorFacts,
     RolloutState,
@@ -18,7 +20,7 @@ from orchestrator.core.facts import (
     WaveState,
 )
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
-from orchestrator.core.policy import FromUnknown, Otherwise
+from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
 from orchestrator.core.window import Window
@@ -28,6 +30,7 @@ OFFICE = Window.parse({"days": "mon-thu", "hours": "09:00-16:00", "timezone": "E
 NIGHT = Window.parse({"days": "fri-sun", "hours": "22:00-04:00", "timezone": "America/New_York"})
 
 ANY = tuple(RolloutStatus)
+SEGMENTS = ["hardware_id=cm4", "label:region=emea", "source_version=41"]
 Given = tuple[RolloutState, Facts, Rules, datetime]
 
 
@@ -88,8 +91,12 @@ def drawn(dice: Dice, waves: int, status: RolloutStatus, *, calm: bool) -> Given
         waves=tuple(states),
         start_at=None if dice.chance(3) else DAY_0 + dice.ago(),
         first_bad_accepted=dice.randrange(4),
+        excluded=tuple(
+            Excluded(name, _standing(now), dice.choice([1, 900])) for name in dice.some(SEGMENTS, 2 if begun else 0)
+        ),
     )
     monitors = tuple(_monitor(dice, names, calm) for _ in range(dice.randrange(4)))
+    monitors += tuple(_segment_monitor(dice, name, calm) for name in dice.some(SEGMENTS, 3))
     facts = Facts(
         devices=10_000 if calm else dice.choice([50, 10_000]),
         waves=tuple(_wave_facts(dice, wave, now) for wave in states),
@@ -97,6 +104,7 @@ def drawn(dice: Dice, waves: int, status: RolloutStatus, *, calm: bool) -> Given
         budgets=() if calm else tuple(_budget(dice) for _ in range(dice.randrange(3))),
         next_deadline=None if dice.chance(2) else DAY_0 + dice.ago(),
         frozen=Reason(ReasonKind.FROZEN, "Storm.") if dice.chance(5) else None,
+        clock=None if dice.chance(2) else _clock(dice, calm),
     )
     return state, facts, bound, now
 
@@ -108,6 +116,8 @@ def rules(dice: Dice, waves: int) -> Rules:
         waves=tuple(_wave_rules(dice, number) for number in range(waves)),
         tolerate={each: Tolerance(dice.choice([0.01, 0.2]), dice.choice(list(Answer))) for each in classes},
         first_slice=dice.choice([1, 5, 20]),
+        on_segment=dice.choice([OnSegment.EXCLUDE, OnSegment.EXCLUDE, OnSegment.HALT]),
+        escalate_over=dice.choice([0.05, 0.2, 1.0]),
         growth=dice.choice([1.5, 2.0]),
     )
 
@@ -126,6 +136,7 @@ def _wave_rules(dice: Dice, number: int) -> WaveRules:
         at_least=at_least,
         reports=dice.share(),
         at_most=max(at_least, timedelta(hours=1)) + dice.span(),
+        early=dice.chance(2),
     )
 
 
@@ -204,6 +215,7 @@ def _slice(dice: Dice, number: int, opened_at: datetime) -> SliceFacts:
         confirmed=confirmed,
         left=left,
         bad=bad,
+        excluded=dice.choice([0, 0, dice.randint(0, members)]),
     )
 
 
@@ -222,6 +234,38 @@ def _monitor(dice: Dice, names: list[str], calm: bool) -> MonitorFacts:
         crossed_at=(4, 30) if not calm and dice.chance(6) else None,
         accepted=dice.chance(4),
         amber=dice.chance(8),
+    )
+
+
+def _clock(dice: Dice, calm: bool) -> ClockFacts:
+    """Two checkpoints; of two hardware ids some devices have passed them."""
+    seen = tuple(
+        Seen(name, number, Checkpoint(10 * number, 0.1, 0.3), 0 if calm else dice.choice([0, dice.few()]), dice.few())
+        for number in (1, 2)
+        for name in dice.some(["cm4", "rpi4"], 2)
+    )
+    untouched = None if dice.chance(2) else Untouched(200, dice.choice([0, 5, 190]), 10)
+    next_at = None if dice.chance(2) else DAY_0 + dice.ago()
+    return ClockFacts(0.02, 0.009, dice.choice(list(Answer)), 2_000, 2, seen, next_at, untouched)
+
+
+def _segment_monitor(dice: Dice, segment: str, calm: bool) -> MonitorFacts:
+    bad = dice.few()
+    return MonitorFacts(
+        monitor=f"segment:{segment}/failed",
+        outcomes=(OutcomeClass.FAILED,),
+        wave=None,
+        tolerance=0.02,
+        alpha=0.001,
+        answer=Answer.HALT,
+        places=dice.choice([0, 40, 3_000]),
+        bad=bad,
+        next_limit=dice.few(),
+        crossed_at=(4, 30) if not calm and dice.chance(4) else None,
+        accepted=dice.chance(6),
+        amber=dice.chance(8),
+        segment=segment,
+        devices=dice.choice([0, 30, 900, 9_000]),
     )
 
 

@@ -20,6 +20,7 @@ from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
     EnsureDeltas,
+    ExcludeSegment,
     HaltRollout,
     HoldRollout,
     OpenSlice,
@@ -30,10 +31,12 @@ from orchestrator.core.decisions import (
     StartBake,
 )
 from orchestrator.core.evidence.budgets import chance_of_reaching
+from orchestrator.core.evidence.clock import explained, reading
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.policy import Otherwise
+from orchestrator.core.policy import OnSegment, Otherwise
 from orchestrator.core.rules import Rules
+from orchestrator.core.safety import heeded
 from orchestrator.core.states import DONE_WAVE, ReasonKind, RolloutStatus, WaveStatus
 from tests.core.strategies import Given, given_to_decide
 from tests.core.world import DAY, HOUR
@@ -68,7 +71,13 @@ def carried_out(state: RolloutState, facts: Facts, plan: Plan, now: datetime) ->
 
 
 def at_rest(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> tuple[RolloutState, Facts, Plan]:
+    """After one plan; a segment that is excluded is left out first, and each of them once."""
     plan = decide(state, facts, rules, now)
+    for _ in range(len(facts.monitors)):
+        if not any(isinstance(decision, ExcludeSegment) for decision in plan.decisions):
+            break
+        state, facts = carried_out(state, facts, plan, now)
+        plan = decide(state, facts, rules, now)
     state, facts = carried_out(state, facts, plan, now)
     return state, facts, decide(state, facts, rules, now)
 
@@ -163,7 +172,7 @@ def test_a_wave_that_awaits_promotion_or_its_window_neither_opens_nor_passes_by_
 def test_p4_what_stands_still_is_left_only_by_a_person_however_long_it_takes(given_: Given, later: int) -> None:
     state, facts, rules, now = given_
     plan = decide(state, facts, rules, now + timedelta(minutes=later))
-    assert all(isinstance(decision, HaltRollout) for decision in plan.decisions)
+    assert all(isinstance(decision, HaltRollout | ExcludeSegment) for decision in plan.decisions)
     if state.status in (RolloutStatus.HALTED, RolloutStatus.CANCELLED, RolloutStatus.DRAFT):
         assert plan.decisions == ()
 
@@ -244,6 +253,22 @@ def test_p5_a_crossing_opens_nothing_at_all(given_: Given, answer: Answer) -> No
     assert opened_by(plan) == set()
 
 
+@many
+@given(running, st.data())
+def test_p5_reports_that_stay_out_never_open_more(given_: Given, data: st.DataObject) -> None:
+    """Of devices that had reported by a checkpoint, one or all have not."""
+    state, facts, rules, now = given_
+    assume(facts.clock is not None and any(each.reported for each in facts.clock.seen))
+    assert facts.clock is not None
+    number = data.draw(st.sampled_from([n for n, each in enumerate(facts.clock.seen) if each.reported]))
+    chosen = facts.clock.seen[number]
+    many_ = data.draw(st.sampled_from(sorted({1, chosen.reported})))
+    dark = chosen._replace(silent=chosen.silent + many_, reported=chosen.reported - many_)
+    seen = (*facts.clock.seen[:number], dark, *facts.clock.seen[number + 1 :])
+    worse = replace(facts, clock=replace(facts.clock, seen=seen))
+    assert_opens_no_more(decide(state, worse, rules, now), decide(state, facts, rules, now))
+
+
 # ------------------------------------------------------------------------------------------------- P7, P8
 
 
@@ -274,20 +299,49 @@ def test_p8_the_wake_up_lies_ahead_and_nothing_is_decided_before_it(given_: Give
 # ------------------------------------------------------------------------------------------------- safety
 
 
+def too_silent(state: RolloutState, facts: Facts) -> bool:
+    """The clock halts, without those that are excluded, and nothing else explains the silence."""
+    clock = heeded(state, facts)
+    if clock is None or clock.answer is not Answer.HALT or explained(clock):
+        return False
+    found = reading(clock)
+    return found is not None and found.crossed
+
+
 @many
 @given(given_to_decide())
 def test_safety_comes_alone_and_first(given_: Given) -> None:
     state, facts, rules, now = given_
     decisions = decide(state, facts, rules, now).decisions
-    if any(isinstance(decision, HaltRollout | HoldRollout) for decision in decisions):
+    if any(isinstance(decision, HaltRollout | ExcludeSegment | HoldRollout) for decision in decisions):
         assert len(decisions) == 1
     watched = (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD, RolloutStatus.COMPLETED)
-    halting = [m for m in facts.monitors if m.crossed_at and not m.accepted and m.answer is Answer.HALT]
+    crossed = [m for m in facts.monitors if m.crossed_at and not m.accepted and m.answer is Answer.HALT]
+    halting = [m for m in crossed if m.segment is None]
+    segments = [m for m in crossed if m.segment is not None and m.segment not in state.excluded_segments]
     used_up = [b for b in facts.budgets if b.reached and b.answer is Answer.HALT]
-    must_halt = state.status in watched and bool(halting or used_up)
-    assert any(isinstance(decision, HaltRollout) for decision in decisions) == must_halt
-    if must_halt:
-        assert decisions[0].reason.kind is (ReasonKind.BUDGET if used_up else ReasonKind.MONITOR)
+    must_stop = state.status in watched and bool(halting or used_up or segments or too_silent(state, facts))
+    assert any(isinstance(decision, HaltRollout | ExcludeSegment) for decision in decisions) == must_stop
+    if must_stop:
+        whole = bool(halting or used_up or too_silent(state, facts))
+        kind = ReasonKind.BUDGET if used_up else ReasonKind.MONITOR if halting else ReasonKind.SILENCE
+        assert decisions[0].reason.kind is (kind if whole else ReasonKind.SEGMENT)
+        if whole:
+            assert isinstance(decisions[0], HaltRollout)
+
+
+@many
+@given(given_to_decide())
+def test_no_more_of_the_fleet_is_excluded_by_itself_than_the_policy_says(given_: Given) -> None:
+    state, facts, rules, now = given_
+    for decision in decide(state, facts, rules, now).decisions:
+        if isinstance(decision, ExcludeSegment):
+            assert rules.on_segment is OnSegment.EXCLUDE
+            after = transitions.apply(state, decision, now)
+            assert sum(each.devices for each in after.excluded) <= rules.escalate_over * facts.devices
+            assert after.excluded[:-1] == state.excluded
+            assert (after.status, after.waves) == (state.status, state.waves)
+            assert after.epoch > state.epoch
 
 
 @many
@@ -307,7 +361,7 @@ def test_an_empty_or_unreported_wave_never_passes(given_: Given) -> None:
                 baked = [piece for piece in wave.slices if piece.opened_at <= since]
                 confirmed = sum(piece.confirmed for piece in baked)
                 assert confirmed > 0
-                assert confirmed >= min(20, 0.8 * sum(piece.members for piece in baked))
+                assert confirmed >= min(20, 0.8 * sum(max(0, piece.members - piece.excluded) for piece in baked))
 
 
 @many
@@ -323,12 +377,13 @@ def test_a_slice_is_never_larger_than_all_the_wave_has_had(given_: Given) -> Non
         wave = counts[decision.wave]
         if decision.size is None:
             assert everybody
-        elif wave.members:
-            assert decision.size <= wave.members
+        elif wave.reachable:
+            assert decision.size <= wave.reachable
             last = wave.slices[-1]
             bad_news = last.bad.get(OutcomeClass.SILENT, 0) + last.bad.get(OutcomeClass.IGNORED, 0)
             reported = max(last.confirmed, last.resolved - bad_news)
-            assert 4 * reported >= 3 * last.members or 2 * last.confirmed >= last.members
+            left = last.members - last.excluded
+            assert 4 * reported >= 3 * left or 2 * last.confirmed >= left
         else:
             assert decision.size == rules.first_slice
 

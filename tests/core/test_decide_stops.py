@@ -5,6 +5,7 @@ Each story runs in ``tests/core/world.py``: the machine decides by ``decide``, p
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -15,14 +16,16 @@ from orchestrator.core.decisions import (
     HoldRollout,
     OpenSlice,
 )
-from orchestrator.core.facts import BudgetFacts
+from orchestrator.core.evidence.clock import Checkpoint, Clock, ClockFacts, Learnt, Seen, Untouched
+from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.reasons import monitor_state, ordinal, words
+from orchestrator.core.reasons import clock_plan, clock_state, ordinal, words
 from orchestrator.core.rules import WaveRules
+from orchestrator.core.safety import clock_stop
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.core.window import Window
 from orchestrator.errors import WrongState
-from tests.core.world import DAY, go_through, monitor, slices, world
+from tests.core.world import DAY, fresh_state, go_through, monitor, slices, world
 
 FAILED, SILENT = OutcomeClass.FAILED, OutcomeClass.SILENT
 WEEKDAYS = Window.parse({"days": "mon-thu", "hours": "09:00-16:00", "timezone": "Europe/Berlin"})
@@ -255,23 +258,77 @@ def test_a_wave_that_is_not_held_cannot_be_resumed() -> None:
         told.resume_wave("lab")
 
 
+# ------------------------------------------------------------------------------------------------- silence
+
+
+def silence(answer: Answer = Answer.HALT, *, silent: int = 18, untouched: Untouched | None = None) -> ClockFacts:
+    """20 devices have come to their look at 12 minutes; of earlier releases one in twenty was silent then."""
+    seen = (Seen("rpi4", 1, Checkpoint(12, 0.05, 0.2), silent, 20 - silent),)
+    return ClockFacts(0.02, 0.009, answer, 2_000, 1, seen, untouched=untouched)
+
+
+def test_silence_above_the_clock_halts_or_holds_as_the_policy_says_and_stays_so() -> None:
+    told = world(WaveRules("lab"), devices=300)
+    told.tick()
+    told.clock = silence()
+    told.tick()
+    (sentence,) = told.decided(HaltRollout)
+    assert sentence == (
+        "18 of 20 devices were not heard of 12 min after installing began; in earlier releases 1 of 20 (limit 12)."
+        " No untouched device was due in that time, so nothing else explains it."
+    )
+    assert told.why() == [(ReasonKind.SILENCE, sentence)]
+    told = world(WaveRules("lab"), devices=300)
+    told.tick()
+    told.clock = silence(Answer.HOLD)
+    told.tick()
+    assert told.state.status is RolloutStatus.HELD
+    told.clock = silence(Answer.COUNT)
+    assert clock_stop(told.state, told.facts) is None
+
+
+def test_darkness_of_the_untouched_holds_and_is_not_held_against_the_release_when_it_is_over() -> None:
+    """Nineteen in twenty of the untouched are dark: held. Then they are back: what was missed halts nothing."""
+    told = world(WaveRules("lab"), devices=300)
+    told.tick()
+    told.clock = silence(untouched=Untouched(200, 190, 12))
+    told.tick()
+    (sentence,) = told.decided(HoldRollout)
+    assert "But 190 of 200 devices that were due and not updated have gone dark in the same 12 min" in sentence
+    assert told.why() == [(ReasonKind.ENVIRONMENT, sentence)]
+    told.clock = silence(untouched=Untouched(200, 0, 12))
+    assert told.tick().decisions == ()
+    assert told.state.status is RolloutStatus.HELD
+
+
+def test_it_says_why_the_untouched_explain_nothing() -> None:
+    few = clock_stop(fresh_state(["lab"]), Facts(300, (), clock=silence(untouched=Untouched(7, 7, 12))))
+    some = clock_stop(fresh_state(["lab"]), Facts(300, (), clock=silence(untouched=Untouched(200, 12, 12))))
+    assert isinstance(few, HaltRollout) and isinstance(some, HaltRollout)
+    assert few.reason.sentence.endswith("Of 7 untouched devices that were due, 7 went dark: too few devices to tell.")
+    assert some.reason.sentence.endswith("devices that were due, 12 went dark: that does not explain it.")
+
+
+def test_the_clock_reads_well() -> None:
+    assert clock_state(silence(silent=3)) == (
+        "3 of 20 devices were not heard of 12 min after installing began; in earlier releases 1 of 20; 12 halts; learnt"
+        " from 2000 devices of earlier releases"
+    )
+    nobody = replace(silence(), seen=())
+    assert clock_state(nobody).startswith("no device has come to its first look yet; learnt from")
+    assert clock_plan(None, DAY, small=False) == "Silence: no history: only the hard stop speaks, silent_after (1d)."
+    learnt = Learnt(400, (Checkpoint(12, 0.1, 0.2), Checkpoint(20, 0.1, 0.2)))
+    told = Clock(0.02, 0.009, Answer.HOLD, {"": learnt, "rpi4": replace(learnt, devices=250)})
+    assert clock_plan(told, DAY, small=False) == (
+        "Silence: learnt from 400 devices of earlier releases (rpi4 250); looked at 12, 20 min after installing began,"
+        " it holds; the hard stop is silent_after (1d)."
+    )
+
+
 # ------------------------------------------------------------------------------------------------- words
 
 
-def test_monitors_read_well() -> None:
-    assert monitor_state(monitor(bad=3, places=120, next_limit=33)) == (
-        "3 failed among 120 places of the rollout; the 4th within the first 33 halts; tolerance 2 %"
-    )
-    assert monitor_state(monitor(Answer.HOLD, bad=10, places=9, next_limit=40, wave="emea")) == (
-        "10 failed among 9 places of wave emea; the 11th within the first 40 holds; tolerance 2 %"
-    )
-    assert monitor_state(monitor(bad=0, places=0, next_limit=0)) == (
-        "0 failed among 0 places of the rollout; one more decides nothing yet; tolerance 2 %"
-    )
-    assert monitor_state(monitor(bad=4, places=30, crossed_at=(4, 30))).endswith("crossed; tolerance 2 %")
-    assert monitor_state(monitor(bad=4, places=30, crossed_at=(4, 30), accepted=True)).endswith(
-        "accepted by a person; tolerance 2 %"
-    )
+def test_words_read_well() -> None:
     assert words((FAILED, OutcomeClass.ROLLED_BACK, SILENT)) == "failed, rolled back or silent"
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 22, 101, 111)] == (
         "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 101st 111th".split()

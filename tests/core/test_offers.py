@@ -10,11 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core.admission import Flow, bearable
 from orchestrator.core.facts import BudgetFacts, Excluded, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector
-from orchestrator.core.offers import Earlier, NoOffer, NoOfferKind, Offerable, Terms, Way, may_offer, way
+from orchestrator.core.offers import (
+    Earlier,
+    LabelLimit,
+    NoOffer,
+    NoOfferKind,
+    Offerable,
+    Terms,
+    Way,
+    label_limits,
+    may_offer,
+    way,
+)
 from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.pace import Per, Rate
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import SPACE, position, wave_salt
 from orchestrator.core.rules import Rules, WaveRules
@@ -71,6 +84,8 @@ def test_a_device_whose_turn_has_come_gets_its_place_by_position() -> None:
 FAILED = frozenset({OutcomeClass.FAILED})
 SHUT = Window.parse({"days": "tue", "hours": "09:00-16:00", "timezone": "UTC"})
 
+EXCLUDED = (Excluded("hardware_id=rpi4", STANDING, 40),)
+
 REASONS: list[tuple[NoOfferKind, dict[str, Any], dict[str, Any], Earlier | None]] = [
     (NoOfferKind.RETIRED, {}, {"status": DeviceStatus.RETIRED}, None),
     (NoOfferKind.HELD, {}, {"status": DeviceStatus.HELD, "held_because": "on a bench"}, None),
@@ -83,16 +98,24 @@ REASONS: list[tuple[NoOfferKind, dict[str, Any], dict[str, Any], Earlier | None]
     (NoOfferKind.HARDWARE, {}, {"hardware_id": "imx8"}, None),
     (NoOfferKind.ALREADY_THERE, {}, {"version": 43}, None),
     (NoOfferKind.VERSION, {"scope": replace(SCOPE, from_versions=(40,))}, {}, None),
-    (NoOfferKind.EXCLUDED, {"state": state(excluded=(Excluded("hardware_id=rpi4", STANDING, 3),))}, {}, None),
+    (NoOfferKind.EXCLUDED, {"state": state(excluded=EXCLUDED)}, {}, None),
     (NoOfferKind.NO_WAVE, {}, {"group": None}, None),
     (NoOfferKind.WAVE, {"state": state(wave=WaveStatus.PREPARING)}, {}, None),
     (NoOfferKind.SLICE, {"slices": {}}, {}, None),
     (NoOfferKind.BUDGET, {"budget": BudgetFacts((OutcomeClass.FAILED,), 3, 3)}, {}, None),
     (NoOfferKind.OFFER_WINDOW, {"rules": Rules((WaveRules("lab"),), offer_window=SHUT)}, {}, None),
-    (NoOfferKind.PACE, {"rules": Rules((WaveRules("lab"),), in_flight=5), "in_flight": 5}, {}, None),
+    (NoOfferKind.PACE, {"rules": Rules((WaveRules("lab"),), in_flight=5), "flow": Flow(5)}, {}, None),
+    (NoOfferKind.EVIDENCE, {"rules": Rules((WaveRules("lab"),), stake=20), "flow": Flow(40, upper=0.5)}, {}, None),
+    (NoOfferKind.AMBER, {"flow": Flow(2, upper=0.5, amber=("rollout/failed",))}, {}, None),
     (
         NoOfferKind.WAVE_PACE,
-        {"rules": Rules((WaveRules("lab", in_flight=2),)), "wave_in_flight": {"lab": 2}},
+        {"rules": Rules((WaveRules("lab", in_flight=2),)), "wave_flows": {"lab": Flow(2)}},
+        {},
+        None,
+    ),
+    (
+        NoOfferKind.RATE,
+        {"rules": Rules((WaveRules("lab"),), rate=Rate(1, "h")), "flow": Flow(spent_until=NOW + HOUR)},
         {},
         None,
     ),
@@ -110,7 +133,7 @@ def test_each_reason_has_a_kind_and_a_sentence(
 
 
 def test_every_reason_is_tested() -> None:
-    asked_elsewhere = {NoOfferKind.ELSEWHERE, NoOfferKind.DELTA, NoOfferKind.FROM_UNKNOWN}
+    asked_elsewhere = {NoOfferKind.PER, NoOfferKind.ELSEWHERE, NoOfferKind.DELTA, NoOfferKind.FROM_UNKNOWN}
     assert {each[0] for each in REASONS} | asked_elsewhere == set(NoOfferKind)
 
 
@@ -125,6 +148,25 @@ def test_of_several_reasons_the_first_in_the_fixed_order_is_told(which: set[int]
         of_device |= device_of
     found = may_offer(terms(**of_terms), replace(DEVICE, **of_device), None, NOW)
     assert kind(found) == (chosen[0][0] if chosen else None)
+
+
+def test_whoever_was_offered_before_is_in_the_segments_of_then() -> None:
+    """A board that calls itself another one since does not get out, nor in, of an excluded segment (RULES 3.6)."""
+    shut = terms(state=state(excluded=EXCLUDED))
+    before = replace(update(UpdateStatus.WITHDRAWN), segments=("hardware_id=rpi4",))
+    other = replace(update(UpdateStatus.WITHDRAWN), segments=("hardware_id=cm4",))
+    renamed = replace(SCOPE, commits={"rpi4": NEW, "cm4": NEW})
+    assert kind(may_offer(shut, DEVICE, before, NOW)) is NoOfferKind.EXCLUDED
+    assert kind(may_offer(replace(shut, scope=renamed), replace(DEVICE, hardware_id="cm4"), before, NOW)) is (
+        NoOfferKind.EXCLUDED
+    )
+    assert may_offer(shut, DEVICE, other, NOW) == Offerable("lab", 3, (7, 5))
+
+
+def test_the_sentence_says_which_segment_and_why() -> None:
+    found = may_offer(terms(state=state(excluded=EXCLUDED)), DEVICE, None, NOW)
+    assert isinstance(found, NoOffer)
+    assert found.sentence == f"It is in segment hardware_id=rpi4, which is excluded: {STANDING.reason.sentence}"
 
 
 @pytest.mark.parametrize("status", RolloutStatus)
@@ -156,7 +198,7 @@ class TestEarlierUpdates:
         assert may_offer(terms(slices={}), moved, update(status), NOW) == Offerable("lab", 3, (7, 5))
 
     def test_a_standing_offer_needs_no_new_part_of_the_pace(self) -> None:
-        full = terms(rules=Rules((WaveRules("lab"),), in_flight=5), in_flight=5)
+        full = terms(rules=Rules((WaveRules("lab"),), in_flight=5), flow=Flow(5))
         assert isinstance(may_offer(full, DEVICE, update(UpdateStatus.OFFERED), NOW), Offerable)
         assert kind(may_offer(full, DEVICE, update(UpdateStatus.WITHDRAWN), NOW)) is NoOfferKind.PACE
 
@@ -170,6 +212,72 @@ class TestEarlierUpdates:
         trying = {UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING}
         taken_back = {UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED}  # with an outcome: a retry was
         assert isinstance(found, Offerable) == (status in trying | taken_back)
+
+
+class TestPace:
+    """All that is given holds at once: the tightest rules."""
+
+    def test_the_evidence_bears_more_the_more_is_known(self) -> None:
+        staked = Rules((WaveRules("lab"),), stake=20)
+        borne = [bearable(20, upper) for upper in (1.0, 0.5, 0.1, 0.01, 1e-6)]
+        assert borne == [20, 40, 200, 2_000, 20_000_000]
+        for most, upper in zip(borne, (1.0, 0.5, 0.1, 0.01, 1e-6), strict=True):
+            below, at = (terms(rules=staked, flow=Flow(flying, upper)) for flying in (most - 1, most))
+            assert isinstance(may_offer(below, DEVICE, None, NOW), Offerable)
+            assert kind(may_offer(at, DEVICE, None, NOW)) is NoOfferKind.EVIDENCE
+
+    @pytest.mark.parametrize(("upper", "most"), [(1.0, 1), (0.6, 1), (0.5, 2), (0.09, 11)])
+    def test_amber_lets_a_trickle_through(self, upper: float, most: int) -> None:
+        def slow(flying: int) -> Terms:
+            return terms(flow=Flow(flying, upper, ("rollout/failed",)))
+
+        assert isinstance(may_offer(slow(most - 1), DEVICE, None, NOW), Offerable)
+        assert kind(may_offer(slow(most), DEVICE, None, NOW)) is NoOfferKind.AMBER
+
+    def test_a_wave_has_its_own_flow_beside_the_rollouts(self) -> None:
+        own = Rules((WaveRules("lab", stake=5),), in_flight=100)
+        assert isinstance(may_offer(terms(rules=own, flow=Flow(99)), DEVICE, None, NOW), Offerable)
+        of_wave = {"lab": Flow(5)}
+        assert kind(may_offer(terms(rules=own, flow=Flow(99), wave_flows=of_wave), DEVICE, None, NOW)) == "evidence"
+        amber = {"lab": Flow(1, amber=("wave:lab/failed",))}
+        assert kind(may_offer(terms(flow=Flow(99), wave_flows=amber), DEVICE, None, NOW)) == "amber"
+
+    def test_a_rate_says_when_and_only_time_ends_it(self) -> None:
+        rate = Rate(20, "min")
+        both = Rules((WaveRules("lab", rate=Rate(1, "d")),), rate=rate)
+        spent = terms(rules=both, flow=Flow(spent_until=NOW + HOUR))
+        found = may_offer(spent, DEVICE, None, NOW)
+        assert isinstance(found, NoOffer) and found.kind is NoOfferKind.RATE
+        assert found.until == NOW + HOUR - rate.every
+        assert isinstance(may_offer(spent, DEVICE, None, found.until), Offerable)
+        assert not isinstance(may_offer(spent, DEVICE, None, found.until - timedelta(microseconds=1)), Offerable)
+        longer = replace(spent, wave_flows={"lab": Flow(spent_until=NOW + 9 * HOUR)})
+        found = may_offer(longer, DEVICE, None, NOW)
+        assert isinstance(found, NoOffer) and found.until == NOW + 9 * HOUR
+        hidden = replace(longer, rules=replace(both, in_flight=1), flow=Flow(1, spent_until=NOW + HOUR))
+        found = may_offer(hidden, DEVICE, None, NOW)
+        assert isinstance(found, NoOffer) and (found.kind, found.until) == (NoOfferKind.PACE, None)
+
+    def test_who_shares_a_labels_value_is_counted_and_who_has_none_shares_it_with_nobody(self) -> None:
+        per = Per(label="site", at_most=2)
+        here = replace(DEVICE, labels={"site": "hall-3"})
+        asked = terms(rules=Rules((WaveRules("lab", per=Per(label="site", at_most=1)),), per=per))
+        found = label_limits(asked, "lab", here)
+        assert found == (LabelLimit("site", "hall-3", 2), LabelLimit("site", "hall-3", 1, "lab"))
+        assert label_limits(asked, "lab", DEVICE) == ()
+        assert label_limits(terms(), "lab", here) == ()
+        whole, of_wave = found
+        assert whole.reached(1) is None and kind(whole.reached(2) or NOTHING) is NoOfferKind.PER
+        assert of_wave.reached(0) is None and kind(of_wave.reached(1) or NOTHING) is NoOfferKind.PER
+
+    def test_budgets_come_before_every_pace(self) -> None:
+        used_up = BudgetFacts((OutcomeClass.FAILED,), 3, 3)
+        full = Flow(500, 1.0, ("rollout/failed",), NOW + HOUR)
+        every = Rules((WaveRules("lab"),), in_flight=1, stake=1, rate=Rate(1, "d"))
+        assert kind(may_offer(terms(rules=every, flow=full, budget=used_up), DEVICE, None, NOW)) == "budget"
+
+
+NOTHING = Offerable("", 0, (0, 0))
 
 
 def test_a_device_that_came_after_the_slice_waits_for_the_next() -> None:

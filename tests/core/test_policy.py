@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from orchestrator.core.document import InvalidDocument, Problem
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.pace import Rate
 from orchestrator.core.policy import OnSegment, Otherwise, Policy, Promotion, WaveOverride
+from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.rules import bind
 from orchestrator.core.slices import next_size
 from orchestrator.core.window import Window
 
@@ -74,6 +77,33 @@ def test_a_page_is_read() -> None:
     assert policy.budget.limit(OutcomeClass.IGNORED) is None
 
 
+def test_evidence_alone_is_short_for_a_stake_of_twenty() -> None:
+    written, short = (Policy.parse({"policy": "x", "pace": pace}) for pace in ({"stake": 20}, "evidence"))
+    assert written == short
+    assert short.document()["pace"] == {"stake": 20}
+
+
+def test_a_waves_own_pace_stands_beside_the_policys_and_inherits_nothing_of_it() -> None:
+    policy = Policy.parse({"policy": "x", "pace": {"in_flight": 500, "rate": "200/h"}, "bake": {"early": "confident"}})
+    file = RolloutFile.parse(
+        {
+            "rollout": "lmp-42",
+            "target": 42,
+            "tag": "promoted",
+            "policy": "x",
+            "waves": [
+                {"wave": "lab", "devices": {"group": "lab"}, "policy": {"bake": {"early": "never"}}},
+                {"wave": "rest", "devices": "all", "policy": {"pace": {"stake": 5}}},
+            ],
+        }
+    )
+    rules = bind(file, policy)
+    lab, rest = rules.waves
+    assert (rules.in_flight, rules.rate, rules.stake) == (500, Rate(200, "h"), None)
+    assert (lab.in_flight, lab.rate, lab.early) == (None, None, False)
+    assert (rest.in_flight, rest.rate, rest.stake, rest.early) == (None, None, 5, True)
+
+
 def test_a_name_alone_gives_the_documented_defaults() -> None:
     policy = Policy.parse({"policy": "bare"})
     assert policy.tolerances == {
@@ -106,7 +136,7 @@ def test_a_name_alone_gives_the_documented_defaults() -> None:
         "reach": "7d",
         "open_at_most": "7d",
         "deltas": {"cover": "100%", "within": "6h", "otherwise": "hold", "from_unknown": "full"},
-        "bake": {"at_least": "12h", "reports": "95%", "at_most": "2d"},
+        "bake": {"at_least": "12h", "reports": "95%", "at_most": "2d", "early": "never"},
         "promote": "automatic",
     }
 
@@ -127,6 +157,7 @@ ALL_KEYS = (
     "silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, window, offer_window, pace"
 )
 
+HOLD = {"at_most": "1%", "then": "hold"}
 REFUSED = [
     ({"toleratte": {}}, f"toleratte: is not a key here; allowed are {ALL_KEYS}. Did you mean 'tolerate'?"),
     (
@@ -192,7 +223,18 @@ REFUSED = [
         {"bake": {"at_least": "3d"}},
         "bake: has at_most 2d below at_least 3d; give an at_most of at least 3d.",
     ),
-    ({"bake": {"early": "confident"}}, "bake.early: is not in this version."),
+    (
+        {"bake": {"early": "confidnet"}},
+        "bake.early: must be one of never, confident, not 'confidnet'. Did you mean 'confident'?",
+    ),
+    (
+        {"bake": {"early": "confident"}, "tolerate": {"failed": HOLD, "rolled_back": HOLD}},
+        "bake.early: needs classes that halt, with tolerances of less than 100% together; no class halts.",
+    ),
+    (
+        {"bake": {"early": "confident"}, "tolerate": {"failed": "60%", "rolled_back": "50%"}},
+        "bake.early: needs classes that halt, with tolerances of less than 100% together; those that halt sum to 110%.",
+    ),
     ({"promote": "auto"}, "promote: must be one of automatic, manual, not 'auto'. Did you mean 'automatic'?"),
     (
         {"promote": {"approvals": 2}},
@@ -200,13 +242,22 @@ REFUSED = [
         "Allowed are automatic, manual and {approvals: 1}.",
     ),
     ({"promote": {"approvals": 0}}, "promote: must be automatic, manual or {approvals: 1}."),
-    ({"pace": "evidence"}, "pace: is not in this version as 'evidence'. Allowed is {in_flight: 500}."),
-    ({"pace": {}}, "pace.in_flight: is missing; for example `in_flight: 500`."),
     (
-        {"pace": {"in_flight": 5, "per": {"label": "site"}}},
-        "pace.per: is not in this version. Allowed is in_flight.",
+        {"pace": "evidenze"},
+        "pace: must be evidence or a mapping with in_flight, stake, per, rate, not 'evidenze'. "
+        "Did you mean 'evidence'?",
     ),
-    ({"pace": {"in_flight": 5, "rate": 3}}, "pace.rate: is not in this version. Allowed is in_flight."),
+    ({"pace": {}}, "pace: limits nothing: give in_flight, stake, per or rate."),
+    ({"pace": {"stake": 0}}, "pace.stake: must be at least 1, not 0."),
+    ({"pace": {"in_flight": 5, "per": {"label": "site"}}}, "pace.per.at_most: is missing; for example `at_most: 2`."),
+    (
+        {"pace": {"per": {"label": "a site", "at_most": 1}}},
+        "pace.per.label: is no name for a label: use letters, digits and . _ / : -, beginning with a letter or digit, "
+        "128 at most.",
+    ),
+    ({"pace": {"rate": 3}}, "pace.rate: must be offers in a time such as 20/min, 200/h or 1000/d, not 3."),
+    ({"pace": {"rate": "0/h"}}, "pace.rate: must be offers in a time such as 20/min, 200/h or 1000/d, not '0/h'."),
+    ({"pace": {"rate": "5/w"}}, "pace.rate: must be offers in a time such as 20/min, 200/h or 1000/d, not '5/w'."),
     ({"window": {"days": "mon-thu"}}, "window.timezone: is missing; for example `timezone: Europe/Berlin`."),
     (
         {"policy": "Standard"},
@@ -223,7 +274,7 @@ def test_what_is_refused_and_how(keys: dict[str, object], sentence: str) -> None
 
 @pytest.mark.parametrize(
     "key",
-    "early notify on_halt gates observe_only retain".split(),
+    "notify on_halt gates observe_only retain".split(),
 )
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
     assert refusal({"policy": "x", key: "anything"}).startswith(f"{key}: is not in this version.")
@@ -363,7 +414,17 @@ pages = st.fixed_dictionaries(
                 },
             ),
         ),
-        "pace": st.fixed_dictionaries({"in_flight": st.integers(1, 9999)}),
+        "pace": st.one_of(
+            st.just("evidence"),
+            st.fixed_dictionaries(
+                {"in_flight": st.integers(1, 9999)},
+                optional={
+                    "stake": st.integers(1, 99),
+                    "rate": st.sampled_from(["1/d", "200/h", "20/min"]),
+                    "per": st.just({"label": "site", "at_most": 2}),
+                },
+            ),
+        ),
     },
 )
 
@@ -390,7 +451,7 @@ def test_the_order_of_keys_never_matters_and_a_bound_copy_means_the_same(page: A
 def test_the_digest_of_a_page_is_pinned_so_that_bound_copies_stay_valid() -> None:
     policy = Policy.parse({"policy": "x"})
     assert json.loads(policy.canonical()) == policy.document()
-    assert policy.digest() == "b0eccc266144080be81a3895a880a06bccf89c85ec686df08c34ebc94385b3fc"
+    assert policy.digest() == "311a9e9dc53bd6c6aa8b72eb91bb6fdeb5493134847f1f60c7e24756f64f131b"
     assert Policy.parse({"policy": "x", "silent_after": "1440m"}).digest() == policy.digest()
     assert Policy.parse({"policy": "x", "silent_after": "25h"}).digest() != policy.digest()
 

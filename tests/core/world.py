@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from orchestrator.core import transitions
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import EnsureDeltas, HaltRollout, OpenSlice, Plan, PrepareWave
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.facts import (
     BudgetFacts,
     DeltaFacts,
@@ -41,7 +42,7 @@ DAY_0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 APPLIED = Reason(ReasonKind.APPLIED, "Applied by ann.")
 STARTED = Standing(Reason(ReasonKind.STARTED, "Started by ann."), DAY_0, "ann")
-TOLERATE = {
+TOLERATE: dict[Outcome, Tolerance] = {
     OutcomeClass.FAILED: Tolerance(0.02),
     OutcomeClass.ROLLED_BACK: Tolerance(0.01),
     OutcomeClass.SILENT: Tolerance(0.05, Answer.HOLD),
@@ -91,6 +92,7 @@ class World:
     budgets: tuple[BudgetFacts, ...] = ()
     frozen: Reason | None = None
     fleet: int | None = None
+    clock: ClockFacts | None = None
     plans: list[tuple[datetime, Plan]] = field(default_factory=list)
 
     # ------------------------------------------------------------------------------------------ the machine
@@ -106,6 +108,7 @@ class World:
             monitors=tuple(self.monitors.values()),
             budgets=tuple(replace(each, bad=self._bad(each.outcomes)) for each in self.budgets),
             frozen=self.frozen,
+            clock=self.clock,
         )
 
     def _bad(self, outcomes: tuple[Outcome, ...]) -> int:
@@ -210,7 +213,7 @@ class World:
             piece = slices[number]
             slices[number] = replace(piece, resolved=piece.resolved + take, confirmed=piece.confirmed + take)
 
-    def turn_bad(self, name: str, outcome: OutcomeClass, count: int, *, confirmed: bool = False) -> None:
+    def turn_bad(self, name: str, outcome: Outcome, count: int, *, confirmed: bool = False) -> None:
         """Devices with an offer, or confirmed ones, come to a bad end."""
         slices = self.pools[name].slices
         done = 0

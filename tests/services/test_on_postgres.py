@@ -402,7 +402,7 @@ def test_deadlines_are_moved_beside_reports_and_check_ins(world: Gateways) -> No
     def forgive() -> None:
         for _ in range(20):
             with world.stores[1].writing() as w:
-                w.postpone_deadlines(HOUR)
+                w.postpone_deadlines(HOUR, now=world.now)
 
     def talk() -> None:
         waiting: list[Future[Any]] = []

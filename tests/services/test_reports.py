@@ -227,7 +227,7 @@ class TestSilence:
         world.devices.writer._touch_only()
         world.now += 7 * DAY
         with world.store.writing() as w:
-            w.postpone_deadlines(7 * DAY)
+            w.postpone_deadlines(7 * DAY, now=world.now)
         world.later(HOUR)
         assert world.facts().waves[0].bad(OutcomeClass.SILENT) == 0
 

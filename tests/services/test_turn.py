@@ -16,7 +16,8 @@ from orchestrator.adapters.scheduler import TickScheduler
 from orchestrator.bootstrap import lock_file
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.settings import Settings
-from orchestrator.services.turn import BEAT_EVERY, GATEWAY, LEASE, Turn
+from orchestrator.services.tick import GATEWAY
+from orchestrator.services.turn import BEAT_EVERY, LEASE, Turn
 from tests.services.fleet_world import World
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

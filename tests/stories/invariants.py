@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.core.evidence.interval import interval
+from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.journal import Entry, first_break
 from orchestrator.core.membership import wave_of
@@ -37,6 +39,7 @@ ENDS = KINDS_OF_FAILURE.keys() - {EventKind.DOWNLOAD_FAILED}
 
 DONE_EVENTS = frozenset({"passed", "skipped"})
 STOPS = frozenset({"halted", "held", "paused", "cancelled"})
+OVER = frozenset({UpdateStatus.WITHDRAWN, UpdateStatus.LEFT, UpdateStatus.RETIRED})
 GOES_ON = frozenset({"resumed", "completed"})
 
 
@@ -61,13 +64,56 @@ def hold_offer(sim: Simulation, device: SimDevice, offer: SimOffer) -> None:
     else:
         assert wave.status in OFFERING_WAVE, f"{where} in wave {wave.wave}, which is {wave.status}"
     assert frozen is None, f"{where} while all is frozen"
+    out = row.state.excluded_segments & update.segments.keys()
+    assert not out, f"{where} though {sorted(out)} is excluded"
     assert not any(budget.reached for budget in facts.budgets), f"{where} over a budget"
     assert rules.offer_window is None or rules.offer_window.is_open(sim.now), f"{where} outside the offer window"
     if rules.in_flight is not None:
         flying = sum(each.in_flight for each in facts.waves)
         assert flying <= rules.in_flight, f"{where}, so {flying} are at it"
+    if update.update.offered_at == sim.now:
+        _hold_pace(sim, row, rules, update, facts, device, where)
     if not offer.by_delta and device.commit != offer.commit:
         _hold_whole(sim, row, rules, update, device, where)
+
+
+def _hold_pace(
+    sim: Simulation, row: RolloutRow, rules: Rules, update: UpdateRow, facts: Facts, device: SimDevice, where: str
+) -> None:
+    """A new offer keeps every pace, the rollout's and its wave's."""
+    for paced, wave in ((rules, None), (rules.wave(update.wave), update.wave)):
+        these = [each for each in facts.waves if wave in (None, each.wave)]
+        flying = sum(each.in_flight for each in these)
+        good = [0]
+        places = [0]
+        for piece in sorted((piece for each in these for piece in each.slices), key=lambda piece: piece.opened_at):
+            places.append(places[-1] + piece.members - piece.excluded)
+            good.append(good[-1] + piece.confirmed)
+        bound = min(interval(n - ok, n, 0.05).high for n, ok in zip(places, good, strict=True))
+        if paced.stake is not None:
+            assert flying <= max(1, paced.stake / bound), f"{where}, so {flying} are at it, and {bound} may fail"
+        if any(
+            each.amber and not each.accepted and (each.wave, each.segment) == (wave, None) for each in facts.monitors
+        ):
+            assert flying <= max(1, 1 / bound), f"{where} while it is amber, so {flying} are at it"
+        if paced.rate is not None:
+            span = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[paced.rate.unit]
+            given = sim.given.setdefault((row.state.rollout, wave), [])
+            given.append(sim.now)
+            recent = sum(at > sim.now - span for at in given)
+            assert recent <= paced.rate.offers, f"{where}, the {recent}th within {paced.rate}"
+        if paced.per is not None and (value := device.labels.get(paced.per.label)) is not None:
+            with sim.store.reading() as r:
+                updates = r.list_updates(row.key, limit=1_000_000)
+            same = [
+                each
+                for name, each in updates
+                if sim.fleet[name].labels.get(paced.per.label) == value
+                and wave in (None, each.wave)
+                and not each.update.resolved
+                and each.update.status not in OVER
+            ]
+            assert len(same) <= paced.per.at_most, f"{where}, so {len(same)} of {value} are at it"
 
 
 def _hold_whole(
@@ -185,15 +231,17 @@ def _hold_silence_after_stops(sim: Simulation, row: RolloutRow, entries: Sequenc
 
 
 def _hold_tallies(r: Reading, row: RolloutRow, updates: Iterable[UpdateRow], now: datetime) -> None:
-    """Each slice's tallies are the sum over its updates, each budget the devices with one of its classes."""
+    """Each slice's tallies are the sum over its updates, those of excluded segments aside, each budget the devices with
+    one of its classes."""
     sums: dict[tuple[str, int], Counts] = {}
     apart: dict[tuple[str, int], Counts] = {}
     bad: Counter[frozenset[Outcome]] = Counter()
     for each in updates:
         key = (each.wave, each.slice)
         assert not each.apart or each.unhealthy_before, "nobody who was well stands apart"
-        of = apart if each.apart else sums
-        of[key] = of.get(key, Counts()) + counted(each.update)
+        if not each.excluded:
+            of = apart if each.apart else sums
+            of[key] = of.get(key, Counts()) + counted(each.update)
         if not each.apart:
             bad[each.update.bad] += 1
     facts = r.facts(row, now=now)

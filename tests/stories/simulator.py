@@ -107,6 +107,7 @@ class Simulation:
     fleet: dict[str, SimDevice] = field(default_factory=dict)
     offers: list[Offered] = field(default_factory=list)
     down: list[tuple[datetime, datetime]] = field(default_factory=list)
+    given: dict[tuple[str, str | None], list[datetime]] = field(default_factory=dict)
     ticks: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from orchestrator.adapters.sql.clocks import CLOCK_COUNTERS
 from orchestrator.adapters.sql.codec import (
     BAD_BITS,
     BUILT_IN,
@@ -20,6 +21,7 @@ from orchestrator.adapters.sql.codec import (
 )
 from orchestrator.adapters.sql.evidence import EvidenceReading
 from orchestrator.adapters.sql.members import NEVER, Piece, any_of
+from orchestrator.core.evidence.clock import LEFT
 from orchestrator.core.evidence.crossing import recount
 from orchestrator.core.evidence.left_out import LeftOut
 from orchestrator.core.evidence.limits import staircase
@@ -28,9 +30,15 @@ from orchestrator.core.slices import wave_population
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import Difference, EffectKind
 
-_WITHDRAWN, _APPLIED, _LEFT, _RETIRED = (
+_WITHDRAWN, _INSTALLING, _APPLIED, _LEFT, _RETIRED = (
     STATUS_NUMBER[status]
-    for status in (UpdateStatus.WITHDRAWN, UpdateStatus.APPLIED, UpdateStatus.LEFT, UpdateStatus.RETIRED)
+    for status in (
+        UpdateStatus.WITHDRAWN,
+        UpdateStatus.INSTALLING,
+        UpdateStatus.APPLIED,
+        UpdateStatus.LEFT,
+        UpdateStatus.RETIRED,
+    )
 )
 
 COUNTED = {
@@ -70,6 +78,7 @@ class Recount(EvidenceReading):
                 self._excluded,
                 self._budgets,
                 self._monitors,
+                self._clock,
                 self._needs,
                 self._journal,
             ):
@@ -189,6 +198,38 @@ class Recount(EvidenceReading):
                     "none" if row.crossed_at is None else f"{row.crossed_at[0]} among the first {row.crossed_at[1]}"
                 )
                 yield Difference(f"{what}: crossing", before, counted)
+
+    def _clock(self, key: int, rollout: str) -> Iterator[Difference]:
+        """The clock's counters from the marks of its devices, and those from the updates."""
+        counted: dict[int, int] = dict(
+            self.link.rows(
+                "SELECT mark & 15, count(*) FROM clock_mark WHERE key BETWEEN ? AND ? GROUP BY 1",
+                update_keys(key),
+            )
+        )
+        expected = (sum(counted.values()), *(counted.get(number, 0) for number, _ in enumerate(LEFT, 1)))
+        sums = self.link.rows(
+            f"SELECT {', '.join(f'coalesce(sum({name}), 0)' for name in CLOCK_COUNTERS)} FROM cohort "
+            "WHERE rollout_key = ?",
+            (key,),
+        )[0]
+        for name, before, after in zip(CLOCK_COUNTERS, sums, expected, strict=True):
+            if before != after:
+                yield Difference(f"{rollout}, clock: {name}", str(int(before)), str(after))
+        if not self.link.rows("SELECT 1 FROM rollout WHERE key = ? AND clock IS NOT NULL", (key,)):
+            return
+        pending = ", ".join(map(str, (_INSTALLING, _APPLIED)))
+        for what, condition in (
+            ("devices that install without a mark", f"u.status IN ({pending}) AND m.key IS NULL"),
+            ("devices with an outcome and no interval", "u.confirmed_at IS NOT NULL AND m.mark & 15 = 0"),
+        ):
+            many = self.link.rows(
+                "SELECT count(*) FROM device_update u JOIN slice_key s ON s.key = u.slice_key "
+                f"LEFT JOIN clock_mark m ON m.key = u.key WHERE u.key BETWEEN ? AND ? AND s.apart = 0 AND {condition}",
+                update_keys(key),
+            )[0][0]
+            if many:
+                yield Difference(f"{rollout}, clock: {what}", "0", str(many))
 
     def _needs(self, key: int, rollout: str) -> Iterator[Difference]:
         for wave, reachable, devices in self.link.rows(

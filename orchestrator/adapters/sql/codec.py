@@ -38,6 +38,7 @@ def as_json(value: object) -> str:
     return _encoder.encode(value).decode()
 
 
+decode_state = _state.decode
 decode_spec = _spec.decode
 decode_reason = _reason.decode
 decode_ranks = _ranks.decode
@@ -49,7 +50,7 @@ decode_facts = _any.decode
 
 ROLLOUT_COLUMNS: Final = (
     "key, version, state, spec, policy, spec_digest, policy_digest, salt, tag, target_version, created_at, scope, "
-    "devices, "
+    "clock, devices, "
     "journal_seq, journal_hash"
 )
 
@@ -68,6 +69,7 @@ def rollout_of(row: tuple[Any, ...]) -> RolloutRow:
         target,
         created,
         scope,
+        clock,
         devices,
         seq,
         head,
@@ -88,6 +90,7 @@ def rollout_of(row: tuple[Any, ...]) -> RolloutRow:
         devices=devices,
         journal_seq=seq,
         journal_hash=head,
+        clock=clock,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from orchestrator.adapters.sql.codec import outcomes_of
-from orchestrator.adapters.sql.rollouts import MONITOR_COLUMNS, OVER_THE_WHOLE, RolloutReading, monitor_of
+from orchestrator.adapters.sql.codec import outcomes_of, update_key
+from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
+from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.times import stored
 from orchestrator.core.evidence.allowance import ROLLOUT, SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
@@ -30,28 +31,40 @@ def counts_now(spec: MonitorSpec, outcome: BadOutcome) -> bool:
     return outcome.outcome in spec.outcomes and not outcome.earlier.intersection(spec.outcomes)
 
 
-class EvidenceReading(RolloutReading):
+class EvidenceReading(NodeReading):
     def left_out(self, row: RolloutRow) -> LeftOut:
         """What the rollout's excluded segments leave out."""
         if not row.state.excluded:
             return NOBODY
         return LeftOut(self.slices(row.key), row.state.excluded_segments)
 
+    def seats(self, row: RolloutRow, device_keys: Collection[int]) -> dict[int, Seat]:
+        keys = {update_key(row.key, device): device for device in device_keys}
+        condition, listed = self.link.within("u.key", sorted(keys))
+        return {keys[key]: seat for key, _, seat in self._seated(row, "", condition, (listed,))}
+
     def bad_updates(self, row: RolloutRow) -> Iterator[Bad]:
         """All of a rollout with a bad outcome that counts: few, by ``update_bad``."""
+        few = self.link.by_index("update_bad")
+        for _, bad, seat in self._seated(row, few, "u.rollout_key = ? AND u.bad > 0", (row.key,)):
+            yield Bad(outcomes_of(bad, self.own_classes, row.key), seat)
+
+    def _seated(
+        self, row: RolloutRow, by: str, condition: str, parameters: Sequence[Any]
+    ) -> Iterator[tuple[int, int, Seat]]:
+        """Key, bad classes and seat of these updates, but those apart."""
         salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
-        for slice_key, rollout_place, wave_place, places, bad, high, low in self.link.rows(
-            "SELECT u.slice_key, o.rollout_place, o.wave_place, o.segment_places, u.bad, d.hash_high, d.hash_low "
-            f"FROM device_update u{self.link.by_index('update_bad')} JOIN update_offer o ON o.key = u.key "
-            "JOIN device d ON d.key = u.device_key WHERE u.rollout_key = ? AND u.bad > 0",
-            (row.key,),
+        for key, bad, slice_key, rollout_place, wave_place, places, high, low in self.link.rows(
+            "SELECT u.key, u.bad, u.slice_key, o.rollout_place, o.wave_place, o.segment_places, d.hash_high, "
+            f"d.hash_low FROM device_update u{by} JOIN update_offer o ON o.key = u.key "
+            f"JOIN device d ON d.key = u.device_key WHERE {condition}",
+            parameters,
         ):
             _, wave, number, _, apart = self.slice_name(slice_key)
             if apart:
                 continue
             at = position(DeviceHash(high, low), salts[wave]) if wave in salts else 0
-            outcomes = outcomes_of(bad, self.own_classes, row.key)
-            yield Bad(outcomes, Seat(wave, number, at, rollout_place, wave_place, decode_places(places)))
+            yield key, bad, Seat(wave, number, at, rollout_place, wave_place, decode_places(places))
 
     def bad_places(self, row: RolloutRow, monitors: Sequence[MonitorRow]) -> dict[int, list[int]]:
         """The places of all that is bad in each monitor, by its key, in one pass; what the tree must hold."""
@@ -164,11 +177,11 @@ class EvidenceWriting(EvidenceReading):
     def _add_to_monitor(self, row: RolloutRow, monitor: MonitorRow, places: Sequence[int]) -> None:
         stairs = staircase(monitor.spec.tolerance, monitor.spec.alpha)
         buckets = [stairs.need(place) for place in places]
-        added = add(self._nodes(monitor.key, paths(buckets)), buckets)
+        added = add(self.nodes(monitor.key, paths(buckets)), buckets)
         self._save_nodes(monitor.key, added.changed)
         crossed = monitor.crossed_at
         if crossed is None and added.crossed:
-            bad = first_crossing(lambda key: self._nodes(monitor.key, (key,)).get(key))
+            bad = first_crossing(lambda key: self.nodes(monitor.key, (key,)).get(key))
             assert bad is not None
             crossed = (bad, self._place_of(row, monitor, bad, places))
         self.link.run(
@@ -182,21 +195,6 @@ class EvidenceWriting(EvidenceReading):
             "ON CONFLICT (monitor_key, level, number) DO UPDATE SET content = excluded.content",
             [(monitor_key, key.level, key.number, node.to_bytes()) for key, node in sorted(nodes.items())],
         )
-
-    def _nodes(self, monitor_key: int, keys: Iterable[NodeKey]) -> dict[NodeKey, Node]:
-        """Those of the nodes that are stored."""
-        numbers: dict[int, list[int]] = {}
-        for key in keys:
-            numbers.setdefault(key.level, []).append(key.number)
-        found = {}
-        for level, these in numbers.items():
-            condition, listed = self.link.within("number", sorted(these))
-            for number, content in self.link.rows(
-                f"SELECT number, content FROM monitor_node WHERE monitor_key = ? AND level = ? AND {condition}",
-                (monitor_key, level, listed),
-            ):
-                found[NodeKey(level, number)] = Node.from_bytes(bytes(content))
-        return found
 
     def _place_of(self, row: RolloutRow, monitor: MonitorRow, bad: int, places: Sequence[int]) -> int:
         """The place of the ``bad``-th bad device, once in a monitor's life: from the updates.

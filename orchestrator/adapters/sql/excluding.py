@@ -89,6 +89,8 @@ class ExcludingWriting(FleetReading, UpdateWriting, EvidenceReading):
             "SELECT wave, opened_at, upto FROM slice WHERE rollout_key = ? ORDER BY wave, number", (row.key,)
         ):
             opened.setdefault(wave, []).append((at, upto))
+        # A slice that opened at this very moment did not count them either.
+        after = max([stored(now), *(at + 1 for slices in opened.values() for at, _ in slices)])
         moved = 0
         for selector in row.scope.selectors:
             slices = opened.get(selector.wave, [])
@@ -103,7 +105,5 @@ class ExcludingWriting(FleetReading, UpdateWriting, EvidenceReading):
                 ~covered(core_slices.covered(before), selector.salt),
                 without_update(row.key),
             )
-            moved += self.link.run(
-                f"UPDATE device AS d SET since_at = ? WHERE {asked.sql}", (stored(now), *asked.parameters)
-            )
+            moved += self.link.run(f"UPDATE device AS d SET since_at = ? WHERE {asked.sql}", (after, *asked.parameters))
         return moved

@@ -8,26 +8,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from orchestrator.adapters.sql.codec import as_json
+from orchestrator.adapters.sql.codec import as_json, update_keys
 from orchestrator.adapters.sql.columns import NO_VERSION
 from orchestrator.adapters.sql.devices import DeviceReading
 from orchestrator.adapters.sql.members import (
     ALWAYS,
     Piece,
     all_of,
+    any_of,
     covered,
     eligible,
     follows,
     in_segment,
     in_some_wave,
-    left_in,
     member,
     position,
     without_update,
 )
 from orchestrator.adapters.sql.rollouts import RolloutReading
-from orchestrator.adapters.sql.times import moment, stored
+from orchestrator.adapters.sql.times import moment, span, stored
 from orchestrator.core import slices as core_slices
+from orchestrator.core.calendar import Habits
 from orchestrator.core.fleet import Device, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.position import SPACE
@@ -58,29 +59,47 @@ class FleetReading(DeviceReading):
     def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
         """One pass: members by what they run. Of that it is asked once for each whether it is eligible, of
         ``Scope``."""
-        # Which labels a device has does not follow from what it runs; those of excluded ones are asked for here.
-        labels = replace(scope, excluded=tuple(each for each in scope.excluded if each.startswith(_LABEL)))
-        asked = all_of(follows(scope), member(scope, wave), left_in(labels))
+        asked = all_of(follows(scope), member(scope, wave))
+        # Which labels a device has does not follow from what it runs: those of excluded segments are asked for here.
+        labels = any_of(*(in_segment(each) for each in scope.excluded if each.startswith(_LABEL)))
+        out = f"CASE WHEN {labels.sql} THEN 1 ELSE 0 END"
         recent = f"CASE WHEN d.last_seen_at >= {stored(seen_since):d} THEN 1 ELSE 0 END"
         found = self.link.counted(
-            ("d.software_key", recent), f"FROM {self._devices_of(scope, wave)} WHERE {asked.sql}", asked.parameters
+            ("d.software_key", recent, out),
+            f"FROM {self._devices_of(scope, wave)} WHERE {asked.sql}",
+            (*labels.parameters, *asked.parameters),
         )
-        rows = [(key, found[key, 0] + found[key, 1], found[key, 1]) for key in sorted({key for key, _ in found})]
-        self.learn_software(row[0] for row in rows)
+        keys = sorted({key for key, *_ in found})
+        self.learn_software(keys)
         able = there = 0
         reachable: dict[int, int] = {}
-        for key, devices, seen in rows:
+        for key in keys:
+            seen, left_in = found[key, 1, 0], found[key, 0, 0] + found[key, 1, 0]
             hardware_id, commit, version = self.software(key)
             like = Device(
                 "", hardware_id, scope.tag, commit=commit or None, version=None if version == NO_VERSION else version
             )
             if scope.already_there(like):
-                there += devices
+                there += left_in + found[key, 0, 1] + found[key, 1, 1]
             if scope.eligible(like):
-                able += devices
+                able += left_in
                 if seen:
                     reachable[key] = int(seen)
         return WaveCount(able, sum(reachable.values()), there, self._running(reachable.items()))
+
+    def habits(self, tag: str, *, sample: int) -> Habits:
+        gaps = self.link.rows(
+            "SELECT usual_gap FROM device WHERE tag = ? AND status = 'active' AND usual_gap > 0 LIMIT ?", (tag, sample)
+        )
+        times: list[int] = []
+        for (rollout_key,) in self.link.rows("SELECT key FROM rollout WHERE tag = ? ORDER BY key DESC LIMIT 5", (tag,)):
+            found = self.link.rows(
+                "SELECT u.confirmed_at - o.offered_at FROM device_update u JOIN update_offer o ON o.key = u.key "
+                "WHERE u.key BETWEEN ? AND ? AND u.confirmed_at IS NOT NULL LIMIT ?",
+                (*update_keys(rollout_key), sample - len(times)),
+            )
+            times += [time for (time,) in found]
+        return Habits(tuple(span(gap) for (gap,) in gaps), tuple(span(time) for time in times))
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         asked = all_of(eligible(scope), member(scope, wave, own_bounds=False))

@@ -156,7 +156,7 @@ def eligible(scope: Scope) -> Piece:
         f"WHERE s.hardware_id IN ({hardware.sql}) AND NOT ({there.sql}){allowed})",
         (scope.tag, DeviceStatus.ACTIVE.value, *hardware.parameters, *there.parameters, *versions),
     )
-    return all_of(able, left_in(scope)) if scope.excluded else able
+    return all_of(able, *(~in_segment(segment) for segment in scope.excluded))
 
 
 def in_segment(segment: str) -> Piece:
@@ -174,11 +174,6 @@ def in_segment(segment: str) -> Piece:
                 "EXISTS (SELECT 1 FROM device_label l WHERE l.device_key = d.key AND l.key = ? AND l.value = ?)",
                 (dimension.removeprefix("label:"), value),
             )
-
-
-def left_in(scope: Scope) -> Piece:
-    """Not ``Scope.leaves_out``."""
-    return all_of(*(~in_segment(segment) for segment in scope.excluded))
 
 
 def _already_there(scope: Scope) -> Piece:

@@ -10,20 +10,20 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
+from orchestrator.adapters.sql.clocks import ClockReading
 from orchestrator.adapters.sql.codec import (
     ROLLOUT_COLUMNS,
     as_json,
     decode_reason,
-    decode_spec,
     rollout_of,
     slice_of_row,
 )
 from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
+from orchestrator.adapters.sql.monitors import MonitorReading, facts_of
 from orchestrator.adapters.sql.tallies import TallyReading
 from orchestrator.adapters.sql.times import moment, stored
-from orchestrator.core.evidence.allowance import SEGMENT, MonitorSpec
-from orchestrator.core.evidence.limits import staircase
+from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer
@@ -32,21 +32,10 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
 from orchestrator.errors import Conflict, Refused
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.records import DeltaNeed, MonitorRow, RolloutRow, WaveCount
+from orchestrator.services.records import DeltaNeed, RolloutRow, WaveCount
 
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""
-
-MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
-
-OVER_THE_WHOLE: Final = f"substr(name, 1, {len(SEGMENT)}) <> '{SEGMENT}'"
-"""A monitor over the rollout or a wave, not over a segment."""
-
-
-def monitor_of(row: tuple[Any, ...]) -> MonitorRow:
-    key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted = row
-    crossed = None if crossed_bad is None else (crossed_bad, crossed_place)
-    return MonitorRow(key, attempt, decode_spec(spec), from_place, bad, crossed, moment(accepted))
 
 
 @lru_cache(maxsize=256)
@@ -55,7 +44,7 @@ def _reach(policy: str) -> timedelta:
     return Policy.from_canonical(policy).reach
 
 
-class RolloutReading(TallyReading):
+class RolloutReading(TallyReading, MonitorReading, ClockReading):
     def rollout(self, name: str) -> RolloutRow | None:
         row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
         return None if row is None else rollout_of(row)
@@ -110,16 +99,6 @@ class RolloutReading(TallyReading):
         )
         return [slice_of_row(row) for row in rows]
 
-    def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
-        rows = self.link.rows(
-            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? ORDER BY key", (rollout_key,)
-        )
-        return [monitor_of(row) for row in rows]
-
-    def populations(self, rollout_key: int) -> dict[str, int]:
-        rows = self.link.rows("SELECT name, places FROM population WHERE rollout_key = ? ORDER BY name", (rollout_key,))
-        return dict(rows)
-
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]:
         rows = self.link.rows(
             "SELECT from_commit, to_commit, devices, known FROM need WHERE rollout_key = ? AND wave = ? "
@@ -166,9 +145,10 @@ class RolloutReading(TallyReading):
 
     # ------------------------------------------------------------------------------------------- facts
 
-    def facts(self, row: RolloutRow, *, now: datetime) -> Facts:
-        """Eleven statements at most, whatever the number of waves; none of them reads an update or, but for newcomers,
-        a device."""
+    def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
+        """Ten statements at most, whatever the number of waves, and one for each curve of its clock; none of them reads
+        an update or, but for newcomers and for devices that a clock which has crossed might excuse, a device. One more
+        names the operator's own classes, where something of theirs was counted."""
         opened = self.slice_facts(row.key)
         slices: dict[str, list[SliceFacts]] = defaultdict(list)
         for wave, piece in opened:
@@ -194,10 +174,11 @@ class RolloutReading(TallyReading):
         return Facts(
             devices=row.devices,
             waves=tuple(waves),
-            monitors=tuple(self._monitor_facts(row.key, opened)),
+            monitors=tuple(self.monitor_facts(row.key, opened)),
             budgets=tuple(self.budgets(row.key)),
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
+            clock=self.clock_facts(row, now=now if listened is None else min(now, listened)),
         )
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
@@ -227,51 +208,16 @@ class RolloutReading(TallyReading):
             found[wave] = ((able, there), DeltaFacts(moment(looked_at), *map(int, counted.get(wave, ()))))
         return found
 
-    def _monitor_facts(self, rollout_key: int, opened: Sequence[tuple[str, SliceFacts]]) -> Iterable[MonitorFacts]:
-        # Segments have many monitors, and nearly all of them nothing to say.
-        rows = [
-            monitor_of(row)
-            for row in self.link.rows(
-                f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND (bad > 0 OR "
-                f"{OVER_THE_WHOLE}) ORDER BY key",
-                (rollout_key,),
-            )
+    def flowing(self, row: RolloutRow, *, counted: bool) -> tuple[Sequence[WaveFacts], Sequence[MonitorFacts]]:
+        stained = self.stained_monitors(row.key)
+        if not stained and not counted:
+            return (), ()
+        opened = self.slice_facts(row.key)
+        waves = [
+            WaveFacts(each.wave, slices=tuple(piece for wave, piece in opened if wave == each.wave))
+            for each in row.state.waves
         ]
-        segments = self._places_of(rollout_key, {row.spec.segment for row in rows if row.spec.segment is not None})
-        for row in rows:
-            spec = row.spec
-            stairs = staircase(spec.tolerance, spec.alpha)
-            if spec.segment is not None:
-                places = max(0, segments.get(spec.segment, 0) - row.from_place)
-            else:
-                mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
-                places = _places_since(row.from_place, mine)
-            yield MonitorFacts(
-                segment=spec.segment,
-                devices=spec.devices,
-                monitor=spec.key,
-                outcomes=spec.outcomes,
-                wave=spec.wave,
-                tolerance=spec.tolerance,
-                alpha=spec.alpha,
-                answer=spec.answer,
-                places=places,
-                bad=row.bad,
-                next_limit=stairs.limit(row.bad + 1),
-                crossed_at=row.crossed_at,
-                accepted=row.accepted_at is not None,
-                amber=stairs.amber(max(places, row.bad), row.bad),
-            )
-
-    def _places_of(self, rollout_key: int, populations: Collection[str]) -> dict[str, int]:
-        if not populations:
-            return {}
-        condition, listed = self.link.within("name", sorted(populations))
-        return dict(
-            self.link.rows(
-                f"SELECT name, places FROM population WHERE rollout_key = ? AND {condition}", (rollout_key, listed)
-            )
-        )
+        return waves, list(facts_of(stained, opened))
 
     def _late(self, row: RolloutRow, slices: Mapping[str, Sequence[SliceFacts]], now: datetime) -> set[str]:
         """Waves with an eligible, reachable device that came after their last slice: one that a slice opened now would
@@ -309,16 +255,6 @@ class RolloutReading(TallyReading):
         return {scope.selectors[number].wave for (number,) in rows}
 
 
-def _places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
-    """Places given after the first ``from_place``, those of excluded segments left out."""
-    given = counted = 0
-    for piece in slices:
-        begun = max(0, min(piece.members, given + piece.members - from_place))
-        counted += max(0, begun - piece.excluded) if begun else 0
-        given += piece.members
-    return counted
-
-
 class RolloutWriting(RolloutReading):
     def _frozen_query(self) -> str:
         return self.link.locked("SELECT note FROM house WHERE name = ?", "FOR SHARE")
@@ -326,7 +262,7 @@ class RolloutWriting(RolloutReading):
     def add_rollout(self, row: RolloutRow) -> RolloutRow:
         columns = ROLLOUT_COLUMNS.removeprefix("key, ")
         found = self.link.rows(
-            f"INSERT INTO rollout (name, status, epoch, {columns}) VALUES ({', '.join('?' * 17)}) ON CONFLICT DO "
+            f"INSERT INTO rollout (name, status, epoch, {columns}) VALUES ({', '.join('?' * 18)}) ON CONFLICT DO "
             f"NOTHING RETURNING key",
             (row.state.rollout, row.state.status.value, row.state.epoch, *self._values(row, 1)),
         )
@@ -373,6 +309,7 @@ class RolloutWriting(RolloutReading):
             row.target_version,
             stored(row.created_at),
             None if row.scope is None else as_json(row.scope),
+            row.clock,
             row.devices,
             row.journal_seq,
             row.journal_hash,

@@ -13,13 +13,14 @@ from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSeal
 from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading
 
 
-class SqlReading(FleetReading, UpdateReading, JobReading, EvidenceReading, Recount):
+class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, EvidenceReading, Recount):
     """One snapshot."""
 
 
@@ -30,6 +31,7 @@ class SqlWriting(
     ExcludingWriting,
     EvidenceWriting,
     EvidenceSealing,
+    PacingWriting,
     JobWriting,
     SqlReading,
 ):

@@ -118,8 +118,8 @@ class ReleaseTable(Base, table=True):
 
 
 class RolloutTable(Base, table=True):
-    """``state`` and ``scope`` are JSON of ``RolloutState`` and ``Scope``; ``status`` and ``epoch`` repeat two of its
-    values for conditions.
+    """``state``, ``scope`` and ``clock`` are JSON of ``RolloutState``, ``Scope`` and ``Clock``; ``status`` and
+    ``epoch`` repeat two values of the first for conditions.
 
     ``version`` grows with each write; a writer names the one it read."""
 
@@ -140,6 +140,7 @@ class RolloutTable(Base, table=True):
     target_version: int = number_field()
     created_at: int = number_field()
     scope: str | None = text_field()
+    clock: str | None = text_field()
     devices: int = Field(sa_type=BigInteger)
     journal_seq: int = Field(sa_type=BigInteger)
     journal_hash: str = text_field()
@@ -252,6 +253,17 @@ class PopulationTable(Base, table=True):
     rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
     name: str = text_field(primary_key=True)
     places: int = Field(sa_type=BigInteger)
+
+
+class PaceTable(Base, table=True):
+    """Until when the rate of a rollout (``wave`` '') or of one of its waves is spent: one moment, however many offers
+    there were. Written with the offers that spend it."""
+
+    __tablename__ = "pace"
+
+    rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
+    wave: str = text_field(primary_key=True)
+    spent_until: int = number_field()
 
 
 class MonitorTable(Base, table=True):
@@ -417,6 +429,35 @@ class OfferTable(Base, table=True):
     unhealthy_before: int = Field()
     by_delta: int | None = Field()
     segment_places: str = text_field()
+
+
+class ClockMarkTable(Base, table=True):
+    """When a device of a rollout with a clock began to install, and in which interval it was first heard of: a
+    ``core.evidence.clock.Mark``, packed, by the update's key."""
+
+    __tablename__ = "clock_mark"
+
+    key: int = key_field(foreign_key="device_update.key", sa_column_kwargs={"autoincrement": False})
+    mark: int = number_field()
+
+
+class CohortTable(Base, table=True):
+    """The clock's counters: of the devices of a hardware id that began to install in one minute how many there are, and
+    of how many the first outcome came in each interval. ``minute`` counts from 1970."""
+
+    __tablename__ = "cohort"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
+    hardware_id: str = text_field(primary_key=True)
+    minute: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    installed: int = Field(sa_type=BigInteger)
+    heard_1: int = Field(sa_type=BigInteger)
+    heard_2: int = Field(sa_type=BigInteger)
+    heard_3: int = Field(sa_type=BigInteger)
+    heard_4: int = Field(sa_type=BigInteger)
+    heard_5: int = Field(sa_type=BigInteger)
+    heard_6: int = Field(sa_type=BigInteger)
 
 
 class EventTable(Base, table=True):

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final
 
+from orchestrator.adapters.sql.clocks import ClockWriting
 from orchestrator.adapters.sql.codec import (
     COURSE_COLUMNS,
     OFFER_COLUMNS,
@@ -164,7 +165,7 @@ class UpdateReading(Session):
         return {key: self.slice_name(key)[1:] for key in {row[_SLICE] for row in rows}}
 
 
-class UpdateWriting(UpdateReading, TallyWriting):
+class UpdateWriting(UpdateReading, TallyWriting, ClockWriting):
     def __init__(self, link: Link, known: Known) -> None:
         super().__init__(link, known)
         self._looks: dict[int, int | None] = {}
@@ -381,11 +382,12 @@ class UpdateWriting(UpdateReading, TallyWriting):
         if self.link.postgres:
             self.link.rows(f"SELECT 1 FROM device_update WHERE {condition} ORDER BY key FOR UPDATE", parameters)
 
-    def postpone_deadlines(self, by: timedelta) -> int:
+    def postpone_deadlines(self, by: timedelta, *, now: datetime) -> int:
         """Deadlines that depend on when the device was seen last, which could not be seen meanwhile, also leave it time
         to come back."""
         self._looks.clear()
         self.link.rows(self.link.locked("SELECT 1 FROM rollout ORDER BY key", "FOR NO KEY UPDATE"))
+        self.postpone_clocks(by, now=now)
         back = ", ".join(str(STATUS_NUMBER[status]) for status in (UpdateStatus.OFFERED, UpdateStatus.CONFIRMED))
         waits = f"? + CASE WHEN status IN ({back}) THEN 3 * usual_gap ELSE 0 END"
         return self.link.run(

@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.render.json import iso, plain
-from orchestrator.core.outcomes import OutcomeClass, in_order
+from orchestrator.core.outcomes import Answer, OutcomeClass, in_order
 
 if TYPE_CHECKING:
+    from orchestrator.core.evidence.clock import ClockFacts
+    from orchestrator.core.evidence.crossing import Step
     from orchestrator.core.facts import BudgetFacts, MonitorFacts
     from orchestrator.core.fleet import Device, Target
     from orchestrator.core.states import Reason, Standing
@@ -82,10 +84,11 @@ def wave(value: WaveView) -> dict[str, Any]:
     }
 
 
-def monitor(value: MonitorFacts) -> dict[str, Any]:
-    from orchestrator.core.reasons import monitor_state
+def monitor(value: MonitorFacts, step: Step | None) -> dict[str, Any]:
+    from orchestrator.core.reasons import monitor_state, step_of
 
     crossed = value.crossed_at
+    waits = crossed is None and not value.accepted and value.answer is not Answer.COUNT
     return {
         "monitor": value.monitor,
         "outcomes": [str(outcome) for outcome in value.outcomes],
@@ -97,10 +100,11 @@ def monitor(value: MonitorFacts) -> dict[str, Any]:
         "places": value.places,
         "bad": value.bad,
         "next_limit": value.next_limit,
+        "next": plain(step_of(value, step)) if waits else None,
         "crossed_at": None if crossed is None else {"bad": crossed[0], "place": crossed[1]},
         "accepted": value.accepted,
         "amber": value.amber,
-        "sentence": monitor_state(value),
+        "sentence": monitor_state(value, step),
     }
 
 
@@ -116,21 +120,67 @@ def budget(value: BudgetFacts) -> dict[str, Any]:
     }
 
 
+def silence(value: ClockFacts | None) -> dict[str, Any] | None:
+    """The clock test for silence; ``checkpoint`` is the one with the most evidence, in ``seen`` by hardware id."""
+    from orchestrator.core.evidence.clock import CLOCK, limit, reading
+    from orchestrator.core.reasons import clock_state
+
+    if value is None:
+        return None
+    found = reading(value)
+    return {
+        "monitor": CLOCK,
+        "tolerance": value.tolerance,
+        "alpha": value.alpha,
+        "answer": value.answer.value,
+        "learnt_from": value.devices,
+        "next_at": iso(value.next_at),
+        "checkpoint": None
+        if found is None
+        else {
+            "minutes": found.minutes,
+            "devices": found.devices,
+            "silent": found.silent,
+            "usual": found.usual,
+            "limit": limit(found),
+            "crossed": found.crossed,
+            "amber": found.amber,
+        },
+        "seen": [
+            {
+                "hardware_id": each.hardware_id,
+                "minutes": each.checkpoint.minutes,
+                "silent": each.silent,
+                "reported": each.reported,
+            }
+            for each in value.seen
+        ],
+        "untouched": plain(value.untouched),
+        "sentence": clock_state(value),
+    }
+
+
 def rollout(value: RolloutView) -> dict[str, Any]:
     return {
         **summary(value.summary),
         "attempt": value.attempt,
         "frozen": reason(value.frozen),
         "waves": [wave(each) for each in value.waves],
-        "monitors": [monitor(each) for each in value.monitors],
+        "monitors": [monitor(each, value.steps.get(each.monitor)) for each in value.monitors],
         "budgets": [budget(each) for each in value.budgets],
+        "clock": silence(value.clock),
         "excluded": [
             {"segment": each.segment, "devices": each.devices, **standing(each.standing)} for each in value.excluded
         ],
         "waiting": waits(value.waiting),
-        "would": list(value.would),
+        "would": list(value.outlook.now),
+        "advances": list(value.outlook.advances),
+        "halts": list(value.outlook.halts),
+        "excludes": list(value.outlook.excludes),
+        "holds": list(value.outlook.holds),
         "wake_at": iso(value.wake_at),
         "problems": list(value.problems),
+        "pace": list(value.pace),
         "spec_digest": value.spec_digest,
         "policy_digest": value.policy_digest,
     }
@@ -186,6 +236,8 @@ def why_not(value: WhyNot) -> dict[str, Any]:
         "place": value.place,
         "kind": value.kind,
         "sentence": value.sentence,
+        "why_wave": list(value.why_wave),
+        "waits": list(value.waits),
         "update": None if value.update is None else update(value.update),
     }
 

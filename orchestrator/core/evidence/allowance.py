@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.outcomes import Answer, Outcome, Tolerance, in_order
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order
 from orchestrator.errors import InvalidInput
 
 OVERALL_PART: Final = 0.60
@@ -26,9 +26,7 @@ OVERALL_PART: Final = 0.60
 LATE_WAVES_PART: Final = 0.20
 """Of the pool: monitors that start anew at a wave, so that trouble which begins late is not drowned by good history."""
 SILENCE_CLOCK_PART: Final = 0.20
-"""Of the pool: the clock test for silence."""
-SILENCE_CLOCK_RUNS: Final = False
-"""The clock test is not in this version. What can never fire gets nothing: its part goes to the overall monitors."""
+"""Of the pool: the clock test for silence, when there is a curve to test by."""
 RESERVE_PART: Final = 0.10
 """Of an allowance: kept back for classes, tolerances and segments that are added after the start."""
 LATE_WAVE_PLACES_BEFORE: Final = 100
@@ -95,13 +93,19 @@ class MonitorSpec:
 
 
 def allot(
-    *, tolerate: Mapping[Outcome, Tolerance], false_halt: float, waves: Sequence[WaveSize], devices: int
+    *,
+    tolerate: Mapping[Outcome, Tolerance],
+    false_halt: float,
+    waves: Sequence[WaveSize],
+    devices: int,
+    clock: bool = False,
 ) -> tuple[MonitorSpec, ...]:
     """The monitors of a rollout of ``devices`` eligible devices, those over the whole rollout first.
 
     * A tenth of ``false_halt`` is the reserve (:func:`newcomer_alpha`). The rest is the pool.
     * Of the pool 20 % go to late waves: those with 100 places or more before them, in equal parts. The overall
-      monitors have what is left: 60 %, the clock test's 20 % while there is none, and what no late wave can use.
+      monitors have what is left: 60 %, what no late wave can use, and the clock test's 20 % unless ``clock`` says that
+      it runs (:func:`clock_alpha`).
     * Each part is split equally over the classes that halt. A monitor that can never fire, because its wave has fewer
       places than its first limit needs, gets nothing.
     * Classes that **hold** cannot cause a halt and so do not eat of its allowance: they share out the same figure
@@ -125,8 +129,16 @@ def allot(
         if devices < SMALL_FLEET_BELOW:
             specs += _small_fleet(classes, false_halt * SMALL_FLEET_PART, answer)
         else:
-            specs += _fleet(classes, false_halt * (1.0 - RESERVE_PART), answer, waves)
+            to_clock = clock and OutcomeClass.SILENT in classes
+            overall = OVERALL_PART if to_clock else OVERALL_PART + SILENCE_CLOCK_PART
+            specs += _fleet(classes, false_halt * (1.0 - RESERVE_PART), answer, waves, overall)
     return tuple(sorted(specs, key=lambda spec: spec.wave is not None))
+
+
+def clock_alpha(*, false_halt: float, devices: int) -> float:
+    """Alpha of the clock test for silence in a rollout of ``devices``: its part of the pool that its class's answer
+    draws on. 0 below 200 devices, where one pooled monitor and the budget have all there is."""
+    return 0.0 if devices < SMALL_FLEET_BELOW else false_halt * (1.0 - RESERVE_PART) * SILENCE_CLOCK_PART
 
 
 def allot_segments(
@@ -247,9 +259,8 @@ def _small_fleet(classes: Mapping[Outcome, float], allowance: float, answer: Ans
 
 
 def _fleet(
-    classes: Mapping[Outcome, float], pool: float, answer: Answer, waves: Sequence[WaveSize]
+    classes: Mapping[Outcome, float], pool: float, answer: Answer, waves: Sequence[WaveSize], overall_part: float
 ) -> list[MonitorSpec]:
-    overall_part = OVERALL_PART if SILENCE_CLOCK_RUNS else OVERALL_PART + SILENCE_CLOCK_PART
     late = [wave for wave in waves if wave.places_before >= LATE_WAVE_PLACES_BEFORE]
     specs: list[MonitorSpec] = []
     for outcome, tolerance in classes.items():

@@ -1,21 +1,22 @@
 """The bake door: may this wave pass? (``RULES.md`` 5.3)
 
 Answers for: the conditions and the sentence for each that is not met. Missing evidence is "wait", never "pass".
-Does not answer for: the ceiling ``at_most`` (the wave then holds), ``early: confident``, when the bake clock starts.
+Does not answer for: the ceiling ``at_most`` (the wave then holds), when the bake clock starts, who is confident
+(``confident``): that lifts the conditions of ``LIFTED_EARLY`` and no other.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
+from orchestrator.core.durations import span_text
 from orchestrator.core.evidence.budgets import chance_of_reaching
-from orchestrator.core.outcomes import Answer, Outcome, Tolerance, in_order, word
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order, word
 from orchestrator.errors import InvalidInput
 
 CONFIRMED_ENOUGH: Final = 20
@@ -24,6 +25,8 @@ CONFIRMED_PART: Final = Fraction(4, 5)
 """Of the reachable: what must be confirmed in a wave too small for twenty."""
 UNLIKELY: Final = 0.05
 """A class passes while a release at its tolerance would show so many bad with more than this probability."""
+
+_ORDER: Final = {outcome: number for number, outcome in enumerate(OutcomeClass)}
 
 
 class Condition(StrEnum):
@@ -41,8 +44,11 @@ class Condition(StrEnum):
     """No monitor has a fifth of the evidence that halts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unmet:
+LIFTED_EARLY: Final = frozenset({Condition.TIME, Condition.REPORTS})
+"""What ``early: confident`` need not wait for."""
+
+
+class Unmet(NamedTuple):
     """One condition that keeps the door shut. ``subject`` is the class or monitor it is about, else empty."""
 
     condition: Condition
@@ -78,8 +84,8 @@ def door(
         raise InvalidInput("A wave's tally is negative: it was counted wrongly.")
     unmet: list[Unmet] = []
     if baked < at_least:
-        sentence = f"It has baked for {_span(baked)} of at least {_span(at_least)}: {_span(at_least - baked)} more."
-        unmet.append(Unmet(Condition.TIME, sentence))
+        so_far = f"It has baked for {span_text(baked)} of at least {span_text(at_least)}"
+        unmet.append(Unmet(Condition.TIME, f"{so_far}: {span_text(at_least - baked)} more."))
     if outcomes < (needed := _part(reports, offers)):
         have = f"{outcomes} of {offers} {_has(outcomes)} reported"
         sentence = f"{have}; {_percent(reports)} are needed: {needed - outcomes} more."
@@ -100,7 +106,7 @@ def door(
             )
             unmet.append(Unmet(Condition.CLASS, sentence, str(outcome)))
     unmet += [
-        Unmet(Condition.AMBER, f"{key} is amber: it has a fifth or more of the evidence that halts.", key)
+        Unmet(Condition.AMBER, f"Monitor {key} is amber: it has a fifth or more of the evidence that halts.", key)
         for key in sorted(amber)
     ]
     return tuple(unmet)
@@ -108,33 +114,29 @@ def door(
 
 def confirmed_needed(reachable: int) -> int:
     """How many confirmed devices a wave with ``reachable`` members needs: min(20, 80 %, rounded up), and at least 1."""
-    return max(1, min(CONFIRMED_ENOUGH, math.ceil(CONFIRMED_PART * reachable)))
+    return max(1, min(CONFIRMED_ENOUGH, _rounded_up(CONFIRMED_PART, reachable)))
 
 
 def _part(part: float, whole: int) -> int:
     """``part`` of ``whole``, rounded up, with ``part`` taken as the decimal it was written as: 95 % of 20 is 19."""
     if not 0.0 <= part <= 1.0:
         raise InvalidInput(f"`reports` is {part:g}; it is a share from 0 % to 100 %.")
-    return math.ceil(Fraction(str(part)) * whole)
+    return _rounded_up(_as_written(part), whole)
+
+
+@lru_cache(maxsize=64)
+def _as_written(part: float) -> Fraction:
+    return Fraction(str(part))
+
+
+def _rounded_up(part: Fraction, whole: int) -> int:
+    return -(-part.numerator * whole // part.denominator)
 
 
 def _percent(share: float) -> str:
     """A share as people write it: ``95 %``, ``0.5 %``, ``0.03 %``; two digits below one per cent."""
     percent = 100.0 * share
     return f"{percent:.3g} %" if percent >= 1.0 else f"{percent:.2g} %" if percent >= 0.0001 else "under 0.0001 %"
-
-
-def _span(span: timedelta) -> str:
-    """A duration in at most two units: ``2 d 3 h``, ``11 h 30 min``, ``45 s``."""
-    seconds = max(0, math.ceil(span.total_seconds()))
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    for position, (name, size) in enumerate(units):
-        if seconds >= size:
-            count, rest = divmod(seconds, size)
-            below, below_size = units[min(position + 1, len(units) - 1)]
-            smaller = rest // below_size
-            return f"{count} {name} {smaller} {below}" if smaller and below != name else f"{count} {name}"
-    return "0 s"
 
 
 def _has(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The band shown to people around a failure rate; nothing is decided by it.
+"""The band around a failure rate: shown to people, and its upper end paces offers (``core.admission``).
 
 A beta-binomial confidence sequence with Jeffreys' prior (a = b = 1/2; ``facts/evidence.md`` §3.2): the true rate lies
 in all bands ever shown, at every moment together, with probability 1 - alpha.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from orchestrator.errors import InvalidInput
@@ -45,6 +46,13 @@ def interval(bad: int, places: int, alpha: float) -> Interval:
     low = 0.0 if not excluded(0.0) else _edge(0.0, seen, excluded)
     high = 1.0 if not excluded(1.0) else _edge(1.0, seen, excluded)
     return Interval(low, high)
+
+
+@lru_cache(maxsize=4_096)
+def upper(bad: int, places: int, alpha: float) -> float:
+    """The upper end of :func:`interval`. The boundaries of slices that have come to rest are asked for again and again.
+    Raises as it."""
+    return interval(bad, places, alpha).high
 
 
 def _edge(outside: float, inside: float, excluded: Callable[[float], bool]) -> float:

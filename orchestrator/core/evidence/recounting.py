@@ -3,7 +3,8 @@
 Answers for: what each of them would have said after each outcome. Does not answer for: where the log comes from, what
 is decided by it (``services.replaying``).
 
-Memory grows with the bad places of monitors that have not crossed, never with the log. Only where a monitor or budget
+Memory grows with the bad places of monitors that have not crossed, never with the log. Where segments are watched or
+left out the bad outcomes are kept, because who is left out may change. Only where a monitor or budget
 pools several classes, which small fleets have, it is remembered which devices were bad already.
 """
 
@@ -11,20 +12,38 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from orchestrator.core.evidence.allowance import ROLLOUT, MonitorSpec
-from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, path, place_since
+from orchestrator.core.admission import calmed_by, confirmed_since
+from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, path, recount
+from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.evidence.log import Line
-from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts
+from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, places_since
 from orchestrator.core.outcomes import NOT_BAD, Outcome, OutcomeClass, in_order
+from orchestrator.core.slices import Slice
 
 
-def recountable(spec: MonitorSpec) -> bool:
-    """Whether the log alone says where an outcome stands in the monitor's population."""
-    return spec.scope == ROLLOUT or spec.wave is not None
+class Bad(NamedTuple):
+    """A bad outcome as it was counted, at a moment in microseconds."""
+
+    at: int
+    seat: Seat
+    outcome: Outcome
+    earlier: frozenset[Outcome]
+    device_key: int
+
+
+Seats = Callable[[Line], Seat]
+"""Where the device of a row of the log stands, its segments and position included."""
+
+
+def seat_in_log(line: Line) -> Seat:
+    """As much of it as the log says: enough where nothing is watched or left out by segment."""
+    return Seat(line.wave, line.slice, 0, line.rollout_place, line.wave_place)
 
 
 class CountedMonitor:
@@ -32,27 +51,41 @@ class CountedMonitor:
 
     def __init__(self, spec: MonitorSpec, from_place: int = 0) -> None:
         self.spec, self.from_place = spec, from_place
+        self._staircase = staircase(spec.tolerance, spec.alpha)
+        self._begin()
+
+    def _begin(self) -> None:
         self.bad = 0
         self.crossed_at: tuple[int, int] | None = None
         self.crossings: list[tuple[int, int]] = []
         self._crossed_when = 0
-        self._staircase = staircase(spec.tolerance, spec.alpha)
         self._places = array("q")
         self._nodes: dict[NodeKey, Node] = {}
 
-    def count(self, line: Line, outcome: Outcome, earlier: frozenset[Outcome]) -> bool:
+    def count(
+        self, at: int, seat: Seat, outcome: Outcome, earlier: frozenset[Outcome], left_out: LeftOut = NOBODY
+    ) -> bool:
         """One more bad outcome; whether it is in this monitor's population, of its classes and new to it."""
         spec = self.spec
         if outcome not in spec.outcomes or earlier.intersection(spec.outcomes):
             return False
-        place = line.rollout_place if spec.scope == ROLLOUT else line.wave_place if spec.wave == line.wave else None
-        since = None if place is None else place_since(place, self.from_place)
+        since = left_out.place(spec, self.from_place, seat)
         if since is None:
             return False
         self.bad += 1
-        if self.crossed_at is None or line.at == self._crossed_when:
-            self._add(since, line.at)
+        if self.crossed_at is None or at == self._crossed_when:
+            self._add(since, at)
         return True
+
+    def again(self, bad: Iterable[Bad], left_out: LeftOut) -> None:
+        """Everything anew, because other segments are left out. What crossed then is the crossing of a recount."""
+        self._begin()
+        for each in bad:
+            self.count(each.at, each.seat, each.outcome, each.earlier, left_out)
+        self._crossed_when = 0
+        found = recount(self._places, self._staircase)
+        self.crossed_at = None if found is None else (found.bad, found.place)
+        self.crossings = [] if self.crossed_at is None else [self.crossed_at]
 
     def _add(self, place: int, at: int) -> None:
         """What came in one transaction was looked at once, at its end: ``crossings`` are those that may have been
@@ -68,12 +101,23 @@ class CountedMonitor:
             if self.crossed_at is None:
                 self.crossed_at, self._crossed_when = self.crossings[0], at
 
-    def facts(self, waves: Iterable[WaveFacts]) -> MonitorFacts:
-        """As a look sees it. ``waves`` have the places given so far."""
+    def facts(self, waves: Iterable[WaveFacts], opened: Iterable[Slice] = ()) -> MonitorFacts:
+        """As a look sees it. ``waves`` have the places given so far; ``opened`` those of segments, of these slices and
+        perhaps more."""
         spec, stairs = self.spec, self._staircase
-        given = sum(wave.members for wave in waves if spec.scope == ROLLOUT or wave.wave == spec.wave)
-        places = max(0, given - self.from_place)
+        seen = {(wave.wave, piece.number): piece for wave in waves for piece in wave.slices}
+        if spec.segment is not None:
+            ranks = [piece.ranks.get(spec.segment) for piece in opened if (piece.wave, piece.number) in seen]
+            places = max(0, sum(each.members for each in ranks if each) - self.from_place)
+            calm = max(places, self.bad)
+        else:
+            mine = [piece for (wave, _), piece in seen.items() if spec.wave in (None, wave)]
+            mine.sort(key=lambda piece: piece.opened_at)
+            places = places_since(self.from_place, mine)
+            calm = calmed_by(places, self.bad, confirmed_since(self.from_place, mine))
         return MonitorFacts(
+            segment=spec.segment,
+            devices=spec.devices,
             monitor=spec.key,
             outcomes=spec.outcomes,
             wave=spec.wave,
@@ -84,7 +128,7 @@ class CountedMonitor:
             bad=self.bad,
             next_limit=stairs.limit(self.bad + 1),
             crossed_at=self.crossed_at,
-            amber=stairs.amber(max(places, self.bad), self.bad),
+            amber=stairs.amber(calm, self.bad),
         )
 
 
@@ -95,13 +139,30 @@ class Recount:
     ``classes``: those that are told apart; whatever the log says beside them counts as failed. None: as logged.
     """
 
-    def __init__(self, classes: Collection[Outcome] | None = None) -> None:
+    def __init__(
+        self, seats: Seats = seat_in_log, opened: Sequence[Slice] = (), classes: Collection[Outcome] | None = None
+    ) -> None:
         self.classes = classes
         self.monitors: dict[str, CountedMonitor] = {}
         self.budgets: dict[str, BudgetFacts] = {}
         self.slices: dict[tuple[str, int], dict[Outcome, int]] = {}
         self.apart: dict[tuple[str, int], dict[Outcome, int]] = {}
+        self.opened = opened
         self._earlier: dict[int, frozenset[Outcome]] | None = None if classes is None else {}
+        self._seats = seats
+        self._left_out = NOBODY
+        self._bad: list[Bad] | None = None if seats is seat_in_log else []
+
+    def leave_out(self, excluded: frozenset[str]) -> None:
+        """From now on these segments are left out, and were from the beginning."""
+        if excluded == self._left_out.excluded:
+            return
+        self._left_out = LeftOut(self.opened, excluded)
+        for monitor in self.monitors.values():
+            monitor.again(self._bad or (), self._left_out)
+
+    def facts(self, waves: Sequence[WaveFacts]) -> tuple[MonitorFacts, ...]:
+        return tuple(monitor.facts(waves, self.opened) for monitor in self.monitors.values())
 
     def watch(self, monitors: Sequence[CountedMonitor], budgets: Sequence[BudgetFacts]) -> None:
         """From now on these count. One that counted before goes on; a budget keeps what it has counted."""
@@ -136,8 +197,11 @@ class Recount:
         if line.apart:
             return False
         moved = False
+        seat = self._seats(line)
+        if self._bad is not None:
+            self._bad.append(Bad(line.at, seat, outcome, earlier, line.device_key))
         for monitor in self.monitors.values():
-            moved = monitor.count(line, outcome, earlier) or moved
+            moved = monitor.count(line.at, seat, outcome, earlier, self._left_out) or moved
         for name, budget in self.budgets.items():
             if outcome in budget.outcomes and not earlier.intersection(budget.outcomes):
                 self.budgets[name] = replace(budget, bad=budget.bad + 1)
@@ -160,6 +224,14 @@ class Recount:
             )
             for wave in seen
         )
+
+    def bad_left_in(self, wave: str, number: int, excluded: frozenset[str]) -> dict[Outcome, int]:
+        """Bad outcomes of a slice without those of these segments."""
+        found: dict[Outcome, int] = {}
+        for each in self._bad or ():
+            if (each.seat.wave, each.seat.slice) == (wave, number) and excluded.isdisjoint(each.seat.segments):
+                found[each.outcome] = found.get(each.outcome, 0) + 1
+        return _shown(found)
 
 
 def _shown(bad: Mapping[Outcome, int]) -> dict[Outcome, int]:

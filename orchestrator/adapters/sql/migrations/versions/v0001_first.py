@@ -135,6 +135,7 @@ def upgrade() -> None:
         sa.Column("target_version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=True),
+        sa.Column("clock", sa.Text(), nullable=True),
         sa.Column("devices", sa.BigInteger(), nullable=False),
         sa.Column("journal_seq", sa.BigInteger(), nullable=False),
         sa.Column("journal_hash", sa.Text(), nullable=False),
@@ -171,10 +172,7 @@ def upgrade() -> None:
         sa.Column("bad", sa.BigInteger(), nullable=False),
         sa.Column("base", sa.BigInteger(), nullable=False),
         sa.Column("answer", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "outcomes"),
     )
     op.create_table(
@@ -194,14 +192,8 @@ def upgrade() -> None:
         sa.Column("enrolled_at", sa.BigInteger(), nullable=True),
         sa.Column("token_digest", sa.LargeBinary(), nullable=True),
         sa.Column("id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["group_name"],
-            ["device_group.name"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["software_key"],
-            ["software.key"],
-        ),
+        sa.ForeignKeyConstraint(["group_name"], ["device_group.name"]),
+        sa.ForeignKeyConstraint(["software_key"], ["software.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(
@@ -224,10 +216,7 @@ def upgrade() -> None:
         sa.Column("evidence_seq", sa.BigInteger(), nullable=False),
         sa.Column("before", sa.Text(), nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "seq"),
     )
     op.create_table(
@@ -238,10 +227,7 @@ def upgrade() -> None:
         sa.Column("eligible", sa.BigInteger(), nullable=False),
         sa.Column("reachable", sa.BigInteger(), nullable=False),
         sa.Column("already_there", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave"),
     )
     op.create_table(
@@ -256,10 +242,7 @@ def upgrade() -> None:
         sa.Column("crossed_bad", sa.BigInteger(), nullable=True),
         sa.Column("crossed_place", sa.BigInteger(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("monitor_is", "monitor", ["rollout_key", "name", "attempt"], unique=True)
@@ -271,21 +254,23 @@ def upgrade() -> None:
         sa.Column("to_commit", sa.Text(), nullable=False),
         sa.Column("devices", sa.BigInteger(), nullable=False),
         sa.Column("known", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave", "from_commit", "to_commit"),
+    )
+    op.create_table(
+        "pace",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("wave", sa.Text(), nullable=False),
+        sa.Column("spent_until", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
+        sa.PrimaryKeyConstraint("rollout_key", "wave"),
     )
     op.create_table(
         "population",
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("places", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "name"),
     )
     op.create_table(
@@ -300,10 +285,7 @@ def upgrade() -> None:
         sa.Column("waiting", sa.BigInteger(), nullable=False),
         sa.Column("excluded", sa.BigInteger(), server_default="0", nullable=False),
         *_tallies(),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave", "number"),
         sqlite_with_rowid=False,
     )
@@ -339,10 +321,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("given", sa.Text(), nullable=False),
         sa.Column("ranks", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave", "number"),
     )
     op.create_table(
@@ -351,10 +330,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("by_operator", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["device_key"],
-            ["device.key"],
-        ),
+        sa.ForeignKeyConstraint(["device_key"], ["device.key"]),
         sa.PrimaryKeyConstraint("device_key", "key"),
         sqlite_with_rowid=False,
     )
@@ -367,10 +343,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("excluded", sa.Integer(), nullable=False),
         sa.Column("apart", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("slice_key_is", "slice_key", ["rollout_key", "wave", "number", "excluded", "apart"], unique=True)
@@ -390,18 +363,9 @@ def upgrade() -> None:
         sa.Column("look_at", sa.BigInteger(), nullable=True),
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
         sa.Column("device_key", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["slice_key"],
-            ["slice_key.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["device_key"],
-            ["device.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["slice_key"], ["slice_key.key"]),
+        sa.ForeignKeyConstraint(["device_key"], ["device.key"]),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(
@@ -421,6 +385,29 @@ def upgrade() -> None:
         postgresql_where=sa.text("look_at IS NOT NULL"),
     )
     op.create_table(
+        "clock_mark",
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("mark", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["device_update.key"]),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
+        "cohort",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("hardware_id", sa.Text(), nullable=False),
+        sa.Column("minute", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("installed", sa.BigInteger(), nullable=False),
+        sa.Column("heard_1", sa.BigInteger(), nullable=False),
+        sa.Column("heard_2", sa.BigInteger(), nullable=False),
+        sa.Column("heard_3", sa.BigInteger(), nullable=False),
+        sa.Column("heard_4", sa.BigInteger(), nullable=False),
+        sa.Column("heard_5", sa.BigInteger(), nullable=False),
+        sa.Column("heard_6", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
+        sa.PrimaryKeyConstraint("rollout_key", "hardware_id", "minute"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "update_offer",
         sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("offered_at", sa.BigInteger(), nullable=False),
@@ -433,10 +420,7 @@ def upgrade() -> None:
         sa.Column("unhealthy_before", sa.Integer(), nullable=False),
         sa.Column("by_delta", sa.Integer(), nullable=True),
         sa.Column("segment_places", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["key"],
-            ["device_update.key"],
-        ),
+        sa.ForeignKeyConstraint(["key"], ["device_update.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
@@ -450,14 +434,8 @@ def upgrade() -> None:
         sa.Column("slice_number", sa.BigInteger(), nullable=False),
         sa.Column("rollout_place", sa.BigInteger(), nullable=False),
         sa.Column("wave_place", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["device_key"],
-            ["device.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
+        sa.ForeignKeyConstraint(["device_key"], ["device.key"]),
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
@@ -468,10 +446,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("counted", sa.BigInteger(), nullable=False),
         sa.Column("chain", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key"),
     )
     op.create_table(
@@ -480,10 +455,7 @@ def upgrade() -> None:
         sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["monitor_key"],
-            ["monitor.key"],
-        ),
+        sa.ForeignKeyConstraint(["monitor_key"], ["monitor.key"]),
         sa.PrimaryKeyConstraint("monitor_key", "level", "number"),
         sqlite_with_rowid=False,
     )

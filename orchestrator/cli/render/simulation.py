@@ -1,0 +1,107 @@
+"""What a simulation came to, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+
+from orchestrator.cli.render.grid import Grid, Paragraph, heading
+from orchestrator.cli.render.words import number
+from orchestrator.services.simulation.scenarios import scenario
+from orchestrator.services.simulation.study import Asked
+from orchestrator.services.simulation.summary import Chance, Quantiles, Summary
+
+MOST_CAUSES: Final = 4
+
+
+def page(asked: Asked, found: Sequence[Summary]) -> RenderableType:
+    """A table with a column for each policy."""
+    first = found[0]
+    about = f"{number(first.runs)} rollouts to {number(first.fleet)} devices, scenario {first.scenario}"
+    parts: list[RenderableType] = [heading(about), Paragraph(scenario(asked.scenario).sentence)]
+    if asked.fail is not None:
+        parts.append(Paragraph(f"Where trouble strikes, {100 * asked.fail:g} % fail."))
+    grid = Grid(["WHAT", *(f">{each.policy.upper()}" for each in found)])
+    halt = "chance of a false halt" if first.false_halts else "chance of a halt"
+    _chances(grid, halt, found, lambda each: each.halted)
+    _chances(grid, "chance of a hold", found, lambda each: each.held)
+    _chances(grid, "chance to complete", found, lambda each: each.completed)
+    _quantiles(grid, "devices failed before the halt", found, lambda each: each.failed)
+    _quantiles(grid, "failing, still under way then", found, lambda each: each.doomed)
+    _quantiles(grid, "devices exposed at the halt", found, lambda each: each.exposed)
+    _quantiles(grid, "hours to the halt", found, lambda each: each.hours_to_halt)
+    _quantiles(grid, "hours to the end", found, lambda each: each.hours)
+    parts.append(grid)
+    for each in found:
+        if each.causes:
+            said = ", ".join(f"{cause} {number(many)}" for cause, many in each.causes[:MOST_CAUSES])
+            parts.append(Paragraph(f"{each.policy}, what stopped it: {said}."))
+        if each.excluded:
+            said = ", ".join(f"{segment} {number(many)}" for segment, many in each.excluded[:MOST_CAUSES])
+            parts.append(Paragraph(f"{each.policy}, excluded: {said}."))
+    remarks = "Intervals are exact at 95 %. Three figures are the 10 %, 50 % and 90 % quantiles."
+    parts.append(Paragraph(remarks if asked.budgets else f"Without budgets. {remarks}"))
+    return Group(*parts)
+
+
+def as_object(asked: Asked, found: Sequence[Summary]) -> dict[str, Any]:
+    """The same for programs: shares as numbers from 0 to 1, times in hours."""
+    return {
+        "scenario": asked.scenario,
+        "fleet": asked.fleet,
+        "fail": asked.fail,
+        "offline": asked.offline,
+        "seeds": asked.runs,
+        "seed": asked.seed,
+        "budgets": asked.budgets,
+        "policies": [_policy(each) for each in found],
+    }
+
+
+def _policy(found: Summary) -> dict[str, Any]:
+    return {
+        "policy": found.policy,
+        "a_halt_is_false": found.false_halts,
+        "halted": _chance(found.halted),
+        "held": _chance(found.held),
+        "completed": _chance(found.completed),
+        "unfinished": _chance(found.unfinished),
+        "failed_before_halt": _spread(found.failed),
+        "failing_under_way_at_halt": _spread(found.doomed),
+        "exposed_at_halt": _spread(found.exposed),
+        "hours_to_halt": _spread(found.hours_to_halt),
+        "hours_to_end": _spread(found.hours),
+        "excluded": dict(found.excluded),
+        "causes": dict(found.causes),
+    }
+
+
+def _chance(found: Chance) -> dict[str, Any]:
+    return {"runs": found.hits, "share": found.share, "low": found.low, "high": found.high}
+
+
+def _spread(found: Quantiles | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"runs": found.runs, "q10": found.low, "q50": found.median, "q90": found.high}
+
+
+def _chances(grid: Grid, what: str, found: Sequence[Summary], of: Callable[[Summary], Chance]) -> None:
+    grid.add(what, *(_share(of(each)) for each in found))
+
+
+def _share(found: Chance) -> str:
+    return f"{100 * found.share:.3g} % ({100 * found.low:.2g} to {100 * found.high:.3g})"
+
+
+def _quantiles(grid: Grid, what: str, found: Sequence[Summary], of: Callable[[Summary], Quantiles | None]) -> None:
+    if any(of(each) is not None for each in found):
+        grid.add(what, *(_three(of(each)) for each in found))
+
+
+def _three(found: Quantiles | None) -> str:
+    if found is None:
+        return "-"
+    return " / ".join(f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}" for value in found[1:])

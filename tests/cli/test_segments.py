@@ -1,0 +1,55 @@
+"""Leaving a segment out and taking it back in, at the keyboard."""
+
+from __future__ import annotations
+
+from tests.cli.house import House
+from tests.cli.test_rollouts import narrow, until_lab_baked
+
+OLD = "source_version=30"
+
+
+def test_a_segment_is_left_out_shown_and_taken_back_in(fleet: House) -> None:
+    until_lab_baked(fleet)
+    shown = fleet.ok("exclude", "lmp-42", OLD, "--reason", "old loaders hang", "--dry-run")
+    assert " ".join(shown.split()) == (
+        "Dry run, nothing was changed: Segment source_version=30 of rollout lmp-42 is excluded: its 20 devices will be"
+        " offered nothing more, 0 offers not started will be withdrawn, and the rest goes on without."
+    )
+    assert fleet.json("status", "lmp-42")["excluded"] == []
+    fleet.ok("exclude", "lmp-42", OLD, "--reason", "old loaders hang", "--yes")
+    (left_out,) = fleet.json("status", "lmp-42")["excluded"]
+    assert (left_out["segment"], left_out["by"], left_out["reason"]["kind"]) == (OLD, "mika", "ordered")
+    assert left_out["devices"] > 0
+    for command in ("status", "explain"):
+        page = fleet.ok(command, "lmp-42")
+        narrow(page)
+        words = " ".join(page.split())
+        assert "! source_version=30 is excluded for" in words and "old loaders hang" in words
+    device = next(name for name in fleet.tokens if fleet.json("explain", name)["version"] == 30 and "gw" in name)
+    (why,) = fleet.json("explain", device)["rollouts"]
+    assert why["kind"] == "excluded" and "old loaders hang" in why["sentence"]
+    assert OLD in fleet.ok("journal", "lmp-42")
+    back = fleet.ok("include", "lmp-42", OLD, "--reason", "loader 7 is out", "--yes")
+    assert " ".join(back.split()).startswith("Segment source_version=30 of rollout lmp-42 is taken back in: its")
+    assert fleet.json("status", "lmp-42")["excluded"] == []
+    fleet.tick()
+    fleet.ok("db", "check")
+
+
+def test_what_is_no_segment_is_refused_with_what_there_is(fleet: House) -> None:
+    until_lab_baked(fleet)
+    for words, code, said in (
+        (("source_version=30",), 2, "needs a reason"),
+        (("rpi4", "--reason", "x"), 2, "Write DIMENSION=VALUE"),
+        (("hardware_id=nova", "--reason", "x"), 3, "There are: hardware_id=rpi4"),
+    ):
+        ended = fleet.run("exclude", "lmp-42", *words, "--yes")
+        assert ended.exit_code == code and said in " ".join(ended.output.split()), ended.output
+
+
+def test_plan_says_which_segments_are_watched(house: House) -> None:
+    house.content()
+    house.fleet()
+    words = " ".join(house.ok("plan", str(house.rollout(policy="standard"))).split())
+    assert "Segments watched by themselves: 2 of source_version; one that fails is excluded, above 20 %" in words
+    assert "Excluded by mistake: at most 5 %" in words

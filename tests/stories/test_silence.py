@@ -1,0 +1,171 @@
+"""Silence by the fleet's own clock: what earlier releases teach, what bricks is stopped by, what is left alone.
+
+Every story begins alike. Hour 0: 300 devices that ask every four minutes; version 42 comes to all of them, and from it
+the clock of version 43 is learnt. Some hours later: version 43.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from orchestrator.core.states import ReasonKind, RolloutStatus
+from orchestrator.errors import Refused
+from tests.stories.devices import Behaviour, Fate, Habits, everywhere
+from tests.stories.simulator import BY, Simulation
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+HABITS = Habits(every=4 * MINUTE, download=2 * MINUTE, install=4 * MINUTE, reboot=MINUTE)
+OWN = {
+    "tolerate": {"silent": {"at_most": "2%", "then": "halt"}},
+    "silent_after": "2h",
+    "bake": {"at_least": "10m", "at_most": "1d"},
+    "window": "always",
+}
+WAVES = {"canary": {"count": 20}, "rest": "all"}
+
+
+def fleet(*, history: bool = True, own: dict | None = None, habits: Habits = HABITS) -> Simulation:
+    """300 devices, which 42 has brought up to date some hours ago, or which nobody has ever updated."""
+    sim = Simulation(check_daily=False)
+    sim.content.seconds = 1.0
+    sim.enroll(300, habits=habits)
+    if history:
+        sim.release(42)
+        sim.begin({"all": "all"}, own=own or OWN)
+        sim.run(hours=12, until=sim.is_("completed"))
+        sim.run(hours=3)
+    return sim
+
+
+def second(sim: Simulation, fate: Fate | Behaviour, own: dict | None = None) -> None:
+    sim.release(43, everywhere(fate) if isinstance(fate, Fate) else fate)
+    sim.begin(WAVES, name="r43", target=43, own=own or OWN)
+
+
+def installing(sim: Simulation) -> list[datetime]:
+    """When the devices of 43 began to install, as the server heard it."""
+    with sim.store.reading() as r:
+        row = r.rollout("r43")
+        assert row is not None
+        found = [update.update.installing_at for _, update in r.list_updates(row.key, limit=1_000)]
+    return sorted(at for at in found if at is not None)
+
+
+def ended(sim: Simulation) -> tuple[ReasonKind, str]:
+    reason = sim.view("r43").summary.standing.reason
+    return reason.kind, reason.sentence
+
+
+# ------------------------------------------------------------------------------------------------- what it stops
+
+
+def test_twenty_bricked_canaries_halt_within_a_quarter_of_an_hour_of_the_last_start() -> None:
+    sim = fleet()
+    second(sim, Fate.BRICKS)
+    sim.run(hours=3, until=sim.is_("halted", "r43"))
+    starts = installing(sim)
+    assert len(starts) == 20
+    assert sim.now - starts[-1] <= 15 * MINUTE
+    kind, sentence = ended(sim)
+    assert kind is ReasonKind.SILENCE
+    assert "devices were not heard of" in sentence and "in earlier releases" in sentence and "(limit" in sentence
+    (started,) = sim.journal("r43", "started")
+    assert started.facts["clock"]["devices"] == 300
+    assert len(started.facts["clock"]["digest"]) == 64
+    (halted,) = sim.journal("r43", "halted")
+    assert halted.facts["clock"]["seen"], "the journal keeps what it was decided from"
+    sim.check()
+
+
+def test_what_bricks_is_held_where_the_policy_says_so() -> None:
+    own = {**OWN, "tolerate": {"silent": {"at_most": "2%", "then": "hold"}}}
+    sim = fleet(own=own)
+    second(sim, Fate.BRICKS, own)
+    sim.run(hours=3, until=sim.is_("held", "r43"))
+    assert ended(sim)[0] is ReasonKind.SILENCE
+    with pytest.raises(Refused, match="clock/silent"):
+        sim.rollouts.resume("r43", by=BY)
+
+
+def test_a_person_accepts_the_silence_and_it_begins_anew() -> None:
+    """The 20 stay dark, and are no evidence any more."""
+    sim = fleet()
+    second(sim, Fate.BRICKS)
+    sim.run(hours=3, until=sim.is_("halted", "r43"))
+    with pytest.raises(Refused, match="clock/silent"):
+        sim.rollouts.resume("r43", by=BY)
+    sim.rollouts.resume("r43", by=BY, accept=["clock/silent"], reason="They were unplugged.")
+    sim.run(hours=1)
+    assert sim.status("r43") is RolloutStatus.RUNNING, sim.told()
+    sim.check()
+
+
+# ------------------------------------------------------------------------------------------------- what it leaves alone
+
+
+def test_a_release_that_reports_half_as_slow_again_is_not_halted() -> None:
+    sim = fleet()
+    for device in sim.fleet.values():
+        device.habits = Habits(every=4 * MINUTE, download=3 * MINUTE, install=6 * MINUTE, reboot=1.5 * MINUTE)
+    second(sim, Fate.WELL)
+    sim.run(hours=12, until=sim.is_("completed", "r43"))
+    assert not sim.journal("r43", "halted") and not sim.journal("r43", "held")
+    sim.check()
+
+
+def test_an_outage_that_darkens_untouched_devices_too_holds_and_does_not_halt() -> None:
+    """The power of three sites in four fails while the canaries install; all of them stand there."""
+    sim = fleet()
+    second(sim, Fate.WELL)
+    sim.run(hours=2, until=lambda: len(installing(sim)) >= 5)
+    dark = (sim.now, sim.now + HOUR)
+    chosen = set(sim.offered("r43"))
+    for n, device in enumerate(sim.fleet.values()):
+        if device.id in chosen or n % 4:
+            device.away.append(dark)
+    sim.run(hours=2, until=sim.is_("held", "r43"))
+    kind, sentence = ended(sim)
+    assert kind is ReasonKind.ENVIRONMENT
+    assert "have gone dark in the same" in sentence
+    # The power is back, the others report: what was missed is not held against the release.
+    sim.run(hours=3)
+    assert sim.status("r43") is RolloutStatus.HELD
+    sim.rollouts.resume("r43", by=BY)
+    sim.run(hours=12, until=sim.is_("completed", "r43"))
+    sim.check()
+
+
+def test_a_gateway_that_is_down_is_nobodys_silence() -> None:
+    """Nobody answers for four hours, from when the first canaries install."""
+    sim = fleet()
+    second(sim, Fate.WELL)
+    sim.run(hours=2, until=lambda: len(installing(sim)) >= 5)
+    sim.down.append((sim.now, sim.now + 4 * HOUR))
+    sim.run(hours=24, until=sim.is_("completed", "r43"))
+    assert not sim.journal("r43", "halted") and not sim.journal("r43", "held")
+    sim.check()
+
+
+# ------------------------------------------------------------------------------------------------- without history
+
+
+def test_without_history_only_the_hard_stop_speaks() -> None:
+    sim = fleet(history=False)
+    second(sim, Fate.BRICKS)
+    sim.run(hours=1)
+    assert sim.view("r43").clock is None
+    assert "clock" not in sim.journal("r43", "started")[0].facts
+    assert sim.status("r43") is RolloutStatus.RUNNING
+    sim.run(hours=3, until=sim.is_("halted", "r43"))
+    assert sim.now - installing(sim)[0] >= 2 * HOUR
+    assert ended(sim)[0] is not ReasonKind.SILENCE
+
+
+def test_without_history_and_without_a_word_of_the_policy_silence_holds() -> None:
+    own = {key: value for key, value in OWN.items() if key != "tolerate"}
+    sim = fleet(history=False)
+    second(sim, Fate.BRICKS, own)
+    sim.run(hours=6, until=sim.is_("held", "r43"))
+    assert not sim.journal("r43", "halted")
