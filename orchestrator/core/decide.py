@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
-from orchestrator.core.admission import ambers, early_door
+from orchestrator.core.admission import amber_at_door, ambers, early_door
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
@@ -33,7 +33,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
@@ -370,7 +370,8 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.amber, baked=look.now - since, clock=look.clock)
+    amber = amber_at_door(look.amber, name, look.clock)
+    unmet = unmet_at_door(facts, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     early = ""
     if rules.early and not {each.condition for each in unmet}.isdisjoint(LIFTED_EARLY):
@@ -395,13 +396,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
 
 
 def unmet_at_door(
-    facts: WaveFacts,
-    rules: WaveRules,
-    rollout: Rules,
-    monitors: tuple[MonitorFacts, ...],
-    *,
-    baked: timedelta,
-    clock: ClockFacts | None = None,
+    facts: WaveFacts, rules: WaveRules, rollout: Rules, amber: tuple[str, ...], *, baked: timedelta
 ) -> tuple[Unmet, ...]:
     """What keeps a baking wave from passing (RULES 5.3), confidence aside; empty when the door opens."""
     outcomes = facts.resolved
@@ -409,9 +404,6 @@ def unmet_at_door(
     bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass}
     # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
     over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
-    amber = [m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)]
-    if clock is not None and (found := reading(clock)) is not None and found.amber:
-        amber.append(CLOCK)
     return door(
         baked=baked,
         at_least=rules.at_least,

@@ -413,10 +413,7 @@ def upgrade() -> None:
         "clock_mark",
         sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("mark", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["key"],
-            ["device_update.key"],
-        ),
+        sa.ForeignKeyConstraint(["key"], ["device_update.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
@@ -425,16 +422,8 @@ def upgrade() -> None:
         sa.Column("hardware_id", sa.Text(), nullable=False),
         sa.Column("minute", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("installed", sa.BigInteger(), nullable=False),
-        sa.Column("heard_1", sa.BigInteger(), nullable=False),
-        sa.Column("heard_2", sa.BigInteger(), nullable=False),
-        sa.Column("heard_3", sa.BigInteger(), nullable=False),
-        sa.Column("heard_4", sa.BigInteger(), nullable=False),
-        sa.Column("heard_5", sa.BigInteger(), nullable=False),
-        sa.Column("heard_6", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        *(sa.Column(f"heard_{number}", sa.BigInteger(), nullable=False) for number in range(1, 7)),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "hardware_id", "minute"),
         sqlite_with_rowid=False,
     )
