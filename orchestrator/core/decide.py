@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
-from orchestrator.core.admission import ambers, early_door
+from orchestrator.core.admission import amber_at_door, ambers, early_door
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
@@ -34,7 +34,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.clock import CLOCK, reading
+from orchestrator.core.evidence.clock import reading
 from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
@@ -370,7 +370,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     tally = facts.tally(opened_until=since)
-    amber = [*ambers(look.amber, None), *ambers(look.amber, name)] + ([CLOCK] if look.silence_is_amber else [])
+    amber = amber_at_door(look.amber, name, silence=look.silence_is_amber)
     unmet = unmet_at_door(tally, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     early = ""
