@@ -5,9 +5,8 @@ nothing more, and when the same facts would say otherwise. It costs the same for
 One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
 deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
-is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
-``held``.
+Safety comes first and alone: budgets, monitors that halt, segments (the next look sees the rest without them), then
+what holds. Time never leads out of ``halted`` or ``held``.
 """
 
 from __future__ import annotations
@@ -359,10 +358,6 @@ def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
     return True
 
 
-def _slice_wait(last: SliceFacts) -> str:
-    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
-
-
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
     name, since = wave.wave, wave.baking_at or look.now
     if wave.hold is not None:
@@ -443,7 +438,7 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
         look.wait(
             wave.wave,
             ReasonKind.SLICE,
-            f"Who came later waits: {_slice_wait(last)}",
+            f"Who came later waits: {slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))}",
             until,
         )
         return
