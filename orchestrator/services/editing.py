@@ -67,6 +67,35 @@ class Edited:
     diff: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What ``apply`` did. ``changes``: the lines that differ from what was applied before; empty when nothing does.
+    ``edited``: of a rollout that runs, what the change is; not ``written`` without a person's yes."""
+
+    rollout: str
+    status: RolloutStatus
+    created: bool
+    changes: tuple[str, ...]
+    spec_digest: str
+    policy_digest: str
+    edited: Edited | None = None
+    written: bool = True
+
+
+def applied(edited: Edited, *, written: bool) -> Applied:
+    """What ``apply`` says of an edit."""
+    return Applied(
+        rollout=edited.rollout,
+        status=edited.status,
+        created=False,
+        changes=tuple(str(each) for each in edited.changes),
+        spec_digest=edited.spec_digest,
+        policy_digest=edited.policy_digest,
+        edited=edited,
+        written=written,
+    )
+
+
 def edit(
     w: Writing,
     row: RolloutRow,
