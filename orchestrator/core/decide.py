@@ -2,8 +2,7 @@
 
 It looks at a rollout's own record, at counters and at the rules it is bound to, and says what is to be done, why
 nothing more, and when the same facts would say otherwise. It costs the same for a hundred devices and for ten million.
-One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
-deciding twice decides nothing new.
+One call goes as far as these facts allow, so that deciding twice decides nothing new.
 
 Safety comes first and alone: budgets, monitors that halt, segments (the next look sees the rest without them), then
 what holds. Time never leads out of ``halted`` or ``held``.
@@ -498,5 +497,4 @@ def _after_kind(names: list[str], statuses: dict[str, WaveStatus]) -> ReasonKind
 
 def _later(at: datetime | None, granted_at: datetime | None, look: _Look) -> datetime:
     """From when a time that was given counts: from ``at``, or from a person's later word."""
-    begun = at or look.now
-    return begun if granted_at is None else max(begun, granted_at)
+    return max(at or look.now, granted_at or at or look.now)
