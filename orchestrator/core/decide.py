@@ -2,12 +2,10 @@
 
 It looks at a rollout's own record, at counters and at the rules it is bound to, and says what is to be done, why
 nothing more, and when the same facts would say otherwise. It costs the same for a hundred devices and for ten million.
-One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
-deciding twice decides nothing new.
+One call goes as far as these facts allow, so that deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
-is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
-``held``.
+Safety comes first and alone: budgets, monitors that halt, segments (the next look sees the rest without them), then
+what holds. Time never leads out of ``halted`` or ``held``.
 """
 
 from __future__ import annotations
@@ -62,7 +60,6 @@ from orchestrator.core.reasons import (
     missing_sentence,
     moment,
     slice_held_sentence,
-    slice_sentence,
 )
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
@@ -359,10 +356,6 @@ def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
     return True
 
 
-def _slice_wait(last: SliceFacts) -> str:
-    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
-
-
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
     name, since = wave.wave, wave.baking_at or look.now
     if wave.hold is not None:
@@ -493,5 +486,4 @@ def _after_kind(names: list[str], statuses: dict[str, WaveStatus]) -> ReasonKind
 
 def _later(at: datetime | None, granted_at: datetime | None, look: _Look) -> datetime:
     """From when a time that was given counts: from ``at``, or from a person's later word."""
-    begun = at or look.now
-    return begun if granted_at is None else max(begun, granted_at)
+    return max(at or look.now, granted_at or at or look.now)
