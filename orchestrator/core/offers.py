@@ -34,7 +34,7 @@ from orchestrator.core.reasons import (
 )
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import ROLLOUT, Slice, segment_population, slice_of, wave_population
-from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
+from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
 from orchestrator.core.update import Update, UpdateStatus
 
 
@@ -144,7 +144,7 @@ def may_offer(terms: Terms, device: Device, earlier: Earlier | None, now: dateti
         return found
     if (no := _wave(terms.state, terms.state.wave(found.wave))) is not None:
         return no
-    return _limited(terms, found.wave, now, outstanding=outstanding(earlier)) or found
+    return limited(terms, found.wave, now, outstanding=outstanding(earlier)) or found
 
 
 def outstanding(earlier: Earlier | None) -> bool:
@@ -301,12 +301,14 @@ def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:
         offers = wave.status in OFFERING_WAVE
     if offers:
         return None
-    sentence = f"Its wave {wave.wave} is {wave.status}: {wave.standing.reason.sentence}"
-    return NoOffer(NoOfferKind.WAVE, sentence)
+    pending = wave.status is WaveStatus.PENDING  # what stands in its record then is only that it was applied
+    why = "its turn has not come." if pending else wave.standing.reason.sentence
+    return NoOffer(NoOfferKind.WAVE, f"Its wave {wave.wave} is {wave.status}: {why}")
 
 
-def _limited(terms: Terms, wave: str, now: datetime, *, outstanding: bool) -> NoOffer | None:
-    """What stops offers for now. An offer that stands already has its part of the pace."""
+def limited(terms: Terms, wave: str, now: datetime, *, outstanding: bool = False) -> NoOffer | None:
+    """What stops the offers of a wave for now, whoever asks: budgets, hours, pace. An offer that stands already has its
+    part of the pace."""
     if terms.budget is not None:
         return NoOffer(NoOfferKind.BUDGET, budget_sentence(terms.budget))
     window = terms.rules.offer_window

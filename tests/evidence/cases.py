@@ -108,7 +108,8 @@ def late(bound: Policy) -> Setting:
 
 def _setting(bound: Policy, waves: str, fleet: int, scenario: Scenario, **more: Any) -> Setting:
     shape = Shape(fleet, hashed=False)
-    return Setting(bound, waves_of(waves), shape, scenario, budgets=False, seed=SEED, tick=TICK, **more)
+    given = {"budgets": False, "seed": SEED, "tick": TICK, "history": 0, **more}
+    return Setting(bound, waves_of(waves), shape, scenario, **given)
 
 
 def one_by_one(setting: Setting) -> Setting:
@@ -175,6 +176,30 @@ def one_hardware() -> list[Case]:
     ]
 
 
+HALTING: Final = {"failed": "2%", "rolled_back": "1%", "silent": {"at_most": "5%", "then": "halt"}}
+"""Three classes that halt: the shipped policy holds for silence."""
+
+
+def silence() -> list[Case]:
+    """Twenty canaries, and a clock learnt from an earlier release to 2,000 devices of which 1 % stayed dark."""
+    dark = Scenario("dark", "All of them brick.", level=0.0, quiet=0.0, trouble={OutcomeClass.SILENT: 1.0})
+    half = Scenario("half", "Half of them brick.", level=0.0, quiet=0.0, trouble={OutcomeClass.SILENT: 0.5})
+    slow = Scenario("slow", "As good as any, and slower.", level=0.0, quiet=0.0, slower=1.5)
+    found = []
+    for rule, bound in (("standard", policy()), ("silence halts", policy(tolerate=HALTING))):
+        for words, scenario, waves in (
+            ("all of 20 canaries brick", dark, "canary 20, rest"),
+            ("half of 20 canaries brick", half, "canary 20, rest"),
+            ("1.5 times slower to report", slow, "canary 20, rest"),
+        ):
+            setting = _setting(bound, waves, 1_000, scenario, tick=60, history=2_000, days=10)
+            quick = replace(setting, shape=replace(setting.shape, habits=(HABITS[0],)))
+            weight = 0.3 if scenario is slow else 1.0
+            found.append(Case(f"{words}, all report within minutes", rule, quick, weight=weight))
+            found.append(Case(f"{words}, the usual fleet", rule, setting, weight=weight))
+    return found
+
+
 def comes_through() -> list[Case]:
     """Half of the tolerance and 10 % of the devices without a connection: does each wave pass its bake?"""
     scenario = Scenario("half", "Half of the tolerance.", level=0.5, quiet=0.0)
@@ -215,6 +240,7 @@ PARTS: Final[Mapping[str, Callable[[], list[Case]]]] = {
     "detections": detections,
     "starts-late": starts_late,
     "one-hardware": one_hardware,
+    "silence": silence,
     "comes-through": comes_through,
     "fifty": fleets_of_fifty,
 }

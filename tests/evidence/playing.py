@@ -38,6 +38,22 @@ class Measured:
     def doomed(self) -> Quantiles | None:
         return quantiles([each.doomed for each in self.runs if each.ending is Ending.HALTED])
 
+    def stopped_by_silence(self) -> Chance:
+        """Halted or held by the clock of silence."""
+        return chance(sum(each.cause in ("silence", "environment") for each in self.runs), len(self.runs))
+
+    def stopped_within(self, minutes: float) -> Chance:
+        """Stopped by the clock so many minutes after the last start, or sooner."""
+        return chance(sum(each <= minutes for each in self._delays()), len(self.runs))
+
+    def minutes_to_the_stop(self) -> Quantiles | None:
+        """Minutes from the last start of a device to the stop by the clock."""
+        return quantiles(self._delays())
+
+    def _delays(self) -> list[float]:
+        stopped = [each for each in self.runs if each.cause in ("silence", "environment")]
+        return [round(60 * (each.hours - each.last_start), 1) for each in stopped]
+
     @property
     def most_failed(self) -> int:
         return max((each.failed for each in self.runs if each.ending is Ending.HALTED), default=0)

@@ -66,6 +66,16 @@ def one_hardware(found: Sequence[Measured]) -> Table:
     return rows
 
 
+def silence(found: Sequence[Measured]) -> Table:
+    head = ["silence by the fleet's clock", "policy", "asked", "stopped by the clock"]
+    rows = [[*head, "within 15 min of the last start", "minutes after the last start"]]
+    for each in found:
+        asked = "never" if "slower" in each.case.name else "in 15 min" if each.case.name.startswith("all of") else ""
+        figures = [each.stopped_by_silence(), each.stopped_within(15.0)]
+        rows.append([each.case.name, each.case.rule, asked, *map(share, figures), three(each.minutes_to_the_stop())])
+    return rows
+
+
 def comes_through(found: Sequence[Measured]) -> Table:
     waves = ("w20", "w200", "w2000")
     rows = [["half of the tolerance", "asked", *(f"wave of {int(name[1:]):,}" for name in waves)]]
@@ -85,6 +95,7 @@ WRITERS: Final[dict[str, tuple[str, Callable[[Sequence[Measured]], Table]]]] = {
     "detections": ("Bad releases: how many devices failed before the halt", detections),
     "starts-late": ("Total failure that starts in the last wave, of 2,000 devices", starts_late),
     "one-hardware": ("One hardware id that fails", one_hardware),
+    "silence": ("Silent bricks", silence),
     "comes-through": ("Good releases pass their bake within 48 hours", comes_through),
     "fifty": ("A fleet of fifty", fifty),
 }

@@ -8,10 +8,9 @@ from typing import Any, Final
 from orchestrator.adapters.sql.codec import decode_spec
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment
-from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import SEGMENT
-from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import MonitorFacts, SliceFacts, places_since
+from orchestrator.core.facts import MonitorFacts, SliceFacts
+from orchestrator.core.monitors import monitor_facts
 from orchestrator.services.records import MonitorRow
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
@@ -77,30 +76,14 @@ def facts_of(
     rows: Iterable[MonitorRow], opened: Sequence[tuple[str, SliceFacts]], segments: Mapping[str, int] = NO_SEGMENTS
 ) -> Iterable[MonitorFacts]:
     """What is seen of monitors, given the slices in the order of their opening, with their waves, and the places given
-    in the segments. Of a segment nobody counts who has confirmed: there all who have a place calm."""
+    in the segments."""
     for row in rows:
-        spec = row.spec
-        stairs = staircase(spec.tolerance, spec.alpha)
-        if spec.segment is not None:
-            places = max(0, segments.get(spec.segment, 0) - row.from_place)
-            calm = max(places, row.bad)
-        else:
-            mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
-            places = places_since(row.from_place, mine)
-            calm = calmed_by(places, row.bad, confirmed_since(row.from_place, mine))
-        yield MonitorFacts(
-            segment=spec.segment,
-            devices=spec.devices,
-            monitor=spec.key,
-            outcomes=spec.outcomes,
-            wave=spec.wave,
-            tolerance=spec.tolerance,
-            alpha=spec.alpha,
-            answer=spec.answer,
-            places=places,
+        yield monitor_facts(
+            row.spec,
             bad=row.bad,
-            next_limit=stairs.limit(row.bad + 1),
             crossed_at=row.crossed_at,
+            opened=opened,
+            segments=segments,
+            from_place=row.from_place,
             accepted=row.accepted_at is not None,
-            amber=stairs.amber(calm, row.bad),
         )

@@ -386,11 +386,17 @@ class ClockReading:
 def reading(facts: ClockFacts, *, darkness: float = 0.0) -> ClockReading | None:
     """The checkpoint with the most evidence; None before any device has passed one. ``darkness``: a share of devices
     that is dark for another reason, tolerated on top."""
+    return _reading(facts.seen, facts.checkpoints, facts.alpha, darkness)
+
+
+@lru_cache(maxsize=256)
+def _reading(seen: tuple[Seen, ...], checkpoints: int, alpha: float, darkness: float) -> ClockReading | None:
+    # One decision asks several times, and between two decisions often nothing has passed.
     by_number: dict[int, list[Seen]] = defaultdict(list)
-    for each in facts.seen:
+    for each in seen:
         if each.silent + each.reported:
             by_number[each.number].append(each)
-    threshold = math.log(facts.checkpoints / (facts.alpha * (1.0 - LEARNING_PART)))
+    threshold = math.log(checkpoints / (alpha * (1.0 - LEARNING_PART)))
     readings = [
         ClockReading(number, tuple(these), log_evidence(these, darkness=darkness), threshold)
         for number, these in sorted(by_number.items())

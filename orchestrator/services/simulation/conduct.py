@@ -130,10 +130,6 @@ class Conduct:
             return max(usual, HOUR // 4) if fate is Fate.CONFIRMED else 60
         return min(usual, HOUR // 6) if fate is Fate.CONFIRMED else HOUR
 
-    def usual(self, device: int, rng: Random) -> int:
-        """Seconds that a device took with an earlier release, which was as quick as any."""
-        return _quantiles(self.habit(device), 1.0)[int(rng.random() * _QUANTILES)]
-
     def offline(self, share: float) -> dict[int, tuple[int, int]]:
         """Devices without a connection when the rollout starts: when each was last seen (before the start, so
         negative), and when it is back. Spells end as they began: by chance, after four days in the mean."""
@@ -146,6 +142,15 @@ class Conduct:
                 found[device] = (-int(rng.expovariate(1 / mean)) - 1, int(rng.expovariate(1 / mean)) + 1)
         return found
 
+    def last_seen(self, outage: Outage | None, spell: tuple[int, int] | None, device: int, now: int) -> int:
+        """When a device without the offer was last seen: within its gap, unless it has no connection."""
+        before = now
+        if spell is not None and now < spell[1]:
+            return spell[0]
+        if outage is not None and self.within(outage, device, now) is not None:
+            before = int(outage.after * HOUR)
+        return before - int(self.rng.random() * self.habit(device).gap)
+
     def within(self, outage: Outage | None, device: int, at: int) -> int | None:
         """When a device can be heard again that is within an outage at this time; None when it is in none."""
         if outage is None:
@@ -157,6 +162,11 @@ class Conduct:
         if self.fleet.kinds[self.fleet.kind_of[device]].labels.get(outage.label) != outage.value:
             return None
         return ends + int(self.rng.random() * self.habit(device).gap)
+
+
+def usual_time(habit: Habit, rng: Random) -> int:
+    """Seconds that a device of this habit takes from the start of installing to its outcome."""
+    return _quantiles(habit, 1.0)[int(rng.random() * _QUANTILES)]
 
 
 @lru_cache(maxsize=64)

@@ -117,7 +117,7 @@ class Fleet:
 
 
 @lru_cache(maxsize=8)
-def _made(key: _Key) -> Fleet:
+def _made(key: ShapeKey) -> Fleet:
     shape = key.shape
     rng = Random(f"fleet of {shape.devices}")
     labels = sorted(shape.labels)
@@ -143,7 +143,7 @@ def _made(key: _Key) -> Fleet:
     return Fleet(shape, tuple(kinds), kind_of, hashes)
 
 
-class _Key:
+class ShapeKey:
     """A shape as a key of the cache: mappings have no hash, what they say has."""
 
     __slots__ = ("shape", "text")
@@ -155,12 +155,12 @@ class _Key:
         return hash(self.text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.text == self.text
+        return isinstance(other, ShapeKey) and other.text == self.text
 
 
 def made(shape: Shape) -> Fleet:
     """The fleet of a shape: always the same one. The last few are kept."""
-    return _made(_Key(shape))
+    return _made(ShapeKey(shape))
 
 
 def _dealt(shares: Shares, devices: int, rng: Random) -> list[str]:

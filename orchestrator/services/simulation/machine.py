@@ -54,6 +54,11 @@ class Happening(IntEnum):
     OFFERED_AGAIN = 10
 
 
+HEARD: Final = frozenset(
+    {Happening.FAILED, Happening.ROLLED_BACK, Happening.ON_TARGET, Happening.DOWNLOAD_FAILED, Happening.WITHDRAWN}
+)
+"""What ends the waiting of the clock for a device that began to install."""
+
 COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left", "retired")
 """The tallies of a slice, in the order of ``Taken.gains``."""
 

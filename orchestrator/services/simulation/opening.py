@@ -26,17 +26,33 @@ from orchestrator.core.slices import (
     wave_population,
 )
 from orchestrator.services.simulation.fleet import Fleet
+from orchestrator.services.simulation.silence import Silence
 from orchestrator.services.simulation.tally import Evidence, Monitor, WaveTally
 
 
-def begun(spec: RolloutFile, policy: Policy, fleet: Fleet, sizes: Mapping[str, int], *, budgets: bool) -> Evidence:
-    """The evidence of a rollout at its start, with its monitors, and its budgets unless they are left out."""
+def begun(
+    spec: RolloutFile,
+    policy: Policy,
+    fleet: Fleet,
+    sizes: Mapping[str, int],
+    *,
+    budgets: bool,
+    silence: Silence | None = None,
+) -> Evidence:
+    """The evidence of a rollout at its start, with its monitors, and its budgets unless they are left
+    out, and the clock of its silence where there is one."""
     devices = sum(sizes.values())
     planned = [
         WaveSize(name, sizes[name], sum(sizes[before] for before in nx.ancestors(spec.graph, name)))
         for name in spec.topological_order
     ]
-    specs = allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=planned, devices=devices)
+    specs = allot(
+        tolerate=policy.tolerances,
+        false_halt=policy.false_halt,
+        waves=planned,
+        devices=devices,
+        clock=silence is not None,
+    )
     segments = {
         name: {segment_population(name, value): many for value, many in fleet.sizes(name).items()}
         for name in policy.segments
@@ -49,6 +65,7 @@ def begun(spec: RolloutFile, policy: Policy, fleet: Fleet, sizes: Mapping[str, i
         waves={wave.name: WaveTally(wave.name) for wave in spec.waves},
         monitors=tuple(map(Monitor, specs)),
         budgets=_budgets(policy, devices) if budgets else [],
+        silence=silence,
     )
 
 

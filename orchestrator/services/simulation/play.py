@@ -11,7 +11,7 @@ at once. Deltas are always ready.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -29,7 +29,9 @@ from orchestrator.core.decisions import (
     OpenSlice,
     PrepareWave,
 )
+from orchestrator.core.evidence.allowance import clock_alpha
 from orchestrator.core.facts import DeltaFacts, RolloutState, WaveState
+from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
@@ -48,9 +50,11 @@ from orchestrator.errors import WaveError
 from orchestrator.services.simulation.conduct import DAY, HOUR, Conduct, Fate
 from orchestrator.services.simulation.ending import came_of_it, exclusion
 from orchestrator.services.simulation.fleet import allotted, made
-from orchestrator.services.simulation.machine import Happening, Machine
+from orchestrator.services.simulation.machine import HEARD, Happening, Machine
 from orchestrator.services.simulation.opening import begun, opened_slice
+from orchestrator.services.simulation.pacing import Crowd, Pacing
 from orchestrator.services.simulation.setting import START, Exclusion, Played, Setting, Watcher
+from orchestrator.services.simulation.silence import PASTS, Silence, learnt, untouched
 from orchestrator.services.simulation.tally import Evidence, Member
 
 LATE_AFTER: Final = HOUR
@@ -70,6 +74,9 @@ _CODE: Final = (1 << _CODE_BITS) - 1
 
 _ENDS: Final = frozenset({OutcomeClass.FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.SILENT})
 """What every rule but ours calls a failure."""
+
+_WAITS_FOR_ROOM: Final = frozenset({NoOfferKind.PACE, NoOfferKind.EVIDENCE, NoOfferKind.AMBER})
+"""Here a device waits until somebody else is done; elsewhere it comes back by itself."""
 
 BAD_HAPPENING: Final = {Fate.FAILED: Happening.FAILED, Fate.ROLLED_BACK: Happening.ROLLED_BACK}
 
@@ -118,17 +125,18 @@ class Run:
         self.member: dict[int, Member] = {}
         self.fate: dict[int, Fate] = {}
         self.due: dict[int, int] = {}
-        self.crowd: dict[int, list[int]] = defaultdict(list)
         self.heap: list[int] = []
         self.now = 0
         self.tick_at: int | None = 0
         self.stopped_at: int | None = None
         self.completed_at: int | None = None
         self.exposed = 0
+        self.last_start = 0
         self.excluded: list[Exclusion] = []
         self.ends = setting.days * DAY
         self.tick = setting.tick
         self.evidence = self._begun()
+        self.pacing = Pacing(self.rules, self.evidence, Crowd(self.rng), tuple(setting.shape.labels))
         self.state = self._started()
         for device, (_, back_at) in self.dark.items():
             if back_at < self.ends:
@@ -143,14 +151,26 @@ class Run:
     def _begun(self) -> Evidence:
         setting = self.setting
         reachable = {name: sum(self._reachable(device) for _, device in found) for name, found in self.waiting.items()}
+        alone = self.watcher is None
         evidence = begun(
-            setting.spec, setting.policy, self.fleet, self.size, budgets=setting.budgets and self.watcher is None
+            setting.spec,
+            setting.policy,
+            self.fleet,
+            self.size,
+            budgets=setting.budgets and alone,
+            silence=self._clock() if alone else None,
         )
         for name, many in reachable.items():
             evidence.waves[name].eligible = many
         if self.watcher is not None:
             evidence = replace(evidence, monitors=())
         return evidence
+
+    def _clock(self) -> Silence | None:
+        setting = self.setting
+        alpha = clock_alpha(false_halt=setting.policy.false_halt, devices=sum(self.size.values()))
+        clock = learnt(setting.policy, setting.shape, alpha, setting.history, f"{setting.seed}/{self.number % PASTS}")
+        return None if clock is None else Silence(clock, lambda minutes: untouched(self, minutes))
 
     def _started(self) -> RolloutState:
         standing = Standing(Reason(ReasonKind.ORDERED, "Started."), START, _PERSON)
@@ -195,7 +215,8 @@ class Run:
         now = self._moment()
         self._look_for_late()
         for _ in range(MOST_ROUNDS):
-            plan = decide(self.state, self.evidence.facts(now), self.rules, now)
+            facts = self.evidence.facts(now)
+            plan = decide(self.state, facts, self.rules, now)
             waits = [each.wave for each in plan.reasons if each.reason.kind is ReasonKind.AWAITING_PROMOTION]
             for name in waits:
                 if name is not None:
@@ -203,6 +224,8 @@ class Run:
             if plan.decisions:
                 self._carry_out(plan.decisions, now)
             elif not waits:
+                self.pacing.look(facts)
+                self._fill()
                 if plan.wake_at is not None:
                     self._wake(max(self.now + 1, int((plan.wake_at - START).total_seconds())))
                 return
@@ -353,30 +376,36 @@ class Run:
             return
         if state.wave(wave).status not in OFFERING_WAVE and not state.completed:
             return
-        window = self.rules.offer_window
-        if window is not None and not window.is_open(now := self._moment()):
-            opens = window.next_open(now)
-            if opens is not None:
-                second = int((opens - START).total_seconds())
-                self._at(second + int(self.rng.random() * self.conduct.gap(device, fate)), _CHECK_IN, device)
-            return
-        if self._full(wave):
-            self.crowd[self.conduct.gap(device, fate)].append(device)
-            return
-        self._offer(device, member, fate)
+        self.pacing.crowd.invited.discard(device)
+        gap = self.conduct.gap(device, fate)
+        no = self.pacing.stops(state, wave, self._labels(device), self._moment())
+        if no is None:
+            self._offer(device, member, fate)
+        elif no.kind in _WAITS_FOR_ROOM:
+            self.pacing.crowd.join(device, gap)
+        else:
+            # It comes back at its own time, or soon after the moment at which it may.
+            opens = self.now + gap if no.until is None else int((no.until - START).total_seconds()) + 1
+            self._at(max(opens, self.now + 1) + int(self.rng.random() * gap), _CHECK_IN, device)
 
-    def _full(self, wave: str) -> bool:
-        """Whether the pace lets nobody more begin."""
-        cap, own = self.rules.in_flight, self.rules.wave(wave).in_flight
-        if cap is not None and self.evidence.in_flight >= cap:
-            return True
-        return own is not None and self.evidence.wave_in_flight.get(wave, 0) >= own
+    def _labels(self, device: int) -> Mapping[str, str]:
+        return self.fleet.kinds[self.fleet.kind_of[device]].labels
+
+    def _fill(self) -> None:
+        """Whoever the pace kept waiting asks again, as many as there is room for."""
+        crowd = self.pacing.crowd
+        for _ in range(self.pacing.room() if crowd else 0):
+            if (invited := crowd.invite()) is None:
+                return
+            self._at(self.now + invited[1], _CHECK_IN, invited[0])
 
     def _offer(self, device: int, member: Member, fate: Fate) -> None:
         self.exposed += 1
         taken = self.machine.first
         self.standing[device] = taken.standing
         self.evidence.count(member, taken)
+        self.pacing.offered(member.tally.piece.wave, self._moment())
+        self._flies(member, 1)
         if fate is Fate.IGNORED:
             self._at(self.now + self.conduct.gap(device, fate), _CHECK_IN, device)
             return
@@ -426,8 +455,20 @@ class Run:
         fate = self.fate[device]
         self._step(device, Happening.ON_TARGET if self.rng.random() < 0.5 else BAD_HAPPENING[fate])
 
+    def _tell_clock(self, device: int, happening: Happening) -> None:
+        """What the clock of silence goes by: the start of installing, and the first that is heard after it."""
+        silence = self.evidence.silence
+        if happening is Happening.INSTALLING:
+            if self.stopped_at is None:
+                self.last_start = self.now
+            if silence is not None:
+                silence.installs(device, self.fleet.kinds[self.fleet.kind_of[device]].hardware_id, self._moment())
+        elif silence is not None and happening in HEARD:
+            silence.hears(device, self._moment())
+
     def _step(self, device: int, happening: Happening) -> None:
         taken = self.machine.step(self.standing[device], happening)
+        self._tell_clock(device, happening)
         self.standing[device] = taken.standing
         member = self.member[device]
         if not taken.gains and not taken.bad:
@@ -439,8 +480,14 @@ class Run:
             self._watch(member, resolved=bad or (4, 1) in taken.gains, bad=bad and bool(self.halting & set(taken.bad)))
         elif bad:
             self._settle()
-        if self.crowd and self.evidence.in_flight < flying:
-            self._let_one_in()
+        self._flies(member, self.evidence.in_flight - flying)
+
+    def _flies(self, member: Member, change: int) -> None:
+        """So many more devices are at it."""
+        if change and self.pacing.by_label:
+            self.pacing.flies(member.tally.piece.wave, self._labels(member.device), change)
+        if change < 0:
+            self._fill()
 
     def _watch(self, member: Member, *, resolved: bool, bad: bool) -> None:
         wave = member.tally.piece.wave
@@ -448,15 +495,3 @@ class Run:
             return
         if self.state.status in (RolloutStatus.RUNNING, RolloutStatus.COMPLETED):
             self._carry_out((HaltRollout(Reason(ReasonKind.MONITOR, "Another rule halts.")),), self._moment())
-
-    def _let_one_in(self) -> None:
-        """There is room again: of those whom the pace kept waiting, who asks next? Who asks often does so sooner."""
-        rates = [(len(found) / gap, gap) for gap, found in self.crowd.items() if found]
-        if not rates:
-            self.crowd.clear()
-            return
-        found = self.crowd[self.rng.choices([gap for _, gap in rates], [rate for rate, _ in rates])[0]]
-        place = int(self.rng.random() * len(found))
-        found[place], found[-1] = found[-1], found[place]
-        asks_at = self.now + int(self.rng.expovariate(sum(rate for rate, _ in rates)))
-        self._at(asks_at, _CHECK_IN, found.pop())

@@ -36,6 +36,7 @@ class Setting:
     ``offline``: the share of devices without a connection at the start. ``budgets`` False: without the hard stops, as
     the guarantee about false halts is stated. ``insists``: a person lets every wave that is held pass at once, so that
     as many devices as possible are at stake. ``seed``: of all runs together. ``days``: the longest time played.
+    ``history``: devices of an earlier release from which the fleet's clock is learnt; 0 for none.
     ``tick``: seconds between two looks while reports come in; every bad outcome is looked at at once in any case.
     """
 
@@ -49,6 +50,7 @@ class Setting:
     seed: int = 1
     days: int = 60
     tick: int = 60
+    history: int = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class Played:
     ``failed``: devices whose bad outcome, of a class that halts, was known then; ``doomed``: others under way then
     that would have come to one; ``exposed``: devices that had been given the offer. ``cause``: what stopped it, a
     monitor's or a budget's name or the kind of reason; ``sentence`` says it for people. ``bad``: known outcomes by
-    class. ``excluded``: segments left out, in that order.
+    class. ``excluded``: segments left out, in that order. ``last_start``: when the last device began to install, in
+    hours.
     """
 
     run: int
@@ -98,6 +101,7 @@ class Played:
     bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
     waves: tuple[WavePlayed, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
+    last_start: float = 0.0
 
 
 class Watcher(Protocol):

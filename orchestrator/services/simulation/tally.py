@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import ROLLOUT as ROLLOUT_SCOPE
 from orchestrator.core.evidence.allowance import SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
+from orchestrator.core.monitors import monitor_facts
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.reasons import monitor_sentence
 from orchestrator.core.slices import ROLLOUT, Slice, wave_population
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.services.simulation.machine import COUNTED, Taken
+from orchestrator.services.simulation.silence import Silence
 
 _NUMBERS = len(COUNTED)
 
@@ -88,7 +89,10 @@ class Monitor:
     nodes: dict[NodeKey, Node] = field(default_factory=dict)
     places: list[int] = field(default_factory=list)
     crossed_at: tuple[int, int] | None = None
-    _facts: MonitorFacts | None = None
+    last_facts: MonitorFacts | None = None
+    """As they were when they were last asked for; None when they have changed since."""
+    _places: int = -1
+    _slices: int = -1
 
     def add(self, place: int) -> None:
         """Count one more bad device at this place."""
@@ -96,16 +100,11 @@ class Monitor:
         added = add(self.nodes, (stairs.need(place),))
         self.nodes |= added.changed
         insort(self.places, place)
-        self._facts = None
+        self.last_facts = None
         if self.crossed_at is None and added.crossed:
             bad = first_crossing(self.nodes.get)
             assert bad is not None
             self.crossed_at = (bad, self.places[bad - 1])
-
-    @property
-    def last_facts(self) -> MonitorFacts:
-        """As they were when they were last asked for."""
-        return self._facts or self.facts(len(self.places))
 
     def count_again(self, places: Sequence[int]) -> None:
         """From nothing, with these places."""
@@ -114,29 +113,21 @@ class Monitor:
         self.nodes = dict(add({}, [stairs.need(place) for place in places]).changed)
         self.places = sorted(places)
         self.crossed_at = (crossing.bad, crossing.place) if crossing else None
-        self._facts = None
+        self.last_facts = None
 
-    def facts(self, population: int) -> MonitorFacts:
-        bad = len(self.places)
-        if self._facts is None or self._facts.places != population:
-            spec = self.spec
-            stairs = staircase(spec.tolerance, spec.alpha)
-            self._facts = MonitorFacts(
-                monitor=spec.key,
-                outcomes=spec.outcomes,
-                wave=spec.wave,
-                segment=spec.segment,
-                devices=spec.devices,
-                tolerance=spec.tolerance,
-                alpha=spec.alpha,
-                answer=spec.answer,
-                places=population,
-                bad=bad,
-                next_limit=stairs.limit(bad + 1),
-                crossed_at=self.crossed_at,
-                amber=stairs.amber(max(population, bad), bad),
+    def facts(self, opened: Sequence[tuple[str, SliceFacts]], segments: Mapping[str, int]) -> MonitorFacts:
+        """As a decision sees it; made anew only where something can have changed it."""
+        places = segments.get(self.spec.segment, 0) if self.spec.segment is not None else -1
+        if (
+            self.last_facts is None
+            or self._places != places
+            or (places < 0 and (self.places or self._slices != len(opened)))
+        ):
+            self.last_facts = monitor_facts(
+                self.spec, bad=len(self.places), crossed_at=self.crossed_at, opened=opened, segments=segments
             )
-        return self._facts
+            self._places, self._slices = places, len(opened)
+        return self.last_facts
 
 
 @dataclass(slots=True)
@@ -189,6 +180,7 @@ class Evidence:
     holds: dict[str, Reason] = field(default_factory=dict)
     """Waves that waited for a person, and why."""
     left_out: LeftOut = NOBODY
+    silence: Silence | None = None
     slices: list[SliceTally] = field(default_factory=list)
     """Of all waves, in the order of their opening."""
     _seats: dict[int, tuple[Seat, set[OutcomeClass]]] = field(default_factory=dict)
@@ -220,6 +212,7 @@ class Evidence:
         if not member.excluded:
             self.waves[wave].changed = True
             tally.gain(taken)
+            self._monitors = None
         flying = taken.flying
         if flying:
             self.in_flight += flying
@@ -292,9 +285,9 @@ class Evidence:
     def cause(self, reason: Reason) -> str:
         """The name of what gave this reason: a monitor, a budget, or the kind of reason."""
         if reason.kind in (ReasonKind.MONITOR, ReasonKind.SEGMENT):
-            crossed = [each for each in self.monitors if each.crossed_at is not None]
-            said = reason.sentence
-            return next((each.spec.key for each in crossed if monitor_sentence(each.last_facts) in said), "")
+            seen = [each.last_facts for each in self.monitors if each.last_facts is not None]
+            crossed = [each for each in seen if each.crossed_at is not None]
+            return next((each.monitor for each in crossed if monitor_sentence(each) in reason.sentence), "")
         if reason.kind is ReasonKind.BUDGET:
             return next((f"budget:{each.name}" for each in self.budgets if each.reached), "")
         return reason.kind.value
@@ -302,33 +295,14 @@ class Evidence:
     def facts(self, now: datetime) -> Facts:
         """What a decision sees at ``now``."""
         if self._monitors is None:
+            opened = [(each.piece.wave, each.facts()) for each in self.slices]
             self._monitors = tuple(
-                each.facts(self._places(each.spec))
-                for each in self.monitors
-                if each.spec.segment is None or each.places
+                each.facts(opened, self.given) for each in self.monitors if each.spec.segment is None or each.places
             )
         return Facts(
             devices=self.devices,
             waves=tuple(wave.facts() for wave in self.waves.values()),
-            monitors=tuple(
-                self._calmed(each) if each.bad and each.segment is None else each for each in self._monitors
-            ),
+            monitors=self._monitors,
             budgets=tuple(self.budgets),
+            clock=None if self.silence is None else self.silence.facts(now),
         )
-
-    def _calmed(self, monitor: MonitorFacts) -> MonitorFacts:
-        """Whether it is amber by those who are known to be good or bad."""
-        mine = [each.facts() for each in self.slices if monitor.wave in (None, each.piece.wave)]
-        confirmed = confirmed_since(0, mine)
-        amber = staircase(monitor.tolerance, monitor.alpha).amber(
-            calmed_by(monitor.places, monitor.bad, confirmed), monitor.bad
-        )
-        return monitor if amber is monitor.amber else replace(monitor, amber=amber)
-
-    def _places(self, spec: MonitorSpec) -> int:
-        """Places given in a monitor's population, those of excluded segments left out."""
-        if spec.segment is not None:
-            return self.given.get(spec.segment, 0)
-        population = ROLLOUT if spec.wave is None else wave_population(spec.wave)
-        excluded = sum(each.excluded for each in self.slices if spec.wave in (None, each.piece.wave))
-        return max(0, self.given.get(population, 0) - excluded)

@@ -127,3 +127,45 @@ def test_every_scenario_says_what_it_is_and_is_probable(name: str) -> None:
         ends = sum(rate for outcome, rate in rates.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
         assert 0.0 <= ends <= 1.0 + 1e-9
     assert scenario.harmless(tolerate) is (name in {"good", "tolerated", "slow", "outage"})
+
+
+@pytest.mark.parametrize(
+    "pace",
+    [
+        {"stake": 20},
+        {"rate": "60/h"},
+        {"in_flight": 50, "per": {"label": "region", "at_most": 3}, "rate": "600/h"},
+    ],
+    ids=str,
+)
+def test_every_pace_lets_a_good_release_through_and_holds(
+    pace: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flying: list[tuple[int, int, int]] = []
+    count = Evidence.count
+
+    def watched(evidence: Evidence, member: Member, taken: Taken) -> bool:
+        bad = count(evidence, member, taken)
+        confirmed = sum(each.facts().confirmed for each in evidence.slices)
+        flying.append((evidence.in_flight, sum(each.piece.members for each in evidence.slices), confirmed))
+        return bad
+
+    monkeypatch.setattr(Evidence, "count", watched)
+    perfect = replace(setting(fleet=300), scenario=Scenario("perfect", "Nothing is wrong.", level=0.0, quiet=0.0))
+    came = play(replace(perfect, policy=policy(window="always", pace=pace), shape=QUICK), 1)
+    assert (came.ending, came.exposed) == (Ending.COMPLETED, 300)
+    most = max(at_it for at_it, _, _ in flying)
+    if "per" in pace:
+        assert most <= 15  # three in each of five regions
+    if "stake" in pace:
+        # With nothing but confirmations the stake bears at least as many as a twentieth of the fleet would.
+        assert all(at_it <= 20 for at_it, _, confirmed in flying if confirmed == 0)
+    if pace == {"rate": "60/h"}:
+        assert came.hours >= 300 / 60 - 1
+
+
+def test_a_sick_release_slows_to_a_trickle_before_it_is_halted() -> None:
+    asked = replace(setting("bad", waves="all"), budgets=False)
+    came = [play(asked, run) for run in range(40)]
+    assert {each.ending for each in came} <= {Ending.HALTED, Ending.HELD}
+    assert sum(each.ending is Ending.HALTED for each in came) > 30
