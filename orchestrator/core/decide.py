@@ -60,6 +60,7 @@ from orchestrator.core.reasons import (
     missing_sentence,
     moment,
     slice_held_sentence,
+    slice_sentence,
 )
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import bad_in_small_waves as bad_in_small_waves
@@ -354,6 +355,10 @@ def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
     else:
         look.decisions.append(HoldWave(wave.wave, Reason(ReasonKind.AMBER, amber_held_sentence(keys))))
     return True
+
+
+def _slice_wait(last: SliceFacts) -> str:
+    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
 
 
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
