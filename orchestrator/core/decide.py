@@ -2,12 +2,10 @@
 
 It looks at a rollout's own record, at counters and at the rules it is bound to, and says what is to be done, why
 nothing more, and when the same facts would say otherwise. It costs the same for a hundred devices and for ten million.
-One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
-deciding twice decides nothing new.
+One call goes as far as these facts allow, so that deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
-is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
-``held``.
+Safety comes first and alone: budgets, monitors that halt, segments (the next look sees the rest without them), then
+what holds. Time never leads out of ``halted`` or ``held``.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
-from orchestrator.core.admission import ambers, early_door
+from orchestrator.core.admission import amber_at_door, ambers, early_door
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
@@ -34,7 +32,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.clock import CLOCK, reading
+from orchestrator.core.evidence.clock import reading
 from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
@@ -374,7 +372,7 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
     tally = facts.tally(opened_until=since)
-    amber = [*ambers(look.amber, None), *ambers(look.amber, name)] + ([CLOCK] if look.silence_is_amber else [])
+    amber = amber_at_door(look.amber, name, silence=look.silence_is_amber)
     unmet = unmet_at_door(tally, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     early = ""
@@ -499,5 +497,4 @@ def _after_kind(names: list[str], statuses: dict[str, WaveStatus]) -> ReasonKind
 
 def _later(at: datetime | None, granted_at: datetime | None, look: _Look) -> datetime:
     """From when a time that was given counts: from ``at``, or from a person's later word."""
-    begun = at or look.now
-    return begun if granted_at is None else max(begun, granted_at)
+    return max(at or look.now, granted_at or at or look.now)

@@ -232,7 +232,7 @@ def clock_state(facts: ClockFacts) -> str:
     if found is None:
         return f"no device has come to its first look yet; {learnt}"
     at = limit(found)
-    verb = "halts" if facts.answer == "halt" else "holds"
+    verb = f"{facts.answer}s"
     if found.crossed:
         return f"{clock_seen(found)}: crossed; {learnt}"
     need = "even all of them decide nothing yet" if at is None else f"{at} {verb}"
