@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Index, text
 from sqlmodel import Field
 
-from orchestrator.adapters.sql.columns import SORTED, Base, key_field, number_field, text_field
+from orchestrator.adapters.sql.columns import SORTED, Base, key_field, number_field, tally_field, text_field
 
 METADATA: Final = Base.metadata
 """Every table there is; ``house_tables`` adds its own when it is imported."""
@@ -146,10 +146,37 @@ class RolloutTable(Base, table=True):
     journal_hash: str = text_field()
 
 
-class SliceTable(Base, table=True):
+class Tallies(Base):
+    """What the updates of a slice add up to. ``departed`` is what the core calls ``left``; ``bad_own_1`` to
+    ``bad_own_8`` are the operator's own classes, by their slots."""
+
+    offered: int = tally_field()
+    withdrawn: int = tally_field()
+    started: int = tally_field()
+    applied: int = tally_field()
+    resolved: int = tally_field()
+    confirmed: int = tally_field()
+    retired: int = tally_field()
+    departed: int = tally_field()
+    bad_failed: int = tally_field()
+    bad_verify_failed: int = tally_field()
+    bad_rolled_back: int = tally_field()
+    bad_silent: int = tally_field()
+    bad_ignored: int = tally_field()
+    bad_download_failed: int = tally_field()
+    bad_own_1: int = tally_field()
+    bad_own_2: int = tally_field()
+    bad_own_3: int = tally_field()
+    bad_own_4: int = tally_field()
+    bad_own_5: int = tally_field()
+    bad_own_6: int = tally_field()
+    bad_own_7: int = tally_field()
+    bad_own_8: int = tally_field()
+
+
+class SliceTable(Tallies, table=True):
     """A slice with its tallies. ``ordinal`` counts the slices of a rollout in the order of their opening; ``excluded``
-    its members of excluded segments, whose updates are in no tally. ``bad_own_1`` to ``bad_own_8`` are those of the
-    operator's own classes, by their slots."""
+    its members of excluded segments, whose updates are in no tally."""
 
     __tablename__ = "slice"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -162,32 +189,10 @@ class SliceTable(Base, table=True):
     opened_at: int = number_field()
     members: int = Field(sa_type=BigInteger)
     waiting: int = Field(sa_type=BigInteger)
-    excluded: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    offered: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    withdrawn: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    started: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    applied: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    resolved: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    confirmed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    retired: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    departed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_verify_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_rolled_back: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_silent: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_ignored: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_download_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_1: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_2: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_3: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_4: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_5: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_6: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_7: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_8: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
+    excluded: int = tally_field()
 
 
-class SliceApartTable(Base, table=True):
+class SliceApartTable(Tallies, table=True):
     """The tallies of a slice's devices that were unhealthy before and are left out of the slice's own; no row where
     there is none."""
 
@@ -197,28 +202,6 @@ class SliceApartTable(Base, table=True):
     rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
     wave: str = text_field(primary_key=True)
     number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
-    offered: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    withdrawn: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    started: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    applied: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    resolved: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    confirmed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    retired: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    departed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_verify_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_rolled_back: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_silent: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_ignored: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_download_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_1: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_2: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_3: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_4: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_5: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_6: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_7: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_own_8: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class OwnClassTable(Base, table=True):
