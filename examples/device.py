@@ -175,7 +175,9 @@ class Device(Downloads):
             self._switch(commit)
         except (UpdateFailed, OSError) as error:
             failed = error if isinstance(error, UpdateFailed) else UpdateFailed("failed", "disk", str(error))
-            if failed.event != "download_failed":  # what was fetched may be the reason; a broken download is gone on with
+            if (
+                failed.event != "download_failed"
+            ):  # what was fetched may be the reason; a broken download is gone on with
                 shutil.rmtree(self.root / "download", ignore_errors=True)
             self._remember(update=None, events=self._event(failed.event, update, failed.code, str(failed)))
             return False

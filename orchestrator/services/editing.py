@@ -21,7 +21,7 @@ from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
 from orchestrator.core.fleet import Scope
-from orchestrator.core.outcomes import Answer
+from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.slices import dimension_of
