@@ -89,6 +89,7 @@ def simulate(
         fleet=fleet,
         fail=None if fail is None else _share("--fail", fail),
         offline=_share("--offline", offline),
+        history=history,
         runs=seeds,
         jobs=_processors() if jobs is None else jobs,
         seed=seed,
