@@ -14,7 +14,8 @@ from orchestrator.cli.orders import Order, order
 from orchestrator.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from orchestrator.services.rollouts import Applied, Ordered
+    from orchestrator.services.editing import Applied
+    from orchestrator.services.rollouts import Ordered
 
 RolloutName = Annotated[
     str, typer.Argument(metavar="ROLLOUT", help="The rollout's name.", autocompletion=rollout_names)

@@ -19,6 +19,7 @@ from itertools import accumulate, chain
 from typing import Final
 
 from orchestrator.core.evidence import interval
+from orchestrator.core.evidence.clock import CLOCK
 from orchestrator.core.evidence.confident import Boundary, confident, good_needed, rate_of
 from orchestrator.core.facts import MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
@@ -102,6 +103,13 @@ def ambers(monitors: Iterable[MonitorFacts], wave: str | None) -> tuple[str, ...
         for each in monitors
         if each.amber and not each.accepted and each.segment is None and each.wave == wave
     )
+
+
+def amber_at_door(monitors: Iterable[MonitorFacts], wave: str, *, silence: bool) -> tuple[str, ...]:
+    """What keeps a wave's door shut as amber: monitors over the rollout, its segments or the wave, and the clock of
+    ``silence``."""
+    keys = [each.monitor for each in monitors if each.amber and not each.accepted and each.wave in (None, wave)]
+    return (*keys, CLOCK) if silence else tuple(keys)
 
 
 def calmed_by(places: int, bad: int, confirmed: int) -> int:

@@ -13,12 +13,13 @@ is counted, so nothing else is decided with it: the next look sees the rest. Tim
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
-from orchestrator.core.admission import ambers, early_door
+from orchestrator.core.admission import amber_at_door, ambers, early_door
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
@@ -33,7 +34,7 @@ from orchestrator.core.decisions import (
     StartRollout,
     Waiting,
 )
-from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
+from orchestrator.core.evidence.clock import reading
 from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
@@ -41,10 +42,10 @@ from orchestrator.core.facts import (
     MonitorFacts,
     RolloutState,
     SliceFacts,
+    Tally,
     WaveFacts,
     WaveState,
 )
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
     after_sentence,
@@ -89,7 +90,10 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
 
     ``facts.waves`` and ``state.waves`` name the same waves as ``rules``; ``now`` is not before any time in them.
     """
-    look = _Look(facts, rules, now, monitors=tuple(watching(state, facts.monitors)), clock=heeded(state, facts))
+    amber = tuple(monitor for monitor in watching(state, facts.monitors) if monitor.amber)
+    clock = heeded(state, facts)
+    found = None if clock is None else reading(clock)
+    look = _Look(facts, rules, now, amber, silence_is_amber=found is not None and found.amber)
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
     if facts.clock is not None and facts.clock.next_at is not None:
@@ -119,17 +123,15 @@ class _Look:
     facts: Facts
     rules: Rules
     now: datetime
+    amber: tuple[MonitorFacts, ...]
     decisions: list[Decision] = field(default_factory=list)
     reasons: list[Waiting] = field(default_factory=list)
     wake_at: datetime | None = None
-    monitors: tuple[MonitorFacts, ...] = ()
-    amber: tuple[MonitorFacts, ...] = ()
-    clock: ClockFacts | None = None
-    waves: dict[str, WaveFacts] = field(default_factory=dict)
+    silence_is_amber: bool = False
+    waves: dict[str, WaveFacts] = field(init=False)
 
     def __post_init__(self) -> None:
         self.waves = {wave.wave: wave for wave in self.facts.waves}
-        self.amber = tuple(each for each in self.monitors if each.amber and not each.accepted)
 
     def wake(self, at: datetime) -> None:
         if at > self.now and (self.wake_at is None or at < self.wake_at):
@@ -296,9 +298,7 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
         if seen:
             facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
-            look.wait(
-                name, ReasonKind.SLICE, slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable)), ends
-            )
+            look.wait(name, ReasonKind.SLICE, _slice_wait(last), ends)
         else:
             look.decisions.append(HoldWave(name, Reason(ReasonKind.SLICE_INCONCLUSIVE, slice_held_sentence(last))))
         if facts.waiting > 0:
@@ -369,18 +369,19 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
         return WaveStatus.BAKING
     # Who is given a place after the bake began feeds the monitors, not the bake (RULES 5.3).
-    facts = replace(facts, slices=tuple(piece for piece in facts.slices if piece.opened_at <= since))
-    unmet = unmet_at_door(facts, rules, look.rules, look.amber, baked=look.now - since, clock=look.clock)
+    tally = facts.tally(opened_until=since)
+    amber = amber_at_door(look.amber, name, silence=look.silence_is_amber)
+    unmet = unmet_at_door(tally, rules, look.rules, amber, baked=look.now - since)
     floor, ceiling = since + rules.at_least, _later(since, wave.granted_at, look) + rules.at_most
     early = ""
     if rules.early and not {each.condition for each in unmet}.isdisjoint(LIFTED_EARLY):
-        early, lifted = early_door(facts.slices, look.rules.tolerate)
+        early, lifted = early_door([piece for piece in facts.slices if piece.opened_at <= since], look.rules.tolerate)
         unmet = tuple(each for each in unmet if not (lifted and each.condition in LIFTED_EARLY))
     if not unmet:
         if rules.window is not None and not rules.window.is_open(look.now):
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
-        sentence = f"{are(facts.confirmed, facts.reachable)} confirmed, {bad_sentence(facts)}.{early}"
+        sentence = f"{are(tally.confirmed, tally.reachable)} confirmed, {bad_sentence(tally.bad)}.{early}"
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
     why = " ".join(each.sentence for each in unmet) + early
@@ -395,31 +396,27 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
 
 
 def unmet_at_door(
-    facts: WaveFacts,
-    rules: WaveRules,
-    rollout: Rules,
-    monitors: tuple[MonitorFacts, ...],
-    *,
-    baked: timedelta,
-    clock: ClockFacts | None = None,
+    tally: Tally, rules: WaveRules, rollout: Rules, amber: Sequence[str], *, baked: timedelta
 ) -> tuple[Unmet, ...]:
-    """What keeps a baking wave from passing (RULES 5.3), confidence aside; empty when the door opens."""
-    outcomes = facts.resolved
+    """What keeps a baking wave from passing (RULES 5.3), confidence aside; empty when the door opens. ``amber``: keys
+    of its monitors."""
+    outcomes = tally.resolved
     # A failed download is no outcome by itself, so there may be more of them than outcomes.
-    bad = {outcome: min(facts.bad(outcome), outcomes) for outcome in OutcomeClass}
+    bad = {outcome: min(count, outcomes) for outcome, count in tally.bad.items()}
     # Up to the mean, so many bad come up in half of all cases or more: no tail needs to be summed for those classes.
-    over = {outcome: each for outcome, each in rollout.tolerate.items() if bad[outcome] > int(outcomes * each.at_most)}
-    amber = [m.monitor for m in monitors if m.amber and not m.accepted and m.wave in (None, facts.wave)]
-    if clock is not None and (found := reading(clock)) is not None and found.amber:
-        amber.append(CLOCK)
+    over = {
+        outcome: tolerance
+        for outcome, count in bad.items()
+        if (tolerance := rollout.tolerate.get(outcome)) is not None and count > int(outcomes * tolerance.at_most)
+    }
     return door(
         baked=baked,
         at_least=rules.at_least,
-        offers=max(facts.expected, outcomes),
+        offers=max(tally.expected, outcomes),
         outcomes=outcomes,
         reports=rules.reports,
-        confirmed=min(facts.confirmed, outcomes),
-        reachable=facts.reachable,
+        confirmed=min(tally.confirmed, outcomes),
+        reachable=tally.reachable,
         bad=bad,
         tolerate=over,
         amber=amber,
@@ -440,12 +437,7 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
     if not seen:
         last = facts.slices[-1]
         until = ends if look.now < ends and 2 * last.confirmed >= last.reachable else None
-        look.wait(
-            wave.wave,
-            ReasonKind.SLICE,
-            f"Who came later waits: {_slice_wait(last)}",
-            until,
-        )
+        look.wait(wave.wave, ReasonKind.SLICE, f"Who came later waits: {_slice_wait(last)}", until)
         return
     if _amber(wave, look, holds=False):
         return

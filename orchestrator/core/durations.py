@@ -28,6 +28,8 @@ RISK_PATTERN = r"^(?!0(\.0+)?%$)(0|[1-9][0-9]?)(\.[0-9]{1,6})?%$"
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _SHARE = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?%", re.ASCII)
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_SPANS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Seconds of a unit, its name, and the same of the one below it."""
 _ONE_UNIT_BELOW = 100
 """One unit is used while its number stays below this: ``36h`` and ``90m``, but ``4d4h`` and not ``100h``."""
 
@@ -76,6 +78,16 @@ def duration_text(duration: timedelta) -> str:
         count, seconds = divmod(seconds, size)
         text += f"{count}{unit}" if count else ""
     return text
+
+
+def span_text(span: timedelta) -> str:
+    """A duration in at most two units: ``2 d 3 h``, ``11 h 30 min``, ``45 s``."""
+    seconds = max(0, span.days * 86_400 + span.seconds + (span.microseconds > 0))
+    for size, name, below_size, below in _SPANS:
+        if seconds >= size:
+            smaller = seconds % size // below_size
+            return f"{seconds // size} {name} {smaller} {below}" if smaller else f"{seconds // size} {name}"
+    return f"{seconds} s"
 
 
 def parse_share(text: object) -> float:

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from orchestrator.core.document import Document
 from orchestrator.core.durations import duration_text
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.pace import Per, Rate
 from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise, Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.states import WaveStatus
-from orchestrator.core.window import Window
 
 LATER: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING})
 """Waves that have not begun: they may be added, changed and removed."""
@@ -184,7 +185,7 @@ def _text(value: Any) -> str:
         return ", ".join(f"{key} {_text(each)}" for key, each in value.items())
     if isinstance(value, timedelta):
         return duration_text(value)
-    if isinstance(value, Window):
+    if isinstance(value, Document):
         return json.dumps(value.document(), ensure_ascii=False)
     if isinstance(value, Tolerance):
         return f"{100 * value.at_most:g}% then {value.then}"
@@ -229,7 +230,24 @@ def _fewer(one: Any, other: Any) -> bool:
     return not set(one) <= set(other)
 
 
+def _faster(one: Rate | None, other: Rate | None) -> bool:
+    return other is None or (one is not None and (other.every < one.every or other.burst > one.burst))
+
+
+def _more_per(one: Per | None, other: Per | None) -> bool:
+    if one is None or other is None:
+        return other is None
+    return other.label != one.label or other.at_most > one.at_most
+
+
 _Directions = Mapping[str, tuple[str, Callable[[Any, Any], bool]]]
+
+_PACE: Final[_Directions] = {
+    "in_flight": ("pace.in_flight", _more),
+    "stake": ("pace.stake", _more),
+    "per": ("pace.per", _more_per),
+    "rate": ("pace.rate", _faster),
+}
 
 _OF_A_WAVE: Final[_Directions] = {
     "wave": ("wave", _never),
@@ -243,7 +261,8 @@ _OF_A_WAVE: Final[_Directions] = {
     "at_least": ("bake.at_least", _less),
     "reports": ("bake.reports", _less),
     "at_most": ("bake.at_most", _more),
-    "in_flight": ("pace.in_flight", _more),
+    "early": ("bake.early", _ranked(False, True)),
+    **_PACE,
 }
 
 _OF_ALL: Final[_Directions] = {
@@ -256,7 +275,7 @@ _OF_ALL: Final[_Directions] = {
     "reach": ("reach", _more),
     "silent_after": ("silent_after", _more),
     "offer_window": ("offer_window", _opened),
-    "in_flight": ("pace.in_flight", _more),
+    **_PACE,
     "dimensions": ("dimensions", _never),
     "segments": ("segments", _fewer),
     "false_exclude": ("false_exclude", _less),
@@ -264,5 +283,5 @@ _OF_ALL: Final[_Directions] = {
     "escalate_over": ("escalate_over", _more),
 }
 
-_OFFERS: Final = frozenset({"in_flight", "offer_window", "from_unknown", "otherwise", "rate", "per", "pace"})
+_OFFERS: Final = frozenset({*_PACE, "offer_window", "from_unknown", "otherwise"})
 """What still concerns the stragglers of a wave that has passed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
@@ -120,6 +121,17 @@ class SliceFacts:
         return max(self.confirmed, self.resolved - silent)
 
 
+class Tally(NamedTuple):
+    """Slices summed: ``reachable`` members, offers of which an outcome is ``expected``, ``resolved`` and ``confirmed``
+    ones, ``bad`` ones by class (absent is none)."""
+
+    reachable: int
+    expected: int
+    resolved: int
+    confirmed: int
+    bad: Mapping[OutcomeClass, int]
+
+
 def places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
     """Places given after the first ``from_place``, those of excluded segments left out."""
     given = counted = 0
@@ -205,6 +217,20 @@ class WaveFacts:
     def confirmed(self) -> int:
         return sum(piece.confirmed for piece in self.slices)
 
+    def tally(self, *, opened_until: datetime) -> Tally:
+        """The slices opened until then, summed at one go: a decision asks this of every wave that bakes."""
+        reachable = expected = resolved = confirmed = 0
+        bad: dict[OutcomeClass, int] = {}
+        for piece in self.slices:
+            if piece.opened_at <= opened_until:
+                reachable += piece.members - piece.retired
+                expected += piece.offered - piece.withdrawn - piece.left - piece.retired
+                resolved += piece.resolved
+                confirmed += piece.confirmed
+                for outcome, count in piece.bad.items():
+                    bad[outcome] = bad.get(outcome, 0) + count
+        return Tally(reachable, expected, resolved, confirmed, bad)
+
     @property
     def in_flight(self) -> int:
         """Offered, and no outcome yet."""
@@ -216,11 +242,10 @@ class WaveFacts:
 
 @dataclass(frozen=True, slots=True)
 class MonitorFacts:
-    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit``
-    the number of first places
-    among which one more bad device crosses (0: one more cannot), ``crossed_at`` the (count, place) of the first
-    crossing. ``segment``: the one it watches, ``devices`` how many it had at the start; places and bad devices of
-    excluded segments are left out of all other monitors."""
+    """One monitor: ``places`` given in its population since it started, ``bad`` devices among them, ``next_limit`` the
+    number of first places among which one more than those cross (0: so few never do), ``crossed_at`` the (count, place)
+    of the first crossing. ``segment``: the one it watches, ``devices`` how many it had at the start; places and bad
+    devices of excluded segments are left out of all other monitors."""
 
     monitor: str
     outcomes: tuple[OutcomeClass, ...]

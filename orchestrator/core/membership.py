@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from orchestrator.core.position import DeviceHash, Salt, position
+from orchestrator.core.position import SPACE, DeviceHash, Salt, position
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,32 @@ class WaveSelector:
 def wave_of(member: Member, selectors: Sequence[WaveSelector]) -> WaveSelector | None:
     """The first selector, in file order, that holds; None when no wave has the device."""
     return next((selector for selector in selectors if selector.holds(member)), None)
+
+
+def why_in(member: Member, selectors: Sequence[WaveSelector]) -> tuple[str, ...]:
+    """Why the device is in its wave, or in none: a sentence for each wave before it that fits but for the position,
+    and for its own."""
+    found: list[str] = []
+    for selector in selectors:
+        if not selector.asks_for(member):
+            continue
+        fits = [f"group {selector.group}"] if selector.group is not None else []
+        fits += [f"{key}={value}" for key, value in selector.labels]
+        asked = f" for {' and '.join(fits)}" if fits else ""
+        bound, at = selector.bound_for(member.hardware_id), position(member.hash, selector.salt)
+        if bound is None:
+            found.append(f"{selector.wave}: it takes all{asked} that no wave before it has.")
+            return tuple(found)
+        stands = f"{_shown(at)} {'is' if at < bound else 'is not'} below {_shown(bound)}"
+        each = f" of {member.hardware_id}" if selector.bounds is not None else ""
+        found.append(f"{selector.wave}: a part of all{each}{asked}; its position {stands}.")
+        if at < bound:
+            return tuple(found)
+    return (*found, "No wave has it.")
+
+
+def _shown(position_: int) -> str:
+    return f"{position_ / SPACE:.4f}"
 
 
 def spread_counts(available: Mapping[str, int], count: int) -> dict[str, int]:

@@ -34,7 +34,7 @@ from orchestrator.core.reasons import (
 )
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import ROLLOUT, Slice, segment_population, slice_of, wave_population
-from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
+from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
 from orchestrator.core.update import Update, UpdateStatus
 
 
@@ -301,8 +301,9 @@ def _wave(state: RolloutState, wave: WaveState) -> NoOffer | None:
         offers = wave.status in OFFERING_WAVE
     if offers:
         return None
-    sentence = f"Its wave {wave.wave} is {wave.status}: {wave.standing.reason.sentence}"
-    return NoOffer(NoOfferKind.WAVE, sentence)
+    pending = wave.status is WaveStatus.PENDING  # what stands in its record then is only that it was applied
+    why = "its turn has not come." if pending else wave.standing.reason.sentence
+    return NoOffer(NoOfferKind.WAVE, f"Its wave {wave.wave} is {wave.status}: {why}")
 
 
 def limited(terms: Terms, wave: str, now: datetime, *, outstanding: bool = False) -> NoOffer | None:

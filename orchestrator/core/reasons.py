@@ -9,9 +9,10 @@ from typing import Final
 from orchestrator.core.durations import duration_text
 from orchestrator.core.evidence.clock import FLEET, VETO_FROM, Clock, ClockFacts, ClockReading, limit, reading
 from orchestrator.core.evidence.confident import Boundary, reports_needed
+from orchestrator.core.evidence.crossing import Step, first_step
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts
+from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.states import WaveStatus
@@ -28,6 +29,12 @@ def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, 22nd."""
     suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+def a_or_an(number: int) -> str:
+    """The article before an ordinal: a 4th, an 8th, an 11th, an 80th."""
+    digits = str(number)
+    return "an" if digits[0] == "8" or (len(digits) % 3 == 2 and digits[:2] in ("11", "18")) else "a"
 
 
 def devices(count: int) -> str:
@@ -91,18 +98,55 @@ def monitor_sentence(monitor: MonitorFacts) -> str:
     )
 
 
-def monitor_state(monitor: MonitorFacts) -> str:
+def step_of(monitor: MonitorFacts, step: Step | None = None) -> Step:
+    """What is missing for a monitor to cross, as found in its tree; the staircase's own next step where nobody looked:
+    exact while nothing is bad."""
+    steps = staircase(monitor.tolerance, monitor.alpha)
+    if step is not None or not monitor.bad:
+        return step or first_step(steps)
+    count = max(steps.first, monitor.bad + 1)
+    return Step(more=count - monitor.bad, within=steps.limit(count), there=monitor.bad)
+
+
+def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
     """A monitor in one line, for ``explain``."""
-    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places {_where(monitor)}"
+    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
     tolerance = f"tolerance {percent(monitor.tolerance)}"
     if monitor.accepted:
-        return f"{seen}: accepted by a person; {tolerance}"
+        return f"{seen}; accepted by a person and closed; {tolerance}"
     if monitor.crossed_at is not None:
-        return f"{seen}: crossed; {tolerance}"
-    if monitor.next_limit < 1:
-        return f"{seen}; one more decides nothing yet; {tolerance}"
-    verb = "stops it" if monitor.segment else "halts" if monitor.answer == "halt" else "holds"
-    return f"{seen}; the {ordinal(monitor.bad + 1)} within the first {monitor.next_limit} {verb}; {tolerance}"
+        count, place = monitor.crossed_at
+        return f"{seen}; crossed by the {ordinal(count)} at place {place}; {tolerance}"
+    if monitor.answer is Answer.COUNT:
+        return f"{seen}; only counted"
+    amber = "; amber" if monitor.amber else ""
+    return f"{seen}{amber}; {_next(monitor, step_of(monitor, step))}; {tolerance}"
+
+
+def _next(monitor: MonitorFacts, step: Step) -> str:
+    """``a 4th within the first 33 halts``; ``2 more within the first 52, where 3 are, halt``."""
+    one, more = ("stops it", "stop it") if monitor.segment else (f"{monitor.answer.value}s", monitor.answer.value)
+    verb = one if step.more == 1 else more
+    if step.more == 1 and step.there == monitor.bad:
+        return f"{a_or_an(monitor.bad + 1)} {ordinal(monitor.bad + 1)} within the first {step.within} {verb}"
+    if not step.there:
+        return f"{step.more} within the first {step.within} {verb}"
+    are = _one_or_more(step.there, "is", "are")
+    return f"{step.more} more within the first {step.within}, where {step.there} {are}, {verb}"
+
+
+def does(outcomes: Sequence[OutcomeClass], count: int) -> str:
+    """What so many devices do: ``fails``, ``fail or roll back``."""
+    return _listed([_DOES[outcome][0 if count == 1 else 1] for outcome in outcomes], "or")
+
+
+_DOES: Final = {
+    OutcomeClass.FAILED: ("fails", "fail"),
+    OutcomeClass.ROLLED_BACK: ("rolls back", "roll back"),
+    OutcomeClass.SILENT: ("stays silent", "stay silent"),
+    OutcomeClass.IGNORED: ("ignores its offer", "ignore their offer"),
+    OutcomeClass.DOWNLOAD_FAILED: ("cannot download", "cannot download"),
+}
 
 
 def excluded_sentence(segment: str, count: int) -> str:
@@ -186,7 +230,7 @@ def clock_state(facts: ClockFacts) -> str:
     if found is None:
         return f"no device has come to its first look yet; {learnt}"
     at = limit(found)
-    verb = "halts" if facts.answer == "halt" else "holds"
+    verb = f"{facts.answer}s"
     if found.crossed:
         return f"{clock_seen(found)}: crossed; {learnt}"
     need = "even all of them decide nothing yet" if at is None else f"{at} {verb}"
@@ -208,9 +252,9 @@ def clock_plan(clock: Clock | None, silent_after: timedelta, *, small: bool) -> 
     )
 
 
-def bad_sentence(facts: WaveFacts) -> str:
+def bad_sentence(bad: Mapping[OutcomeClass, int]) -> str:
     """``1 failed, 2 silent``, or ``none is bad``."""
-    counts = [(outcome, facts.bad(outcome)) for outcome in OutcomeClass if facts.bad(outcome)]
+    counts = [(outcome, bad[outcome]) for outcome in OutcomeClass if bad.get(outcome)]
     return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts) if counts else "none is bad"
 
 

@@ -328,16 +328,17 @@ def _begun(update: Taken, now: datetime) -> Taken:
 
 
 def _bad(update: Taken, outcome: OutcomeClass) -> Taken:
-    return replace(update, status=_BAD_STATUS[outcome], bad=update.bad | {outcome}, resolved=True, deadline_at=None)
+    status = _BAD_STATUS[outcome]
+    if update.status is UpdateStatus.ROLLED_BACK and status is UpdateStatus.FAILED:
+        status = update.status  # whichever of the two was heard first: going back says more
+    return replace(update, status=status, bad=update.bad | {outcome}, resolved=True, deadline_at=None)
 
 
 def _download_failed(update: Taken, *, patience: Patience, now: datetime) -> Taken:
-    """No end: the device may try again, and is offered again when it asks and may be."""
-    if update.status not in _RANK:
-        return update
-    if not update.resolved:
-        update = replace(update, bad=update.bad | {OutcomeClass.DOWNLOAD_FAILED})
-    if update.status is UpdateStatus.WITHDRAWN:
+    """No end: the device may try again, and is offered again when it asks and may be. It counts whenever it is heard,
+    and takes back no progress: it may have been overtaken by what came after it."""
+    update = replace(update, bad=update.bad | {OutcomeClass.DOWNLOAD_FAILED})
+    if update.status not in (UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING):
         return update
     return replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
 

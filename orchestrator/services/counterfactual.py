@@ -91,7 +91,6 @@ class Counterfactual:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
-            not_recounted=0,
             differs=self.found.many,
             divergences=tuple(self.found.kept),
             stopped=self.stopped,

@@ -17,6 +17,7 @@ from orchestrator.core.decide import decide
 from orchestrator.core.document import Document
 from orchestrator.core.editing import LATER, WATCHED, Change, Wider, changes, fixed, wider
 from orchestrator.core.evidence.allowance import MonitorSpec, newcomer_alpha
+from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
 from orchestrator.core.fleet import Scope
@@ -28,6 +29,7 @@ from orchestrator.core.states import LIVE_ROLLOUT, Reason, ReasonKind, RolloutSt
 from orchestrator.errors import InvalidInput, Refused, WrongState
 from orchestrator.services.accepting import begin_monitors_anew, budget_key, stopping
 from orchestrator.services.chronicle import order, rules_of, watching
+from orchestrator.services.clocks import as_text, from_text, noted
 from orchestrator.services.recorded import of_files
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.replayed import described
@@ -67,6 +69,35 @@ class Edited:
     diff: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What ``apply`` did. ``changes``: the lines that differ from what was applied before; empty when nothing does.
+    ``edited``: of a rollout that runs, what the change is; not ``written`` without a person's yes."""
+
+    rollout: str
+    status: RolloutStatus
+    created: bool
+    changes: tuple[str, ...]
+    spec_digest: str
+    policy_digest: str
+    edited: Edited | None = None
+    written: bool = True
+
+
+def applied(edited: Edited, *, written: bool) -> Applied:
+    """What ``apply`` says of an edit."""
+    return Applied(
+        rollout=edited.rollout,
+        status=edited.status,
+        created=False,
+        changes=tuple(str(each) for each in edited.changes),
+        spec_digest=edited.spec_digest,
+        policy_digest=edited.policy_digest,
+        edited=edited,
+        written=written,
+    )
+
+
 def edit(
     w: Writing,
     row: RolloutRow,
@@ -101,11 +132,16 @@ def edit(
     refuse_overlap(w, after, supersedes=None)
     sizes = _sizes(w, after, row.state, facts, policy, now)
     added, begins, closes = _monitors(w, row, after, spec, policy, facts, sizes, now)
+    text, again = _clock(row, policy, facts, newcomers(w, row) + added)
+    after = replace(after, clock=text)
     _budgets(w, row, policy, facts)
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
     state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
     state = replace(state, newcomers=row.state.newcomers + added)
+    if again:
+        state = replace(state, newcomers=state.newcomers + 1, clock_from=minute_of(now) + 1)
+        begins, closes = (*begins, CLOCK), (*closes, CLOCK)
     about = {
         **of_files(after),
         "old_spec_digest": row.spec_digest,
@@ -113,6 +149,7 @@ def edit(
         "changes": [str(each) for each in found],
         "wider": [str(each) for each in looser],
         **watching(w, after, sizes),
+        **noted(text),
     }
     saved = order(w, after, state, event="edited", by=by, sentence=sentence, now=now, facts=about)
     plan = decide(saved.state, w.facts(saved, now=now), rules_of(saved), now)
@@ -293,6 +330,19 @@ def _monitors(
     w.close_monitors(row.key, gone, now=now)
     begin_monitors_anew(w, row, fresh, facts)
     return number - first, tuple(each.key for each in fresh), tuple(gone)
+
+
+def _clock(row: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
+    """The clock of silence under the policy's word, and whether it begins anew by it: what was learnt stays, and it is
+    paid from the reserve as what comes after so many newcomers."""
+    silent = policy.tolerances[OutcomeClass.SILENT]
+    if row.clock is None or silent == Policy.from_canonical(row.policy).tolerances[OutcomeClass.SILENT]:
+        return row.clock, False
+    stopped = stopping(row, facts)
+    if CLOCK in stopped:
+        raise _would_free(row, CLOCK, stopped[CLOCK])
+    alpha = newcomer_alpha(policy.false_halt, newcomers + 1)
+    return as_text(from_text(row.clock).under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
 
 
 def _allowance(spec: MonitorSpec, policy: Policy) -> float:

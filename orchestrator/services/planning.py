@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.core.calendar import Due, Work, calendar, habits_sentence, whole
 from orchestrator.core.delta_plan import NOTHING, Build, Required, merge
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec
 from orchestrator.core.evidence.budgets import WARN_ABOVE, chance_of_reaching
@@ -19,22 +20,31 @@ from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import FromUnknown, OnSegment, Policy
 from orchestrator.core.reasons import clock_plan, devices, percent, words
 from orchestrator.core.rollout_file import RolloutFile
-from orchestrator.core.rules import Rules, bind
+from orchestrator.core.rules import Rules, WaveRules, bind
 from orchestrator.core.slices import dimension_of, sizes
 from orchestrator.core.states import LIVE_ROLLOUT
-from orchestrator.core.window import Window
 from orchestrator.services import pacing
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.deltas import Deltas, Preview
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
 from orchestrator.services.starting import Bound, bind_to_fleet, check_names
 from orchestrator.services.store import Reading, Store
-from orchestrator.services.views import PlannedBudget, PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
+from orchestrator.services.views import (
+    PlannedBudget,
+    PlannedDelta,
+    PlannedHalt,
+    PlannedMonitor,
+    PlannedWave,
+    RolloutPlan,
+)
 
 PLAN_SALT: Final = "plan"
 """A plan's positions are not those of the rollout: who is in which wave is drawn when it is applied."""
 
-SHOWN_LIMITS: Final = 8
+SHOWN_LIMITS: Final = 40
+"""Steps of a staircase; people are shown the first few."""
+HABITS: Final = 1_000
+"""Devices, and updates, by which the likely times are judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,10 @@ class Planner:
         deltas = {wave.name: _deltas(preview, bound, wave.name, lacking) for wave in spec.waves}
         with self.store.reading() as r:
             warnings = (*self._warnings(r, spec, policy, bound, deltas, lacking), *_too_slow(rules, bound))
-        waves = self._waves(spec, rules, bound, deltas, now)
-        ends = [wave.passes for wave in waves]
-        latest = [wave.at_the_latest for wave in waves]
+            habits = r.habits(spec.tag, sample=HABITS)
+        work = {each.wave: _work(each, rules, bound.counts[each.wave], preview) for each in rules.waves}
+        due = calendar(rules, work, max(now, spec.start_at) if spec.start_at else now, habits)
+        ends = whole(due)
         return RolloutPlan(
             rollout=spec.name,
             target_version=spec.target,
@@ -73,75 +84,21 @@ class Planner:
             hardware_ids=tuple(sorted(bound.scope.commits)),
             devices=bound.devices,
             in_no_wave=in_no_wave,
-            waves=waves,
-            monitors=tuple(_monitor(m) for m in bound.monitors if m.segment is None),
+            waves=_waves(spec, rules, bound, deltas, work, due),
+            monitors=tuple(_monitor(m, bound) for m in bound.monitors),
             budgets=tuple(_budget(b, policy, bound.devices) for b in bound.budgets),
             build_minutes=preview.seconds / 60,
             bytes_with=sum(plan.bytes_with for plan in preview.waves.values()),
             bytes_without=sum(plan.bytes_without for plan in preview.waves.values()),
             in_flight_risk=min(rules.in_flight or bound.devices, bound.devices),
-            earliest_end=None if None in ends else max((at for at in ends if at), default=None),
-            latest_end=None if None in latest else max((at for at in latest if at), default=None),
+            earliest_end=ends.earliest,
+            likely_end=ends.likely,
+            latest_end=ends.latest,
+            assumes=habits_sentence(habits),
             warnings=warnings,
             notes=_notes(policy, bound),
             pace=pacing.planned(rules),
         )
-
-    # ------------------------------------------------------------------------------------------ waves
-
-    def _waves(
-        self,
-        spec: RolloutFile,
-        rules: Rules,
-        bound: Bound,
-        deltas: Mapping[str, Sequence[PlannedDelta]],
-        now: datetime,
-    ) -> tuple[PlannedWave, ...]:
-        start = max(now, spec.start_at) if spec.start_at else now
-        opens: dict[str, datetime | None] = {}
-        passes: dict[str, datetime | None] = {}
-        latest: dict[str, datetime | None] = {}
-        for each in rules.waves:
-            early = _after([passes[name] for name in each.after], start)
-            late = _after([latest[name] for name in each.after], start)
-            opens[each.wave] = _open_at(each.window, early)
-            least = pacing.quickest(each, rules, bound.counts[each.wave].reachable)
-            passes[each.wave] = _open_at(each.window, _later(opens[each.wave], least))
-            opened_late = _open_at(each.window, late)
-            slices = len(sizes(bound.counts[each.wave].eligible, first=rules.first_slice, growth=rules.growth))
-            ceiling = rules.slice_at_most * max(slices - 1, 0) + rules.open_at_most + each.at_most
-            latest[each.wave] = _open_at(each.window, _later(opened_late, each.within + ceiling))
-        planned: list[PlannedWave] = []
-        before = 0
-        for wave in spec.waves:
-            count, bound_rules = bound.counts[wave.name], rules.wave(wave.name)
-            before += count.eligible
-            whole = [m for m in bound.monitors if m.segment is None and m.answer is Answer.HALT]
-            specs = [m for m in whole if m.wave in (None, wave.name)]
-            pieces = sizes(count.eligible, first=rules.first_slice, growth=rules.growth)
-            planned.append(
-                PlannedWave(
-                    wave=wave.name,
-                    after=bound_rules.after,
-                    devices=str(wave.devices),
-                    eligible=count.eligible,
-                    reachable=count.reachable,
-                    already_there=count.already_there,
-                    share=count.eligible / bound.devices if bound.devices else 0.0,
-                    cumulative=before / bound.devices if bound.devices else 0.0,
-                    slices=pieces,
-                    deltas=tuple(deltas[wave.name]),
-                    detectable=_detectable(specs, count),
-                    first_halt={words(m.outcomes): _first_halt(m, pieces) for m in specs if m.wave is None},
-                    word=_word(specs, count),
-                    opens=opens[wave.name],
-                    passes=passes[wave.name],
-                    at_the_latest=latest[wave.name],
-                    promotion=bound_rules.awaits_promotion,
-                    early=pacing.early(bound_rules, rules, count.eligible),
-                )
-            )
-        return tuple(planned)
 
     # ------------------------------------------------------------------------------------------ warnings
 
@@ -215,6 +172,56 @@ class Planner:
         return tuple(found)
 
 
+def _waves(
+    spec: RolloutFile,
+    rules: Rules,
+    bound: Bound,
+    deltas: Mapping[str, Sequence[PlannedDelta]],
+    work: Mapping[str, Work],
+    due: Mapping[str, Due],
+) -> tuple[PlannedWave, ...]:
+    planned: list[PlannedWave] = []
+    before = 0
+    for wave in spec.waves:
+        count, own = bound.counts[wave.name], rules.wave(wave.name)
+        whole_rollout = [m for m in bound.monitors if m.segment is None and m.answer is Answer.HALT]
+        specs = [m for m in whole_rollout if m.wave in (None, wave.name)]
+        pieces = work[wave.name].slices
+        halts = _halts(specs, pieces, before)
+        before += count.eligible
+        planned.append(
+            PlannedWave(
+                wave=wave.name,
+                after=own.after,
+                devices=str(wave.devices),
+                eligible=count.eligible,
+                reachable=count.reachable,
+                already_there=count.already_there,
+                share=count.eligible / bound.devices if bound.devices else 0.0,
+                cumulative=before / bound.devices if bound.devices else 0.0,
+                slices=pieces,
+                deltas=tuple(deltas[wave.name]),
+                detectable=_detectable(specs, count),
+                halts=halts,
+                word=_word(specs, count),
+                opens=due[wave.name].opens,
+                ends=due[wave.name].ends,
+                promotion=own.awaits_promotion,
+                early=pacing.early(own, rules, count.eligible),
+            )
+        )
+    return tuple(planned)
+
+
+def _work(wave: WaveRules, rules: Rules, count: WaveCount, preview: Preview) -> Work:
+    return Work(
+        slices=sizes(count.eligible, first=rules.first_slice, growth=rules.growth),
+        building=timedelta(seconds=preview.waves[wave.wave].seconds),
+        offering=pacing.offering(wave, rules, count.reachable),
+        quickest=pacing.quickest(wave, rules, count.reachable),
+    )
+
+
 def _too_slow(rules: Rules, bound: Bound) -> list[str]:
     """Waves whose bake would begin before their rate has let enough devices come."""
     found = []
@@ -284,11 +291,16 @@ def _detectable(specs: Sequence[MonitorSpec], count: WaveCount) -> dict[OutcomeC
     return found
 
 
-def _first_halt(monitor: MonitorSpec, pieces: Sequence[int]) -> int:
-    """How many bad devices of the first slice halt, places in any order; 0 when not even all of them do."""
-    first = pieces[0] if pieces else 0
-    needed = staircase(monitor.tolerance, monitor.alpha).need(first) if first else 0
-    return needed if needed <= first else 0
+def _halts(specs: Sequence[MonitorSpec], pieces: Sequence[int], before: int) -> tuple[PlannedHalt, ...]:
+    """Places of any order: so many bad devices halt wherever they stand among those given."""
+    found: list[PlannedHalt] = []
+    for monitor in specs if pieces else ():
+        steps = staircase(monitor.tolerance, monitor.alpha)
+        given = before if monitor.wave is None else 0
+        ends = (given + pieces[0], given + sum(pieces))
+        first, last = (steps.need(end) if end >= steps.first else 0 for end in ends)
+        found.append(PlannedHalt(monitor.outcomes, monitor.wave is not None, first, last))
+    return tuple(found)
 
 
 def _word(specs: Sequence[MonitorSpec], count: WaveCount) -> str:
@@ -296,10 +308,20 @@ def _word(specs: Sequence[MonitorSpec], count: WaveCount) -> str:
     return plain_word(staircase(whole[0].tolerance, whole[0].alpha), count.eligible) if whole and count.eligible else ""
 
 
-def _monitor(spec: MonitorSpec) -> PlannedMonitor:
+def _monitor(spec: MonitorSpec, bound: Bound) -> PlannedMonitor:
     steps = staircase(spec.tolerance, spec.alpha)
-    limits = tuple((bad, steps.limit(bad)) for bad in range(steps.first, steps.first + SHOWN_LIMITS))
-    return PlannedMonitor(spec.key, spec.tolerance, spec.alpha, spec.answer.value, limits)
+    if spec.segment is not None:
+        population = spec.devices
+    else:
+        population = bound.devices if spec.wave is None else bound.counts[spec.wave].eligible
+    limits: list[tuple[int, int]] = []
+    for bad in range(steps.first, steps.first + SHOWN_LIMITS):
+        limits.append((bad, steps.limit(bad)))
+        if steps.limit(bad) >= population:
+            break
+    return PlannedMonitor(
+        spec.key, spec.outcomes, spec.scope, spec.tolerance, spec.alpha, spec.answer.value, tuple(limits)
+    )
 
 
 def _budget(budget: BudgetFacts, policy: Policy, devices: int) -> PlannedBudget:
@@ -345,18 +367,3 @@ def _segments(policy: Policy, bound: Bound) -> str:
         f"Segments watched by themselves: {counted}; one that fails {does}. Excluded by mistake: at most"
         f" {percent(policy.false_exclude)} of rollouts within tolerance."
     )
-
-
-def _after(times: Sequence[datetime | None], start: datetime) -> datetime | None:
-    """When all of these have passed; None when one never does."""
-    return None if None in times else max([start, *(at for at in times if at is not None)])
-
-
-def _later(at: datetime | None, by: timedelta) -> datetime | None:
-    return None if at is None else at + by
-
-
-def _open_at(window: Window | None, at: datetime | None) -> datetime | None:
-    if at is None or window is None or window.is_open(at):
-        return at
-    return window.next_open(at)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.core.decide import decide
+from orchestrator.core.explain import outlook
 from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
@@ -45,6 +46,7 @@ class Queries:
             facts = self._facts(r, row, now)
             rules = rules_of(row)
             plan = decide(row.state, facts, rules, now)
+            steps = r.next_steps(row.key)
             by_wave = {wave.wave: wave for wave in facts.waves}
             waves = tuple(
                 WaveView(
@@ -62,7 +64,8 @@ class Queries:
                 monitors=facts.monitors,
                 budgets=facts.budgets,
                 waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave is None),
-                would=tuple(decision.reason.sentence for decision in plan.decisions),
+                outlook=outlook(row.state, facts, rules, plan, steps, now),
+                steps=steps,
                 wake_at=plan.wake_at,
                 frozen=facts.frozen,
                 problems=tuple(e.error for e in r.effects() if e.rollout == row.state.rollout and e.error),

@@ -43,9 +43,9 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """What a replay came to. ``looks``: those that decided, ``decisions`` in them; ``outcomes``: rows of the evidence
-    log; ``not_recounted``: monitors of segments, which another policy is not asked about. ``policy``: None for what it
-    was bound to; under another one, ``stopped`` and ``would_stop`` are the first stops of the record and of that
-    policy. ``differs``: how many divergences there are, of which ``divergences`` has the first."""
+    log. ``policy``: None for what it was bound to; under another one, ``stopped`` and ``would_stop`` are the first
+    stops of the record and of that policy. ``differs``: how many divergences there are, of which ``divergences`` has
+    the first."""
 
     rollout: str
     policy: str | None
@@ -53,7 +53,6 @@ class Replayed:
     looks: int
     decisions: int
     outcomes: int
-    not_recounted: int
     differs: int
     divergences: tuple[Divergence, ...]
     stopped: Stop | None = None

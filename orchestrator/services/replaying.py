@@ -17,13 +17,15 @@ from typing import Final, assert_never
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, HaltRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.left_out import Seat
+from orchestrator.core.evidence.log import Line
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount, seat_in_log
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
+from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
 from orchestrator.errors import NotFound
-from orchestrator.services.chronicle import rules_of
 from orchestrator.services.counterfactual import Counterfactual
 from orchestrator.services.recorded import Look, Watching
 from orchestrator.services.records import RolloutRow
@@ -56,11 +58,23 @@ class Replayer:
 
 
 def _recount(r: Reading, row: RolloutRow, segments: Sequence[str]) -> Recount:
-    """With the seats of devices where segments are watched, or ever were excluded: the log alone does not tell them."""
-    watched = rules_of(row).segments or segments
-    if not watched and not any(each.event in EXCLUDING for each in entries_of(r, row.key)):
-        return Recount(seat_in_log)
-    return Recount(lambda line: r.seats(row, [line.device_key])[line.device_key], r.slices(row.key))
+    """With the seats of devices where segments are watched, or ever were watched or excluded: the log alone does not
+    tell them. ``segments``: what another policy watches."""
+    if segments or any(_by_segment(each) for each in entries_of(r, row.key)):
+        return Recount(lambda line: _seat(r, row, line), r.slices(row.key))
+    return Recount(seat_in_log)
+
+
+def _by_segment(entry: Entry) -> bool:
+    policy = entry.facts.get("policy")
+    return entry.event in EXCLUDING or (isinstance(policy, str) and bool(Policy.from_canonical(policy).segments))
+
+
+def _seat(r: Reading, row: RolloutRow, line: Line) -> Seat:
+    """Position and segments by the offer that the device had, everything else by the log."""
+    told = seat_in_log(line)
+    known = r.seats(row, [line.device_key]).get(line.device_key)
+    return told if known is None else replace(told, position=known.position, segments=known.segments)
 
 
 @dataclass(slots=True)
@@ -113,7 +127,6 @@ class _Again:
             looks=self.looks,
             decisions=self.decisions,
             outcomes=self.steps.outcomes,
-            not_recounted=0,
             differs=self.found.many,
             divergences=tuple(self.found.kept),
         )

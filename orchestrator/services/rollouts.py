@@ -31,7 +31,7 @@ from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, rules_of, watching
 from orchestrator.services.clocks import noted
-from orchestrator.services.editing import Edited, edit, lines_changed
+from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed
 from orchestrator.services.excluding import exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.recorded import of_files
@@ -49,21 +49,6 @@ class Ordered:
     rollout: str
     status: RolloutStatus
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What ``apply`` did. ``changes``: the lines that differ from what was applied before; empty when nothing does.
-    ``edited``: of a rollout that runs, what the change is; not ``written`` without a person's yes."""
-
-    rollout: str
-    status: RolloutStatus
-    created: bool
-    changes: tuple[str, ...]
-    spec_digest: str
-    policy_digest: str
-    edited: Edited | None = None
-    written: bool = True
 
 
 class _TakenBack(Exception):
@@ -112,7 +97,7 @@ class Rollouts:
                 edited = edit(w, row, spec, policy, by=by, reason=reason, allow_wider=allow_wider, now=now)
                 if dry_run or not yes:
                     raise _TakenBack
-                return _applied(edited, written=True)
+                return applied(edited, written=True)
             changes = lines_changed(row, canonical, bound_policy)
             if row is not None and not changes:
                 return Applied(spec.name, RolloutStatus.DRAFT, False, (), spec_digest, policy_digest)
@@ -146,7 +131,7 @@ class Rollouts:
             facts = {**of_files(fresh), "changes": list(changes)}
             order(w, fresh, state, event="applied", by=by, sentence=why.sentence, now=now, facts=facts)
         if edited is not None:
-            return _applied(edited, written=False)
+            return applied(edited, written=False)
         return Applied(spec.name, RolloutStatus.DRAFT, row is None, changes, spec_digest, policy_digest)
 
     @again
@@ -448,19 +433,6 @@ class Rollouts:
             event = f"wave_{event}" if status is WaveStatus.CANCELLED else event
             order(w, row, state, event=event, by=by, sentence=sentence, now=now, wave=wave, effects=effects)
         return Ordered(name, row.state.status, f"Wave {wave} of rollout {name} is {status}.")
-
-
-def _applied(edited: Edited, *, written: bool) -> Applied:
-    return Applied(
-        rollout=edited.rollout,
-        status=edited.status,
-        created=False,
-        changes=tuple(str(each) for each in edited.changes),
-        spec_digest=edited.spec_digest,
-        policy_digest=edited.policy_digest,
-        edited=edited,
-        written=written,
-    )
 
 
 def _release(

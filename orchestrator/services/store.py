@@ -17,8 +17,10 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestrator.core.calendar import Habits
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.clock import Cohort, Delay
+from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Covered, Seal
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, WaveFacts
@@ -84,6 +86,10 @@ class Reading(Protocol):
     def look(self, scope: Scope, wave: str, *, seen_since: datetime) -> WaveCount:
         """Count the wave's devices: members by ``scope.selectors`` (no earlier wave has them), split by
         ``Scope.eligible`` and ``already_there``."""
+
+    def habits(self, tag: str, *, sample: int) -> Habits:
+        """How devices of the tag come and report: the usual gaps of at most ``sample`` active ones, and the times from
+        offer to confirmation of as many updates of the tag's five newest rollouts."""
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         """Eligible devices of the wave by hardware id, the wave's own bounds left aside (earlier waves' kept)."""
@@ -153,6 +159,9 @@ class Reading(Protocol):
 
     def monitors(self, rollout_key: int) -> Sequence[MonitorRow]:
         """All attempts, oldest first."""
+
+    def next_steps(self, rollout_key: int) -> Mapping[str, Step]:
+        """What is missing to cross, by key, for each open monitor that has seen something bad: for people."""
 
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]: ...
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.core.calendar import Moments
 from orchestrator.core.evidence.clock import ClockFacts
+from orchestrator.core.evidence.crossing import Step
+from orchestrator.core.explain import Outlook
 from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import OutcomeClass
@@ -47,10 +50,10 @@ class WaveView:
 class RolloutView:
     """A rollout as it stands, with everything the next decision sees.
 
-    ``would``: what the next tick decides now, in words; ``wake_at``: the earliest moment at which the same facts say
-    otherwise;
-    ``problems``: work of the outbox that failed, to be tried again; ``excluded``: the segments that are left out;
-    ``clock``: the clock test for silence, where there is one; ``pace``: how its offers flow now.
+    ``outlook``: what would move it; ``steps``: what is missing to cross, by monitor that has seen something bad;
+    ``wake_at``: the earliest moment at which the same facts say otherwise; ``problems``: work of the outbox that
+    failed, to be tried again; ``excluded``: the segments that are left out; ``clock``: the clock test for silence,
+    where there is one; ``pace``: how its offers flow now.
     """
 
     summary: RolloutSummary
@@ -58,7 +61,8 @@ class RolloutView:
     monitors: tuple[MonitorFacts, ...]
     budgets: tuple[BudgetFacts, ...]
     waiting: tuple[tuple[Reason, datetime | None], ...]
-    would: tuple[str, ...]
+    outlook: Outlook
+    steps: Mapping[str, Step]
     wake_at: datetime | None
     frozen: Reason | None
     problems: tuple[str, ...]
@@ -72,7 +76,11 @@ class RolloutView:
 
 @dataclass(frozen=True, slots=True)
 class WhyNot:
-    """What one rollout holds for a device: its wave and place, and why it is offered the Target or not yet."""
+    """What one rollout holds for a device: its wave and place, and why it is offered the Target or not yet.
+
+    ``why_wave``: why it is in that wave, a sentence for each that comes into question; ``waits``: what the wave waits
+    for.
+    """
 
     rollout: str
     status: RolloutStatus
@@ -83,6 +91,8 @@ class WhyNot:
     place: int | None
     kind: str
     sentence: str
+    why_wave: tuple[str, ...]
+    waits: tuple[str, ...]
     update: UpdateRow | None
 
 
@@ -114,13 +124,23 @@ class PlannedDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedWave:
-    """A wave before it starts.
+class PlannedHalt:
+    """How many bad devices of these classes halt while a wave grows: when its first slice has reported (``first``), and
+    at its end (``last``). ``own``: counted from the wave's own start, else from the rollout's, with waves side by side
+    in the order of the file. 0: none does."""
 
-    ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before it in file order; ``slices``:
-    their sizes; ``detectable``: the failure rate it finds with 90 % power, by class (None: not even if all fail);
-    ``first_halt``: how many bad devices of its first slice halt it (0: not even all); ``opens``/``passes``: earliest
-    times; ``at_the_latest`` with every ceiling used."""
+    outcomes: tuple[OutcomeClass, ...]
+    own: bool
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWave:
+    """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before
+    it in file order; ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class
+    (None: not even if all fail); ``halts``: how many bad devices halt while it grows; ``opens``, ``ends``: when, as
+    ``core.calendar`` says."""
 
     wave: str
     after: tuple[str, ...]
@@ -133,20 +153,22 @@ class PlannedWave:
     slices: tuple[int, ...]
     deltas: tuple[PlannedDelta, ...]
     detectable: Mapping[OutcomeClass, float | None]
-    first_halt: Mapping[str, int]
+    halts: tuple[PlannedHalt, ...]
     word: str
-    opens: datetime | None
-    passes: datetime | None
-    at_the_latest: datetime | None
+    opens: Moments
+    ends: Moments
     promotion: bool
     early: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedMonitor:
-    """A monitor before it starts: ``limits`` are the first steps of its staircase, ``(bad, places)``."""
+    """A monitor before it starts. ``limits``: the steps of its staircase, ``(bad, places)``: the first, as far as its
+    population reaches."""
 
     monitor: str
+    outcomes: tuple[OutcomeClass, ...]
+    scope: str
     tolerance: float
     alpha: float
     answer: str
@@ -168,7 +190,7 @@ class PlannedBudget:
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
     """What ``wave plan`` shows; making it changes nothing. ``in_flight_risk``: devices that may still fail after a
-    stop, at most."""
+    stop, at most. ``assumes``: what the likely times rest on."""
 
     rollout: str
     target_version: int
@@ -185,7 +207,9 @@ class RolloutPlan:
     bytes_without: int
     in_flight_risk: int
     earliest_end: datetime | None
+    likely_end: datetime | None
     latest_end: datetime | None
+    assumes: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     pace: tuple[str, ...] = ()

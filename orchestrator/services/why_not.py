@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from orchestrator.core.membership import wave_of
+from orchestrator.core.decide import decide
+from orchestrator.core.membership import wave_of, why_in
 from orchestrator.core.offers import (
     NoOffer,
     Offerable,
@@ -71,6 +72,7 @@ def _why(
     number, place = (update.slice, update.places[0]) if update is not None else (None, None)
     if isinstance(found, Offerable):
         number, place = found.slice, found.places[0]
+    plan = decide(row.state, r.facts(row, now=now), rules, now)
     return WhyNot(
         rollout=row.state.rollout,
         status=row.state.status,
@@ -81,8 +83,14 @@ def _why(
         place=place,
         kind=answer.kind if isinstance(answer, NoOffer) else "offered",
         sentence=answer.sentence if isinstance(answer, NoOffer) else _WAYS[answer],
+        why_wave=_why_wave(update, why_in(device.member, terms.scope.selectors)),
+        waits=tuple(each.reason.sentence for each in plan.reasons if each.wave is not None and each.wave == wave),
         update=update,
     )
+
+
+def _why_wave(update: UpdateRow | None, now: tuple[str, ...]) -> tuple[str, ...]:
+    return now if update is None else (f"{update.wave}: its offer said so, whatever has changed since.",)
 
 
 def _way(

@@ -11,15 +11,15 @@ from tests.cli.test_rollouts import halted
 
 SUMMARY = set("rollout status since by reason version tag policy devices offered confirmed bad created_at".split())
 ROLLOUT = SUMMARY | set(
-    "attempt frozen waves monitors budgets excluded clock pace waiting would wake_at problems spec_digest "
-    "policy_digest".split()
+    "attempt frozen waves monitors budgets excluded clock pace waiting would advances halts excludes holds wake_at "
+    "problems spec_digest policy_digest".split()
 )
 WAVE = set(
     "wave status since by reason hold after promoted opened_at baking_at eligible already_there members "
     "waiting_for_slice offered in_flight resolved confirmed bad slices deltas waiting needs".split()
 )
 MONITOR = set(
-    "monitor outcomes wave segment tolerance alpha answer places bad next_limit crossed_at accepted amber "
+    "monitor outcomes wave segment tolerance alpha answer places bad next_limit next crossed_at accepted amber "
     "sentence".split()
 )
 CLOCK = set("monitor tolerance alpha answer learnt_from next_at checkpoint seen untouched sentence".split())
@@ -32,10 +32,10 @@ UPDATE = set(
     "rollout status wave slice place offered_at started_at confirmed_at deadline_at bad from_version from_commit "
     "to_commit by_delta".split()
 )
-WHY = set("rollout status wave wave_status position slice place kind sentence update".split())
+WHY = set("rollout status wave wave_status position slice place kind sentence why_wave waits update".split())
 PLAN = set(
     "rollout target_version tag policy hardware_ids devices in_no_wave waves monitors budgets build_minutes bytes_with "
-    "bytes_without in_flight_risk earliest_end latest_end warnings notes pace".split()
+    "bytes_without in_flight_risk earliest_end likely_end latest_end assumes warnings notes pace".split()
 )
 TARGET = set("target version commit hardware_ids tags provider added_at".split())
 DELTA = set(

@@ -46,9 +46,31 @@ def test_plan_shows_waves_deltas_evidence_budgets_and_calendar(fleet: House) -> 
     assert ["rest", "40", "62%", "100%", "40", "20,", "20", "canary"] in rows
     assert "    A person lets it open: `wave promote`." in shown
     assert ["41", "->", "42", "rpi4", "43", "<0.01", "<0.01", "<1", "missing", "lab"] in rows
-    for part in ("less than a minute of building", "What each wave can tell", "Budgets", "Calendar (UTC)", " …  halt"):
+    for part in ("less than a minute of building", "What each wave can tell", "Budgets", "Calendar (UTC)"):
         assert part in shown
     assert "advancing rests on you" in " ".join(shown.split())
+    assert ["WAVE", "PLACES", "FAILED", "OR", "ROLLED", "BACK"] in rows and ["canary", "5-24", "5"] in rows
+    assert ["lab", "4", "84%", "84%"] in rows, "what four devices find nine times in ten"
+    assert any(line.strip().startswith("2 in 2, 3 in 8, 4 in 18, 5 in 29") for line in shown.splitlines())
+    assert ["WAVE", "OPENS", "ENDS", "AT", "ONCE", "LIKELY", "AT", "THE", "LATEST"] in rows
+    assert ["lab", "05-04", "09:00", "05-04", "11:00", "05-04", "11:54", "05-05", "23:00"] in rows
+    said = " ".join(shown.split())
+    assert "75 % of the devices come within 45 min (assumed: how often they come is not known)" in said
+    assert "At the latest a wave has passed, or it holds for a person." in said
+
+
+def test_plan_as_json_has_halts_limits_and_three_times(fleet: House) -> None:
+    plan = fleet.json("plan", str(fleet.rollout()))
+    lab, canary, rest = plan["waves"]
+    assert lab["ends"] == {
+        "earliest": "2026-05-04T11:00:00Z",
+        "likely": "2026-05-04T11:54:10Z",  # ten seconds for the deltas
+        "latest": "2026-05-05T23:00:00Z",
+    }
+    assert plan["earliest_end"] == rest["ends"]["earliest"] and plan["likely_end"] == rest["ends"]["likely"]
+    assert canary["halts"] == [{"outcomes": ["failed", "rolled_back"], "own": False, "first": 5, "last": 5}]
+    pooled = next(each for each in plan["monitors"] if each["monitor"] == "rollout/bad")
+    assert pooled["scope"] == "rollout" and pooled["limits"][:2] == [[2, 2], [3, 8]]
 
 
 def test_plan_changes_nothing(fleet: House) -> None:
@@ -116,10 +138,10 @@ def test_explain_says_what_would_move_it_either_way(fleet: House) -> None:
     until_lab_baked(fleet)
     shown = fleet.ok("explain", "lmp-42")
     narrow(shown)
-    for head in ("Waves", "Evidence", "Goes on when", "Stops when"):
+    for head in ("Waves", "Evidence", "Advances when", "Halts when", "Holds when"):
         assert head in shown.splitlines()
     said = " ".join(shown.split())
-    assert "halts: a person says so, `wave halt lmp-42`" in said
+    assert "A person says so: `wave halt lmp-42`." in said
     assert "within the first" in said and "Looks again with the next report" in said
 
 
@@ -139,7 +161,10 @@ def test_explain_a_device(fleet: House) -> None:
     shown = fleet.ok("explain", "lab-00")
     narrow(shown)
     assert "Runs version 42" in shown and "confirmed" in shown
+    assert "Wave lab: its offer said so, whatever has changed since." in shown
     waits = fleet.ok("explain", "gw-0001")
+    narrow(waits)
+    assert "Wave canary: a part of all; its position" in waits
     assert "Rollout lmp-42  running" in waits and "wave " in waits
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.adapters.sql.store import SqlStore
+from orchestrator.core.calendar import Habits
 from orchestrator.core.fleet import DeviceStatus, Target
 from orchestrator.errors import NotFound, Refused
 from orchestrator.services.records import DeviceFilter, RunningCount
-from tests.contract.building import DAY, HOUR, NEW, NOW, OLD, OTHER, device, enroll, undone
+from tests.contract.building import DAY, HOUR, NEW, NOW, OLD, OTHER, device, enroll, offered, rollout, undone
 
 TARGET = Target("lmp-42", 42, NEW, ("imx8", "rpi4"), tags=("promoted",), added_at=NOW)
 
@@ -189,3 +190,23 @@ def test_enrolling_takes_a_stream_of_any_length(store: SqlStore) -> None:
     with undone(store) as w:
         assert w.enroll(((device(f"d{n}", labels={"n": str(n % 3)}), None) for n in range(5_001)), now=NOW) == 5_001
         assert w.count_devices(DeviceFilter(label=("n", "0"))) == 1_667
+
+
+def test_habits_are_gaps_of_active_devices_and_times_from_offer_to_confirmation(store: SqlStore) -> None:
+    with store.writing() as w:
+        known = [device(f"d{n}", usual_gap=n * HOUR) for n in range(1, 4)]
+        keys = enroll(w, *known, device("new"), device("away", tag="other", usual_gap=DAY))
+        enroll(w, device("gone", usual_gap=DAY, status=DeviceStatus.RETIRED))
+        assert sorted(w.habits("promoted", sample=100).comes) == [HOUR, 2 * HOUR, 3 * HOUR]
+        assert len(w.habits("promoted", sample=2).comes) == 2
+        for number in range(7):
+            row = w.add_rollout(rollout(f"r{number}", tag="other" if number == 6 else "promoted"))
+            for key in keys[:2]:
+                one = offered(row, key)
+                took = number * HOUR if key == keys[0] else None
+                one.update = replace(one.update, confirmed_at=None if took is None else one.update.offered_at + took)
+                w.add_update(one)
+        # Of rollouts 1 to 5, the newest of the tag; the other device has not confirmed.
+        assert sorted(w.habits("promoted", sample=100).reports) == [number * HOUR for number in range(1, 6)]
+        assert w.habits("other", sample=100).reports == (6 * HOUR,)
+        assert w.habits("nobody", sample=100) == Habits()

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapters.sql.store import SqlStore, SqlWriting
-from orchestrator.core.evidence.crossing import recount
+from orchestrator.core.evidence.crossing import Step, first_step, recount
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.journal import Entry
@@ -119,6 +119,23 @@ def test_facts_say_the_next_limit_and_amber(store: SqlStore) -> None:
         assert (late.places, late.bad, late.wave, late.crossed_at) == (30, 1, "all", None)
         fail(w, row, [46, 47])
         assert w.facts(row, now=NOW).monitors[0].next_limit == stairs.limit(4)
+
+
+def test_what_is_missing_to_cross_is_read_from_the_tree(store: SqlStore) -> None:
+    """2 in 4, 3 in 15, 4 in 31 at this allowance: those far behind help none in front."""
+    stairs = staircase(0.02, 0.045)
+    with undone(store) as w:
+        row = w.add_rollout(rollout())
+        specs = [monitor(), monitor("rollout", SILENT), monitor("wave:all"), monitor("wave:other")]
+        w.add_monitors(row.key, specs, from_places={"wave:all/failed": 40})
+        assert w.next_steps(row.key) == {}
+        fail(w, row, [30, 14, 90, 500])
+        assert w.next_steps(row.key) == {
+            "rollout/failed": Step(2, stairs.limit(4), 2),
+            "wave:all/failed": first_step(stairs),
+        }
+        fail(w, row, [1, 2])
+        assert set(w.next_steps(row.key)) == {"wave:all/failed"}, "what has crossed needs nothing more"
 
 
 def test_amber_comes_with_failures_and_goes_with_confirmations_and_not_with_silence(store: SqlStore) -> None:

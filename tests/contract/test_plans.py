@@ -26,6 +26,7 @@ ASKED: dict[str, Callable[[SqlWriting, RolloutRow], object]] = {
     "events of a rollout": lambda w, row: w.events(rollout="r"),
     "a device": lambda w, row: w.device("d1"),
     "a page of a tag": lambda w, row: w.devices(DeviceFilter(tag="promoted"), after="d1"),
+    "habits": lambda w, row: w.habits("promoted", sample=100),
     "a lease": lambda w, row: w.lease_build("me", now=NOW, until=NOW),
 }
 GROWING = ("device_update", "update_offer", "device", "event", "device_label", "u", "o", "d", "e", "l")

@@ -19,7 +19,7 @@ from orchestrator.core.decisions import (
 from orchestrator.core.evidence.clock import Checkpoint, Clock, ClockFacts, Learnt, Seen, Untouched
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.reasons import clock_plan, clock_state, monitor_state, ordinal, words
+from orchestrator.core.reasons import clock_plan, clock_state, ordinal, words
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.safety import clock_stop
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, WaveStatus
@@ -328,20 +328,7 @@ def test_the_clock_reads_well() -> None:
 # ------------------------------------------------------------------------------------------------- words
 
 
-def test_monitors_read_well() -> None:
-    assert monitor_state(monitor(bad=3, places=120, next_limit=33)) == (
-        "3 failed among 120 places of the rollout; the 4th within the first 33 halts; tolerance 2 %"
-    )
-    assert monitor_state(monitor(Answer.HOLD, bad=10, places=9, next_limit=40, wave="emea")) == (
-        "10 failed among 9 places of wave emea; the 11th within the first 40 holds; tolerance 2 %"
-    )
-    assert monitor_state(monitor(bad=0, places=0, next_limit=0)) == (
-        "0 failed among 0 places of the rollout; one more decides nothing yet; tolerance 2 %"
-    )
-    assert monitor_state(monitor(bad=4, places=30, crossed_at=(4, 30))).endswith("crossed; tolerance 2 %")
-    assert monitor_state(monitor(bad=4, places=30, crossed_at=(4, 30), accepted=True)).endswith(
-        "accepted by a person; tolerance 2 %"
-    )
+def test_words_read_well() -> None:
     assert words((FAILED, OutcomeClass.ROLLED_BACK, SILENT)) == "failed, rolled back or silent"
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 22, 101, 111)] == (
         "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 101st 111th".split()

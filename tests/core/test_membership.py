@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.membership import Member, WaveSelector, spread_counts, wave_of
+from orchestrator.core.membership import Member, WaveSelector, spread_counts, wave_of, why_in
 from orchestrator.core.position import SPACE, DeviceHash, bound_of_share, device_hash, position, wave_salt
 
 GROUPS = (None, "lab", "friends")
@@ -47,6 +47,36 @@ def selectors(draw: st.DrawFn) -> tuple[WaveSelector, ...]:
     spread = draw(st.dictionaries(st.sampled_from(HARDWARE), bound))
     waves.append(WaveSelector("canary", wave_salt("salt", "canary"), bounds=tuple(spread.items())))
     return (*waves, WaveSelector("rest", wave_salt("salt", "rest")))
+
+
+@given(members, selectors())
+def test_why_a_device_is_where_it_is_ends_with_its_wave(member: Member, waves: tuple[WaveSelector, ...]) -> None:
+    found, why = wave_of(member, waves), why_in(member, waves)
+    assert found is not None
+    assert why[-1].startswith(f"{found.wave}: ")
+    assert all(line.endswith(".") and "is not below" in line for line in why[:-1])
+    assert len(why) <= 1 + [each.wave for each in waves].index(found.wave)
+    if (nowhere := why_in(member, waves[:-1])) and wave_of(member, waves[:-1]) is None:
+        assert nowhere[-1] == "No wave has it."
+
+
+def test_why_a_device_is_in_its_wave() -> None:
+    member = Member(device_hash("device-1"), "rpi4", "lab", {"region": "emea"})
+    at = position(member.hash, wave_salt("salt", "canary"))
+    lab = WaveSelector("lab", wave_salt("salt", "lab"), group="lab", labels=(("region", "emea"),))
+    other = WaveSelector("other", wave_salt("salt", "other"), group="friends")
+    canary = WaveSelector("canary", wave_salt("salt", "canary"), bounds=(("rpi4", at),))
+    all_of_it = "rest: it takes all that no wave before it has."
+    assert why_in(member, (other, lab)) == (
+        "lab: it takes all for group lab and region=emea that no wave before it has.",
+    )
+    shown = f"{at / SPACE:.4f}"
+    not_in = f"canary: a part of all of rpi4; its position {shown} is not below {shown}."
+    assert why_in(member, (canary, other, _all("rest"))) == (not_in, all_of_it)
+    assert why_in(member, (canary, other)) == (not_in, "No wave has it.")
+    half = position(member.hash, wave_salt("salt", "half")) / SPACE
+    (line,) = why_in(member, (_all("half", 0.999_999), _all("rest")))
+    assert line == f"half: a part of all; its position {half:.4f} is below 1.0000."
 
 
 def _all(name: str, share: float | None = None) -> WaveSelector:

@@ -16,9 +16,9 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import RolloutStatus, WaveStatus
 from orchestrator.errors import InvalidInput, Refused, WrongState
+from orchestrator.services.editing import Applied
 from orchestrator.services.records import MonitorRow
 from orchestrator.services.replaying import Replayer
-from orchestrator.services.rollouts import Applied
 from orchestrator.services.verifying import Verifier
 from tests.services.fleet_world import TAG, World
 

@@ -116,7 +116,7 @@ def test_the_same_policy_decides_the_same(which: str, request: pytest.FixtureReq
     assert found.same and found.divergences == ()
     assert found.entries == len(sim.journal()) and found.outcomes == len(lines(sim))
     assert found.looks == sum("decided" in entry.facts for entry in sim.journal()) >= 3
-    assert found.decisions > found.looks and found.not_recounted == 0
+    assert found.decisions > found.looks
 
 
 def test_the_policy_it_was_bound_to_given_as_another_diverges_nowhere(halted: Simulation) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.adapters.sql.codec import SETS, update_key
 from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
-from orchestrator.adapters.sql.rollouts import RolloutReading
+from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.times import stored
 from orchestrator.core.evidence.allowance import ROLLOUT, SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
@@ -31,7 +31,7 @@ def counts_now(spec: MonitorSpec, outcome: BadOutcome) -> bool:
     return outcome.outcome in spec.outcomes and not outcome.earlier.intersection(spec.outcomes)
 
 
-class EvidenceReading(RolloutReading):
+class EvidenceReading(NodeReading):
     def left_out(self, row: RolloutRow) -> LeftOut:
         """What the rollout's excluded segments leave out."""
         if not row.state.excluded:
@@ -175,11 +175,11 @@ class EvidenceWriting(EvidenceReading):
     def _add_to_monitor(self, row: RolloutRow, monitor: MonitorRow, places: Sequence[int]) -> None:
         stairs = staircase(monitor.spec.tolerance, monitor.spec.alpha)
         buckets = [stairs.need(place) for place in places]
-        added = add(self._nodes(monitor.key, paths(buckets)), buckets)
+        added = add(self.nodes(monitor.key, paths(buckets)), buckets)
         self._save_nodes(monitor.key, added.changed)
         crossed = monitor.crossed_at
         if crossed is None and added.crossed:
-            bad = first_crossing(lambda key: self._nodes(monitor.key, (key,)).get(key))
+            bad = first_crossing(lambda key: self.nodes(monitor.key, (key,)).get(key))
             assert bad is not None
             crossed = (bad, self._place_of(row, monitor, bad, places))
         self.link.run(
@@ -193,21 +193,6 @@ class EvidenceWriting(EvidenceReading):
             "ON CONFLICT (monitor_key, level, number) DO UPDATE SET content = excluded.content",
             [(monitor_key, key.level, key.number, node.to_bytes()) for key, node in sorted(nodes.items())],
         )
-
-    def _nodes(self, monitor_key: int, keys: Iterable[NodeKey]) -> dict[NodeKey, Node]:
-        """Those of the nodes that are stored."""
-        numbers: dict[int, list[int]] = {}
-        for key in keys:
-            numbers.setdefault(key.level, []).append(key.number)
-        found = {}
-        for level, these in numbers.items():
-            condition, listed = self.link.within("number", sorted(these))
-            for number, content in self.link.rows(
-                f"SELECT number, content FROM monitor_node WHERE monitor_key = ? AND level = ? AND {condition}",
-                (monitor_key, level, listed),
-            ):
-                found[NodeKey(level, number)] = Node.from_bytes(bytes(content))
-        return found
 
     def _place_of(self, row: RolloutRow, monitor: MonitorRow, bad: int, places: Sequence[int]) -> int:
         """The place of the ``bad``-th bad device, once in a monitor's life: from the updates.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from orchestrator.adapters.sql.codec import as_json
+from orchestrator.adapters.sql.codec import as_json, update_keys
 from orchestrator.adapters.sql.columns import NO_VERSION
 from orchestrator.adapters.sql.devices import DeviceReading
 from orchestrator.adapters.sql.members import (
@@ -26,8 +26,9 @@ from orchestrator.adapters.sql.members import (
     without_update,
 )
 from orchestrator.adapters.sql.rollouts import RolloutReading
-from orchestrator.adapters.sql.times import moment, stored
+from orchestrator.adapters.sql.times import moment, span, stored
 from orchestrator.core import slices as core_slices
+from orchestrator.core.calendar import Habits
 from orchestrator.core.fleet import Device, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.position import SPACE
@@ -85,6 +86,20 @@ class FleetReading(DeviceReading):
                 if seen:
                     reachable[key] = int(seen)
         return WaveCount(able, sum(reachable.values()), there, self._running(reachable.items()))
+
+    def habits(self, tag: str, *, sample: int) -> Habits:
+        gaps = self.link.rows(
+            "SELECT usual_gap FROM device WHERE tag = ? AND status = 'active' AND usual_gap > 0 LIMIT ?", (tag, sample)
+        )
+        times: list[int] = []
+        for (rollout_key,) in self.link.rows("SELECT key FROM rollout WHERE tag = ? ORDER BY key DESC LIMIT 5", (tag,)):
+            found = self.link.rows(
+                "SELECT u.confirmed_at - o.offered_at FROM device_update u JOIN update_offer o ON o.key = u.key "
+                "WHERE u.key BETWEEN ? AND ? AND u.confirmed_at IS NOT NULL LIMIT ?",
+                (*update_keys(rollout_key), sample - len(times)),
+            )
+            times += [time for (time,) in found]
+        return Habits(tuple(span(gap) for (gap,) in gaps), tuple(span(time) for time in times))
 
     def strata(self, scope: Scope, wave: str) -> Mapping[str, int]:
         asked = all_of(eligible(scope), member(scope, wave, own_bounds=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,13 +10,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import counting, header, next_step, silence, waiting_line
+from orchestrator.cli.render.rollout import counting, header, silence
 from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
-from orchestrator.core.evidence.clock import CLOCK
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.facts import MonitorFacts
+from orchestrator.core.offers import NoOfferKind
+from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import budget_sentence, monitor_state
-from orchestrator.core.safety import FIRST_BAD
-from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, ReasonKind, RolloutStatus, WaveStatus
+from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
 UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
@@ -33,16 +33,13 @@ def _rollout(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield from _section("Waves", _waves(view, now))
     yield from _section("Evidence", _evidence(view))
     yield from _section("Pace", iter(view.pace))
-    yield from _section("Goes on when", _goes_on(view, now))
-    yield from _section("Stops when", _stops(view))
-    # A halted or cancelled one still counts silences; what they decide is nothing.
-    if view.wake_at is not None and view.summary.status not in (RolloutStatus.HALTED, RolloutStatus.CANCELLED):
+    yield from _section("Advances when", _now_and(view.outlook.now, view.outlook.advances))
+    yield from _section("Halts when", iter(view.outlook.halts))
+    yield from _section("Excludes a segment when", iter(view.outlook.excludes))
+    yield from _section("Holds when", iter(view.outlook.holds))
+    if view.outlook.looks_again:
         yield Text()
-        at = f"{clock(view.wake_at, now)} ({ago(view.wake_at, now)})"
-        yield Paragraph(
-            f"Looks again with the next report that counts, at the latest at {at};"
-            " until then the same facts decide nothing new."
-        )
+        yield Paragraph(view.outlook.looks_again)
 
 
 def _section(name: str, lines: Iterator[str | Text]) -> Iterator[RenderableType]:
@@ -61,12 +58,18 @@ def _waves(view: RolloutView, now: datetime) -> Iterator[str | Text]:
             told = f"was {state.status} when the rollout was cancelled."
         elif state.hold is not None:
             told = f"held for {span(now - state.hold.since)}: {state.hold.reason.sentence}"
-        elif wave.waiting:
-            told = f"{state.status}. " + " ".join(waiting_line(each, at, now) for each, at in wave.waiting)
         else:
-            why = state.standing.reason.sentence or WAVE_MEANING[state.status]
-            told = f"{state.status} for {span(now - state.standing.since)}. {why}"
+            why = state.standing.reason
+            pending = state.status is WaveStatus.PENDING  # nothing has been decided of it yet
+            sentence = WAVE_MEANING[state.status] if pending else why.sentence or WAVE_MEANING[state.status]
+            told = f"{state.status} for {span(now - state.standing.since)}. {sentence}"
         yield Text.assemble((state.wave, "bold"), f": {told}")
+
+
+def _now_and(now: Sequence[str], advances: Sequence[str]) -> Iterator[str]:
+    for sentence in now:
+        yield f"Now: {sentence}"
+    yield from advances
 
 
 def _evidence(view: RolloutView) -> Iterator[str | Text]:
@@ -75,8 +78,8 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
         if not monitor.bad and not monitor.amber and monitor.crossed_at is None:
             quiet.append(monitor.monitor)
             continue
-        style = "red" if monitor.crossed_at and not monitor.accepted else "yellow" if monitor.amber else ""
-        yield Text(f"{monitor.monitor}: {monitor_state(monitor)}.", style=style)
+        said = monitor_state(monitor, view.steps.get(monitor.monitor))
+        yield Text(f"{monitor.monitor}: {said}.", style=_style(monitor))
     for budget in view.budgets:
         if budget.reached:
             yield Text(f"budget/{budget.name}: {budget_sentence(budget)}", style="red")
@@ -93,88 +96,14 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
         yield "None yet: nobody has been offered the Target."
 
 
-def _goes_on(view: RolloutView, now: datetime) -> Iterator[str | Text]:
-    s = view.summary
-    for sentence in view.would:
-        yield f"Now: {sentence}"
-    match s.status:
-        case RolloutStatus.DRAFT:
-            yield f"A person starts it: `wave start {s.rollout}`."
-        case RolloutStatus.PAUSED:
-            yield f"A person resumes it: `wave resume {s.rollout}`."
-        case RolloutStatus.HELD | RolloutStatus.HALTED:
-            accepts = "".join(f" --accept {name}" for name in stopped_by(view))
-            because = " --reason TEXT" if accepts else ""
-            yield f"A person has looked and resumes it: `wave resume {s.rollout}{accepts}{because}`,"
-            yield f"or ends it: `wave cancel {s.rollout}`."
-        case RolloutStatus.COMPLETED | RolloutStatus.CANCELLED:
-            yield "It has ended."
-        case _:
-            for wave in view.waves:
-                held = wave.state.hold
-                if held is not None:
-                    name = wave.state.wave
-                    yield (
-                        f"{name} is held; a person lets it go on, `wave resume {s.rollout} --wave {name}`, or pass, "
-                        f"`wave complete {s.rollout} {name}`."
-                    )
-                elif wave.state.status not in (WaveStatus.PENDING, WaveStatus.PASSED, WaveStatus.SKIPPED):
-                    for reason, at in wave.waiting:
-                        yield f"{wave.state.wave}: {waiting_line(reason, at, now)}"
-
-
-def stopped_by(view: RolloutView) -> list[str]:
-    """What a resume has to accept, by name."""
-    first = [FIRST_BAD] if view.summary.standing.reason.kind is ReasonKind.FIRST_BAD else []
-    if view.summary.standing.reason.kind is ReasonKind.SILENCE:
-        first = [CLOCK]
-    crossed = [m.monitor for m in counting(view) if m.crossed_at and not m.accepted and m.answer is not Answer.COUNT]
-    return first + crossed + [f"budget/{b.name}" for b in view.budgets if b.reached]
-
-
-def _stops(view: RolloutView) -> Iterator[str | Text]:
-    if view.summary.status not in (
-        RolloutStatus.RUNNING,
-        RolloutStatus.PAUSED,
-        RolloutStatus.COMPLETED,
-        RolloutStatus.HELD,
-    ):
-        return
-    for monitor in sorted(counting(view), key=lambda each: (each.segment is not None, each.answer is not Answer.HALT)):
-        if monitor.wave is not None and not monitor.places:
-            continue  # its wave has not opened
-        if monitor.crossed_at is None and not monitor.accepted and monitor.answer is not Answer.COUNT:
-            where = f" of wave {monitor.wave}" if monitor.wave else f" of {monitor.segment}" if monitor.segment else ""
-            count, place = next_step(monitor)
-            stops = "stops that segment" if monitor.segment else f"{_stop(monitor.answer)}s"
-            yield (
-                f"{stops}: {plural(count, 'device')} {_do(monitor.outcomes, count)} within the first "
-                f"{place:,} places{where} ({monitor.bad} so far)"
-            )
-    for budget in sorted(view.budgets, key=lambda each: each.answer is not Answer.HALT):
-        if not budget.reached:
-            left = budget.limit - (budget.bad - budget.base)
-            yield f"{_stop(budget.answer)}s: {plural(left, 'more device')} {_do(budget.outcomes, left)}, wherever"
-    yield f"halts: a person says so, `wave halt {view.summary.rollout}`"
+def _style(monitor: MonitorFacts) -> str:
+    if monitor.accepted:
+        return "dim"
+    return "red" if monitor.crossed_at else "yellow" if monitor.amber else ""
 
 
 def _stop(answer: Answer) -> str:
     return "count" if answer is Answer.COUNT else answer.value
-
-
-def _do(outcomes: tuple[OutcomeClass, ...], count: int) -> str:
-    """What so many devices do: ``fails``, ``fail or roll back``."""
-    said = [DOES[outcome][0 if count == 1 else 1] for outcome in outcomes]
-    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
-
-
-DOES: Final = {
-    OutcomeClass.FAILED: ("fails", "fail"),
-    OutcomeClass.ROLLED_BACK: ("rolls back", "roll back"),
-    OutcomeClass.SILENT: ("stays silent", "stay silent"),
-    OutcomeClass.IGNORED: ("ignores its offer", "ignore their offer"),
-    OutcomeClass.DOWNLOAD_FAILED: ("cannot download", "cannot download"),
-}
 
 
 def device(view: DeviceView, now: datetime) -> RenderableType:
@@ -225,6 +154,11 @@ def _device(view: DeviceView, now: datetime) -> Iterator[RenderableType]:
 def _why(why: WhyNot) -> Iterator[RenderableType]:
     yield Text.assemble((f"Rollout {why.rollout}", "bold"), "  ", status(why.status))
     yield Paragraph(why.sentence, indent=2)
+    if why.kind == NoOfferKind.WAVE:
+        for sentence in why.waits:
+            yield Paragraph(sentence, indent=2)
+    for sentence in why.why_wave:
+        yield Paragraph(f"Wave {sentence}" if why.wave is not None else sentence, indent=2, hang=2)
     parts = []
     if why.wave is not None:
         parts.append(f"wave {why.wave}" + (f" ({why.wave_status})" if why.wave_status is not None else ""))

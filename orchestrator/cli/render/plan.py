@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -12,7 +12,7 @@ from orchestrator.cli.render.grid import Grid, Paragraph, heading
 from orchestrator.cli.render.words import building, digest, megabytes, minutes, number, percent, plural, short_clock
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.reasons import words
-from orchestrator.services.views import PlannedDelta, PlannedWave, RolloutPlan
+from orchestrator.services.views import PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
 
 
 def plan(made: RolloutPlan) -> RenderableType:
@@ -32,23 +32,28 @@ def _page(made: RolloutPlan) -> Iterator[RenderableType]:
         yield Paragraph(Text(f"! {warning}", style="yellow"), indent=2, hang=2)
     yield from _section("Waves", _waves(made.waves))
     yield from _section("Deltas", *_deltas(made))
-    yield from _section("What each wave can tell", *_detects(made.waves))
+    yield from _section("What each wave can tell: rates that it finds alone, nine times in ten", *_tells(made.waves))
     if made.monitors:
-        yield from _section(
-            "Monitors: so many bad among the first places, and by mistake at most RISK", _monitors(made)
-        )
+        yield from _section("What halts: so many bad, from a wave's first slice to its end", *_halts(made.waves))
+        yield from _section("Monitors: so many bad in the first places, by mistake at most RISK", _monitors(made))
     if made.budgets:
         yield from _section("Budgets: hard stops, and how often a tolerable release hits one", _budgets(made))
     if made.pace:
         yield from _section("Pace", *[Paragraph(f"- {said}", indent=2, hang=2) for said in made.pace])
-    yield from _section("Calendar (UTC)", _calendar(made))
+    yield from _section("Calendar (UTC)", *_calendar(made))
     notes = [Paragraph(f"- {note}", indent=2, hang=2) for note in made.notes]
     risk = f"- At a stop at most {plural(made.in_flight_risk, 'device')} may still be under way."
     yield from _section("Good to know", *notes, Paragraph(risk, indent=2, hang=2))
 
 
-SHOWN: Final = 3
+SHOWN: Final = 7
 """Steps of a staircase in a line."""
+COLUMNS: Final = 4
+"""Classes side by side in 80 columns."""
+TELLS_LITTLE: Final = 0.2
+"""A wave that finds nothing below this rate is told in words, too."""
+
+T = TypeVar("T")
 
 
 def _section(name: str, *parts: RenderableType) -> Iterator[RenderableType]:
@@ -134,48 +139,86 @@ def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
     )
 
 
-def _detects(waves: Sequence[PlannedWave]) -> Iterator[RenderableType]:
+def _tells(waves: Sequence[PlannedWave]) -> Iterator[RenderableType]:
+    """Rates by class, and in words what a wave of few devices cannot tell."""
+    outcomes = [outcome for outcome in OutcomeClass if any(outcome in wave.detectable for wave in waves)]
+    for some in _in_columns(outcomes):
+        grid = Grid(["~WAVE", ">DEVICES", *(f">{words((outcome,)).upper()}" for outcome in some)], indent=2)
+        for wave in waves:
+            rates = (wave.detectable.get(outcome) for outcome in some)
+            grid.add(wave.wave, number(wave.eligible), *("not" if rate is None else percent(rate) for rate in rates))
+        yield grid
+    if not outcomes:
+        yield Paragraph("Nothing: no monitor halts.", indent=2)
     for wave in waves:
-        yield Paragraph(Text.assemble((wave.wave, "bold"), f": {detects(wave)}"), indent=2, hang=2)
+        best = min((rate for rate in wave.detectable.values() if rate is not None), default=1.0)
+        little = f"{wave.word}." if wave.word and best > TELLS_LITTLE else ""
+        if said := " ".join(part for part in (little, wave.early) if part):
+            yield Paragraph(Text.assemble((wave.wave, "bold"), f": {said}"), indent=2, hang=2)
 
 
-def detects(wave: PlannedWave) -> str:
-    """In plain words, what this wave's devices alone can tell."""
-    if not wave.eligible:
-        return "has no device, so it tells nothing."
-    parts: list[str] = []
-    if wave.word:
-        parts.append(f"{wave.word.strip().rstrip('.')}.")
-    halts = [f"{count} {name}" for name, count in wave.first_halt.items() if count]
-    if halts:
-        parts.append(f"In its first slice {' or '.join(halts)} halt.")
-    found = [f"{_noun(c)} from {percent(rate)}" for c, rate in wave.detectable.items() if rate is not None]
-    if found:
-        parts.append(f"Nine times in ten it finds {' and '.join(found)} on.")
-    blind = tuple(c for c, rate in wave.detectable.items() if rate is None)
-    if blind:
-        parts.append(f"It cannot tell devices that are {words(blind)}, not even if all are.")
-    if wave.early:
-        parts.append(wave.early)
-    return " ".join(parts) or "no monitor halts by it."
+def _in_columns(all_of: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many as stand side by side."""
+    for first in range(0, len(all_of), COLUMNS):
+        yield all_of[first : first + COLUMNS]
 
 
-def _noun(outcome: OutcomeClass) -> str:
-    return {
-        OutcomeClass.FAILED: "failures",
-        OutcomeClass.ROLLED_BACK: "rollbacks",
-        OutcomeClass.SILENT: "silence",
-        OutcomeClass.IGNORED: "ignored offers",
-        OutcomeClass.DOWNLOAD_FAILED: "failed downloads",
-    }[outcome]
+def _halts(waves: Sequence[PlannedWave]) -> Iterator[Grid]:
+    """How many bad devices halt while each wave grows."""
+    classes = list(dict.fromkeys(halt.outcomes for wave in waves for halt in wave.halts))
+    for some in _in_columns(classes):
+        grid = Grid(["~WAVE", ">PLACES", *(f">{words(outcomes).upper()}" for outcomes in some)], indent=2)
+        before = 0
+        for wave in waves:
+            places = f"{number(before + 1)}-{number(before + wave.eligible)}" if wave.eligible else "none"
+            before += wave.eligible
+            grid.add(wave.wave, places, *(_counts(wave, outcomes, own=False) for outcomes in some))
+            if any(halt.own for halt in wave.halts):
+                grid.add("", "of its own", *(_counts(wave, outcomes, own=True) for outcomes in some))
+        yield grid
+
+
+def _counts(wave: PlannedWave, outcomes: tuple[OutcomeClass, ...], *, own: bool) -> str:
+    """``4-9``: from its first slice to its end."""
+    for halt in wave.halts:
+        if (halt.outcomes, halt.own) == (outcomes, own) and halt.last:
+            first, last = halt.first, halt.last
+            return number(last) if first == last else f"{number(first) if first else 'none'}-{number(last)}"
+    return "none"
 
 
 def _monitors(made: RolloutPlan) -> Grid:
-    grid = Grid(["~MONITOR", ">TOLERATED", ">RISK", "AT", "THEN"], indent=2)
+    """A row for each staircase: monitors of one class that start anew at several waves have the same."""
+    grid = Grid(["~CLASS", "~OVER", ">TOLERATED", ">RISK", "THEN"], indent=2)
+    alike: dict[tuple[object, ...], list[PlannedMonitor]] = {}
     for monitor in made.monitors:
-        steps = ", ".join(f"{bad} in {place:,}" for bad, place in monitor.limits[:SHOWN]) + " …"
-        grid.add(monitor.monitor, f"{100 * monitor.tolerance:g}%", f"{100 * monitor.alpha:.2g}%", steps, monitor.answer)
+        kind = monitor.scope.partition(":")[0]
+        alike.setdefault((monitor.outcomes, kind, monitor.tolerance, monitor.alpha, monitor.answer), []).append(monitor)
+    for group in alike.values():
+        first = group[0]
+        longest = max(group, key=lambda each: len(each.limits))
+        grid.add(
+            words(first.outcomes),
+            _over(group),
+            f"{100 * first.tolerance:g}%",
+            f"{100 * first.alpha:.2g}%",
+            first.answer,
+            under=[_steps(longest.limits)],
+        )
     return grid
+
+
+def _over(group: Sequence[PlannedMonitor]) -> str:
+    kind, _, name = group[0].scope.partition(":")
+    if len(group) == 1:
+        return f"{kind} {name}".strip()
+    return f"each of {len(group)} {kind}s"
+
+
+def _steps(limits: Sequence[tuple[int, int]]) -> str:
+    """``2 in 5, 3 in 16, 4 in 33 …``."""
+    shown = ", ".join(f"{number(bad)} in {number(place)}" for bad, place in limits[:SHOWN])
+    return f"{shown} …" if len(limits) > SHOWN else shown
 
 
 def _budgets(made: RolloutPlan) -> Grid:
@@ -196,12 +239,14 @@ def chance(value: float) -> str:
     return "<0.01%" if 0 < value < 0.0001 else f"{100 * value:.2g}%"
 
 
-def _calendar(made: RolloutPlan) -> Grid:
-    grid = Grid(["~WAVE", "OPENS", "PASSES", "AT THE LATEST"], indent=2)
+def _calendar(made: RolloutPlan) -> Iterator[RenderableType]:
+    grid = Grid(["~WAVE", "OPENS", "ENDS AT ONCE", "LIKELY", "AT THE LATEST"], indent=2)
     for wave in made.waves:
-        promoted = " + a person" if wave.promotion else ""
-        grid.add(
-            wave.wave, short_clock(wave.opens) + promoted, short_clock(wave.passes), short_clock(wave.at_the_latest)
-        )
-    grid.add(Text("all", style="bold"), "", short_clock(made.earliest_end), short_clock(made.latest_end))
-    return grid
+        ends = (short_clock(at) for at in wave.ends)
+        by_hand = ["and not before a person promotes it"] if wave.promotion else []
+        grid.add(wave.wave, short_clock(wave.opens.earliest), *ends, under=by_hand)
+    whole = (made.earliest_end, made.likely_end, made.latest_end)
+    grid.add(Text("all", style="bold"), "", *(short_clock(at) for at in whole))
+    yield grid
+    yield Paragraph(made.assumes, indent=2)
+    yield Paragraph("At the latest a wave has passed, or it holds for a person.", indent=2)

@@ -39,8 +39,6 @@ def _same(found: Replayed, most: int) -> Iterator[RenderableType]:
         if each.why:
             yield Paragraph(each.why, indent=4, hang=2)
     yield from _rest(found, most)
-    if found.not_recounted:
-        yield Text(f"Not asked about another policy's segments: {plural(found.not_recounted, 'monitor')} of them.")
 
 
 def _other(found: Replayed, most: int) -> Iterator[RenderableType]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -21,10 +21,10 @@ from orchestrator.cli.render.words import (
     status,
 )
 from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
-from orchestrator.core.evidence.limits import staircase
+from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.facts import BudgetFacts, MonitorFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.reasons import clock_state, words
+from orchestrator.core.reasons import clock_state, step_of, words
 from orchestrator.core.states import WATCHED_ROLLOUT, Reason, RolloutStatus, WaveStatus
 from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
 
@@ -71,7 +71,8 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     yield from header(view, now)
     yield Text()
     yield waves(view, now)
-    if (lines := list(monitors(counting(view), view.budgets))) and view.summary.status is not RolloutStatus.DRAFT:
+    lines = list(monitors(counting(view), view.budgets, view.steps))
+    if lines and view.summary.status is not RolloutStatus.DRAFT:
         yield Text()
         yield from lines
     if view.pace:
@@ -79,7 +80,7 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
         yield from (Paragraph(f"Pace: {sentence}", hang=6) for sentence in view.pace)
     if view.clock is not None and view.summary.status in WATCHED_ROLLOUT:
         yield Paragraph(silence(view.clock))
-    if view.would or view.wake_at is not None:
+    if view.outlook.now or view.wake_at is not None:
         yield Text()
         yield from next_look(view, now)
 
@@ -183,7 +184,9 @@ def counting(view: RolloutView) -> list[MonitorFacts]:
     return [each for each in view.monitors if each.segment not in excluded]
 
 
-def monitors(found: Sequence[MonitorFacts], budgets: Sequence[BudgetFacts]) -> Iterator[RenderableType]:
+def monitors(
+    found: Sequence[MonitorFacts], budgets: Sequence[BudgetFacts], steps: Mapping[str, Step]
+) -> Iterator[RenderableType]:
     """Monitors and budgets that have something to say, a line each; the quiet ones together in one."""
     watching = [each for each in found if each.answer is not Answer.COUNT]
     loud = [each for each in watching if each.bad or each.amber or each.crossed_at is not None]
@@ -191,7 +194,7 @@ def monitors(found: Sequence[MonitorFacts], budgets: Sequence[BudgetFacts]) -> I
     if loud or spent:
         grid = Grid(["", "~MONITOR", ">BAD", ">PLACES", "NEXT", ">TOLERATED"])
         for each in loud:
-            _monitor(grid, each)
+            _monitor(grid, each, steps.get(each.monitor))
         for budget in spent:
             _budget(grid, budget)
         yield grid
@@ -206,7 +209,7 @@ def _or(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _monitor(grid: Grid, each: MonitorFacts) -> None:
+def _monitor(grid: Grid, each: MonitorFacts, step: Step | None) -> None:
     crossed = each.crossed_at is not None and not each.accepted
     amber = each.amber and not each.accepted
     style = "red" if crossed else "yellow" if amber else ""
@@ -215,7 +218,7 @@ def _monitor(grid: Grid, each: MonitorFacts) -> None:
         each.monitor,
         Text(str(each.bad), style=style),
         number(each.places),
-        Text(_next(each), style=style),
+        Text(_next(each, step), style=style),
         f"{100 * each.tolerance:g}%",
     )
 
@@ -233,24 +236,15 @@ def _budget(grid: Grid, each: BudgetFacts) -> None:
     )
 
 
-def _next(each: MonitorFacts) -> str:
+def _next(each: MonitorFacts, step: Step | None) -> str:
     """What decides next, in a few words."""
     if each.accepted:
         return "accepted by a person"
     if each.crossed_at is not None:
         count, place = each.crossed_at
         return f"crossed: {count} within {place}"
-    count, place = next_step(each)
-    return f"{count} within {number(place)} {'stop it' if each.segment else each.answer}"
-
-
-def next_step(each: MonitorFacts) -> tuple[int, int]:
-    """The next (bad, places) that crosses: one more bad device where that is enough, else the first step there is."""
-    if each.next_limit >= 1:
-        return each.bad + 1, each.next_limit
-    steps = staircase(each.tolerance, each.alpha)
-    count = max(steps.first, each.bad + 1)
-    return count, steps.limit(count)
+    more, within, there = step_of(each, step)
+    return f"{there + more} within {number(within)} {'stop it' if each.segment else each.answer}"
 
 
 def silence(facts: ClockFacts) -> Text:
@@ -261,7 +255,7 @@ def silence(facts: ClockFacts) -> Text:
 
 
 def next_look(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
-    for sentence in view.would:
+    for sentence in view.outlook.now:
         yield Paragraph(f"Next: {sentence}", hang=6)
     if view.wake_at is not None and view.summary.status in (RolloutStatus.RUNNING, RolloutStatus.SCHEDULED):
         yield Paragraph(f"Looks again with the next report, or {ago(view.wake_at, now)} ({clock(view.wake_at, now)}).")

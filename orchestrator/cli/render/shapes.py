@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.render.json import iso, plain
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Answer, OutcomeClass
 
 if TYPE_CHECKING:
     from orchestrator.core.evidence.clock import ClockFacts
+    from orchestrator.core.evidence.crossing import Step
     from orchestrator.core.facts import BudgetFacts, MonitorFacts
     from orchestrator.core.fleet import Device, Target
     from orchestrator.core.states import Reason, Standing
@@ -82,10 +83,11 @@ def wave(value: WaveView) -> dict[str, Any]:
     }
 
 
-def monitor(value: MonitorFacts) -> dict[str, Any]:
-    from orchestrator.core.reasons import monitor_state
+def monitor(value: MonitorFacts, step: Step | None) -> dict[str, Any]:
+    from orchestrator.core.reasons import monitor_state, step_of
 
     crossed = value.crossed_at
+    waits = crossed is None and not value.accepted and value.answer is not Answer.COUNT
     return {
         "monitor": value.monitor,
         "outcomes": [outcome.value for outcome in value.outcomes],
@@ -97,10 +99,11 @@ def monitor(value: MonitorFacts) -> dict[str, Any]:
         "places": value.places,
         "bad": value.bad,
         "next_limit": value.next_limit,
+        "next": plain(step_of(value, step)) if waits else None,
         "crossed_at": None if crossed is None else {"bad": crossed[0], "place": crossed[1]},
         "accepted": value.accepted,
         "amber": value.amber,
-        "sentence": monitor_state(value),
+        "sentence": monitor_state(value, step),
     }
 
 
@@ -162,14 +165,18 @@ def rollout(value: RolloutView) -> dict[str, Any]:
         "attempt": value.attempt,
         "frozen": reason(value.frozen),
         "waves": [wave(each) for each in value.waves],
-        "monitors": [monitor(each) for each in value.monitors],
+        "monitors": [monitor(each, value.steps.get(each.monitor)) for each in value.monitors],
         "budgets": [budget(each) for each in value.budgets],
         "clock": silence(value.clock),
         "excluded": [
             {"segment": each.segment, "devices": each.devices, **standing(each.standing)} for each in value.excluded
         ],
         "waiting": waits(value.waiting),
-        "would": list(value.would),
+        "would": list(value.outlook.now),
+        "advances": list(value.outlook.advances),
+        "halts": list(value.outlook.halts),
+        "excludes": list(value.outlook.excludes),
+        "holds": list(value.outlook.holds),
         "wake_at": iso(value.wake_at),
         "problems": list(value.problems),
         "pace": list(value.pace),
@@ -226,6 +233,8 @@ def why_not(value: WhyNot) -> dict[str, Any]:
         "place": value.place,
         "kind": value.kind,
         "sentence": value.sentence,
+        "why_wave": list(value.why_wave),
+        "waits": list(value.waits),
         "update": None if value.update is None else update(value.update),
     }
 

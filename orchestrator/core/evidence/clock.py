@@ -179,6 +179,16 @@ class Clock:
         """Its own checkpoints, or the fleet's."""
         return (self.learnt.get(hardware_id) or self.learnt[FLEET]).checkpoints
 
+    def under(self, *, tolerance: float, alpha: float, answer: Answer) -> Clock:
+        """What was learnt, under another tolerance and answer."""
+
+        def point(each: Checkpoint) -> Checkpoint:
+            before = (each.tolerated - self.tolerance) / (1.0 - self.tolerance)
+            return each._replace(tolerated=tolerance + (1.0 - tolerance) * before)
+
+        learnt = {name: Learnt(each.devices, tuple(map(point, each.checkpoints))) for name, each in self.learnt.items()}
+        return Clock(tolerance, alpha, answer, learnt)
+
     @property
     def devices(self) -> int:
         """Past devices it was learnt from."""

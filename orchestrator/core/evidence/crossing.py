@@ -98,11 +98,15 @@ class Crossing:
     limit: int
 
 
-class Limit(NamedTuple):
-    """The ``bad``-th bad device halts if it is among the first ``places``."""
+class Step(NamedTuple):
+    """The next crossing: ``more`` bad devices ``within`` so many first places, where ``there`` bad ones are already.
 
-    bad: int
-    places: int
+    No fewer than ``more`` cross, wherever they are; and of all places among which so few do, these are the most.
+    """
+
+    more: int
+    within: int
+    there: int
 
 
 def place_since(place: int, from_place: int) -> int | None:
@@ -173,22 +177,25 @@ def first_crossing(read: Callable[[NodeKey], Node | None]) -> int | None:
     monitor's life, for the sentence that says why: the path to that k is in general not the path of the report that
     proved it. Raises ``InvalidInput`` when a node is missing that its parent counts.
     """
-    node = read(ROOT) or EMPTY
-    number, running, width = 0, 0, BUCKETS // FAN_OUT
-    for level in range(DEPTH):
-        found = _first_reaching(node, running, width)
-        if found is None:
-            if level:
-                raise InvalidInput("Stored evidence contradicts itself: a node does not reach what its parent says.")
-            return None
-        slot, running = found
-        number, width = number * FAN_OUT + slot, width // FAN_OUT
-        if level < DEPTH - 1:
-            below = read(NodeKey(level + 1, number))
-            if below is None:
-                raise InvalidInput(f"Stored evidence is incomplete: node {number} of level {level + 1} is missing.")
-            node = below
-    return number + 1
+    return _descend(read, _first_reaching)
+
+
+def next_step(staircase: Staircase, read: Callable[[NodeKey], Node | None]) -> Step | None:
+    """What is missing for a crossing; None when the tree has crossed. ``read`` and errors as :func:`first_crossing`."""
+    _, peak = _summary(read(ROOT) or EMPTY, BUCKETS // FAN_OUT)
+    if peak >= 0:
+        return None
+    if peak < -staircase.first:
+        return first_step(staircase)
+    # Every prefix sum is missing that much or more, and past the last bucket that misses least they only fall.
+    bucket = _descend(read, lambda node, running, width: _last_at(peak, node, running, width))
+    assert bucket is not None
+    return Step(more=-peak, within=staircase.limit(bucket), there=bucket + peak)
+
+
+def first_step(staircase: Staircase) -> Step:
+    """The next step while nothing is bad."""
+    return Step(more=staircase.first, within=staircase.limit(staircase.first), there=0)
 
 
 def recount(places: Iterable[int], staircase: Staircase) -> Crossing | None:
@@ -200,12 +207,6 @@ def recount(places: Iterable[int], staircase: Staircase) -> Crossing | None:
         if staircase.reaches(place, bad):
             return Crossing(bad=bad, place=place, limit=staircase.limit(bad))
     return None
-
-
-def next_limit(staircase: Staircase, bad: int) -> Limit:
-    """With ``bad`` bad devices so far, the next count that can halt and the places it has to lie in."""
-    following = max(bad + 1, staircase.first)
-    return Limit(bad=following, places=staircase.limit(following))
 
 
 def _summary(node: Node, width: int) -> tuple[int, int]:
@@ -229,3 +230,37 @@ def _first_reaching(node: Node, running: int, width: int) -> tuple[int, int] | N
         running += child.total
         next_slot = child.slot + 1
     return None
+
+
+def _last_at(peak: int, node: Node, running: int, width: int) -> tuple[int, int] | None:
+    """The last child in which ``running`` plus a prefix sum is ``peak``, and the running sum before it."""
+    next_slot, found = 0, None
+    for child in node.children:
+        running -= (child.slot - next_slot) * width
+        if running + child.peak == peak:
+            found = child.slot, running
+        running += child.total
+        next_slot = child.slot + 1
+    return found
+
+
+def _descend(
+    read: Callable[[NodeKey], Node | None], pick: Callable[[Node, int, int], tuple[int, int] | None]
+) -> int | None:
+    """The bucket at the end of the children that ``pick`` names, root first; None when it names none at the root."""
+    node = read(ROOT) or EMPTY
+    number, running, width = 0, 0, BUCKETS // FAN_OUT
+    for level in range(DEPTH):
+        found = pick(node, running, width)
+        if found is None:
+            if level:
+                raise InvalidInput("Stored evidence contradicts itself: a node does not reach what its parent says.")
+            return None
+        slot, running = found
+        number, width = number * FAN_OUT + slot, width // FAN_OUT
+        if level < DEPTH - 1:
+            below = read(NodeKey(level + 1, number))
+            if below is None:
+                raise InvalidInput(f"Stored evidence is incomplete: node {number} of level {level + 1} is missing.")
+            node = below
+    return number + 1

@@ -7,14 +7,14 @@ Does not answer for: the ceiling ``at_most`` (the wave then holds), when the bak
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
+from orchestrator.core.durations import span_text
 from orchestrator.core.evidence.budgets import chance_of_reaching
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
@@ -25,6 +25,8 @@ CONFIRMED_PART: Final = Fraction(4, 5)
 """Of the reachable: what must be confirmed in a wave too small for twenty."""
 UNLIKELY: Final = 0.05
 """A class passes while a release at its tolerance would show so many bad with more than this probability."""
+
+_ORDER: Final = {outcome: number for number, outcome in enumerate(OutcomeClass)}
 
 
 class Condition(StrEnum):
@@ -46,8 +48,7 @@ LIFTED_EARLY: Final = frozenset({Condition.TIME, Condition.REPORTS})
 """What ``early: confident`` need not wait for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unmet:
+class Unmet(NamedTuple):
     """One condition that keeps the door shut. ``subject`` is the class or monitor it is about, else empty."""
 
     condition: Condition
@@ -83,8 +84,8 @@ def door(
         raise InvalidInput("A wave's tally is negative: it was counted wrongly.")
     unmet: list[Unmet] = []
     if baked < at_least:
-        sentence = f"It has baked for {_span(baked)} of at least {_span(at_least)}: {_span(at_least - baked)} more."
-        unmet.append(Unmet(Condition.TIME, sentence))
+        so_far = f"It has baked for {span_text(baked)} of at least {span_text(at_least)}"
+        unmet.append(Unmet(Condition.TIME, f"{so_far}: {span_text(at_least - baked)} more."))
     if outcomes < (needed := _part(reports, offers)):
         have = f"{outcomes} of {offers} {_has(outcomes)} reported"
         sentence = f"{have}; {_percent(reports)} are needed: {needed - outcomes} more."
@@ -92,9 +93,9 @@ def door(
     if confirmed < (needed := confirmed_needed(reachable)):
         sentence = f"{confirmed} {_has(confirmed)} confirmed; {needed} {_is(needed)} needed: {needed - confirmed} more."
         unmet.append(Unmet(Condition.CONFIRMED, sentence))
-    for outcome in OutcomeClass:
-        count, tolerance = bad.get(outcome, 0), tolerate.get(outcome)
-        if tolerance is None or tolerance.then is Answer.COUNT:
+    for outcome in sorted(tolerate, key=_ORDER.__getitem__):
+        count, tolerance = bad.get(outcome, 0), tolerate[outcome]
+        if tolerance.then is Answer.COUNT:
             continue
         chance = chance_of_reaching(outcomes, tolerance.at_most, count)
         if chance <= UNLIKELY:
@@ -105,7 +106,7 @@ def door(
             )
             unmet.append(Unmet(Condition.CLASS, sentence, outcome.value))
     unmet += [
-        Unmet(Condition.AMBER, f"{key} is amber: it has a fifth or more of the evidence that halts.", key)
+        Unmet(Condition.AMBER, f"Monitor {key} is amber: it has a fifth or more of the evidence that halts.", key)
         for key in sorted(amber)
     ]
     return tuple(unmet)
@@ -113,33 +114,29 @@ def door(
 
 def confirmed_needed(reachable: int) -> int:
     """How many confirmed devices a wave with ``reachable`` members needs: min(20, 80 %, rounded up), and at least 1."""
-    return max(1, min(CONFIRMED_ENOUGH, math.ceil(CONFIRMED_PART * reachable)))
+    return max(1, min(CONFIRMED_ENOUGH, _rounded_up(CONFIRMED_PART, reachable)))
 
 
 def _part(part: float, whole: int) -> int:
     """``part`` of ``whole``, rounded up, with ``part`` taken as the decimal it was written as: 95 % of 20 is 19."""
     if not 0.0 <= part <= 1.0:
         raise InvalidInput(f"`reports` is {part:g}; it is a share from 0 % to 100 %.")
-    return math.ceil(Fraction(str(part)) * whole)
+    return _rounded_up(_as_written(part), whole)
+
+
+@lru_cache(maxsize=64)
+def _as_written(part: float) -> Fraction:
+    return Fraction(str(part))
+
+
+def _rounded_up(part: Fraction, whole: int) -> int:
+    return -(-part.numerator * whole // part.denominator)
 
 
 def _percent(share: float) -> str:
     """A share as people write it: ``95 %``, ``0.5 %``, ``0.03 %``; two digits below one per cent."""
     percent = 100.0 * share
     return f"{percent:.3g} %" if percent >= 1.0 else f"{percent:.2g} %" if percent >= 0.0001 else "under 0.0001 %"
-
-
-def _span(span: timedelta) -> str:
-    """A duration in at most two units: ``2 d 3 h``, ``11 h 30 min``, ``45 s``."""
-    seconds = max(0, math.ceil(span.total_seconds()))
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    for position, (name, size) in enumerate(units):
-        if seconds >= size:
-            count, rest = divmod(seconds, size)
-            below, below_size = units[min(position + 1, len(units) - 1)]
-            smaller = rest // below_size
-            return f"{count} {name} {smaller} {below}" if smaller and below != name else f"{count} {name}"
-    return "0 s"
 
 
 def _words(outcome: OutcomeClass) -> str:

@@ -137,12 +137,14 @@ class Staircase:
         return candidates[bisect_left(candidates, True, key=lambda bad: self._log(bad, bad) >= self._threshold)]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4_096)
 def staircase(tolerance: float, alpha: float) -> Staircase:
-    """The staircase of one tolerance and one alpha; the 512 used last are kept. Raises as :class:`Staircase`."""
+    """The staircase of one tolerance and one alpha; the 4,096 used last are kept, several live rollouts with 500
+    monitors each. Raises as :class:`Staircase`."""
     return Staircase(tolerance, alpha)
 
 
+@lru_cache(maxsize=256)
 def _mixture(tolerance: float) -> tuple[_Term, ...]:
     """The grid: geometric from 1.5 p0 to 0.95, weights proportional to 0.8**j.
 
@@ -168,7 +170,7 @@ def _mixture(tolerance: float) -> tuple[_Term, ...]:
 # own ratio reaches 1/alpha, and has it when one does even times its weight. What is left to bisect is narrow.
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=65_536)
 def _limit(stairs: Staircase, bad: int) -> int:
     if bad < stairs.first:
         return 0

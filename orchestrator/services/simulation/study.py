@@ -20,7 +20,8 @@ from orchestrator.services.simulation.waves import USUAL, waves_of
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a person asks for. ``fail``: the probability of failure where the scenario's trouble strikes, instead of the
-    scenario's own. ``history``: devices of an earlier release from which the clock of silence is learnt. ``spec``: a rollout file whose waves are played; else ``waves`` in a line."""
+    scenario's own. ``history``: devices of an earlier release from which the clock of silence is learnt. ``spec``: a
+    rollout file whose waves are played; else ``waves`` in a line."""
 
     scenario: str = "good"
     fleet: int = 2_000

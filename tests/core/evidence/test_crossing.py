@@ -15,12 +15,13 @@ from orchestrator.core.evidence.crossing import (
     Added,
     Child,
     Crossing,
-    Limit,
     Node,
     NodeKey,
+    Step,
     add,
     first_crossing,
-    next_limit,
+    first_step,
+    next_step,
     path,
     paths,
     place_since,
@@ -206,7 +207,36 @@ def test_a_monitor_that_starts_anew_counts_from_there() -> None:
     assert [place_since(place, 40) for place in (39, 40, 41, 100)] == [None, None, 1, 60]
 
 
-def test_next_limit_skips_counts_that_cannot_halt() -> None:
-    stairs = staircase(0.02, 0.05)
-    assert next_limit(stairs, 0) == next_limit(stairs, 1) == Limit(bad=2, places=5)
-    assert next_limit(stairs, 3) == Limit(bad=4, places=33)
+@given(STAIRCASES, PLACES)
+def test_the_next_step_is_the_least_that_crosses_and_the_most_places(stairs: Staircase, places: list[int]) -> None:
+    rows = Rows()
+    crossed = rows.add([stairs.need(place) for place in places]).crossed
+    step = next_step(stairs, lambda key: Node.from_bytes(rows.stored[key]) if key in rows.stored else None)
+    if crossed:
+        assert step is None
+        return
+    assert step is not None
+    more, within, there = step
+    assert there == sum(place <= within for place in places)
+    assert recount([*places, *[within] * more], stairs), "so many there cross"
+    assert not recount([*places, *[within + 1] * more], stairs), "so many one place further do not"
+    assert not recount([*places, *[1] * (more - 1)], stairs), "one fewer does not, wherever"
+
+
+def test_next_steps_by_hand() -> None:
+    """Tolerance 2 %: 2 in 5, 3 in 16, 4 in 33, 5 in 52. After 30, 14 and 12 a 4th within 33 is enough."""
+    stairs, rows = staircase(0.02, 0.05), Rows()
+
+    def step() -> Step | None:
+        return next_step(stairs, lambda key: Node.from_bytes(rows.stored[key]) if key in rows.stored else None)
+
+    assert step() == first_step(stairs) == Step(more=2, within=5, there=0)
+    rows.add([stairs.need(place) for place in (30, 14, 12)])
+    assert step() == Step(more=1, within=33, there=3)
+    rows = Rows()
+    rows.add([stairs.need(900)])
+    assert step() == Step(more=2, within=5, there=0), "one far behind helps none in front"
+    rows.add([stairs.need(place) for place in (15, 50)])
+    assert step() == Step(more=2, within=16, there=1), "two within 5 would do as well; these are the most places"
+    rows.add([2, 2])
+    assert step() is None

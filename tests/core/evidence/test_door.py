@@ -64,7 +64,7 @@ def test_a_wave_that_is_well_and_has_baked_passes() -> None:
             {"amber": ["rollout/failed"]},
             Condition.AMBER,
             "rollout/failed",
-            "rollout/failed is amber: it has a fifth or more of the evidence that halts.",
+            "Monitor rollout/failed is amber: it has a fifth or more of the evidence that halts.",
         ),
     ],
 )

@@ -163,10 +163,7 @@ def upgrade() -> None:
         sa.Column("bad", sa.BigInteger(), nullable=False),
         sa.Column("base", sa.BigInteger(), nullable=False),
         sa.Column("answer", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "outcomes"),
     )
     op.create_table(
@@ -186,14 +183,8 @@ def upgrade() -> None:
         sa.Column("enrolled_at", sa.BigInteger(), nullable=True),
         sa.Column("token_digest", sa.LargeBinary(), nullable=True),
         sa.Column("id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["group_name"],
-            ["device_group.name"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["software_key"],
-            ["software.key"],
-        ),
+        sa.ForeignKeyConstraint(["group_name"], ["device_group.name"]),
+        sa.ForeignKeyConstraint(["software_key"], ["software.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(
@@ -216,10 +207,7 @@ def upgrade() -> None:
         sa.Column("evidence_seq", sa.BigInteger(), nullable=False),
         sa.Column("before", sa.Text(), nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "seq"),
     )
     op.create_table(
@@ -230,10 +218,7 @@ def upgrade() -> None:
         sa.Column("eligible", sa.BigInteger(), nullable=False),
         sa.Column("reachable", sa.BigInteger(), nullable=False),
         sa.Column("already_there", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave"),
     )
     op.create_table(
@@ -248,10 +233,7 @@ def upgrade() -> None:
         sa.Column("crossed_bad", sa.BigInteger(), nullable=True),
         sa.Column("crossed_place", sa.BigInteger(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("monitor_is", "monitor", ["rollout_key", "name", "attempt"], unique=True)
@@ -263,10 +245,7 @@ def upgrade() -> None:
         sa.Column("to_commit", sa.Text(), nullable=False),
         sa.Column("devices", sa.BigInteger(), nullable=False),
         sa.Column("known", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave", "from_commit", "to_commit"),
     )
     op.create_table(
@@ -274,10 +253,7 @@ def upgrade() -> None:
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
         sa.Column("wave", sa.Text(), nullable=False),
         sa.Column("spent_until", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave"),
     )
     op.create_table(
@@ -285,10 +261,7 @@ def upgrade() -> None:
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("places", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "name"),
     )
     op.create_table(
@@ -315,10 +288,7 @@ def upgrade() -> None:
         sa.Column("bad_silent", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("bad_ignored", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("bad_download_failed", sa.BigInteger(), server_default="0", nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave", "number"),
         sqlite_with_rowid=False,
     )
@@ -329,10 +299,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("given", sa.Text(), nullable=False),
         sa.Column("ranks", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave", "number"),
     )
     op.create_table(
@@ -341,10 +308,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("by_operator", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["device_key"],
-            ["device.key"],
-        ),
+        sa.ForeignKeyConstraint(["device_key"], ["device.key"]),
         sa.PrimaryKeyConstraint("device_key", "key"),
         sqlite_with_rowid=False,
     )
@@ -356,10 +320,7 @@ def upgrade() -> None:
         sa.Column("wave", sa.Text(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("excluded", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("slice_key_is", "slice_key", ["rollout_key", "wave", "number", "excluded"], unique=True)
@@ -379,18 +340,9 @@ def upgrade() -> None:
         sa.Column("look_at", sa.BigInteger(), nullable=True),
         sa.Column("rollout_key", sa.BigInteger(), nullable=False),
         sa.Column("device_key", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["slice_key"],
-            ["slice_key.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["device_key"],
-            ["device.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["slice_key"], ["slice_key.key"]),
+        sa.ForeignKeyConstraint(["device_key"], ["device.key"]),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(
@@ -413,10 +365,7 @@ def upgrade() -> None:
         "clock_mark",
         sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("mark", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["key"],
-            ["device_update.key"],
-        ),
+        sa.ForeignKeyConstraint(["key"], ["device_update.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
@@ -425,16 +374,8 @@ def upgrade() -> None:
         sa.Column("hardware_id", sa.Text(), nullable=False),
         sa.Column("minute", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("installed", sa.BigInteger(), nullable=False),
-        sa.Column("heard_1", sa.BigInteger(), nullable=False),
-        sa.Column("heard_2", sa.BigInteger(), nullable=False),
-        sa.Column("heard_3", sa.BigInteger(), nullable=False),
-        sa.Column("heard_4", sa.BigInteger(), nullable=False),
-        sa.Column("heard_5", sa.BigInteger(), nullable=False),
-        sa.Column("heard_6", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        *(sa.Column(f"heard_{number}", sa.BigInteger(), nullable=False) for number in range(1, 7)),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "hardware_id", "minute"),
         sqlite_with_rowid=False,
     )
@@ -451,10 +392,7 @@ def upgrade() -> None:
         sa.Column("unhealthy_before", sa.Integer(), nullable=False),
         sa.Column("by_delta", sa.Integer(), nullable=True),
         sa.Column("segment_places", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["key"],
-            ["device_update.key"],
-        ),
+        sa.ForeignKeyConstraint(["key"], ["device_update.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
@@ -468,14 +406,8 @@ def upgrade() -> None:
         sa.Column("slice_number", sa.BigInteger(), nullable=False),
         sa.Column("rollout_place", sa.BigInteger(), nullable=False),
         sa.Column("wave_place", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["device_key"],
-            ["device.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
+        sa.ForeignKeyConstraint(["device_key"], ["device.key"]),
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
@@ -486,10 +418,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("counted", sa.BigInteger(), nullable=False),
         sa.Column("chain", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_key"],
-            ["rollout.key"],
-        ),
+        sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key"),
     )
     op.create_table(
@@ -498,10 +427,7 @@ def upgrade() -> None:
         sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["monitor_key"],
-            ["monitor.key"],
-        ),
+        sa.ForeignKeyConstraint(["monitor_key"], ["monitor.key"]),
         sa.PrimaryKeyConstraint("monitor_key", "level", "number"),
         sqlite_with_rowid=False,
     )

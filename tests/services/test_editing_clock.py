@@ -1,0 +1,64 @@
+"""Editing what is tolerated of silence while the clock of a rollout runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.core.evidence.allowance import newcomer_alpha
+from orchestrator.core.evidence.clock import CLOCK, minute_of
+from orchestrator.core.outcomes import Answer
+from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing
+from orchestrator.errors import Refused
+from orchestrator.services.clocks import as_text, from_text
+from tests.core.evidence.clock_world import clock
+from tests.services.fleet_world import World
+from tests.services.test_editing import NAME, POLICY, applied, files, running
+
+__all__ = ["running"]
+TOLERATE = POLICY["tolerate"]
+
+
+@pytest.fixture
+def timed(running: World) -> World:
+    """The rollout, with a clock, as if there were history."""
+    row = running.row()
+    with running.store.writing() as w:
+        w.save_rollout(replace(row, clock=as_text(clock(tolerance=0.05, answer=Answer.HOLD))))
+    return running
+
+
+def test_what_is_learnt_stays_and_the_clock_begins_anew_under_the_new_word(timed: World) -> None:
+    before = from_text(timed.row().clock or "")
+    policy = {**POLICY, "tolerate": {**TOLERATE, "silent": {"at_most": "2%", "then": "halt"}}}
+    found = applied(timed, *files(policy=policy), allow_wider=["canary"], reason="x").edited
+    assert found is not None and CLOCK in found.begins and CLOCK in found.closes
+    row = timed.row()
+    after = from_text(row.clock or "")
+    assert (after.tolerance, after.answer) == (0.02, Answer.HALT)
+    assert after.alpha == newcomer_alpha(0.05, row.state.newcomers)
+    assert row.state.clock_from == minute_of(timed.now) + 1
+    assert after.devices == before.devices
+    for old, new in zip(before.of("rpi4"), after.of("rpi4"), strict=True):
+        assert (new.minutes, new.usual) == (old.minutes, old.usual)
+        assert (new.tolerated - 0.02) / 0.98 == pytest.approx((old.tolerated - 0.05) / 0.95)
+
+
+def test_another_edit_leaves_the_clock_alone(timed: World) -> None:
+    before = timed.row()
+    applied(timed, *files(policy={**POLICY, "budget": {"failed": 20}}))
+    assert (timed.row().clock, timed.row().state.clock_from) == (before.clock, 0)
+
+
+def test_what_it_has_found_is_not_edited_away(timed: World) -> None:
+    row = timed.row()
+    standing = Standing(Reason(ReasonKind.SILENCE, "18 of 20 were not heard of."), timed.now, "policy")
+    with timed.store.writing() as w:
+        w.save_rollout(replace(row, state=replace(row.state, status=RolloutStatus.HELD, standing=standing)))
+    policy = {**POLICY, "tolerate": {**TOLERATE, "silent": {"at_most": "50%", "then": "count"}}}
+    with pytest.raises(Refused) as refused:
+        applied(timed, *files(policy=policy), allow_wider=["canary"], reason="x")
+    assert f"--accept {CLOCK}" in (refused.value.remedy or "")
+    assert timed.row().clock == row.clock
+    assert NAME in refused.value.message
