@@ -2,12 +2,10 @@
 
 It looks at a rollout's own record, at counters and at the rules it is bound to, and says what is to be done, why
 nothing more, and when the same facts would say otherwise. It costs the same for a hundred devices and for ten million.
-One call goes as far as these facts allow: when a wave passes, the waves after it are looked at again at once, so that
-deciding twice decides nothing new.
+One call goes as far as these facts allow, so that deciding twice decides nothing new.
 
-Safety comes first and alone: budgets, monitors that halt, segments, then what holds. Excluding a segment changes what
-is counted, so nothing else is decided with it: the next look sees the rest. Time never leads out of ``halted`` or
-``held``.
+Safety comes first and alone: budgets, monitors that halt, segments (the next look sees the rest without them), then
+what holds. Time never leads out of ``halted`` or ``held``.
 """
 
 from __future__ import annotations
@@ -52,6 +50,7 @@ from orchestrator.core.reasons import (
     already_there_sentence,
     amber_held_sentence,
     amber_sentence,
+    apart_sentence,
     are,
     bad_sentence,
     cancelled_among,
@@ -323,6 +322,9 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     last = facts.slices[-1]
     ends = _later(last.opened_at, wave.granted_at, look) + look.rules.slice_at_most
     if last.reachable == 0:
+        # Nothing of those who were unhealthy before is counted, but nobody is at risk unseen: their outcomes must come.
+        if last.apart.resolved < SLICE_REPORTED * last.apart.offered:
+            return "", ends
         return "nobody was there before", ends
     if last.reported >= SLICE_REPORTED * last.reachable:
         return f"{have(last.reported, last.reachable)} reported an outcome in the slice before", ends
@@ -360,7 +362,7 @@ def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
 
 
 def _slice_wait(last: SliceFacts) -> str:
-    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
+    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * (last.reachable or last.apart.offered)))
 
 
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
@@ -382,6 +384,8 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
         sentence = f"{are(tally.confirmed, tally.reachable)} confirmed, {bad_sentence(tally.bad)}.{early}"
+        if facts.apart.offered:
+            sentence = f"{sentence} {apart_sentence(facts.apart)}"
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
     why = " ".join(each.sentence for each in unmet) + early
@@ -493,5 +497,4 @@ def _after_kind(names: list[str], statuses: dict[str, WaveStatus]) -> ReasonKind
 
 def _later(at: datetime | None, granted_at: datetime | None, look: _Look) -> datetime:
     """From when a time that was given counts: from ``at``, or from a person's later word."""
-    begun = at or look.now
-    return begun if granted_at is None else max(begun, granted_at)
+    return max(at or look.now, granted_at or at or look.now)

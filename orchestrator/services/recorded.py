@@ -77,8 +77,9 @@ def of_look(
 ) -> dict[str, Any]:
     """What the first entry of a look holds. ``withheld``: waves that decisions were left out of, because a delta of
     theirs did not hold on the disk."""
+    # By msgspec and back: five hundred monitors in a millisecond, which counts where a report halts.
     return {
-        **as_json(facts),
+        **msgspec.json.decode(msgspec.json.encode(facts)),
         STATE_DIGEST: state_digest(state),
         ASKED_AT: {wave.wave: wave.asked_at.isoformat() for wave in state.waves if wave.asked_at is not None},
         DECIDED: [{"decision": type(each).__name__, **as_json(each)} for each in decided],

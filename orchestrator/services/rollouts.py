@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from orchestrator.core import transitions, update
+from orchestrator.core import transitions
 from orchestrator.core.facts import RolloutState, WaveState
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
@@ -27,19 +27,19 @@ from orchestrator.core.states import (
     Standing,
     WaveStatus,
 )
-from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
+from orchestrator.errors import InvalidInput, NotFound, WrongState
 from orchestrator.services.accepting import accept_stops
-from orchestrator.services.chronicle import cancel, claim, order, rules_of, watching
+from orchestrator.services.chronicle import cancel, claim, order, watching
 from orchestrator.services.clocks import noted
 from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed
 from orchestrator.services.excluding import exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.recorded import of_files
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
+from orchestrator.services.retrying import retry_devices
 from orchestrator.services.settling import settle
 from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
-from orchestrator.services.store import Reading, Store, Writing
-from orchestrator.services.tallies import Tallies
+from orchestrator.services.store import Store, Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,27 +337,10 @@ class Rollouts:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED, RolloutStatus.CANCELLED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: there is nothing to try again.")
-            devices = tuple(dict.fromkeys(devices))
-            keys = [_device_key(w, device) for device in devices]
-            if not devices:
-                bad = w.list_updates(row.key, bad=True, limit=1_000_000)
-                keys = [each.device_key for _, each in bad]
-            found = w.load_updates([(row.key, key) for key in keys])
-            out = row.state.excluded_segments
-            again = [e for e in found.values() if e.update.bad_outcome and out.isdisjoint(e.segments)]
-            if devices and len(again) < len(keys):
-                fine = next(d for d, key in zip(devices, keys, strict=True) if key not in {u.device_key for u in again})
-                raise Refused(
-                    f"Device {fine} has no bad outcome in rollout {name}, or is excluded: nothing to try again."
-                )
-            tallies = Tallies(now)
-            for each in again:
-                patience = update.Patience(rules_of(row).silent_after, each.usual_gap)
-                tallies.step(each, update.retry(each.update, patience=patience, now=now))
-            tallies.write(w)
-            sentence = _said(f"{len(again)} devices may try again, by {by}", reason)
-            order(w, row, row.state, event="retried", by=by, sentence=sentence, now=now, facts={"devices": len(again)})
-        return Ordered(name, row.state.status, f"{len(again)} devices of rollout {name} may try again.")
+            many = retry_devices(w, row, devices, now=now)
+            sentence = _said(f"{many} devices may try again, by {by}", reason)
+            order(w, row, row.state, event="retried", by=by, sentence=sentence, now=now, facts={"devices": many})
+        return Ordered(name, row.state.status, f"{many} devices of rollout {name} may try again.")
 
     @again
     def freeze(self, *, by: str, reason: str) -> None:
@@ -463,13 +446,6 @@ def _wave(row: RolloutRow, name: str) -> WaveState:
             return wave
     known = ", ".join(wave.wave for wave in row.state.waves)
     raise NotFound(f"Rollout {row.state.rollout} has no wave {name}.", remedy=f"Its waves: {known}.")
-
-
-def _device_key(r: Reading, device: str) -> int:
-    row = r.device(device)
-    if row is None:
-        raise NotFound(f"There is no device {device}.")
-    return row.key
 
 
 def _said(head: str, reason: str | None) -> str:
