@@ -22,7 +22,7 @@ from orchestrator.core.evidence import interval
 from orchestrator.core.evidence.clock import CLOCK
 from orchestrator.core.evidence.confident import Boundary, confident, good_needed, rate_of
 from orchestrator.core.facts import MonitorFacts, SliceFacts, WaveFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Paced
 from orchestrator.core.reasons import confident_sentence, not_confident_sentence
 
@@ -49,19 +49,20 @@ class Flow:
     spent_until: datetime | None = None
 
 
-def boundaries(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tolerance]) -> list[Boundary]:
+def boundaries(slices: Iterable[SliceFacts], tolerate: Mapping[Outcome, Tolerance]) -> list[Boundary]:
     """The prefixes that end where a slice ends, ``slices`` in the order of their opening.
 
     Good is who has confirmed and has no bad outcome of a class that halts: a device whose download failed may confirm
-    all the same, and is counted bad here where failed downloads halt. The retired keep their places: whoever retires a
-    broken device proves nothing by it. Members of excluded segments are left out, with all that they came to.
+    all the same, and is counted bad here where failed downloads halt. What is counted in a class of the operator's own
+    may be such a download. The retired keep their places: whoever retires a broken device proves nothing by it. Members
+    of excluded segments are left out, with all that they came to, and so are those apart.
     """
-    answer = tolerate.get(OutcomeClass.DOWNLOAD_FAILED)
-    stained = answer is not None and answer.then is Answer.HALT
+    ends = frozenset(OutcomeClass) - {OutcomeClass.DOWNLOAD_FAILED}
+    stains = [outcome for outcome, each in tolerate.items() if each.then is Answer.HALT and outcome not in ends]
     counts = [
         (
-            piece.members - piece.excluded,
-            max(0, piece.confirmed - (piece.bad.get(OutcomeClass.DOWNLOAD_FAILED, 0) if stained else 0)),
+            max(0, piece.members - piece.excluded - piece.apart.offered),
+            max(0, piece.confirmed - sum(piece.bad.get(outcome, 0) for outcome in stains)),
         )
         for piece in slices
     ]
@@ -85,7 +86,7 @@ def bearable(stake: int, upper: float) -> int:
     return max(1, math.floor(stake / upper))
 
 
-def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tolerance]) -> tuple[str, bool]:
+def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[Outcome, Tolerance]) -> tuple[str, bool]:
     """What is to be said of a wave's early door, with a blank before it, and whether it is open: the wave is confident
     by the boundary that says most."""
     rate, found = rate_of(tolerate), boundaries(slices, tolerate)
@@ -148,7 +149,7 @@ def confirmed_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
 def flow(
     waves: Sequence[WaveFacts],
     monitors: Iterable[MonitorFacts],
-    tolerate: Mapping[OutcomeClass, Tolerance],
+    tolerate: Mapping[Outcome, Tolerance],
     *,
     wave: str | None,
     paced: Paced,

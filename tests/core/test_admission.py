@@ -27,17 +27,17 @@ from orchestrator.core.admission import (
 from orchestrator.core.evidence.interval import interval
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import SliceFacts, WaveFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Rate
 from orchestrator.core.rules import WaveRules
 from tests.core.world import DAY_0, HOUR, monitor
 
 DOWNLOAD = OutcomeClass.DOWNLOAD_FAILED
-TOLERATE = {OutcomeClass.FAILED: Tolerance(0.02), DOWNLOAD: Tolerance(0.1)}
+TOLERATE: dict[Outcome, Tolerance] = {OutcomeClass.FAILED: Tolerance(0.02), DOWNLOAD: Tolerance(0.1)}
 
 
 def piece(members: int, confirmed: int, at: int = 0, **bad: int) -> SliceFacts:
-    stained = {OutcomeClass(name): count for name, count in bad.items()}
+    stained: dict[Outcome, int] = {OutcomeClass(name): count for name, count in bad.items()}
     return SliceFacts(
         1, DAY_0 + at * HOUR, members, offered=members, resolved=confirmed, confirmed=confirmed, bad=stained
     )
@@ -89,7 +89,7 @@ def test_a_further_slice_never_takes_back_what_the_ones_before_have_shown(
 
 
 @given(pieces, st.sampled_from([OutcomeClass.SILENT, OutcomeClass.IGNORED]), st.integers(1, 9))
-def test_silence_is_no_more_than_pending(found: list[SliceFacts], outcome: OutcomeClass, many: int) -> None:
+def test_silence_is_no_more_than_pending(found: list[SliceFacts], outcome: Outcome, many: int) -> None:
     silent = [replace(each, resolved=each.resolved + many, bad={**each.bad, outcome: many}) for each in found]
     assert boundaries(silent, TOLERATE) == boundaries(found, TOLERATE)
 
