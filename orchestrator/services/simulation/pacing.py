@@ -13,7 +13,7 @@ from datetime import datetime
 from random import Random
 from typing import Final
 
-from orchestrator.core.admission import AMBER_STAKE, Flow, admit, ambers, bearable, flow
+from orchestrator.core.admission import AMBER_STAKE, Flow, admit, bearable, flow, slowing
 from orchestrator.core.facts import Facts, RolloutState
 from orchestrator.core.fleet import Scope
 from orchestrator.core.offers import LabelLimit, NoOffer, Terms, limited
@@ -90,7 +90,7 @@ class Pacing:
         self._waves = {
             own.wave: flow(waves, monitors, tolerate, wave=own.wave, paced=own, spent_until=spent.get(own.wave))
             for own in self.rules.waves
-            if limits(own) or ambers(monitors, own.wave)
+            if limits(own) or slowing(monitors, own.wave)
         }
 
     def stops(self, state: RolloutState, wave: str, labels: Mapping[str, str], now: datetime) -> NoOffer | None:
