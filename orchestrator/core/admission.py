@@ -12,7 +12,7 @@ Pure, from counters; the rollout's own prefix counts for what concerns the rollo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate, chain
@@ -31,13 +31,16 @@ ALPHA: Final = 0.05
 
 AMBER_STAKE: Final = 1
 
+_STAYS_AT_IT: Final = {OutcomeClass.DOWNLOAD_FAILED}
+"""Counted, and no end: the device tries again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """A rollout's or a wave's offers as they flow now.
 
-    ``in_flight``: offers without an outcome; ``upper``: U; ``amber``: the keys of its amber monitors; ``spent_until``:
-    of its rate (``pace.Rate``).
+    ``in_flight``: offers without an outcome; ``upper``: U; ``amber``: the keys of the amber monitors that slow it;
+    ``spent_until``: of its rate (``pace.Rate``).
     """
 
     in_flight: int = 0
@@ -99,10 +102,18 @@ def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[Outcome, Toleranc
 def ambers(monitors: Iterable[MonitorFacts], wave: str | None) -> tuple[str, ...]:
     """The amber monitors over the rollout (None) or one wave alone, by key. One that a person accepted is none, and one
     over a segment slows nobody down: it excludes its segment when it must."""
-    return tuple(
-        each.monitor
-        for each in monitors
-        if each.amber and not each.accepted and each.segment is None and each.wave == wave
+    return tuple(each.monitor for each in _ambers(monitors, wave))
+
+
+def slowing(monitors: Iterable[MonitorFacts], wave: str | None) -> tuple[str, ...]:
+    """Those of ``ambers`` that slow offers to a trickle: not one over failed downloads alone. Such a device has nothing
+    new and stays at it, so the trickle would dry up, and the monitor never come to its answer."""
+    return tuple(each.monitor for each in _ambers(monitors, wave) if set(each.outcomes) != _STAYS_AT_IT)
+
+
+def _ambers(monitors: Iterable[MonitorFacts], wave: str | None) -> Iterator[MonitorFacts]:
+    return (
+        each for each in monitors if each.amber and not each.accepted and each.segment is None and each.wave == wave
     )
 
 
@@ -146,7 +157,7 @@ def flow(
 ) -> Flow:
     """The flow of a rollout (``wave`` None) or of one of its waves. U is worked out only where it is asked for."""
     these = waves if wave is None else [each for each in waves if each.wave == wave]
-    amber = ambers(monitors, wave)
+    amber = slowing(monitors, wave)
     asked = amber or paced.stake is not None
     return Flow(
         in_flight=sum(each.in_flight for each in these),

@@ -342,10 +342,8 @@ def slice_held_sentence(last: SliceFacts) -> str:
 
 def amber_sentence(keys: Sequence[str]) -> str:
     """Why no further slice opens."""
-    return (
-        f"{_amber(keys)}: no further slice opens, and offers slow to a trickle, until confirmations calm"
-        f" {_one_or_more(len(keys), 'it', 'them')}."
-    )
+    it = _one_or_more(len(keys), "it", "them")
+    return f"{_amber(keys)}: no further slice opens until confirmations calm {it}."
 
 
 def amber_held_sentence(keys: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from orchestrator.core.admission import (
     early_door,
     flow,
     in_order,
+    slowing,
     upper,
 )
 from orchestrator.core.evidence.interval import interval
@@ -126,6 +127,15 @@ def test_amber_is_of_the_rollout_or_of_a_wave_and_none_that_was_accepted() -> No
     assert ambers(found, None) == ("rollout/failed",)
     assert ambers(found, "a") == ("wave:a/failed",)
     assert ambers(found, "b") == ()
+
+
+def test_failed_downloads_alone_slow_no_offers() -> None:
+    """Their devices stay at it: at a trickle no other would ever be let in, and the monitor never come to its hold."""
+    downloads = monitor(monitor="rollout/download_failed", outcomes=(OutcomeClass.DOWNLOAD_FAILED,), amber=True)
+    pooled = monitor(monitor="rollout/bad", outcomes=(OutcomeClass.FAILED, OutcomeClass.DOWNLOAD_FAILED), amber=True)
+    assert ambers((downloads,), None) == ("rollout/download_failed",)
+    assert slowing((downloads,), None) == ()
+    assert slowing((downloads, pooled, monitor(amber=True)), None) == ("rollout/bad", "rollout/failed")
 
 
 @given(st.integers(0, 200), st.integers(1, 50), st.integers(0, 200))

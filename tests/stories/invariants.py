@@ -92,8 +92,10 @@ def _hold_pace(
         bound = min(interval(n - ok, n, 0.05).high for n, ok in zip(places, good, strict=True))
         if paced.stake is not None:
             assert flying <= max(1, paced.stake / bound), f"{where}, so {flying} are at it, and {bound} may fail"
+        amber = [each for each in facts.monitors if each.amber and not each.accepted]
         if any(
-            each.amber and not each.accepted and (each.wave, each.segment) == (wave, None) for each in facts.monitors
+            (each.wave, each.segment) == (wave, None) and each.outcomes != (OutcomeClass.DOWNLOAD_FAILED,)
+            for each in amber
         ):
             assert flying <= max(1, 1 / bound), f"{where} while it is amber, so {flying} are at it"
         if paced.rate is not None:
