@@ -399,6 +399,7 @@ def test_a_class_by_error_code_counts_from_the_edit_on_under_its_name(running: W
     key = running.row().key
     with running.store.reading() as r:
         begun = [name for name, each in r.list_updates(key) if not each.update.resolved]
+    running.tick()
     running.report(begun[0], running.event("failed", code="NET-4"))
     canary = running.facts().waves[0]
     assert {each: canary.bad(each) for each in canary.bad_classes} == {"failed": 1, "modem": 1}
