@@ -385,3 +385,23 @@ def test_another_live_rollout_keeps_its_devices(running: World) -> None:
     """A wave that is changed may not reach for devices that another rollout claims; nor is its own name in its way."""
     applied(running, *files([*WAVES[:2], {"wave": "most", "devices": {"share": "90%"}}, WAVES[2]]))
     holds(running)
+
+
+def test_a_class_by_error_code_counts_from_the_edit_on_under_its_name(running: World) -> None:
+    """What was counted as failed stays so. A new class begins its monitor from the reserve; that failures go there now
+    loosens a wave that is open, so a person must mean it."""
+    own = {"modem": {"match": ["NET-*"], "at_most": "10%", "then": "hold"}}
+    both = files(policy={**POLICY, "tolerate": {**POLICY["tolerate"], "codes": own}})
+    with pytest.raises(Refused, match=r"tolerate\.codes of wave canary: none becomes NET-\* in modem"):
+        applied(running, *both)
+    edited = applied(running, *both, allow_wider=["canary"], reason="the modems are known").edited
+    assert edited is not None and "rollout/modem" in edited.begins
+    key = running.row().key
+    with running.store.reading() as r:
+        begun = [name for name, each in r.list_updates(key) if not each.update.resolved]
+    running.tick()
+    running.report(begun[0], running.event("failed", code="NET-4"))
+    canary = running.facts().waves[0]
+    assert {each: canary.bad(each) for each in canary.bad_classes} == {"failed": 1, "modem": 1}
+    with running.store.reading() as r:
+        assert not r.check()
