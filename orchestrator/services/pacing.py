@@ -27,10 +27,11 @@ def _planned(paced: Paced) -> Iterator[str]:
     if paced.in_flight is not None:
         yield f"at most {devices(paced.in_flight)} under way at once."
     if paced.stake is not None:
-        yield f"{devices(paced.stake)} under way at first, then as many as confirmations bear at a stake of {paced.stake}."
+        first = devices(paced.stake)
+        yield f"{first} under way at first, then as many as confirmations bear at a stake of {paced.stake}."
     if paced.per is not None:
-        per = paced.per
-        yield f"at most {devices(per.at_most)} under way at once for each {per.label}; who has none is not limited by it."
+        most, label = devices(paced.per.at_most), paced.per.label
+        yield f"at most {most} under way at once for each {label}; who has none is not limited by it."
     if paced.rate is not None:
         yield f"at most {paced.rate.words} are offered it, {paced.rate.burst} of them at once."
 

@@ -73,7 +73,8 @@ def described(decisions: Sequence[Decision]) -> str:
 def _described(decision: Decision) -> str:
     match decision:
         case OpenSlice():
-            return f"open {'the last slice' if decision.size is None else f'a slice of {decision.size}'} of {decision.wave}"
+            which = "the last slice" if decision.size is None else f"a slice of {decision.size}"
+            return f"open {which} of {decision.wave}"
         case StartBake():
             return f"begin the bake of {decision.wave}"
         case _:  # a verb and what it is done to, as the class is named: open canary, exclude hardware_id=rpi4, halt
