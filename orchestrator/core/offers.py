@@ -167,7 +167,7 @@ class LabelLimit:
         if flying < self.at_most:
             return None
         whose = f" of wave {self.wave}" if self.wave else ""
-        at_it = f"{devices(flying)}{whose} with {self.label} {self.value} {'is' if flying == 1 else 'are'} at it"
+        at_it = f"{devices(flying)}{whose} with {self.label} {self.value} {'is' if flying == 1 else 'are'} under way"
         return NoOffer(NoOfferKind.PER, f"{at_it}; at most {self.at_most} may be at once.")
 
 
@@ -328,7 +328,7 @@ def _at_once(paced: Paced, flow: Flow, wave: str | None) -> NoOffer | None:
     """How many may be at it in the rollout (``wave`` None) or in a wave: by a fixed number, by the evidence, by
     amber."""
     flying, who = flow.in_flight, f"{flow.in_flight} of wave {wave}" if wave else devices(flow.in_flight)
-    are_at_it = f"{who} {'is' if flying == 1 else 'are'} at it"
+    are_at_it = f"{who} {'is' if flying == 1 else 'are'} under way"
     if paced.in_flight is not None and flying >= paced.in_flight:
         kind = NoOfferKind.PACE if wave is None else NoOfferKind.WAVE_PACE
         return NoOffer(kind, f"{are_at_it}; at most {paced.in_flight} may be at once.")

@@ -125,7 +125,7 @@ def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
 
 def _next(monitor: MonitorFacts, step: Step) -> str:
     """``a 4th within the first 33 halts``; ``2 more within the first 52, where 3 are, halt``."""
-    one, more = ("stops it", "stop it") if monitor.segment else (f"{monitor.answer.value}s", monitor.answer.value)
+    one, more = ("excludes it", "exclude it") if monitor.segment else (f"{monitor.answer.value}s", monitor.answer.value)
     verb = one if step.more == 1 else more
     if step.more == 1 and step.there == monitor.bad:
         return f"{a_or_an(monitor.bad + 1)} {ordinal(monitor.bad + 1)} within the first {step.within} {verb}"

@@ -52,7 +52,8 @@ MOST_COUNTED = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Edited:
     """What an edit is, or would be. ``would``: what is decided at once under the new rules; ``begins`` and ``closes``:
-    monitors; ``wider``: rules of waves that have begun which it loosens on a person's word."""
+    monitors; ``wider``: rules of waves that have begun which it loosens on a person's word, ``lacks`` the options that
+    are still to be given for that."""
 
     rollout: str
     status: RolloutStatus
@@ -67,6 +68,7 @@ class Edited:
     old_spec_digest: str
     old_policy_digest: str
     diff: tuple[str, ...]
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,10 @@ def edit(
     reason: str | None,
     allow_wider: Collection[str],
     now: datetime,
+    shown: bool = False,
 ) -> Edited:
-    """Bind the rollout to these files from now on. Raises WrongState, and Refused with the remedy."""
+    """Bind the rollout to these files from now on. Raises WrongState, and Refused with the remedy. ``shown``: it will
+    be taken back, so a word that is lacking is only told."""
     if row.state.status not in EDITABLE or row.scope is None:
         raise _cannot(row)
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
@@ -127,7 +131,9 @@ def edit(
     )
     facts = w.facts(row, now=now)
     looser = wider(row.state, rules_of(row), rules_of(after)) + _larger_budgets(row, policy, facts)
-    _refuse_wider(row, looser, allow_wider, reason)
+    lacks = _lacks(row, looser, allow_wider, reason)
+    if lacks and not shown:
+        raise _loosens(looser, allow_wider, lacks)
     after = replace(after, scope=_scope(w, row, old_spec, spec))
     refuse_overlap(w, after, supersedes=None)
     sizes = _sizes(w, after, row.state, facts, policy, now)
@@ -170,6 +176,7 @@ def edit(
         old_spec_digest=row.spec_digest,
         old_policy_digest=row.policy_digest,
         diff=(*_diff("rollout", old_spec, spec), *_diff("policy", old_policy, policy)),
+        lacks=lacks,
     )
 
 
@@ -197,7 +204,19 @@ def _cannot(row: RolloutRow) -> WrongState:
     )
 
 
-def _refuse_wider(row: RolloutRow, looser: Sequence[Wider], allow: Collection[str], reason: str | None) -> None:
+def _loosens(looser: Sequence[Wider], allow: Collection[str], lacks: str) -> Refused | InvalidInput:
+    asked = [each for each in looser if each.wave not in allow]
+    if not asked:
+        return InvalidInput("Loosening a wave that has begun needs a reason: `--reason TEXT`.")
+    first = "; ".join(str(each) for each in asked if each.wave == asked[0].wave)
+    return Refused(
+        f"It would loosen what a wave that has begun is held to: {first}.",
+        remedy=f"If that is meant, say so: `{lacks}`.",
+    )
+
+
+def _lacks(row: RolloutRow, looser: Sequence[Wider], allow: Collection[str], reason: str | None) -> str:
+    """The options that a person has yet to give for what becomes looser; empty when none is lacking."""
     known = [wave.wave for wave in row.state.waves]
     for name in allow:
         if name not in known:
@@ -206,15 +225,8 @@ def _refuse_wider(row: RolloutRow, looser: Sequence[Wider], allow: Collection[st
             )
     asked = list(dict.fromkeys(each.wave for each in looser))
     missing = [wave for wave in asked if wave not in allow]
-    if missing:
-        said = " ".join(f"--allow-wider {wave}" for wave in missing)
-        first = [str(each) for each in looser if each.wave == missing[0]]
-        raise Refused(
-            f"It would loosen what a wave that has begun is held to: {'; '.join(first)}.",
-            remedy=f"If that is meant, say so: `{said} --reason TEXT`.",
-        )
-    if asked and not (reason or "").strip():
-        raise InvalidInput("Loosening a wave that has begun needs a reason: `--reason TEXT`.")
+    because = ["--reason TEXT"] if asked and not (reason or "").strip() else []
+    return " ".join([*(f"--allow-wider {wave}" for wave in missing), *because])
 
 
 def _state(

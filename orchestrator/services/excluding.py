@@ -11,7 +11,7 @@ from typing import Final
 
 from orchestrator.core import transitions
 from orchestrator.core.policy import DIMENSION
-from orchestrator.core.states import Reason, ReasonKind
+from orchestrator.core.states import Reason, ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.services.accepting import begin_monitors_anew
 from orchestrator.services.chronicle import order, rules_of, watching
@@ -32,9 +32,10 @@ def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     facts = {"excluded": {"segment": segment, "devices": devices}}
     saved = order(w, row, state, event="excluded", by=by, sentence=sentence, now=now, facts=facts)
     withdrawn = counted(w.leave_out(saved), "offer")
+    goes_on = "goes on" if row.state.status is RolloutStatus.RUNNING else f"stays {row.state.status}"
     return (
         f"Segment {segment} of rollout {row.state.rollout} is excluded: its {counted(devices, 'device')} will be"
-        f" offered nothing more, {withdrawn} not started will be withdrawn, and the rest goes on without."
+        f" offered nothing more, {withdrawn} not started will be withdrawn, and the rest {goes_on} without."
     )
 
 

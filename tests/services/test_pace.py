@@ -50,7 +50,7 @@ class TestPerLabel:
         begin(world, PER)
         first = offered(world, fleet)
         assert first == [*fleet[:2], fleet[5], *fleet[6:]]
-        assert why(world, fleet[2]) == ("per", "2 devices with site hall are at it; at most 2 may be at once.")
+        assert why(world, fleet[2]) == ("per", "2 devices with site hall are under way; at most 2 may be at once.")
         assert offered(world, fleet[2:5]) == []
         world.answer(fleet[0], 42)
         assert offered(world, fleet[2:5]) == [fleet[2]]
@@ -98,9 +98,9 @@ class TestPerLabel:
         ]
         begin(world, {"per": {"label": "site", "at_most": 3}}, waves=waves)
         assert offered(world, rest) == rest[:1]
-        assert why(world, rest[1])[1] == "1 device of wave rest with site hall is at it; at most 1 may be at once."
+        assert why(world, rest[1])[1] == "1 device of wave rest with site hall is under way; at most 1 may be at once."
         assert offered(world, lab) == lab[:2], "three of the site in all"
-        assert why(world, lab[2])[1] == "3 devices with site hall are at it; at most 3 may be at once."
+        assert why(world, lab[2])[1] == "3 devices with site hall are under way; at most 3 may be at once."
 
 
 class TestRate:
@@ -183,7 +183,7 @@ class TestEvidence:
         assert len(first) == 5
         kind, sentence = why(world, fleet[-1])
         assert kind == "evidence"
-        assert sentence == ("5 devices are at it; a stake of 5 bears 5: nothing is known of how many fail yet.")
+        assert sentence == ("5 devices are under way; a stake of 5 bears 5: nothing is known of how many fail yet.")
 
     def test_every_place_counts_and_only_confirmations_count_for_it(self, world: World) -> None:
         """Slices of 20, 20, 40: what the first two have shown bears 79 in the third, were there so many."""
