@@ -223,7 +223,7 @@ class WaveFacts:
         bad: dict[OutcomeClass, int] = {}
         for piece in self.slices:
             if piece.opened_at <= opened_until:
-                reachable += piece.members - piece.retired
+                reachable += piece.reachable
                 expected += piece.offered - piece.withdrawn - piece.left - piece.retired
                 resolved += piece.resolved
                 confirmed += piece.confirmed
