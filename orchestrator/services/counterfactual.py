@@ -9,7 +9,7 @@ rollout it decides nothing more, until a person's order of the record lets it go
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -20,6 +20,7 @@ from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec,
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount
 from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
 from orchestrator.core.journal import Entry
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
@@ -62,6 +63,7 @@ class Counterfactual:
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
+        self.recount = Recount(classes=self.policy.tolerances)
 
     def run(self) -> Replayed:
         for step in self.steps:
@@ -149,15 +151,16 @@ class Counterfactual:
         return judged
 
     def _facts(self, facts: Facts) -> Facts:
-        """The facts of then, with this policy's monitors and budgets."""
+        """The facts of then, with this policy's monitors, budgets and classes."""
         return replace(
             facts,
+            waves=in_classes(facts.waves, self.policy.tolerances),
             monitors=self.recount.facts(facts.waves),
             budgets=tuple(self.recount.budgets.values()),
         )
 
     def _count(self, step: Counted) -> None:
-        self.bad += 1
+        self.bad += not step.line.apart
         if step.state is not None:
             self._judged(step.state)
         if not self.recount.count(step.line) or step.state is None or self.rules is None:
@@ -215,6 +218,21 @@ class Counterfactual:
                 self.excluded = (*self.excluded, Excluded(decision.segment, standing, decision.devices))
             case _:
                 pass
+
+
+def in_classes(waves: Sequence[WaveFacts], classes: Collection[Outcome]) -> tuple[WaveFacts, ...]:
+    """The waves with what is none of these classes counted as failed."""
+
+    def folded(bad: Mapping[Outcome, int]) -> dict[Outcome, int]:
+        found: dict[Outcome, int] = {}
+        for outcome, many in bad.items():
+            into = outcome if outcome in classes else OutcomeClass.FAILED.value
+            found[into] = found.get(into, 0) + many
+        return found
+
+    return tuple(
+        replace(wave, slices=tuple(replace(piece, bad=folded(piece.bad)) for piece in wave.slices)) for wave in waves
+    )
 
 
 def _stop_in(decisions: Sequence[Decision]) -> HaltRollout | HoldRollout | None:

@@ -138,6 +138,7 @@ def edit(
     text, again = _clock(row, policy, facts, newcomers(w, row) + added)
     after = replace(after, clock=text)
     _budgets(w, row, policy, facts)
+    w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
     state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
@@ -292,7 +293,8 @@ def _monitors(
     """
     assert after.scope is not None
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    changed = {each for each in OutcomeClass if old_policy.tolerances.get(each) != policy.tolerances.get(each)}
+    old, new = old_policy.tolerances, policy.tolerances
+    changed = {each for each in (*old, *new) if old.get(each) != new.get(each)}
     old_waves, new_waves = ({wave.name for wave in each.waves} for each in (old_spec, spec))
     old_segments, new_segments = set(old_policy.segments), set(policy.segments)
 
@@ -340,8 +342,10 @@ def _monitors(
 
 def _bears(spec: MonitorSpec, policy: Policy) -> bool:
     """Whether what it tolerates is no less than the policy tolerates now, and its answer no more severe."""
-    now = [policy.tolerances[outcome] for outcome in spec.outcomes]
-    if any(each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now):
+    now = [policy.tolerances[outcome] for outcome in spec.outcomes if outcome in policy.tolerances]
+    if len(now) < len(spec.outcomes) or any(
+        each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now
+    ):
         return False
     return math.fsum(each.at_most for each in now) <= spec.tolerance
 
@@ -400,7 +404,7 @@ def _larger_budgets(row: RolloutRow, policy: Policy, facts: Facts) -> tuple[Wide
 
 def _bad(w: Writing, row: RolloutRow, budget: BudgetFacts) -> int:
     updates = w.list_updates(row.key, bad=True, limit=MOST_COUNTED)
-    return sum(1 for _, update in updates if not update.update.bad.isdisjoint(budget.outcomes))
+    return sum(1 for _, update in updates if not update.apart and not update.update.bad.isdisjoint(budget.outcomes))
 
 
 def _weaker(before: Answer, after: Answer) -> bool:

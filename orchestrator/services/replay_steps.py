@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from orchestrator.core.evidence.log import Line, parsed
-from orchestrator.core.evidence.recounting import BAD
+from orchestrator.core.evidence.log import Line, parsed, tells_of_bad
 from orchestrator.core.facts import RolloutState, WaveFacts
 from orchestrator.core.journal import GENESIS, Chain, Entry
 from orchestrator.core.policy import Policy
@@ -140,7 +139,7 @@ class Steps:
             self.outcomes += 1
             if self.outcomes % LINES_AT_ONCE == 0:
                 self._progress(self._row.state.rollout, self.outcomes, self._of)
-            if line.split("|", 4)[3] in BAD:
+            if tells_of_bad(line):
                 yield Counted(parsed(line), self._followed.state, upcoming)
             self._next = next(self._lines, None)
 

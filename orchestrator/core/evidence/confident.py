@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, Tolerance
 from orchestrator.errors import InvalidInput
 
 BETA: Final = 0.05
@@ -42,7 +42,7 @@ class Boundary(NamedTuple):
     good: int
 
 
-def rate_of(tolerate: Mapping[OutcomeClass, Tolerance]) -> float:
+def rate_of(tolerate: Mapping[Outcome, Tolerance]) -> float:
     """What must be refuted: the sum of the tolerances of the classes that halt. 0 when none does."""
     return math.fsum(each.at_most for each in tolerate.values() if each.then is Answer.HALT)
 
