@@ -354,8 +354,10 @@ def _monitors(
 
 def _bears(spec: MonitorSpec, policy: Policy) -> bool:
     """Whether what it tolerates is no less than the policy tolerates now, and its answer no more severe."""
-    now = [policy.tolerances[outcome] for outcome in spec.outcomes]
-    if any(each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now):
+    now = [policy.tolerances[outcome] for outcome in spec.outcomes if outcome in policy.tolerances]
+    if len(now) < len(spec.outcomes) or any(
+        each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now
+    ):
         return False
     return math.fsum(each.at_most for each in now) <= spec.tolerance
 
