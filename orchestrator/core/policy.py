@@ -363,8 +363,14 @@ class Policy(Document):
 
     @property
     def tolerances(self) -> Mapping[OutcomeClass, Tolerance]:
-        """Of every class, defaults included."""
-        return {each: getattr(self.tolerate, each.value).tolerance for each in OutcomeClass}
+        """Of every class, defaults included, as long as no darkness is learnt."""
+        return self.tolerances_over(None)
+
+    def tolerances_over(self, dark: float | None) -> Mapping[OutcomeClass, Tolerance]:
+        """Of every class, where a share of ``dark`` of the devices stays silent whatever the release; None: nothing is
+        learnt. What the policy says of silence comes on top: who is silent is so for the one reason or the other."""
+        found = {each: self.tolerate.of(each, learnt=dark is not None) for each in OutcomeClass}
+        return found | {OutcomeClass.SILENT: found[OutcomeClass.SILENT].over(dark or 0.0)}
 
     def for_wave(self, overrides: WaveOverride | None) -> Policy:
         """This policy with one wave's single keys. Raises InvalidDocument when the two do not fit together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     BeforeValidator,
@@ -31,7 +31,12 @@ DEFAULT_TOLERANCES: Mapping[OutcomeClass, Tolerance] = MappingProxyType(
         OutcomeClass.DOWNLOAD_FAILED: Tolerance(0.15, Answer.HOLD),
     }
 )
-"""For a class that the policy does not name. Silence holds instead of halting: there is no history yet (RULES 4.6)."""
+"""For a class that the policy does not name; of silence as long as nothing is learnt. It then holds instead of
+halting: a part of every fleet stays dark whatever the release, and nobody knows how large a part (RULES 4.6)."""
+
+LEARNT_SILENCE: Final = Tolerance(0.02, Answer.HALT)
+"""Of silence that the policy does not name, once the fleet's darkness is learnt: on top of that, as much as of failures
+and with their answer, because a device that is dark for the release's sake is no better than one that failed."""
 
 _HOLDS_BY_DEFAULT = frozenset({OutcomeClass.IGNORED, OutcomeClass.DOWNLOAD_FAILED})
 """Classes whose cause is often not the release: named without ``then``, they hold; the others halt."""
@@ -111,9 +116,10 @@ class Tolerate(Document):
     rolled_back: Tolerated = Field(
         default_factory=_default(OutcomeClass.ROLLED_BACK), description="Went back to what it had. Default 1%."
     )
-    silent: Tolerated = Field(
-        default_factory=_default(OutcomeClass.SILENT),
-        description="Not heard of within silent_after. Without the key: 5%, then hold.",
+    silent: Tolerated | None = Field(
+        default=None,
+        description="Not heard of within silent_after, on top of the darkness learnt from earlier releases. "
+        "Default 2%, then halt; while nothing is learnt 5%, then hold.",
     )
     ignored: Holding = Field(
         default_factory=_default(OutcomeClass.IGNORED),
@@ -123,6 +129,14 @@ class Tolerate(Document):
         default_factory=_default(OutcomeClass.DOWNLOAD_FAILED),
         description="Could not fetch the content. Default 15%, then hold.",
     )
+
+    def of(self, outcome: OutcomeClass, *, learnt: bool) -> Tolerance:
+        """What the policy says of a class, its default included. Of silence, where the darkness of the fleet is
+        ``learnt``, it is what is tolerated on top of that."""
+        named: Tolerated | None = getattr(self, outcome.value)
+        if named is not None:
+            return named.tolerance
+        return LEARNT_SILENCE if learnt else DEFAULT_TOLERANCES[outcome]
 
     @classmethod
     def unknown_key(cls, key: str) -> str:

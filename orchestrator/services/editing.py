@@ -29,7 +29,7 @@ from orchestrator.core.states import LIVE_ROLLOUT, Reason, ReasonKind, RolloutSt
 from orchestrator.errors import InvalidInput, Refused, WrongState
 from orchestrator.services.accepting import begin_monitors_anew, budget_key, stopping
 from orchestrator.services.chronicle import order, rules_of, watching
-from orchestrator.services.clocks import as_text, from_text, noted
+from orchestrator.services.clocks import as_text, dark_of, from_text, learn_clock, noted
 from orchestrator.services.recorded import of_files
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.replayed import described
@@ -124,17 +124,18 @@ def edit(
         policy=policy.canonical().decode(),
         spec_digest=spec.digest(),
         policy_digest=policy.digest(),
+        clock=_looked_at_again(w, row, policy, now),
     )
     facts = w.facts(row, now=now)
-    looser = wider(row.state, rules_of(row), rules_of(after)) + _larger_budgets(row, policy, facts)
+    looser = wider(row.state, rules_of(row), rules_of(after)) + _larger_budgets(row, after, policy, facts)
     _refuse_wider(row, looser, allow_wider, reason)
     after = replace(after, scope=_scope(w, row, old_spec, spec))
     refuse_overlap(w, after, supersedes=None)
     sizes = _sizes(w, after, row.state, facts, policy, now)
     added, begins, closes = _monitors(w, row, after, spec, policy, facts, sizes, now)
-    text, again = _clock(row, policy, facts, newcomers(w, row) + added)
+    text, again = _clock(row, after, policy, facts, newcomers(w, row) + added)
     after = replace(after, clock=text)
-    _budgets(w, row, policy, facts)
+    _budgets(w, after, policy, facts)
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
     state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
@@ -288,7 +289,9 @@ def _monitors(
     """
     assert after.scope is not None
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    changed = {each for each in OutcomeClass if old_policy.tolerances.get(each) != policy.tolerances.get(each)}
+    old, new = (rules_of(each).tolerate for each in (row, after))
+    changed = {each for each in OutcomeClass if old.get(each) != new.get(each)}
+    dark = dark_of(after.clock)
     old_waves, new_waves = ({wave.name for wave in each.waves} for each in (old_spec, spec))
     old_segments, new_segments = set(old_policy.segments), set(policy.segments)
 
@@ -308,13 +311,13 @@ def _monitors(
             raise _would_free(row, key, stopped[key])
     wanted = [
         each
-        for each in monitors_of(spec, policy, sizes, row.devices, clock=row.clock is not None)
+        for each in monitors_of(spec, policy, sizes, row.devices, dark)
         if not stays(each) or not changed.isdisjoint(each.outcomes) or (each.wave and each.wave not in old_waves)
     ]
     if changed or new_segments - old_segments:
         wanted += [
             each
-            for each in segment_monitors(w, after.scope, policy, row.devices)
+            for each in segment_monitors(w, after.scope, policy, row.devices, dark)
             if not changed.isdisjoint(each.outcomes) or dimension_of(each.segment or "") not in old_segments
         ]
     fresh: list[MonitorSpec] = []
@@ -332,17 +335,27 @@ def _monitors(
     return number - first, tuple(each.key for each in fresh), tuple(gone)
 
 
-def _clock(row: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
+def _looked_at_again(w: Writing, row: RolloutRow, policy: Policy, now: datetime) -> str | None:
+    """The clock with the darkness at another hard stop, where the policy has moved that; else as it was."""
+    if row.clock is None or policy.silent_after == Policy.from_canonical(row.policy).silent_after:
+        return row.clock
+    fresh = learn_clock(w, policy, row.devices, now=now)
+    return row.clock if fresh is None else as_text(replace(from_text(row.clock), dark=fresh.dark))
+
+
+def _clock(row: RolloutRow, after: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
     """The clock of silence under the policy's word, and whether it begins anew by it: what was learnt stays, and it is
     paid from the reserve as what comes after so many newcomers."""
-    silent = policy.tolerances[OutcomeClass.SILENT]
-    if row.clock is None or silent == Policy.from_canonical(row.policy).tolerances[OutcomeClass.SILENT]:
-        return row.clock, False
+    old, silent = (
+        each.tolerate.of(OutcomeClass.SILENT, learnt=True) for each in (Policy.from_canonical(row.policy), policy)
+    )
+    if after.clock is None or silent == old:
+        return after.clock, False
     stopped = stopping(row, facts)
     if CLOCK in stopped:
         raise _would_free(row, CLOCK, stopped[CLOCK])
     alpha = newcomer_alpha(policy.false_halt, newcomers + 1)
-    return as_text(from_text(row.clock).under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
+    return as_text(from_text(after.clock).under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
 
 
 def _allowance(spec: MonitorSpec, policy: Policy) -> float:
@@ -352,7 +365,7 @@ def _allowance(spec: MonitorSpec, policy: Policy) -> float:
 def _budgets(w: Writing, row: RolloutRow, policy: Policy, facts: Facts) -> None:
     """The new limits on the old counts; a budget that is new counts what was bad so far."""
     before = {budget.name: budget for budget in facts.budgets}
-    after = {budget.name: budget for budget in budgets_of(policy, row.devices)}
+    after = {budget.name: budget for budget in budgets_of(policy, row.devices, dark_of(row.clock))}
     found = []
     for name, budget in after.items():
         old = before.get(name)
@@ -367,9 +380,9 @@ def _budgets(w: Writing, row: RolloutRow, policy: Policy, facts: Facts) -> None:
     w.set_budgets(row.key, found)
 
 
-def _larger_budgets(row: RolloutRow, policy: Policy, facts: Facts) -> tuple[Wider, ...]:
+def _larger_budgets(row: RolloutRow, edited: RolloutRow, policy: Policy, facts: Facts) -> tuple[Wider, ...]:
     """Budgets that would stop later, or not at all, each told for the waves that have begun."""
-    after = {budget.name: budget for budget in budgets_of(policy, row.devices)}
+    after = {budget.name: budget for budget in budgets_of(policy, row.devices, dark_of(edited.clock))}
     begun = [wave.wave for wave in row.state.waves if wave.status in WATCHED]
     found = []
     for old in facts.budgets:

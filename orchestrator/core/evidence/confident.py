@@ -43,8 +43,13 @@ class Boundary(NamedTuple):
 
 
 def rate_of(tolerate: Mapping[OutcomeClass, Tolerance]) -> float:
-    """What must be refuted: the sum of the tolerances of the classes that halt. 0 when none does."""
-    return math.fsum(each.at_most for each in tolerate.values() if each.then is Answer.HALT)
+    """What must be refuted: the sum of the tolerances of the classes that halt, without that of silence, for which
+    nothing is granted: whoever was not heard of counts as bad already. 0 when none does."""
+    return math.fsum(
+        each.at_most
+        for outcome, each in tolerate.items()
+        if each.then is Answer.HALT and outcome is not OutcomeClass.SILENT
+    )
 
 
 def log_confidence(places: int, bad: int, rate: float) -> float:
