@@ -118,7 +118,6 @@ def test_a_name_alone_gives_the_documented_defaults() -> None:
         "tolerate": {
             "failed": {"at_most": "2%", "then": "halt"},
             "rolled_back": {"at_most": "1%", "then": "halt"},
-            "silent": {"at_most": "5%", "then": "hold"},
             "ignored": {"at_most": "15%", "then": "hold"},
             "download_failed": {"at_most": "15%", "then": "hold"},
         },
@@ -137,6 +136,25 @@ def test_a_name_alone_gives_the_documented_defaults() -> None:
         "bake": {"at_least": "12h", "reports": "95%", "at_most": "2d", "early": "never"},
         "promote": "automatic",
     }
+
+
+def test_what_is_said_of_silence_is_on_top_of_the_darkness_learnt() -> None:
+    unnamed, named = (
+        Policy.parse({"policy": "x", "tolerate": tolerate})
+        for tolerate in ({}, {"silent": {"at_most": "4%", "then": "hold"}})
+    )
+    silent = OutcomeClass.SILENT
+    assert unnamed.tolerances_over(None)[silent] == Tolerance(0.05, Answer.HOLD)
+    assert unnamed.tolerances_over(0.0)[silent] == Tolerance(0.02, Answer.HALT)
+    assert unnamed.tolerances_over(0.03)[silent].at_most == pytest.approx(0.0494)
+    assert named.tolerances_over(None)[silent] == named.tolerances_over(0.0)[silent] == Tolerance(0.04, Answer.HOLD)
+    assert named.tolerances_over(0.5)[silent].at_most == pytest.approx(0.52)
+    for each in (unnamed, named):
+        others = [
+            each.tolerances_over(dark).items() - {(silent, each.tolerances_over(dark)[silent])} for dark in (None, 0.3)
+        ]
+        assert others[0] == others[1]
+    assert Policy.from_canonical(unnamed.canonical()) == unnamed
 
 
 def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_otherwise() -> None:
@@ -441,7 +459,7 @@ def test_the_order_of_keys_never_matters_and_a_bound_copy_means_the_same(page: A
 def test_the_digest_of_a_page_is_pinned_so_that_bound_copies_stay_valid() -> None:
     policy = Policy.parse({"policy": "x"})
     assert json.loads(policy.canonical()) == policy.document()
-    assert policy.digest() == "29647f629531c78b45251d8cc6390ed201759382d436dd16a42ae841c36a9bec"
+    assert policy.digest() == "4d725f828f396a6207c73e81d068092bed2ad7074b0efc52e3719ef18af6a7d3"
     assert Policy.parse({"policy": "x", "silent_after": "1440m"}).digest() == policy.digest()
     assert Policy.parse({"policy": "x", "silent_after": "25h"}).digest() != policy.digest()
 
