@@ -175,7 +175,9 @@ class Device(Downloads):
             self._switch(commit)
         except (UpdateFailed, OSError) as error:
             failed = error if isinstance(error, UpdateFailed) else UpdateFailed("failed", "disk", str(error))
-            if failed.event == "failed":  # what was fetched may be the reason; a broken download is gone on with
+            if (
+                failed.event != "download_failed"
+            ):  # what was fetched may be the reason; a broken download is gone on with
                 shutil.rmtree(self.root / "download", ignore_errors=True)
             self._remember(update=None, events=self._event(failed.event, update, failed.code, str(failed)))
             return False
@@ -303,9 +305,12 @@ class Device(Downloads):
         except subprocess.TimeoutExpired:
             raise UpdateFailed(event, code, f"{command[2]} took more than an hour") from None
         except subprocess.CalledProcessError as error:
-            full = "No space left" in error.stderr
             said = error.stderr.strip()[-500:]
-            raise UpdateFailed("failed" if full else event, "no_space" if full else code, said) from None
+            if "No space left" in error.stderr:
+                event, code = "failed", "no_space"
+            elif event == "failed" and re.search("corrupted|checksum", error.stderr, re.IGNORECASE):
+                event, code = "verify_failed", f"{code}_checksum"
+            raise UpdateFailed(event, code, said) from None
 
 
 def main() -> int:

@@ -51,6 +51,9 @@ def simulate(
     offline: Annotated[
         str, typer.Option("--offline", metavar="P", help="Share without a connection at the start.")
     ] = "0%",
+    history: Annotated[
+        int, typer.Option("--history", metavar="N", help="Past devices that silence is learnt from; 0 for none.")
+    ] = 2_000,
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", help="Rollouts played, each with its own chance.")
     ] = 200,
@@ -89,6 +92,7 @@ def simulate(
         fleet=fleet,
         fail=None if fail is None else _share("--fail", fail),
         offline=_share("--offline", offline),
+        history=history,
         runs=seeds,
         jobs=_processors() if jobs is None else jobs,
         seed=seed,

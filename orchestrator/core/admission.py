@@ -12,7 +12,7 @@ Pure, from counters; the rollout's own prefix counts for what concerns the rollo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate, chain
@@ -22,7 +22,7 @@ from orchestrator.core.evidence import interval
 from orchestrator.core.evidence.clock import CLOCK
 from orchestrator.core.evidence.confident import Boundary, confident, good_needed, rate_of
 from orchestrator.core.facts import MonitorFacts, SliceFacts, WaveFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Paced
 from orchestrator.core.reasons import confident_sentence, not_confident_sentence
 
@@ -31,13 +31,16 @@ ALPHA: Final = 0.05
 
 AMBER_STAKE: Final = 1
 
+_STAYS_AT_IT: Final = {OutcomeClass.DOWNLOAD_FAILED}
+"""Counted, and no end: the device tries again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """A rollout's or a wave's offers as they flow now.
 
-    ``in_flight``: offers without an outcome; ``upper``: U; ``amber``: the keys of its amber monitors; ``spent_until``:
-    of its rate (``pace.Rate``).
+    ``in_flight``: offers without an outcome; ``upper``: U; ``amber``: the keys of the amber monitors that slow it;
+    ``spent_until``: of its rate (``pace.Rate``).
     """
 
     in_flight: int = 0
@@ -46,19 +49,20 @@ class Flow:
     spent_until: datetime | None = None
 
 
-def boundaries(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tolerance]) -> list[Boundary]:
+def boundaries(slices: Iterable[SliceFacts], tolerate: Mapping[Outcome, Tolerance]) -> list[Boundary]:
     """The prefixes that end where a slice ends, ``slices`` in the order of their opening.
 
     Good is who has confirmed and has no bad outcome of a class that halts: a device whose download failed may confirm
-    all the same, and is counted bad here where failed downloads halt. The retired keep their places: whoever retires a
-    broken device proves nothing by it. Members of excluded segments are left out, with all that they came to.
+    all the same, and is counted bad here where failed downloads halt. What is counted in a class of the operator's own
+    may be such a download. The retired keep their places: whoever retires a broken device proves nothing by it. Members
+    of excluded segments are left out, with all that they came to, and so are those apart.
     """
-    answer = tolerate.get(OutcomeClass.DOWNLOAD_FAILED)
-    stained = answer is not None and answer.then is Answer.HALT
+    ends = frozenset(OutcomeClass) - {OutcomeClass.DOWNLOAD_FAILED}
+    stains = [outcome for outcome, each in tolerate.items() if each.then is Answer.HALT and outcome not in ends]
     counts = [
         (
-            piece.members - piece.excluded,
-            max(0, piece.confirmed - (piece.bad.get(OutcomeClass.DOWNLOAD_FAILED, 0) if stained else 0)),
+            max(0, piece.members - piece.excluded - piece.apart.offered),
+            max(0, piece.confirmed - sum(piece.bad.get(outcome, 0) for outcome in stains)),
         )
         for piece in slices
     ]
@@ -82,7 +86,7 @@ def bearable(stake: int, upper: float) -> int:
     return max(1, math.floor(stake / upper))
 
 
-def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tolerance]) -> tuple[str, bool]:
+def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[Outcome, Tolerance]) -> tuple[str, bool]:
     """What is to be said of a wave's early door, with a blank before it, and whether it is open: the wave is confident
     by the boundary that says most."""
     rate, found = rate_of(tolerate), boundaries(slices, tolerate)
@@ -98,10 +102,18 @@ def early_door(slices: Iterable[SliceFacts], tolerate: Mapping[OutcomeClass, Tol
 def ambers(monitors: Iterable[MonitorFacts], wave: str | None) -> tuple[str, ...]:
     """The amber monitors over the rollout (None) or one wave alone, by key. One that a person accepted is none, and one
     over a segment slows nobody down: it excludes its segment when it must."""
-    return tuple(
-        each.monitor
-        for each in monitors
-        if each.amber and not each.accepted and each.segment is None and each.wave == wave
+    return tuple(each.monitor for each in _ambers(monitors, wave))
+
+
+def slowing(monitors: Iterable[MonitorFacts], wave: str | None) -> tuple[str, ...]:
+    """Those of ``ambers`` that slow offers to a trickle: not one over failed downloads alone. Such a device has nothing
+    new and stays at it, so the trickle would dry up, and the monitor never come to its answer."""
+    return tuple(each.monitor for each in _ambers(monitors, wave) if set(each.outcomes) != _STAYS_AT_IT)
+
+
+def _ambers(monitors: Iterable[MonitorFacts], wave: str | None) -> Iterator[MonitorFacts]:
+    return (
+        each for each in monitors if each.amber and not each.accepted and each.segment is None and each.wave == wave
     )
 
 
@@ -137,7 +149,7 @@ def confirmed_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
 def flow(
     waves: Sequence[WaveFacts],
     monitors: Iterable[MonitorFacts],
-    tolerate: Mapping[OutcomeClass, Tolerance],
+    tolerate: Mapping[Outcome, Tolerance],
     *,
     wave: str | None,
     paced: Paced,
@@ -145,7 +157,7 @@ def flow(
 ) -> Flow:
     """The flow of a rollout (``wave`` None) or of one of its waves. U is worked out only where it is asked for."""
     these = waves if wave is None else [each for each in waves if each.wave == wave]
-    amber = ambers(monitors, wave)
+    amber = slowing(monitors, wave)
     asked = amber or paced.stake is not None
     return Flow(
         in_flight=sum(each.in_flight for each in these),

@@ -15,7 +15,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, Self
 
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, in_order
 
 
 class UpdateStatus(StrEnum):
@@ -53,16 +53,14 @@ UPDATE_MEANING: Final[Mapping[UpdateStatus, str]] = {
 UNDER_WAY: Final = frozenset({UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING, UpdateStatus.APPLIED})
 """Started and not come to an end."""
 
-_NO_END: Final = frozenset({OutcomeClass.DOWNLOAD_FAILED})
-"""A failed download alone is no end: the device may try again."""
-
 
 @dataclass(slots=True, unsafe_hash=True)
 class Course:
     """How far an update has come: what reports and the clock go by, and all that it counts.
 
     ``bad`` holds the classes already counted; ``resolved`` whether an outcome was counted; ``confirmed_at`` when it was
-    first seen running the Target in this try; ``deadline_at`` when silence counts, None when it no longer can.
+    first seen running the Target in this try; ``deadline_at`` when silence counts, None when it no longer can;
+    ``ended`` whether it came to a bad end, in this try or one before.
 
     Its fields are final for the type checker only: made ``frozen`` it takes ten times as long to make, and every report
     makes two.
@@ -75,7 +73,8 @@ class Course:
     confirmed_at: Final[datetime | None] = None
     resolved: Final[bool] = False
     recovered_at: Final[datetime | None] = None
-    bad: Final[frozenset[OutcomeClass]] = frozenset()
+    bad: Final[frozenset[Outcome]] = frozenset()
+    ended: Final[bool] = False
 
     @property
     def started(self) -> bool:
@@ -88,13 +87,13 @@ class Course:
 
     @property
     def counts_as_confirmed(self) -> bool:
-        """Confirmed, and nothing bad known of it."""
-        return self.confirmed_at is not None and not self.bad_outcome
+        """Confirmed, and nothing bad known of it but failed downloads."""
+        return self.confirmed_at is not None and not self.ended
 
     @property
     def bad_outcome(self) -> bool:
         """Whether it has come to a bad end; a failed download alone is no end, the device may try again."""
-        return bool(self.bad) and self.bad != _NO_END
+        return self.ended
 
     def come_to(self, course: Course) -> Self:
         """The same update with another course."""
@@ -102,7 +101,7 @@ class Course:
 
 
 course_values: Final = attrgetter(
-    "status", "deadline_at", "started_at", "installing_at", "confirmed_at", "resolved", "recovered_at", "bad"
+    "status", "deadline_at", "started_at", "installing_at", "confirmed_at", "resolved", "recovered_at", "bad", "ended"
 )
 """The fields of a course, in their order."""
 
@@ -121,7 +120,7 @@ class Counts:
     resolved: int = 0
     confirmed: int = 0
     left: int = 0
-    bad: tuple[OutcomeClass, ...] = ()
+    bad: tuple[Outcome, ...] = ()
     retired: int = 0
 
     def __bool__(self) -> bool:
@@ -147,13 +146,13 @@ _NUMBERS: Final = tuple(
     map(attrgetter, ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "left", "retired"))
 )
 
-_Counting = tuple[UpdateStatus, bool, bool, bool, frozenset[OutcomeClass]]
+_Counting = tuple[UpdateStatus, bool, bool, bool, bool, frozenset[Outcome]]
 
 
 def counted(update: Course) -> Counts:
     """What an update as it stands has added in all: the tallies of a slice are the sum over its updates."""
     withdrawn, started, applied, resolved, confirmed, left, retired = _marks(_counting(update))
-    return Counts(1, withdrawn, started, applied, resolved, confirmed, left, _in_order(update.bad), retired)
+    return Counts(1, withdrawn, started, applied, resolved, confirmed, left, in_order(update.bad), retired)
 
 
 def difference(before: Course, after: Course) -> Counts:
@@ -164,26 +163,22 @@ def difference(before: Course, after: Course) -> Counts:
 def _counting(update: Course) -> _Counting:
     """All that the tallies depend on: few values, however many updates."""
     started, confirmed = update.started_at is not None, update.confirmed_at is not None
-    return update.status, started, confirmed, update.resolved, update.bad
+    return update.status, started, confirmed, update.resolved, update.ended, update.bad
 
 
 def _marks(counting: _Counting) -> tuple[int, ...]:
     """Whether it is withdrawn, started, applied, resolved, confirmed, left, retired, as the tallies mean it."""
-    status, started, confirmed, resolved, bad = counting
+    status, started, confirmed, resolved, ended_badly, _ = counting
     ended = () if resolved else (status,)
     return (
         int(UpdateStatus.WITHDRAWN in ended),
         int(started),
         int(confirmed or status is UpdateStatus.APPLIED),
         int(resolved),
-        int(confirmed and not bad - _NO_END),
+        int(confirmed and not ended_badly),
         int(UpdateStatus.LEFT in ended),
         int(UpdateStatus.RETIRED in ended),
     )
-
-
-def _in_order(outcomes: frozenset[OutcomeClass]) -> tuple[OutcomeClass, ...]:
-    return tuple(each for each in OutcomeClass if each in outcomes)
 
 
 @lru_cache(maxsize=1_024)
@@ -191,6 +186,6 @@ def _gained(was: _Counting, now: _Counting) -> Counts:
     withdrawn, started, applied, resolved, confirmed, left, retired = (
         b - a for a, b in zip(_marks(was), _marks(now), strict=True)
     )
-    bad = _in_order(now[-1] - was[-1])
+    bad = in_order(now[-1] - was[-1])
     gained = Counts(0, withdrawn, started, applied, resolved, confirmed, left, bad, retired)
     return gained if gained else NOTHING

@@ -50,6 +50,7 @@ from orchestrator.core.reasons import (
     already_there_sentence,
     amber_held_sentence,
     amber_sentence,
+    apart_sentence,
     are,
     bad_sentence,
     cancelled_among,
@@ -321,6 +322,9 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     last = facts.slices[-1]
     ends = _later(last.opened_at, wave.granted_at, look) + look.rules.slice_at_most
     if last.reachable == 0:
+        # Nothing of those who were unhealthy before is counted, but nobody is at risk unseen: their outcomes must come.
+        if last.apart.resolved < SLICE_REPORTED * last.apart.offered:
+            return "", ends
         return "nobody was there before", ends
     if last.reported >= SLICE_REPORTED * last.reachable:
         return f"{have(last.reported, last.reachable)} reported an outcome in the slice before", ends
@@ -358,7 +362,7 @@ def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
 
 
 def _slice_wait(last: SliceFacts) -> str:
-    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * last.reachable))
+    return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * (last.reachable or last.apart.offered)))
 
 
 def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
@@ -380,6 +384,8 @@ def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) ->
             _wait_for_window(name, rules.window, look, "pass")
             return WaveStatus.BAKING
         sentence = f"{are(tally.confirmed, tally.reachable)} confirmed, {bad_sentence(tally.bad)}.{early}"
+        if facts.apart.offered:
+            sentence = f"{sentence} {apart_sentence(facts.apart)}"
         look.decisions.append(PassWave(name, Reason(ReasonKind.DOOR, sentence)))
         return WaveStatus.PASSED
     why = " ".join(each.sentence for each in unmet) + early

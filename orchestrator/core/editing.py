@@ -19,7 +19,7 @@ from typing import Any, Final
 from orchestrator.core.document import Document
 from orchestrator.core.durations import duration_text
 from orchestrator.core.facts import RolloutState
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, Tolerance
 from orchestrator.core.pace import Per, Rate
 from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise, Policy
 from orchestrator.core.rollout_file import RolloutFile
@@ -218,7 +218,7 @@ def _ranked(*ranks: Any) -> Callable[[Any, Any], bool]:
     return lambda one, other: ranks.index(other) > ranks.index(one)
 
 
-def _tolerates_more(one: Mapping[OutcomeClass, Tolerance], other: Mapping[OutcomeClass, Tolerance]) -> bool:
+def _tolerates_more(one: Mapping[Outcome, Tolerance], other: Mapping[Outcome, Tolerance]) -> bool:
     strict = _ranked(Answer.HALT, Answer.HOLD, Answer.COUNT)
     return any(
         outcome not in other or other[outcome].at_most > known.at_most or strict(known.then, other[outcome].then)
@@ -268,6 +268,8 @@ _OF_A_WAVE: Final[_Directions] = {
 _OF_ALL: Final[_Directions] = {
     "waves": ("waves", _never),  # each for itself
     "tolerate": ("tolerate", _tolerates_more),
+    "classes": ("tolerate.codes", _changed),
+    "unhealthy_apart": ("unhealthy_before", _ranked(False, True)),
     "first_slice": ("slices.first", _more),
     "growth": ("slices.growth", _more),
     "slice_at_most": ("slice_at_most", _less),

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from orchestrator.core.evidence.clock import ClockFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, in_order
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 
 
@@ -89,9 +89,36 @@ class RolloutState:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """Devices that said that they were unhealthy at their offer and that the policy leaves out of what is counted; none
+    of them is in any other tally. ``in_flight``: offered, and no outcome yet; ``resolved``: with an outcome of any
+    kind."""
+
+    offered: int = 0
+    in_flight: int = 0
+    resolved: int = 0
+    confirmed: int = 0
+    bad: Mapping[Outcome, int] = field(default_factory=dict)
+
+    def __add__(self, other: Apart) -> Apart:
+        bad = {each: self.bad.get(each, 0) + other.bad.get(each, 0) for each in in_order([*self.bad, *other.bad])}
+        return Apart(
+            self.offered + other.offered,
+            self.in_flight + other.in_flight,
+            self.resolved + other.resolved,
+            self.confirmed + other.confirmed,
+            bad,
+        )
+
+
+NONE_APART: Final = Apart()
+
+
+@dataclass(frozen=True, slots=True)
 class SliceFacts:
     """One slice's tallies, in devices. ``waiting`` is how many of the wave were left for later slices when it opened,
-    ``excluded`` how many of its members are left out with their segment; no other tally but ``members`` has them."""
+    ``excluded`` how many of its members are left out with their segment, ``apart`` those that were unhealthy before; no
+    other tally but ``members`` has either."""
 
     number: int
     opened_at: datetime
@@ -104,15 +131,16 @@ class SliceFacts:
     resolved: int = 0
     confirmed: int = 0
     left: int = 0
-    bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
+    bad: Mapping[Outcome, int] = field(default_factory=dict)
     retired: int = 0
     excluded: int = 0
+    apart: Apart = NONE_APART
 
     @property
     def reachable(self) -> int:
         """Members of whom an outcome can be expected: the retired leave denominators (RULES 7.7), and so do those of
-        excluded segments."""
-        return max(0, self.members - self.retired - self.excluded)
+        excluded segments and those apart, once they were offered the Target."""
+        return max(0, self.members - self.retired - self.excluded - self.apart.offered)
 
     @property
     def reported(self) -> int:
@@ -129,7 +157,7 @@ class Tally(NamedTuple):
     expected: int
     resolved: int
     confirmed: int
-    bad: Mapping[OutcomeClass, int]
+    bad: Mapping[Outcome, int]
 
 
 def places_since(from_place: int, slices: Iterable[SliceFacts]) -> int:
@@ -220,10 +248,10 @@ class WaveFacts:
     def tally(self, *, opened_until: datetime) -> Tally:
         """The slices opened until then, summed at one go: a decision asks this of every wave that bakes."""
         reachable = expected = resolved = confirmed = 0
-        bad: dict[OutcomeClass, int] = {}
+        bad: dict[Outcome, int] = {}
         for piece in self.slices:
             if piece.opened_at <= opened_until:
-                reachable += piece.members - piece.retired
+                reachable += piece.reachable
                 expected += piece.offered - piece.withdrawn - piece.left - piece.retired
                 resolved += piece.resolved
                 confirmed += piece.confirmed
@@ -233,10 +261,24 @@ class WaveFacts:
 
     @property
     def in_flight(self) -> int:
-        """Offered, and no outcome yet."""
-        return self.expected - self.resolved
+        """Offered, and no outcome yet; also those apart."""
+        return self.expected - self.resolved + sum(piece.apart.in_flight for piece in self.slices)
 
-    def bad(self, outcome: OutcomeClass) -> int:
+    @property
+    def apart(self) -> Apart:
+        return sum((piece.apart for piece in self.slices), NONE_APART)
+
+    @property
+    def bad_classes(self) -> tuple[Outcome, ...]:
+        """Those of which there is any."""
+        return in_order(each for piece in self.slices for each, many in piece.bad.items() if many)
+
+    @property
+    def bad_in_all(self) -> int:
+        """Bad outcomes of all classes; a device may have several."""
+        return sum(many for piece in self.slices for many in piece.bad.values())
+
+    def bad(self, outcome: Outcome) -> int:
         return sum(piece.bad.get(outcome, 0) for piece in self.slices)
 
 
@@ -248,7 +290,7 @@ class MonitorFacts:
     devices of excluded segments are left out of all other monitors."""
 
     monitor: str
-    outcomes: tuple[OutcomeClass, ...]
+    outcomes: tuple[Outcome, ...]
     wave: str | None
     tolerance: float
     alpha: float
@@ -268,7 +310,7 @@ class BudgetFacts:
     """A hard stop: ``limit`` bad devices of these classes in the whole rollout; ``base``: those a person has accepted.
     ``answer``: what reaching it does, halt or hold."""
 
-    outcomes: tuple[OutcomeClass, ...]
+    outcomes: tuple[Outcome, ...]
     limit: int
     bad: int
     base: int = 0

@@ -1,9 +1,16 @@
-"""What an update can come to, and what a policy may answer to the bad ones."""
+"""What an update can come to, and what a policy may answer to the bad ones.
+
+A class is known by its name: the built-in ones are listed here, those of the operator's own are whatever the policy
+calls them (``core.codes`` says which failure counts in which). So a class of the operator's own is a plain text
+wherever outcomes are counted, and nothing has to be translated before a person reads it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, TypeAlias
 
 
 class OutcomeClass(StrEnum):
@@ -13,6 +20,9 @@ class OutcomeClass(StrEnum):
 
     FAILED = "failed"
     """It said that it could not install, or that the new software does not work."""
+    VERIFY_FAILED = "verify_failed"
+    """What it had fetched or written was not what it should be. Counted as ``failed`` by a policy that does not name
+    it."""
     ROLLED_BACK = "rolled_back"
     """It ran, or tried to run, the Target and went back to what it had."""
     SILENT = "silent"
@@ -21,6 +31,29 @@ class OutcomeClass(StrEnum):
     """It came back three times after the offer and never started."""
     DOWNLOAD_FAILED = "download_failed"
     """It could not fetch the content: often the network's fault and not the release's."""
+
+
+Outcome: TypeAlias = str
+"""The name of a class: one of ``OutcomeClass``, or of the operator's own."""
+
+NOT_BAD: Final = ("confirmed", "left")
+"""The other words of the evidence log."""
+
+APART: Final = "apart/"
+"""Begins the words of the evidence log for outcomes of devices that were unhealthy before and are left out of the
+count."""
+
+_PLACES: Final = {outcome.value: place for place, outcome in enumerate(OutcomeClass)}
+
+
+def in_order(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Each once, as they are shown: the built-in ones as listed, then the operator's own by name."""
+    return tuple(sorted(set(outcomes), key=lambda each: (_PLACES.get(each, len(_PLACES)), each)))
+
+
+def word(outcome: Outcome) -> str:
+    """The class as people say it: ``rolled back``. Names of the operator's own stay as they were given."""
+    return outcome.replace("_", " ") if outcome in _PLACES else outcome
 
 
 class Answer(StrEnum):

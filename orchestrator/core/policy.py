@@ -7,7 +7,7 @@ is said in RULES.md; here is what may be written, and the defaults.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -43,7 +43,7 @@ from orchestrator.core.durations import (
     shown,
 )
 from orchestrator.core.evidence.confident import rate_of
-from orchestrator.core.outcomes import OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
 from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
@@ -82,6 +82,13 @@ class FromUnknown(StrEnum):
 
     FULL = "full"
     SKIP = "skip"
+
+
+class UnhealthyBefore(StrEnum):
+    """What to do about devices that said that they were unhealthy when they were offered the Target."""
+
+    COUNT = "count"
+    EXCLUDE = "exclude"
 
 
 class Promotion(StrEnum):
@@ -325,6 +332,11 @@ class Policy(Document):
         description="With more than this share of the rollout's devices excluded it halts instead. Default 20%.",
     )
     budget: Budget = Field(default_factory=Budget, description="Hard stops of the operator's own, checked first.")
+    unhealthy_before: Annotated[UnhealthyBefore, BeforeValidator(choice(UnhealthyBefore))] = Field(
+        default=UnhealthyBefore.COUNT,
+        description="Devices that said that they were unhealthy at their offer: count them as all others, or exclude"
+        " them from what is counted. Default count.",
+    )
     silent_after: Duration = Field(
         default=timedelta(hours=24), description="No outcome for this long since the start is silence. Default 24h."
     )
@@ -361,22 +373,45 @@ class Policy(Document):
             raise problems_at([Problem(("bake", "early"), sentence)])
         return self
 
+    @model_validator(mode="after")
+    def _budgets_of_classes_that_count(self) -> Self:
+        own = [name for name, _ in self.tolerate.codes]
+        wrong = [
+            Problem(
+                ("budget", "codes", name),
+                f"is no class of tolerate.codes{_those(own)}.",
+            )
+            for name, _ in self.budget.codes
+            if name not in own
+        ]
+        if self.budget.verify_failed is not None and self.tolerate.verify_failed is None:
+            sentence = "needs tolerate.verify_failed: without it a failed verification counts as failed."
+            wrong.append(Problem(("budget", "verify_failed"), sentence))
+        if wrong:
+            raise problems_at(wrong)
+        return self
+
     @property
-    def tolerances(self) -> Mapping[OutcomeClass, Tolerance]:
-        """Of every class, defaults included, as long as no darkness is learnt."""
+    def tolerances(self) -> Mapping[Outcome, Tolerance]:
+        """Of every class that is counted by itself, defaults included, as long as no darkness is learnt."""
         return self.tolerances_over(None)
 
-    def tolerances_over(self, dark: float | None) -> Mapping[OutcomeClass, Tolerance]:
-        """Of every class, where a share of ``dark`` of the devices stays silent whatever the release; None: nothing is
-        learnt. What the policy says of silence comes on top: who is silent is so for the one reason or the other."""
-        found = {each: self.tolerate.of(each, learnt=dark is not None) for each in OutcomeClass}
-        return found | {OutcomeClass.SILENT: found[OutcomeClass.SILENT].over(dark or 0.0)}
+    def tolerances_over(self, dark: float | None) -> Mapping[Outcome, Tolerance]:
+        """The same where a share of ``dark`` of the devices stays silent whatever the release; None: nothing is learnt.
+        What the policy says of silence comes on top: who is silent is so for the one reason or the other."""
+        silent = self.tolerate.silence(learnt=dark is not None).over(dark or 0.0)
+        return {**self.tolerate.tolerances, OutcomeClass.SILENT: silent}
 
     def for_wave(self, overrides: WaveOverride | None) -> Policy:
         """This policy with one wave's single keys. Raises InvalidDocument when the two do not fit together."""
         if overrides is None:
             return self
         return Policy.parse(merged(self.document(), overrides.document()))
+
+
+def _those(names: Iterable[str]) -> str:
+    known = ", ".join(sorted(names))
+    return f", which are {known}" if known else ", and there is none"
 
 
 def wave_policy_problems(policy: Policy, overrides: WaveOverride, at: KeyPath) -> tuple[Problem, ...]:
@@ -404,6 +439,7 @@ __all__ = [
     "Slices",
     "Tolerate",
     "Tolerated",
+    "UnhealthyBefore",
     "WaveOverride",
     "wave_policy_problems",
 ]

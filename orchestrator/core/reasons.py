@@ -11,8 +11,8 @@ from orchestrator.core.evidence.clock import FLEET, VETO_FROM, Clock, ClockFacts
 from orchestrator.core.evidence.confident import Boundary, reports_needed
 from orchestrator.core.evidence.crossing import Step, first_step
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.facts import BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.facts import Apart, BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order, word
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.states import WaveStatus
@@ -20,9 +20,9 @@ from orchestrator.core.states import WaveStatus
 # ------------------------------------------------------------------------------------------------- words
 
 
-def words(outcomes: tuple[OutcomeClass, ...]) -> str:
-    """The classes as people say them: ``failed``, ``failed or rolled back``."""
-    return _listed([outcome.replace("_", " ") for outcome in outcomes], "or")
+def words(outcomes: tuple[Outcome, ...]) -> str:
+    """The classes as people say them: ``failed``, ``failed or rolled back``; those of the operator's own by name."""
+    return _listed([word(outcome) for outcome in outcomes], "or")
 
 
 def ordinal(number: int) -> str:
@@ -135,13 +135,15 @@ def _next(monitor: MonitorFacts, step: Step) -> str:
     return f"{step.more} more within the first {step.within}, where {step.there} {are}, {verb}"
 
 
-def does(outcomes: Sequence[OutcomeClass], count: int) -> str:
+def does(outcomes: Sequence[Outcome], count: int) -> str:
     """What so many devices do: ``fails``, ``fail or roll back``."""
-    return _listed([_DOES[outcome][0 if count == 1 else 1] for outcome in outcomes], "or")
+    said = [_DOES.get(outcome, (f"fails as {outcome}", f"fail as {outcome}")) for outcome in outcomes]
+    return _listed([one if count == 1 else more for one, more in said], "or")
 
 
-_DOES: Final = {
+_DOES: Final[Mapping[Outcome, tuple[str, str]]] = {
     OutcomeClass.FAILED: ("fails", "fail"),
+    OutcomeClass.VERIFY_FAILED: ("fails to verify", "fail to verify"),
     OutcomeClass.ROLLED_BACK: ("rolls back", "roll back"),
     OutcomeClass.SILENT: ("stays silent", "stay silent"),
     OutcomeClass.IGNORED: ("ignores its offer", "ignore their offer"),
@@ -256,10 +258,30 @@ def clock_plan(clock: Clock | None, silent: Tolerance, silent_after: timedelta, 
     )
 
 
-def bad_sentence(bad: Mapping[OutcomeClass, int]) -> str:
+def bad_sentence(bad: Mapping[Outcome, int]) -> str:
     """``1 failed, 2 silent``, or ``none is bad``."""
-    counts = [(outcome, bad[outcome]) for outcome in OutcomeClass if bad.get(outcome)]
-    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts) if counts else "none is bad"
+    return _counts(bad) or "none is bad"
+
+
+def _counts(bad: Mapping[Outcome, int]) -> str:
+    return ", ".join(f"{bad[outcome]} {word(outcome)}" for outcome in in_order(bad) if bad[outcome])
+
+
+def apart_sentence(apart: Apart) -> str:
+    """Devices that are left out because they were unhealthy before: ``3 devices were unhealthy before and are not
+    counted: 1 confirmed, 2 failed``; empty when there are none."""
+    if not apart.offered:
+        return ""
+    said = _counts(apart.bad)
+    parts = [
+        *([f"{apart.confirmed} confirmed"] if apart.confirmed else []),
+        *([said] if said else []),
+        *([f"{apart.in_flight} in flight"] if apart.in_flight else []),
+    ]
+    what = f": {', '.join(parts)}" if parts else ""
+    were = _one_or_more(apart.offered, "was", "were")
+    are = _one_or_more(apart.offered, "is", "are")
+    return f"{devices(apart.offered)} {were} unhealthy before and {are} not counted{what}."
 
 
 # ------------------------------------------------------------------------------------------------- order of waves
@@ -299,13 +321,22 @@ def already_there_sentence(count: int) -> str:
 
 
 def slice_sentence(last: SliceFacts, *, needed: int) -> str:
-    """What the next slice waits for."""
+    """What the next slice waits for; one of which all were unhealthy before waits for these."""
+    if not last.reachable and last.apart.offered:
+        reported = have(last.apart.resolved, last.apart.offered)
+        return f"{reported} an outcome in slice {last.number}, all unhealthy before; the next slice opens at {needed}."
     said = f"{have(last.reported, last.reachable)} reported an outcome in slice {last.number}"
     return f"{said}; the next slice opens at {needed}."
 
 
 def slice_held_sentence(last: SliceFacts) -> str:
     """The last slice had all its time and does not let another one open."""
+    if not last.reachable and last.apart.offered:
+        return (
+            f"All devices of slice {last.number} were unhealthy before, and only"
+            f" {have(last.apart.resolved, last.apart.offered)} an outcome after all the time they had: `wave resume`"
+            " grants as much again."
+        )
     confirmed = f"{last.confirmed} {_one_or_more(last.confirmed, 'is', 'are')} confirmed"
     return (
         f"Only {have(last.reported, last.reachable)} reported an outcome in slice {last.number} and {confirmed},"
@@ -315,10 +346,8 @@ def slice_held_sentence(last: SliceFacts) -> str:
 
 def amber_sentence(keys: Sequence[str]) -> str:
     """Why no further slice opens."""
-    return (
-        f"{_amber(keys)}: no further slice opens, and offers slow to a trickle, until confirmations calm"
-        f" {_one_or_more(len(keys), 'it', 'them')}."
-    )
+    it = _one_or_more(len(keys), "it", "them")
+    return f"{_amber(keys)}: no further slice opens until confirmations calm {it}."
 
 
 def amber_held_sentence(keys: Sequence[str]) -> str:

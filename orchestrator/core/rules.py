@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+from orchestrator.core.codes import NOT_TOLD_APART, Classes
 from orchestrator.core.evidence.darkness import Darkness
-from orchestrator.core.outcomes import OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Outcome, Tolerance
 from orchestrator.core.pace import Pace, Per, Rate
-from orchestrator.core.policy import Early, FromUnknown, OnSegment, Otherwise, Policy, Promotion
+from orchestrator.core.policy import Early, FromUnknown, OnSegment, Otherwise, Policy, Promotion, UnhealthyBefore
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
 
@@ -49,10 +50,12 @@ class Rules:
     ``dimensions``: in which segments places are given: hardware id, source version, each label by which the rollout
     file tells its waves apart (``label:region``), and those that the policy watches: ``segments``.
     ``on_segment``, ``escalate_over`` and ``false_exclude`` as in the policy.
+    ``classes``: in which class of ``tolerate`` a failure counts. ``unhealthy_apart``: devices that say that they are
+    unhealthy at their offer are left out of what is counted.
     """
 
     waves: tuple[WaveRules, ...]
-    tolerate: Mapping[OutcomeClass, Tolerance] = field(default_factory=dict)
+    tolerate: Mapping[Outcome, Tolerance] = field(default_factory=dict)
     first_slice: int = 20
     growth: float = 2.0
     slice_at_most: timedelta = timedelta(hours=24)
@@ -69,6 +72,8 @@ class Rules:
     false_exclude: float = 0.05
     on_segment: OnSegment = OnSegment.EXCLUDE
     escalate_over: float = 0.2
+    classes: Classes = NOT_TOLD_APART
+    unhealthy_apart: bool = False
 
     def wave(self, name: str) -> WaveRules:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -123,6 +128,8 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
         false_exclude=policy.false_exclude,
         on_segment=policy.on_segment,
         escalate_over=policy.escalate_over,
+        classes=policy.tolerate.classes,
+        unhealthy_apart=policy.unhealthy_before is UnhealthyBefore.EXCLUDE,
     )
 
 

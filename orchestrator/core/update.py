@@ -30,10 +30,11 @@ from orchestrator.core.course import (
     course_values,
     difference,
 )
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 
 __all__ = [
     "IGNORED_AFTER",
+    "KINDS_OF_FAILURE",
     "LOOKS_IN_A_PATIENCE",
     "UNDER_WAY",
     "UPDATE_MEANING",
@@ -69,8 +70,17 @@ class EventKind(StrEnum):
     INSTALLING = "installing"
     APPLIED = "applied"
     FAILED = "failed"
+    VERIFY_FAILED = "verify_failed"
     ROLLED_BACK = "rolled_back"
 
+
+KINDS_OF_FAILURE: Final[Mapping[EventKind, OutcomeClass]] = {
+    EventKind.FAILED: OutcomeClass.FAILED,
+    EventKind.VERIFY_FAILED: OutcomeClass.VERIFY_FAILED,
+    EventKind.ROLLED_BACK: OutcomeClass.ROLLED_BACK,
+    EventKind.DOWNLOAD_FAILED: OutcomeClass.DOWNLOAD_FAILED,
+}
+"""The events that a class may be given to; ``core.codes`` says which."""
 
 IGNORED_AFTER: Final = 3
 """Check-ins after an offer, without a start, that make a device count as ignoring it (RULES 3.7)."""
@@ -80,12 +90,6 @@ LOOKS_IN_A_PATIENCE: Final = 100
 
 _EPOCH: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
-_BAD_STATUS: Final[Mapping[OutcomeClass, UpdateStatus]] = {
-    OutcomeClass.FAILED: UpdateStatus.FAILED,
-    OutcomeClass.ROLLED_BACK: UpdateStatus.ROLLED_BACK,
-    OutcomeClass.SILENT: UpdateStatus.SILENT,
-    OutcomeClass.IGNORED: UpdateStatus.IGNORED,
-}
 
 _PROGRESS: Final[Mapping[EventKind, UpdateStatus]] = {
     EventKind.DOWNLOADING: UpdateStatus.DOWNLOADING,
@@ -105,7 +109,7 @@ _RANK: Final[Mapping[UpdateStatus, int]] = {
 _BEYOND: Final = 5
 """The rank of what progress does not reach."""
 
-_ENDED: Final = frozenset(_BAD_STATUS.values())
+_ENDED: Final = frozenset({UpdateStatus.FAILED, UpdateStatus.ROLLED_BACK, UpdateStatus.SILENT, UpdateStatus.IGNORED})
 """A bad end is never overturned (RULES 3.4); only a retry leaves it."""
 
 _AT_REST: Final = _ENDED | {UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED}
@@ -222,19 +226,23 @@ def retry(update: Update, *, patience: Patience, now: datetime) -> Step[Update]:
     )
 
 
-def on_event(update: Taken, kind: EventKind, *, patience: Patience, now: datetime) -> Step[Taken]:
-    """The device reported ``kind``; ``now`` is the moment of receipt. Of a retired device nothing counts."""
+def on_event(
+    update: Taken, kind: EventKind, *, patience: Patience, now: datetime, outcome: Outcome | None = None
+) -> Step[Taken]:
+    """The device reported ``kind``; ``now`` is the moment of receipt. Of a retired device nothing counts. ``outcome``:
+    the class that a failure counts in; None: that of its kind, where a failed verification is a failure."""
     if update.status is UpdateStatus.RETIRED:
         return Step(update, changed=False)
     match kind:
         case EventKind.DOWNLOADING | EventKind.INSTALLING | EventKind.APPLIED:
             after = _progress(update, _PROGRESS[kind], patience=patience, now=now)
-        case EventKind.FAILED:
-            after = _bad(_begun(update, now), OutcomeClass.FAILED)
+        case EventKind.FAILED | EventKind.VERIFY_FAILED:
+            after = _bad(_begun(update, now), outcome or OutcomeClass.FAILED, UpdateStatus.FAILED)
         case EventKind.ROLLED_BACK:
-            after = _bad(_begun(update, now), OutcomeClass.ROLLED_BACK)
+            after = _bad(_begun(update, now), outcome or OutcomeClass.ROLLED_BACK, UpdateStatus.ROLLED_BACK)
         case EventKind.DOWNLOAD_FAILED:
-            after = _download_failed(_begun(update, now), patience=patience, now=now)
+            outcome = outcome or OutcomeClass.DOWNLOAD_FAILED
+            after = _download_failed(_begun(update, now), outcome, patience=patience, now=now)
     return _step(update, after)
 
 
@@ -252,14 +260,15 @@ def on_check_in(
             return Step(update, changed=False)  # a retry that had succeeded: its outcomes are counted
         # It ran the Target and runs something else now: back to the old one is a rollback, a third is a departure.
         if running == update.from_commit:
-            return _step(update, _bad(update, OutcomeClass.ROLLED_BACK))
+            return _step(update, _bad(update, OutcomeClass.ROLLED_BACK, UpdateStatus.ROLLED_BACK))
         return _step(update, _left(update))
     if update.from_commit is not None and running != update.from_commit:
         return _step(update, _left(update))
     if update.status is UpdateStatus.OFFERED and repeated:
         # Not started in this try, whatever it did in one before.
         seen = replace(update, check_ins=update.check_ins + 1)
-        return _step(update, _bad(seen, OutcomeClass.IGNORED) if seen.check_ins >= IGNORED_AFTER else seen)
+        over = seen.check_ins >= IGNORED_AFTER
+        return _step(update, _bad(seen, OutcomeClass.IGNORED, UpdateStatus.IGNORED) if over else seen)
     return Step(update, changed=False)
 
 
@@ -285,7 +294,7 @@ def on_deadline(
     ):
         # Heard of since the offer: it comes back without starting, which is for `ignored` to judge.
         return _step(update, replace(update, deadline_at=extended))
-    return _step(update, _bad(update, OutcomeClass.SILENT))
+    return _step(update, _bad(update, OutcomeClass.SILENT, UpdateStatus.SILENT))
 
 
 def _watched_until(seen_at: datetime, patience: Patience) -> datetime:
@@ -327,17 +336,17 @@ def _begun(update: Taken, now: datetime) -> Taken:
     return update if update.started_at is not None else replace(update, started_at=now)
 
 
-def _bad(update: Taken, outcome: OutcomeClass) -> Taken:
-    status = _BAD_STATUS[outcome]
+def _bad(update: Taken, outcome: Outcome, status: UpdateStatus) -> Taken:
     if update.status is UpdateStatus.ROLLED_BACK and status is UpdateStatus.FAILED:
         status = update.status  # whichever of the two was heard first: going back says more
-    return replace(update, status=status, bad=update.bad | {outcome}, resolved=True, deadline_at=None)
+    bad = update.bad | {outcome}
+    return replace(update, status=status, bad=bad, resolved=True, deadline_at=None, ended=True)
 
 
-def _download_failed(update: Taken, *, patience: Patience, now: datetime) -> Taken:
+def _download_failed(update: Taken, outcome: Outcome, *, patience: Patience, now: datetime) -> Taken:
     """No end: the device may try again, and is offered again when it asks and may be. It counts whenever it is heard,
     and takes back no progress: it may have been overtaken by what came after it."""
-    update = replace(update, bad=update.bad | {OutcomeClass.DOWNLOAD_FAILED})
+    update = replace(update, bad=update.bad | {outcome})
     if update.status not in (UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING):
         return update
     return replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
@@ -353,8 +362,9 @@ def _progress(update: Taken, status: UpdateStatus, *, patience: Patience, now: d
     until = patience.after(installing or now)
     begun = update.started_at or now
     # Nearly every report is one of these: the course is made at once, which takes a tenth of `replace`.
+    confirmed, resolved, recovered = update.confirmed_at, update.resolved, update.recovered_at
     return update.come_to(
-        Course(status, until, begun, installing, update.confirmed_at, update.resolved, update.recovered_at, update.bad)
+        Course(status, until, begun, installing, confirmed, resolved, recovered, update.bad, update.ended)
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from orchestrator.core.admission import Flow, ambers, flow
+from orchestrator.core.admission import Flow, flow, slowing
 from orchestrator.core.facts import WaveState
 from orchestrator.core.offers import Terms
 from orchestrator.core.pace import Paced, counts_devices, limits
@@ -124,14 +124,14 @@ def terms_of(
 
 
 def flows_of(row: RolloutRow, rules: Rules, r: Reading) -> tuple[Flow, dict[str, Flow]]:
-    """How many are at it, in the rollout and in the waves that limit it themselves or have an amber monitor. Who is at
-    it is counted only where something asks for it."""
+    """How many are at it, in the rollout and in the waves that limit it themselves or that an amber monitor slows. Who
+    is at it is counted only where something asks for it."""
     waves, monitors = r.flowing(row, counted=_any(rules, counts_devices))
     spent = r.spent(row.key) if _any(rules, lambda paced: paced.rate is not None) else {}
     flows = {
         own.wave: flow(waves, monitors, rules.tolerate, wave=own.wave, paced=own, spent_until=spent.get(own.wave))
         for own in rules.waves
-        if limits(own) or ambers(monitors, own.wave)
+        if limits(own) or slowing(monitors, own.wave)
     }
     return flow(waves, monitors, rules.tolerate, wave=None, paced=rules, spent_until=spent.get(WHOLE)), flows
 

@@ -13,7 +13,7 @@ import msgspec
 from orchestrator.core.evidence.allowance import clock_alpha
 from orchestrator.core.evidence.clock import Clock, bind_clock, learn
 from orchestrator.core.evidence.darkness import Darkness
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
 from orchestrator.services.store import Reading
 
@@ -32,7 +32,7 @@ def learn_clock(r: Reading, policy: Policy, devices: int, *, now: datetime) -> C
     the policy leaves it nothing to say.
 
     Only devices that began ``silent_after`` ago are learnt from: of them all are known, also those never heard of."""
-    silent = policy.tolerate.of(OutcomeClass.SILENT, learnt=True)
+    silent = policy.tolerate.silence(learnt=True)
     alpha = clock_alpha(false_halt=policy.false_halt, devices=devices)
     if silent.then is Answer.COUNT or not alpha:
         return None

@@ -9,7 +9,7 @@ rollout it decides nothing more, until a person's order of the record lets it go
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -22,7 +22,7 @@ from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount
 from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
@@ -66,6 +66,7 @@ class Counterfactual:
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
+        self.recount = Recount(classes=self.policy.tolerances)
 
     def run(self) -> Replayed:
         for step in self.steps:
@@ -159,9 +160,10 @@ class Counterfactual:
         return judged
 
     def _facts(self, facts: Facts) -> Facts:
-        """The facts of then, with this policy's monitors and budgets."""
+        """The facts of then, with this policy's monitors, budgets and classes."""
         return replace(
             facts,
+            waves=in_classes(facts.waves, self.policy.tolerances),
             monitors=self.recount.facts(facts.waves),
             budgets=tuple(self.recount.budgets.values()),
             clock=self._clock(facts.clock),
@@ -169,14 +171,14 @@ class Counterfactual:
 
     def _clock(self, clock: ClockFacts | None) -> ClockFacts | None:
         """What the clock of then had seen, as this policy takes it."""
-        silent = self.policy.tolerate.of(OutcomeClass.SILENT, learnt=True)
+        silent = self.policy.tolerate.silence(learnt=True)
         alpha = clock_alpha(false_halt=self.policy.false_halt, devices=self.devices)
         if clock is None or silent.then is Answer.COUNT or not alpha:
             return None
         return clock.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)
 
     def _count(self, step: Counted) -> None:
-        self.bad += 1
+        self.bad += not step.line.apart
         if step.state is not None:
             self._judged(step.state)
         if not self.recount.count(step.line) or step.state is None or self.rules is None:
@@ -234,6 +236,21 @@ class Counterfactual:
                 self.excluded = (*self.excluded, Excluded(decision.segment, standing, decision.devices))
             case _:
                 pass
+
+
+def in_classes(waves: Sequence[WaveFacts], classes: Collection[Outcome]) -> tuple[WaveFacts, ...]:
+    """The waves with what is none of these classes counted as failed."""
+
+    def folded(bad: Mapping[Outcome, int]) -> dict[Outcome, int]:
+        found: dict[Outcome, int] = {}
+        for outcome, many in bad.items():
+            into = outcome if outcome in classes else OutcomeClass.FAILED.value
+            found[into] = found.get(into, 0) + many
+        return found
+
+    return tuple(
+        replace(wave, slices=tuple(replace(piece, bad=folded(piece.bad)) for piece in wave.slices)) for wave in waves
+    )
 
 
 def _stop_in(decisions: Sequence[Decision]) -> HaltRollout | HoldRollout | None:

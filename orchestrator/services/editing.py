@@ -21,7 +21,7 @@ from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
 from orchestrator.core.fleet import Scope
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.slices import dimension_of
@@ -136,6 +136,7 @@ def edit(
     text, again = _clock(row, after, policy, facts, newcomers(w, row) + added)
     after = replace(after, clock=text)
     _budgets(w, after, policy, facts)
+    w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
     state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
@@ -290,7 +291,7 @@ def _monitors(
     assert after.scope is not None
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
     old, new = (rules_of(each).tolerate for each in (row, after))
-    changed = {each for each in OutcomeClass if old.get(each) != new.get(each)}
+    changed = {each for each in (*old, *new) if old.get(each) != new.get(each)}
     dark = dark_of(after.clock)
     old_waves, new_waves = ({wave.name for wave in each.waves} for each in (old_spec, spec))
     old_segments, new_segments = set(old_policy.segments), set(policy.segments)
@@ -346,9 +347,7 @@ def _looked_at_again(w: Writing, row: RolloutRow, policy: Policy, now: datetime)
 def _clock(row: RolloutRow, after: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
     """The clock of silence under the policy's word, and whether it begins anew by it: what was learnt stays, and it is
     paid from the reserve as what comes after so many newcomers."""
-    old, silent = (
-        each.tolerate.of(OutcomeClass.SILENT, learnt=True) for each in (Policy.from_canonical(row.policy), policy)
-    )
+    old, silent = (each.tolerate.silence(learnt=True) for each in (Policy.from_canonical(row.policy), policy))
     if after.clock is None or silent == old:
         return after.clock, False
     stopped = stopping(row, facts)
@@ -395,7 +394,7 @@ def _larger_budgets(row: RolloutRow, edited: RolloutRow, policy: Policy, facts: 
 
 def _bad(w: Writing, row: RolloutRow, budget: BudgetFacts) -> int:
     updates = w.list_updates(row.key, bad=True, limit=MOST_COUNTED)
-    return sum(1 for _, update in updates if not update.update.bad.isdisjoint(budget.outcomes))
+    return sum(1 for _, update in updates if not update.apart and not update.update.bad.isdisjoint(budget.outcomes))
 
 
 def _weaker(before: Answer, after: Answer) -> bool:

@@ -63,9 +63,16 @@ def earlier_of(row: UpdateRow | None, state: RolloutState | None) -> Earlier | N
 
 
 def frozen(
-    rollout_key: int, person: DeviceRow, update: Update, place: Offerable, *, by_delta: bool | None = None
+    rollout_key: int,
+    person: DeviceRow,
+    update: Update,
+    place: Offerable,
+    *,
+    unhealthy_apart: bool,
+    by_delta: bool | None = None,
 ) -> UpdateRow:
-    """An update with what its first offer freezes (RULES 3.6)."""
+    """An update with what its first offer freezes (RULES 3.6). ``unhealthy_apart``: the rules leave out whom they find
+    unhealthy now."""
     device = person.device
     return UpdateRow(
         rollout_key=rollout_key,
@@ -78,6 +85,7 @@ def frozen(
         hardware_id=device.hardware_id,
         from_version=device.version,
         unhealthy_before=not device.healthy,
+        apart=unhealthy_apart and not device.healthy,
         by_delta=by_delta,
         usual_gap=device.usual_gap,
     )
@@ -267,7 +275,8 @@ class Desk:
         to_commit = listed.terms.scope.commits[device.hardware_id]
         patience = Patience(listed.rules.silent_after, device.usual_gap)
         step = offer(from_commit=device.commit, to_commit=to_commit, patience=patience, now=now)
-        return frozen(listed.key, person, step.update, place, by_delta=by_delta)
+        apart = listed.rules.unhealthy_apart
+        return frozen(listed.key, person, step.update, place, unhealthy_apart=apart, by_delta=by_delta)
 
     def _admitted(self, listed: Listed, wave: str, device: Device) -> None:
         terms, own, now = listed.terms, listed.rules.wave(wave), self.batch.now

@@ -15,7 +15,7 @@ from orchestrator.core.evidence.budgets import WARN_ABOVE, chance_of_reaching
 from orchestrator.core.evidence.detect import detectable_rate, plain_word
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
 from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import FromUnknown, OnSegment, Policy
 from orchestrator.core.reasons import clock_plan, devices, percent, words
@@ -281,9 +281,9 @@ def _under_way(status: JobStatus | None) -> str:
     return {JobStatus.QUEUED: "queued", JobStatus.RUNNING: "building"}.get(status, "missing") if status else "missing"
 
 
-def _detectable(specs: Sequence[MonitorSpec], count: WaveCount) -> dict[OutcomeClass, float | None]:
+def _detectable(specs: Sequence[MonitorSpec], count: WaveCount) -> dict[Outcome, float | None]:
     """The smallest rate that any monitor finds within this wave's devices alone, by class."""
-    found: dict[OutcomeClass, float | None] = {}
+    found: dict[Outcome, float | None] = {}
     for monitor in specs:
         rate = detectable_rate(staircase(monitor.tolerance, monitor.alpha), count.eligible)
         for outcome in monitor.outcomes:

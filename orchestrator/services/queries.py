@@ -11,7 +11,6 @@ from orchestrator.core.explain import outlook
 from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
@@ -152,6 +151,6 @@ def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:
         devices=row.devices,
         offered=sum(wave.offered for wave in facts.waves),
         confirmed=sum(wave.confirmed for wave in facts.waves),
-        bad=sum(wave.bad(outcome) for wave in facts.waves for outcome in OutcomeClass),
+        bad=sum(wave.bad_in_all for wave in facts.waves),
         created_at=row.created_at,
     )

@@ -14,9 +14,12 @@ import msgspec
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.update import Course, Update
 from orchestrator.services.delta_provider import DeltaPair
+
+SliceOf = tuple[int, str, int, bool]
+"""Whose tallies: rollout key, wave and number of a slice, and whether those of the devices that stand apart."""
 
 decode_places: Final = msgspec.json.Decoder(dict[str, int]).decode
 """Places by population, from JSON text."""
@@ -63,7 +66,8 @@ class RolloutRow:
 @dataclass(slots=True)
 class CourseRow:
     """As much of one device's update as reports and the clock need. ``usual_gap`` as it was at the offer; ``excluded``:
-    it is left out of its slice's tallies, with its segment."""
+    it is left out of its slice's tallies, with its segment; ``apart``: it was unhealthy before its offer, and nothing
+    of it is counted but what is shown apart."""
 
     rollout_key: int
     device_key: int
@@ -72,6 +76,7 @@ class CourseRow:
     slice: int
     usual_gap: timedelta = timedelta(0)
     excluded: bool = False
+    apart: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,18 +142,19 @@ class BadOutcome(NamedTuple):
     device once, so it leaves out an outcome whose ``earlier`` holds one of its classes.
     """
 
-    outcome: OutcomeClass
+    outcome: Outcome
     wave: str
     rollout_place: int
     wave_place: int
-    earlier: frozenset[OutcomeClass] = frozenset()
+    earlier: frozenset[Outcome] = frozenset()
     device_key: int = 0
     slice: int = 0
     segments: Mapping[str, int] = MappingProxyType({})
 
 
 class CountedOutcome(NamedTuple):
-    """One row of the evidence log: an outcome that counted. ``outcome``: ``confirmed``, ``left`` or a bad class."""
+    """One row of the evidence log: an outcome that counted. ``outcome``: as in
+    ``core.evidence.log.Line``."""
 
     rollout_key: int
     device_key: int

@@ -188,7 +188,7 @@ def _unoffered(
     if not place:
         return None
     over = retired(from_commit=device.commit, to_commit=scope.commits[device.hardware_id], now=now)
-    return frozen(row.key, person, over.update, place)
+    return frozen(row.key, person, over.update, place, unhealthy_apart=rules_of(row).unhealthy_apart)
 
 
 def check_device(device: Device) -> None:

@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from orchestrator.core.evidence.darkness import Darkness
-from orchestrator.core.evidence.log import Line, parsed
-from orchestrator.core.evidence.recounting import BAD
+from orchestrator.core.evidence.log import Line, parsed, tells_of_bad
 from orchestrator.core.facts import RolloutState, WaveFacts
 from orchestrator.core.journal import GENESIS, Chain, Entry
 from orchestrator.core.policy import Policy
@@ -144,7 +143,7 @@ class Steps:
             self.outcomes += 1
             if self.outcomes % LINES_AT_ONCE == 0:
                 self._progress(self._row.state.rollout, self.outcomes, self._of)
-            if line.split("|", 4)[3] in BAD:
+            if tells_of_bad(line):
                 yield Counted(parsed(line), self._followed.state, upcoming)
             self._next = next(self._lines, None)
 

@@ -207,9 +207,14 @@ class _Again:
                 found.append((f"budget {budget.name}:", f"{budget.bad} bad", f"{counted.bad} bad"))
         for wave, again_wave in zip(facts.waves, self.recount.waves(facts.waves), strict=True):
             for piece, other in zip(wave.slices, again_wave.slices, strict=True):
-                if dict(piece.bad) != dict(other.bad) and not self._left_out_of(wave.wave, piece):
-                    what = f"slice {piece.number} of {wave.wave}:"
-                    found.append((what, f"{sum(piece.bad.values())} bad", f"{sum(other.bad.values())} bad"))
+                if self._left_out_of(wave.wave, piece):
+                    continue
+                for what, seen_bad, counted_bad in (
+                    (f"slice {piece.number} of {wave.wave}:", piece.bad, other.bad),
+                    (f"slice {piece.number} of {wave.wave}, unhealthy before:", piece.apart.bad, other.apart.bad),
+                ):
+                    if dict(seen_bad) != dict(counted_bad):
+                        found.append((what, f"{sum(seen_bad.values())} bad", f"{sum(counted_bad.values())} bad"))
         fresh = [each for each in found if self.told.get(each[0]) is None]
         self.told |= {each[0]: True for each in fresh}
         return fresh

@@ -13,8 +13,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from orchestrator.core.codes import Classes
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import RolloutStatus
-from orchestrator.core.update import EventKind, Patience, on_deadline, on_event
+from orchestrator.core.update import KINDS_OF_FAILURE, EventKind, Patience, on_deadline, on_event
 from orchestrator.errors import WaveError
 from orchestrator.services.board import Board
 from orchestrator.services.check_in import Settle, Wake
@@ -56,9 +58,12 @@ class Told(NamedTuple):
 
 
 class _Known(NamedTuple):
+    """What of a rollout its reports need."""
+
     key: int
     target: int
     silent_after: timedelta
+    classes: Classes
 
 
 class _About(NamedTuple):
@@ -67,11 +72,13 @@ class _About(NamedTuple):
     key: int
     target: int
     silent_after: timedelta
+    classes: Classes
     rows: dict[int, CourseRow]
 
 
-_Good = tuple[int, EventKind, timedelta, CourseRow]
-"""An event that may count: which report, what it says, the policy's patience, and how far its device is."""
+_Good = tuple[int, EventKind, timedelta, CourseRow, Outcome | None]
+"""An event that may count: which report, what it says, the policy's patience, how far its device is, and the class of a
+failure."""
 
 
 @dataclass(slots=True)
@@ -106,21 +113,25 @@ class Reports:
                 if about is None or course is None or kind is None or event.target != about.target or not _named(event):
                     mine.append(Refusal(index, event.id[:LONGEST_ID], *_problem(event, about)))
                     continue
-                good.append((number, kind, about.silent_after, course))
-                rows.append(_row(device_key, event, about.key, received_at))
+                row = _row(device_key, event, about.key, received_at)
+                failure = KINDS_OF_FAILURE.get(kind)
+                outcome = None if failure is None else about.classes.of(failure, row.code)
+                good.append((number, kind, about.silent_after, course, outcome))
+                rows.append(row)
             refusals.append(mine)
         fresh = batch.w.log_events(rows) if rows else []
         tallies = Tallies(batch.now)
         accepted = [0] * len(told)
         duplicates = [0] * len(told)
         touched: dict[str, list[CourseRow]] = {}
-        for (number, kind, silent_after, course), new in zip(good, fresh, strict=True):
+        for (number, kind, silent_after, course, outcome), new in zip(good, fresh, strict=True):
             if not new:
                 duplicates[number] += 1
                 continue
             accepted[number] += 1
             patience = _patience(silent_after, course.usual_gap)
-            if tallies.step(course, on_event(course.update, kind, patience=patience, now=batch.now)):
+            step = on_event(course.update, kind, patience=patience, now=batch.now, outcome=outcome)
+            if tallies.step(course, step):
                 touched.setdefault(told[number].device_id, []).append(course)
         stopped = False
         for key in tallies.write(batch.w):
@@ -171,7 +182,7 @@ class Reports:
         for name in names:
             row = snapshot.by_name.get(name)
             if row is not None:
-                found[name] = _Known(row.key, row.target_version, rules_of(row).silent_after)
+                found[name] = _known(row)
             elif (known := self._names.get(name) or self._look_up(batch.w, name)) is not None:
                 found[name] = known
         return found
@@ -182,7 +193,7 @@ class Reports:
             return None
         if len(self._names) >= _MOST_NAMES:
             self._names.clear()
-        known = self._names[name] = _Known(row.key, row.target_version, rules_of(row).silent_after)
+        known = self._names[name] = _known(row)
         return known
 
     def _committed(
@@ -197,6 +208,11 @@ class Reports:
             self.board.expire()
         if stopped or moved:
             self.wake(urgent=stopped)
+
+
+def _known(row: RolloutRow) -> _Known:
+    rules = rules_of(row)
+    return _Known(row.key, row.target_version, rules.silent_after, rules.classes)
 
 
 def _named(event: ReportedEvent) -> bool:

@@ -22,7 +22,6 @@ from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.fleet import Scope, Target
 from orchestrator.core.membership import WaveSelector, spread_counts
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import Policy
 from orchestrator.core.position import bound_of_share, wave_salt
@@ -113,6 +112,7 @@ def begin(w: Writing, row: RolloutRow, *, now: datetime) -> tuple[RolloutRow, Ma
     bound = bind_to_fleet(w, spec, policy, salt=row.salt, now=now)
     w.add_monitors(row.key, bound.monitors, from_places={})
     w.set_budgets(row.key, bound.budgets)
+    w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     sizes = {wave: count.eligible for wave, count in bound.counts.items()}
     return replace(row, scope=bound.scope, devices=bound.devices, clock=as_text(bound.clock)), sizes
 
@@ -250,7 +250,7 @@ def _ancestors(spec: RolloutFile, name: str) -> set[str]:
 
 def budgets_of(policy: Policy, devices: int, dark: Darkness | None) -> tuple[BudgetFacts, ...]:
     """The operator's own stops, and the computed ones for the classes he named none for."""
-    own = {outcome: limit for outcome in OutcomeClass if (limit := policy.budget.limit(outcome)) is not None}
+    own = policy.budget.limits
     budgets = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]
     tolerate = policy.tolerances_over(None if dark is None else dark.fleet)
     for default in default_budgets(tolerate=tolerate, devices=devices):

@@ -27,6 +27,7 @@ from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, WaveFacts
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, Target
 from orchestrator.core.journal import Entry
 from orchestrator.core.offers import LabelLimit
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
@@ -48,6 +49,7 @@ from orchestrator.services.records import (
     Places,
     RolloutRow,
     RunningCount,
+    SliceOf,
     UpdateRow,
     WaveCount,
 )
@@ -369,8 +371,12 @@ class Writing(Reading, Protocol):
     def places(self, rollout_key: int, device_keys: Collection[int]) -> Mapping[int, Places]:
         """Where the devices that have an update stand, by device key."""
 
-    def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
-        """Add to the tallies of slices, by (rollout key, wave, slice number); not to budgets and monitors."""
+    def add_counts(self, counts: Mapping[SliceOf, Counts]) -> None:
+        """Add to the tallies of slices, or to those of the devices apart; not to budgets and monitors."""
+
+    def name_classes(self, rollout_key: int, names: Iterable[Outcome]) -> None:
+        """Have room for what the operator's own classes count in a rollout; those it has stay. Raises Refused when they
+        would be more than eight in its life."""
 
     def log_outcomes(self, outcomes: Sequence[CountedOutcome]) -> None:
         """Append to the evidence log what counted, in this order."""

@@ -13,12 +13,20 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from orchestrator.core.course import Course, UpdateStatus
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import APART, Outcome
 from orchestrator.core.update import Counts, Step, Taken
-from orchestrator.services.records import BadOutcome, CountedOutcome, CourseRow, Places, UpdateRow, decode_places
+from orchestrator.services.records import (
+    BadOutcome,
+    CountedOutcome,
+    CourseRow,
+    Places,
+    SliceOf,
+    UpdateRow,
+    decode_places,
+)
 from orchestrator.services.store import Writing
 
-_NOTHING_BAD: Final[frozenset[OutcomeClass]] = frozenset()
+_NOTHING_BAD: Final[frozenset[Outcome]] = frozenset()
 
 
 _UNHEARD: Final = frozenset({UpdateStatus.INSTALLING, UpdateStatus.APPLIED, UpdateStatus.SILENT})
@@ -26,12 +34,13 @@ _UNHEARD: Final = frozenset({UpdateStatus.INSTALLING, UpdateStatus.APPLIED, Upda
 
 
 class _Counted(NamedTuple):
-    """An outcome that counted. ``bad``: its class, where it is a bad one; ``earlier``: those counted before."""
+    """An outcome for the log. ``bad``: its class, where it is a bad one that counts; ``earlier``: those counted
+    before."""
 
     row: CourseRow
     outcome: str
-    bad: OutcomeClass | None = None
-    earlier: frozenset[OutcomeClass] = _NOTHING_BAD
+    bad: Outcome | None = None
+    earlier: frozenset[Outcome] = _NOTHING_BAD
 
 
 @dataclass(slots=True)
@@ -41,7 +50,7 @@ class Tallies:
 
     at: datetime
     changed: dict[tuple[int, int], CourseRow] = field(default_factory=dict)
-    counts: dict[tuple[int, str, int], list[Counts]] = field(default_factory=dict)
+    counts: dict[SliceOf, list[Counts]] = field(default_factory=dict)
     counted: list[_Counted] = field(default_factory=list)
     clocked: dict[int, tuple[set[int], set[int]]] = field(default_factory=dict)
     moved: bool = False
@@ -61,7 +70,10 @@ class Tallies:
         return first
 
     def _clock(self, row: CourseRow, before: Course, after: Course) -> None:
-        """For the clock of silence: it begins to install; it comes to an outcome, or is not waited for any more."""
+        """For the clock of silence: it begins to install; it comes to an outcome, or is not waited for any more. Who
+        stands apart is not listened for."""
+        if row.apart:
+            return
         began = after.installing_at is not None and before.installing_at is None
         heard = before.installing_at is not None and after.status not in _UNHEARD
         if began or heard:
@@ -75,18 +87,18 @@ class Tallies:
         """The row must be saved, with what its offer froze."""
         self.changed[row.rollout_key, row.device_key] = row
 
-    def count(self, row: CourseRow, counts: Counts, earlier: frozenset[OutcomeClass] = _NOTHING_BAD) -> None:
+    def count(self, row: CourseRow, counts: Counts, earlier: frozenset[Outcome] = _NOTHING_BAD) -> None:
         if not counts:
             return
         self.moved = True
         if not row.excluded:
-            self.counts.setdefault((row.rollout_key, row.wave, row.slice), []).append(counts)
+            self.counts.setdefault((row.rollout_key, row.wave, row.slice, row.apart), []).append(counts)
         if counts.confirmed > 0:
             self.counted.append(_Counted(row, "confirmed"))
         if counts.left > 0:
             self.counted.append(_Counted(row, "left"))
         for outcome in counts.bad:
-            self.counted.append(_Counted(row, outcome.value, outcome, earlier))
+            self.counted.append(_Counted(row, str(outcome), None if row.apart else outcome, earlier))
             earlier = earlier | {outcome}
 
     def write(self, w: Writing) -> list[int]:
@@ -129,6 +141,5 @@ class Tallies:
 def _logged(one: _Counted, places: Mapping[int, Mapping[int, Places]], at: datetime) -> CountedOutcome:
     row = one.row
     where = places[row.rollout_key][row.device_key]
-    return CountedOutcome(
-        row.rollout_key, row.device_key, at, one.outcome, row.wave, row.slice, where.rollout, where.wave
-    )
+    outcome = f"{APART}{one.outcome}" if row.apart else one.outcome
+    return CountedOutcome(row.rollout_key, row.device_key, at, outcome, row.wave, row.slice, where.rollout, where.wave)

@@ -11,9 +11,9 @@ from orchestrator.core.calendar import Moments
 from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.explain import Outlook
-from orchestrator.core.facts import BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
+from orchestrator.core.facts import NONE_APART, Apart, BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
@@ -73,6 +73,11 @@ class RolloutView:
     pace: tuple[str, ...] = ()
     clock: ClockFacts | None = None
 
+    @property
+    def apart(self) -> Apart:
+        """Devices of all waves that were unhealthy before and are left out of the count."""
+        return sum((wave.facts.apart for wave in self.waves), NONE_APART)
+
 
 @dataclass(frozen=True, slots=True)
 class WhyNot:
@@ -129,7 +134,7 @@ class PlannedHalt:
     at its end (``last``). ``own``: counted from the wave's own start, else from the rollout's, with waves side by side
     in the order of the file. 0: none does."""
 
-    outcomes: tuple[OutcomeClass, ...]
+    outcomes: tuple[Outcome, ...]
     own: bool
     first: int
     last: int
@@ -152,7 +157,7 @@ class PlannedWave:
     cumulative: float
     slices: tuple[int, ...]
     deltas: tuple[PlannedDelta, ...]
-    detectable: Mapping[OutcomeClass, float | None]
+    detectable: Mapping[Outcome, float | None]
     halts: tuple[PlannedHalt, ...]
     word: str
     opens: Moments
@@ -167,7 +172,7 @@ class PlannedMonitor:
     population reaches."""
 
     monitor: str
-    outcomes: tuple[OutcomeClass, ...]
+    outcomes: tuple[Outcome, ...]
     scope: str
     tolerance: float
     alpha: float

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from orchestrator.core.decide import decide
 from orchestrator.core.evidence.limits import Staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import sizes
 from orchestrator.core.states import RolloutStatus, WaveStatus
@@ -29,7 +29,7 @@ BAKED = timedelta(hours=10, minutes=11)
 LIMIT = 0.001
 """Seconds that a decision may take."""
 WINDOW = Window.parse({"days": "mon-fri", "hours": "08:00-18:00", "timezone": "Europe/Berlin"})
-TOLERATE = {
+TOLERATE: dict[Outcome, Tolerance] = {
     OutcomeClass.FAILED: Tolerance(0.02),
     OutcomeClass.ROLLED_BACK: Tolerance(0.01),
     OutcomeClass.SILENT: Tolerance(0.05, Answer.HOLD),

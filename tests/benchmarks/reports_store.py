@@ -110,7 +110,7 @@ def prepared(store: SqlStore, devices: int) -> int:
         for key in range(1, devices + 1):
             places = f'{{"hardware_id=rpi4":{key},"source_version=41":{key}}}'
             w.add_update(offered(row, key, segment_places=places, usual_gap=timedelta(hours=1)))
-        w.add_counts({(row.key, "all", 1): Counts(offered=devices)})
+        w.add_counts({(row.key, "all", 1, False): Counts(offered=devices)})
     return row.key
 
 

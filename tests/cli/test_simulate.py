@@ -37,7 +37,7 @@ def test_the_object_for_programs(house: House) -> None:
     words = ("--fail", "100%", "--offline", "5%")
     first = house.json("simulate", "standard", *words, *FEW)
     assert first == house.json("simulate", "standard", *words, *FEW)
-    assert set(first) == {"scenario", "fleet", "fail", "offline", "seeds", "seed", "budgets", "policies"}
+    assert set(first) == {"scenario", "fleet", "fail", "offline", "history", "seeds", "seed", "budgets", "policies"}
     (one,) = first["policies"]
     assert one["halted"]["runs"] == 6
     assert set(one["failed_before_halt"]) == {"runs", "q10", "q50", "q90"}
@@ -60,6 +60,7 @@ def test_the_waves_of_a_rollout_file_are_played(house: House) -> None:
         (["standard", "--fail", "3"], "--fail has no unit"),
         (["standard", "--offline", "100%"], "`offline` is a share of at least 0 % and below 100 %"),
         (["standard", "--seeds", "0"], "`seeds` is the number of runs"),
+        (["standard", "--history", "-1"], "`history` is a number of devices"),
         (["standard", "--jobs", "0"], "`jobs` is a number of processes"),
         (["standard", "--budgets", "maybe"], "--budgets is on or off"),
         (["standard", "--waves", "a 5,,b"], "is no wave"),

@@ -14,7 +14,7 @@ from orchestrator.core.evidence.crossing import Step, first_step, recount
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.records import BadOutcome, RolloutRow
 from tests.contract.building import NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope, undone
@@ -31,7 +31,7 @@ def fail(w: SqlWriting, row: RolloutRow, places: Iterable[int], *outcomes: Outco
         bad = frozenset(outcomes or (FAILED,))
         update.update = replace(update.update, bad=bad, status=UpdateStatus.FAILED, resolved=True)
         w.add_update(update)
-        earlier: frozenset[OutcomeClass] = frozenset()
+        earlier: frozenset[Outcome] = frozenset()
         for outcome in sorted(bad):
             found.append(BadOutcome(outcome, "all", place, place, earlier))
             earlier |= {outcome}
@@ -147,9 +147,9 @@ def test_amber_comes_with_failures_and_goes_with_confirmations_and_not_with_sile
         w.add_monitors(row.key, [monitor(), monitor("wave:all")], from_places={"wave:all/failed": 50})
         assert w.flowing(row, counted=False) == ((), ())
         fail(w, row, [45, 46, 47])
-        w.add_counts({(row.key, "all", 1): Counts(offered=50, resolved=30, bad=(OutcomeClass.SILENT,) * 27)})
+        w.add_counts({(row.key, "all", 1, False): Counts(offered=50, resolved=30, bad=(OutcomeClass.SILENT,) * 27)})
         for confirmed, amber in ((0, True), (10, True), (37, False)):
-            w.add_counts({(row.key, "all", 1): Counts(confirmed=confirmed)})
+            w.add_counts({(row.key, "all", 1, False): Counts(confirmed=confirmed)})
             for monitors in (w.facts(row, now=NOW).monitors, w.flowing(row, counted=False)[1]):
                 assert monitors[0].amber == amber
                 assert not any(each.amber for each in monitors[1:]), "nothing of it lies after where that one starts"

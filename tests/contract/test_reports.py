@@ -120,6 +120,7 @@ def test_a_saved_update_comes_back_with_every_mark(store: SqlStore) -> None:
             deadline_at=None,
             resolved=True,
             bad=frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED}),
+            ended=True,
             check_ins=2,
             tries=3,
         )
@@ -133,6 +134,7 @@ def test_a_saved_course_comes_back_with_every_mark_and_what_the_offer_said_stays
     with undone(store) as w:
         keys = enroll(w, *(device(f"d{n}") for n in range(3)))
         row = w.add_rollout(rollout())
+        w.name_classes(row.key, ["radio", "modem"])
         for key in keys:
             w.add_update(offered(row, key, wave="lab", slice=3, usual_gap=HOUR))
         rows = w.load_courses(row.key, [*keys, 99])
@@ -146,7 +148,8 @@ def test_a_saved_course_comes_back_with_every_mark_and_what_the_offer_said_stays
             NOW + 2 * HOUR,
             True,
             NOW + 3 * HOUR,
-            frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED}),
+            frozenset({OutcomeClass.ROLLED_BACK, OutcomeClass.DOWNLOAD_FAILED, "modem"}),
+            True,
         )
         for key, course in zip(keys, (begun, ended), strict=False):
             rows[key].update = course
@@ -202,9 +205,12 @@ def test_counts_add_up_in_their_slice(store: SqlStore) -> None:
         w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
         bad = (OutcomeClass.FAILED, OutcomeClass.FAILED, OutcomeClass.SILENT)
         w.add_counts(
-            {(row.key, "all", 1): Counts(offered=3, started=2, left=1, bad=bad), (row.key, "all", 2): Counts()}
+            {
+                (row.key, "all", 1, False): Counts(offered=3, started=2, left=1, bad=bad),
+                (row.key, "all", 2, False): Counts(),
+            }
         )
-        w.add_counts({(row.key, "all", 1): Counts(offered=1, withdrawn=1, applied=4, resolved=2, confirmed=-1)})
+        w.add_counts({(row.key, "all", 1, False): Counts(offered=1, withdrawn=1, applied=4, resolved=2, confirmed=-1)})
         one, two = w.facts(row, now=NOW).waves[0].slices
         assert (one.offered, one.withdrawn, one.started, one.applied) == (4, 1, 2, 4)
         assert (one.resolved, one.confirmed, one.left) == (2, -1, 1)
@@ -277,11 +283,11 @@ def test_a_retry_that_has_not_started_is_withdrawn_and_counted_by_its_outcome(st
         row = w.add_rollout(rollout())
         w.open_slice(row, scope(), "all", size=None, seen_since=WEEK_AGO, dimensions=(), now=NOW)
         w.add_update(offered(row, key))
-        w.add_counts({(row.key, "all", 1): Counts(offered=1)})
+        w.add_counts({(row.key, "all", 1, False): Counts(offered=1)})
         rows = w.load_updates([(row.key, key)])
         update = rows[row.key, key]
         step = on_event(update.update, EventKind.FAILED, patience=PATIENCE, now=NOW)
-        w.add_counts({(row.key, "all", 1): step.counts})
+        w.add_counts({(row.key, "all", 1, False): step.counts})
         update.update = retry(step.update, patience=PATIENCE, now=NOW).update
         w.save_updates([update])
         assert w.withdraw(row.key) == 1
@@ -300,7 +306,7 @@ def test_the_recount_agrees_after_a_life_of_reports(store: SqlStore) -> None:
         assert piece.ranks[ROLLOUT].members == 6
         for key in keys:
             w.add_update(offered(row, key))
-            w.add_counts({(row.key, "all", 1): Counts(offered=1)})
+            w.add_counts({(row.key, "all", 1, False): Counts(offered=1)})
         kinds = (
             EventKind.FAILED,
             EventKind.FAILED,
@@ -313,13 +319,13 @@ def test_the_recount_agrees_after_a_life_of_reports(store: SqlStore) -> None:
             step = on_event(rows[row.key, key].update, kind, patience=PATIENCE, now=NOW)
             rows[row.key, key].update = step.update
             w.save_updates(rows.values())
-            w.add_counts({(row.key, "all", 1): step.counts})
+            w.add_counts({(row.key, "all", 1, False): step.counts})
         for key, running in ((keys[4], NEW), (keys[5], OTHER), (keys[3], NEW)):
             rows = w.load_updates([(row.key, key)])
             step = on_check_in(rows[row.key, key].update, running=running, patience=PATIENCE, now=NOW)
             rows[row.key, key].update = step.update
             w.save_updates(rows.values())
-            w.add_counts({(row.key, "all", 1): step.counts})
+            w.add_counts({(row.key, "all", 1, False): step.counts})
         assert w.check() == []
         for tally in ("resolved", "applied"):
             w.link.run(f"UPDATE slice SET {tally} = {tally} + 1")

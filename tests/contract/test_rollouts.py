@@ -216,7 +216,7 @@ def test_facts_take_few_statements_for_many_waves(store: SqlStore, monkeypatch: 
 
         monkeypatch.setattr(w.link, "rows", heard)
         assert len(w.facts(row, now=NOW + DAY).waves) == 12
-        assert len(said) <= 8
+        assert len(said) <= 9
 
 
 def test_the_next_deadline_is_the_earliest(store: SqlStore) -> None:

@@ -19,7 +19,7 @@ from orchestrator.core.facts import (
     WaveFacts,
     WaveState,
 )
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.policy import FromUnknown, OnSegment, Otherwise
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
@@ -202,7 +202,7 @@ def _slice(dice: Dice, number: int, opened_at: datetime) -> SliceFacts:
     left = 0 if well else dice.randint(0, offered - withdrawn)
     resolved = part(offered - withdrawn - left)
     confirmed = part(resolved)
-    bad = {outcome: dice.randint(0, resolved - confirmed) for outcome in OutcomeClass}
+    bad: dict[Outcome, int] = {outcome: dice.randint(0, resolved - confirmed) for outcome in OutcomeClass}
     bad[OutcomeClass.DOWNLOAD_FAILED] = dice.choice([0, dice.randint(0, offered)])
     return SliceFacts(
         number=number,

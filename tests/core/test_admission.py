@@ -21,22 +21,23 @@ from orchestrator.core.admission import (
     early_door,
     flow,
     in_order,
+    slowing,
     upper,
 )
 from orchestrator.core.evidence.interval import interval
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import SliceFacts, WaveFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Rate
 from orchestrator.core.rules import WaveRules
 from tests.core.world import DAY_0, HOUR, monitor
 
 DOWNLOAD = OutcomeClass.DOWNLOAD_FAILED
-TOLERATE = {OutcomeClass.FAILED: Tolerance(0.02), DOWNLOAD: Tolerance(0.1)}
+TOLERATE: dict[Outcome, Tolerance] = {OutcomeClass.FAILED: Tolerance(0.02), DOWNLOAD: Tolerance(0.1)}
 
 
 def piece(members: int, confirmed: int, at: int = 0, **bad: int) -> SliceFacts:
-    stained = {OutcomeClass(name): count for name, count in bad.items()}
+    stained: dict[Outcome, int] = {OutcomeClass(name): count for name, count in bad.items()}
     return SliceFacts(
         1, DAY_0 + at * HOUR, members, offered=members, resolved=confirmed, confirmed=confirmed, bad=stained
     )
@@ -88,7 +89,7 @@ def test_a_further_slice_never_takes_back_what_the_ones_before_have_shown(
 
 
 @given(pieces, st.sampled_from([OutcomeClass.SILENT, OutcomeClass.IGNORED]), st.integers(1, 9))
-def test_silence_is_no_more_than_pending(found: list[SliceFacts], outcome: OutcomeClass, many: int) -> None:
+def test_silence_is_no_more_than_pending(found: list[SliceFacts], outcome: Outcome, many: int) -> None:
     silent = [replace(each, resolved=each.resolved + many, bad={**each.bad, outcome: many}) for each in found]
     assert boundaries(silent, TOLERATE) == boundaries(found, TOLERATE)
 
@@ -126,6 +127,15 @@ def test_amber_is_of_the_rollout_or_of_a_wave_and_none_that_was_accepted() -> No
     assert ambers(found, None) == ("rollout/failed",)
     assert ambers(found, "a") == ("wave:a/failed",)
     assert ambers(found, "b") == ()
+
+
+def test_failed_downloads_alone_slow_no_offers() -> None:
+    """Their devices stay at it: at a trickle no other would ever be let in, and the monitor never come to its hold."""
+    downloads = monitor(monitor="rollout/download_failed", outcomes=(OutcomeClass.DOWNLOAD_FAILED,), amber=True)
+    pooled = monitor(monitor="rollout/bad", outcomes=(OutcomeClass.FAILED, OutcomeClass.DOWNLOAD_FAILED), amber=True)
+    assert ambers((downloads,), None) == ("rollout/download_failed",)
+    assert slowing((downloads,), None) == ()
+    assert slowing((downloads, pooled, monitor(amber=True)), None) == ("rollout/bad", "rollout/failed")
 
 
 @given(st.integers(0, 200), st.integers(1, 50), st.integers(0, 200))

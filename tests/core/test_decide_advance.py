@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.core.decisions import HoldWave, OpenSlice, OpenWave, PassWave, StartBake
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.reasons import amber_held_sentence, amber_sentence
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, WaveStatus
@@ -54,7 +54,7 @@ def test_a_wave_that_proves_itself_passes_long_before_its_time() -> None:
 
 @pytest.mark.parametrize("outcome", [SILENT, OutcomeClass.IGNORED, FAILED])
 def test_silence_and_failure_keep_the_early_door_shut_and_the_ordinary_one_opens_in_its_time(
-    outcome: OutcomeClass,
+    outcome: Outcome,
 ) -> None:
     told = baking(200)
     told.confirm("lab", 199)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from orchestrator.core.decisions import HaltRollout, OpenSlice, OpenWave, PassWave, Plan, StartBake
 from orchestrator.core.facts import BudgetFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
 from orchestrator.core.states import DONE_WAVE, WATCHED_ROLLOUT, Reason, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.errors import WrongState
 from tests.core.strategies import Dice, rules
@@ -102,7 +102,7 @@ class AnyRollout(RuleBasedStateMachine):
         self.tick()
 
     @rule(data=st.data(), count=some, confirmed=st.booleans(), outcome=st.sampled_from(list(OutcomeClass)))
-    def devices_turn_bad(self, data: st.DataObject, count: int, confirmed: bool, outcome: OutcomeClass) -> None:
+    def devices_turn_bad(self, data: st.DataObject, count: int, confirmed: bool, outcome: Outcome) -> None:
         if outcome is not OutcomeClass.DOWNLOAD_FAILED:
             self.told.turn_bad(data.draw(st.sampled_from(self.names)), outcome, count, confirmed=confirmed)
         self.tick()

@@ -91,7 +91,7 @@ REASONS: list[tuple[NoOfferKind, dict[str, Any], dict[str, Any], Earlier | None]
     (NoOfferKind.HELD, {}, {"status": DeviceStatus.HELD, "held_because": "on a bench"}, None),
     (NoOfferKind.FROZEN, {"frozen": Reason(ReasonKind.FROZEN, "Fire.")}, {}, None),
     (NoOfferKind.ROLLOUT, {"state": state(RolloutStatus.HALTED)}, {}, None),
-    (NoOfferKind.OUTCOME, {}, {}, update(UpdateStatus.FAILED, bad=FAILED, resolved=True)),
+    (NoOfferKind.OUTCOME, {}, {}, update(UpdateStatus.FAILED, bad=FAILED, resolved=True, ended=True)),
     (NoOfferKind.CONFIRMED, {}, {}, update(UpdateStatus.CONFIRMED, confirmed_at=NOW, resolved=True)),
     (NoOfferKind.UNDER_WAY, {}, {}, update(UpdateStatus.APPLIED, started_at=NOW)),
     (NoOfferKind.TAG, {}, {"tag": "beta"}, None),
@@ -208,7 +208,7 @@ class TestEarlierUpdates:
 
     @pytest.mark.parametrize("status", UpdateStatus)
     def test_a_bad_outcome_is_offered_again_only_by_a_retry(self, status: UpdateStatus) -> None:
-        found = may_offer(terms(), DEVICE, update(status, bad=FAILED, resolved=True), NOW)
+        found = may_offer(terms(), DEVICE, update(status, bad=FAILED, resolved=True, ended=True), NOW)
         trying = {UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING}
         taken_back = {UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED}  # with an outcome: a retry was
         assert isinstance(found, Offerable) == (status in trying | taken_back)

@@ -120,13 +120,15 @@ def test_a_name_alone_gives_the_documented_defaults() -> None:
             "rolled_back": {"at_most": "1%", "then": "halt"},
             "ignored": {"at_most": "15%", "then": "hold"},
             "download_failed": {"at_most": "15%", "then": "hold"},
+            "codes": {},
         },
         "false_halt": "5%",
         "segments": [],
         "false_exclude": "5%",
         "on_segment": "exclude",
         "escalate_over": "20%",
-        "budget": {},
+        "budget": {"codes": {}},
+        "unhealthy_before": "count",
         "silent_after": "1d",
         "slices": {"first": 20, "growth": 2},
         "slice_at_most": "1d",
@@ -169,8 +171,8 @@ def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_other
 
 
 ALL_KEYS = (
-    "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, silent_after, slices, "
-    "slice_at_most, reach, open_at_most, deltas, bake, promote, window, offer_window, pace"
+    "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, unhealthy_before, "
+    "silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, window, offer_window, pace"
 )
 
 HOLD = {"at_most": "1%", "then": "hold"}
@@ -178,7 +180,8 @@ REFUSED = [
     ({"toleratte": {}}, f"toleratte: is not a key here; allowed are {ALL_KEYS}. Did you mean 'tolerate'?"),
     (
         {"tolerate": {"fialed": "2%"}},
-        "tolerate.fialed: is not a key here; allowed are failed, rolled_back, silent, ignored, download_failed. "
+        "tolerate.fialed: is not a key here; allowed are failed, verify_failed, rolled_back, silent, ignored, "
+        "download_failed, codes. "
         "Did you mean 'failed'?",
     ),
     ({"segments": "hardware_id"}, "segments: must be a list such as [hardware_id, label:region], not 'hardware_id'."),
@@ -210,12 +213,13 @@ REFUSED = [
     ),
     (
         {"tolerate": {"failed:EIO": "2%"}},
-        "tolerate.failed:EIO: is not in this version: outcome classes by error code. "
-        "Allowed are failed, rolled_back, silent, ignored, download_failed.",
+        "tolerate.failed:EIO: is no class; one of your own by error codes stands below codes, with a name: "
+        "{match, at_most, then}.",
     ),
     (
         {"tolerate": ["failed"]},
-        "tolerate: must be a mapping with the keys failed, rolled_back, silent, ignored, download_failed, not a list.",
+        "tolerate: must be a mapping with the keys failed, verify_failed, rolled_back, silent, ignored, "
+        "download_failed, codes, not a list.",
     ),
     ({"false_halt": "60%"}, "false_halt: must be more than 0% and at most 50%, not '60%'."),
     ({"budget": {"failed": "130%"}}, "budget.failed: is more than the whole: a share is at most 100%, not '130%'."),
@@ -387,20 +391,26 @@ def test_the_next_slice_is_never_larger_than_all_before_it() -> None:
 
 shares = st.integers(1, 99).map(lambda percent: f"{percent}%")
 durations = st.sampled_from(["90m", "24h", "1d12h", "7d", "45s"])
+answers = st.sampled_from(["halt", "hold", "count"])
+MATCHES = {"modem": ["NET-*", "E1?", "E17"], "disk": ["EIO", "E*"], "1.x": ["*"]}
 pages = st.fixed_dictionaries(
     {"policy": st.sampled_from(["a", "standard", "x-1"])},
     optional={
-        "tolerate": st.dictionaries(
-            st.sampled_from([each.value for each in OutcomeClass]),
-            st.one_of(
-                shares,
-                st.fixed_dictionaries(
-                    {"at_most": shares}, optional={"then": st.sampled_from(["halt", "hold", "count"])}
-                ),
+        "tolerate": st.builds(
+            lambda built_in, own: {**built_in, **({"codes": own} if own else {})},
+            st.dictionaries(
+                st.sampled_from([each.value for each in OutcomeClass]),
+                st.one_of(shares, st.fixed_dictionaries({"at_most": shares}, optional={"then": answers})),
             ),
+            st.dictionaries(
+                st.sampled_from(["modem", "disk", "1.x"]),
+                st.fixed_dictionaries({"at_most": shares}, optional={"then": answers}),
+            ).map(lambda own: {name: {"match": MATCHES[name], **each} for name, each in own.items()}),
         ),
+        "unhealthy_before": st.sampled_from(["count", "exclude"]),
         "budget": st.dictionaries(
-            st.sampled_from([each.value for each in OutcomeClass]), st.one_of(shares, st.integers(1, 99))
+            st.sampled_from([each.value for each in OutcomeClass if each is not OutcomeClass.VERIFY_FAILED]),
+            st.one_of(shares, st.integers(1, 99)),
         ),
         "silent_after": durations,
         "slices": st.fixed_dictionaries(
@@ -459,7 +469,7 @@ def test_the_order_of_keys_never_matters_and_a_bound_copy_means_the_same(page: A
 def test_the_digest_of_a_page_is_pinned_so_that_bound_copies_stay_valid() -> None:
     policy = Policy.parse({"policy": "x"})
     assert json.loads(policy.canonical()) == policy.document()
-    assert policy.digest() == "4d725f828f396a6207c73e81d068092bed2ad7074b0efc52e3719ef18af6a7d3"
+    assert policy.digest() == "5b61fac0802d1e92b00cf181a71a0e5447eed7ce88897b03119a3a3b6656851a"
     assert Policy.parse({"policy": "x", "silent_after": "1440m"}).digest() == policy.digest()
     assert Policy.parse({"policy": "x", "silent_after": "25h"}).digest() != policy.digest()
 

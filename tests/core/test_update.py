@@ -16,6 +16,7 @@ from orchestrator.core.course import Course, course_values
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import (
     IGNORED_AFTER,
+    KINDS_OF_FAILURE,
     UPDATE_MEANING,
     Counts,
     EventKind,
@@ -67,10 +68,10 @@ class Life:
     def sum(self) -> Counts:
         return sum(self.counted[1:], self.counted[0])
 
-    def event(self, *kinds: EventKind) -> Life:
+    def event(self, *kinds: EventKind, outcome: str | None = None) -> Life:
         for kind in kinds:
-            alone = on_event(self.course, kind, patience=PATIENCE, now=self.now)
-            self.take(on_event(self.update, kind, patience=PATIENCE, now=self.now), alone)
+            alone = on_event(self.course, kind, patience=PATIENCE, now=self.now, outcome=outcome)
+            self.take(on_event(self.update, kind, patience=PATIENCE, now=self.now, outcome=outcome), alone)
         return self
 
     def runs(self, commit: str | None, *, repeated: bool = True) -> Life:
@@ -102,6 +103,8 @@ _RENEWED = (UpdateStatus.WITHDRAWN, UpdateStatus.LEFT, UpdateStatus.RETIRED)
 
 _LIVE: dict[str, Callable[[Life], object]] = {
     **{kind.value: methodcaller("event", kind) for kind in EventKind},
+    **{f"{kind.value} by code": methodcaller("event", kind, outcome="modem") for kind in KINDS_OF_FAILURE},
+    "verify_failed by itself": methodcaller("event", EventKind.VERIFY_FAILED, outcome=OutcomeClass.VERIFY_FAILED),
     "runs old": lambda life: life.runs(OLD),
     "runs new": lambda life: life.runs(NEW),
     "runs third": lambda life: life.runs(THIRD),

@@ -25,7 +25,7 @@ from orchestrator.core.facts import (
     WaveFacts,
     WaveState,
 )
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.states import (
     OFFERING_ROLLOUT,
@@ -42,7 +42,7 @@ DAY_0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 APPLIED = Reason(ReasonKind.APPLIED, "Applied by ann.")
 STARTED = Standing(Reason(ReasonKind.STARTED, "Started by ann."), DAY_0, "ann")
-TOLERATE = {
+TOLERATE: dict[Outcome, Tolerance] = {
     OutcomeClass.FAILED: Tolerance(0.02),
     OutcomeClass.ROLLED_BACK: Tolerance(0.01),
     OutcomeClass.SILENT: Tolerance(0.05, Answer.HOLD),
@@ -111,7 +111,7 @@ class World:
             clock=self.clock,
         )
 
-    def _bad(self, outcomes: tuple[OutcomeClass, ...]) -> int:
+    def _bad(self, outcomes: tuple[Outcome, ...]) -> int:
         return sum(piece.bad.get(each, 0) for p in self.pools.values() for piece in p.slices for each in outcomes)
 
     def _wave_facts(self, name: str) -> WaveFacts:
@@ -213,7 +213,7 @@ class World:
             piece = slices[number]
             slices[number] = replace(piece, resolved=piece.resolved + take, confirmed=piece.confirmed + take)
 
-    def turn_bad(self, name: str, outcome: OutcomeClass, count: int, *, confirmed: bool = False) -> None:
+    def turn_bad(self, name: str, outcome: Outcome, count: int, *, confirmed: bool = False) -> None:
         """Devices with an offer, or confirmed ones, come to a bad end."""
         slices = self.pools[name].slices
         done = 0

@@ -30,7 +30,7 @@ from orchestrator.core.policy import Policy, WaveOverride
 from orchestrator.core.rollout_file import Devices, RolloutFile, Wave
 from orchestrator.core.state_graphs import rollout_graph, update_table, wave_graph
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
-from orchestrator.core.tolerances import Limit, Tolerate, Tolerated
+from orchestrator.core.tolerances import Limit, OwnClass, Tolerate, Tolerated
 from orchestrator.core.window import Hours, Window
 from orchestrator.services.settings import Settings
 
@@ -94,11 +94,13 @@ def keys_of(model: type[Document], before: str = "") -> Iterator[tuple[str, str,
         below = _document(field)
         if before.startswith(OVERRIDE):
             yield path, "as the policy", OF_A_WAVE.get(path) or _meaning(field)
-        elif below is not None and below is not Tolerated and not field.is_required() and _given(field):
+        elif below is not None and below not in (Tolerated, OwnClass) and not field.is_required() and _given(field):
             yield path, "", _meaning(field)
         else:
             yield path, _default(name, field), _meaning(field)
-        if below is not None and below is not Tolerated:
+        if below is OwnClass:
+            yield from keys_of(below, f"{path}.NAME.")
+        elif below is not None and below is not Tolerated:
             yield from keys_of(below, path + ("[]." if below in (Wave, EnrolledDevice) else "."))
     if model is Tolerate:
         for name, field in Tolerated.model_fields.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from orchestrator.adapters.files.library import Library
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.services.simulation.fleet import HABITS, Shape
 from orchestrator.services.simulation.scenarios import Order, Scenario
@@ -227,7 +227,7 @@ def fleets_of_fifty() -> list[Case]:
         ("5 times the tolerance", 0.5, 0.1),
         ("all devices fail", 0.5, 1.0),
     ):
-        trouble = {} if rate is None else {FAILED: rate}
+        trouble: dict[Outcome, float] = {} if rate is None else {FAILED: rate}
         scenario = Scenario("fifty", "A small fleet.", level=level, quiet=0.0, trouble=trouble)
         for waves in ("canary 10, rest", "lab 5, rest"):
             setting = _setting(policy(), waves, 50, scenario, insists=True)

@@ -31,6 +31,16 @@ class Measured:
         return chance(sum(each.ending is Ending.HELD for each in self.runs), len(self.runs))
 
     @property
+    def stopped(self) -> Chance:
+        """Halted, or held for a person."""
+        return chance(sum(each.ending in (Ending.HALTED, Ending.HELD) for each in self.runs), len(self.runs))
+
+    @property
+    def failed_at_the_stop(self) -> Quantiles | None:
+        """Devices that had failed when it was halted or held."""
+        return quantiles([each.failed for each in self.runs if each.ending in (Ending.HALTED, Ending.HELD)])
+
+    @property
     def failed(self) -> Quantiles | None:
         return quantiles([each.failed for each in self.runs if each.ending is Ending.HALTED])
 

@@ -114,7 +114,8 @@ def _by_name(
 
 def _failed(each: Measured) -> str:
     caught = "" if each.halted.share > 0.99 else f", in {share(each.halted)} of runs"
-    return f"{three(each.failed)}, at most {each.most_failed}{caught}"
+    held = f", held in {share(each.held)}" if each.held.hits else ""
+    return f"{three(each.failed)}, at most {each.most_failed}{caught}{held}"
 
 
 def _failed_and_doomed(each: Measured) -> str:

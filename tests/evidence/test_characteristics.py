@@ -43,9 +43,12 @@ def test_the_rest_is_not_halted_once_a_segment_is_excluded() -> None:
 @pytest.mark.parametrize(("rule", "median"), [("standard", 10), ("one class", 8)])
 def test_five_times_the_tolerance_is_caught_after_few_failed_devices(rule: str, median: int) -> None:
     found = played("detections", "5 times the tolerance", rule, runs=MORE)
-    assert found.halted.low > 0.97
+    assert found.stopped.hits == len(found.runs)  # some are held, because a monitor stays amber
+    assert found.halted.low > 0.7
     assert found.failed is not None
     assert found.failed.median <= median
+    assert found.failed_at_the_stop is not None
+    assert found.failed_at_the_stop.median <= median
 
 
 @pytest.mark.parametrize("rule", ["standard", "one class"])
@@ -64,9 +67,9 @@ def test_total_failure_that_starts_late_is_halted_by_the_tenth_report() -> None:
 def test_a_bad_hardware_id_is_excluded_and_named() -> None:
     found = played("one-hardware", "slices as they are")
     assert found.excluded_rightly.high >= 0.99
-    one_by_one = played("one-hardware", "reports one by one").of_exclusion("reported")
-    assert one_by_one is not None
-    assert one_by_one.median <= 15
+    reported = found.of_exclusion("reported")
+    assert reported is not None
+    assert reported.median <= 20
 
 
 def test_bricked_canaries_are_found_by_the_clock_and_a_slower_release_is_not() -> None:

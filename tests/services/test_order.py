@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.facts import Facts, RolloutState
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, UpdateStatus
 from orchestrator.services.messages import ReportedEvent
@@ -45,7 +45,7 @@ def told(world: World, fleet: list[str], messages: list[tuple[int, str]], dice: 
     world.tick()
 
 
-def state_of(world: World) -> tuple[Facts, RolloutState, dict[str, tuple[UpdateStatus, frozenset[OutcomeClass]]]]:
+def state_of(world: World) -> tuple[Facts, RolloutState, dict[str, tuple[UpdateStatus, frozenset[Outcome]]]]:
     row = world.row()
     with world.store.reading() as r:
         updates = {name: (each.update.status, each.update.bad) for name, each in r.list_updates(row.key, limit=100)}

@@ -10,7 +10,8 @@ from enum import StrEnum
 from random import Random
 from typing import Protocol
 
-from orchestrator.core.update import EventKind
+from orchestrator.core.codes import Classes
+from orchestrator.core.update import KINDS_OF_FAILURE, EventKind
 
 
 class Fate(StrEnum):
@@ -18,6 +19,7 @@ class Fate(StrEnum):
 
     WELL = "it runs"
     FAILS = "the installation fails, and says so"
+    VERIFY_FAILS = "what it wrote is not what it should be, and it says so"
     ROLLS_BACK = "it does not come up; the old version does, and says so"
     ROLLS_BACK_UNSAID = "it runs for a day; then the old version checks in as if nothing had been"
     ROLLS_BACK_LATER = "it runs for a day; then the old version is back, and says so"
@@ -70,6 +72,7 @@ class SimEvent:
     version: int
     kind: EventKind
     at: datetime
+    code: str | None = None
 
 
 @dataclass
@@ -78,11 +81,20 @@ class History:
 
     offered_at: datetime
     events: list[tuple[datetime, EventKind]] = field(default_factory=list)
+    codes: set[tuple[EventKind, str | None]] = field(default_factory=set)
     confirmed_at: datetime | None = None
     back_at: datetime | None = None
 
     def said(self, kind: EventKind) -> bool:
         return any(each is kind for _, each in self.events)
+
+    def failures(self, classes: Classes) -> dict[EventKind, set[str]]:
+        """The classes of what it said went wrong, by kind."""
+        found: dict[EventKind, set[str]] = {}
+        for kind, code in self.codes:
+            if kind in KINDS_OF_FAILURE:
+                found.setdefault(kind, set()).add(classes.of(KINDS_OF_FAILURE[kind], code))
+        return found
 
 
 class World(Protocol):
@@ -105,7 +117,8 @@ class World(Protocol):
 
 @dataclass
 class SimDevice:
-    """One device. ``away``: when it has no power or no line, from and to."""
+    """One device. ``away``: when it has no power or no line, from and to; ``code``: what it says beside a failure;
+    ``healthy``: what it says of itself at each check-in."""
 
     id: str
     hardware_id: str
@@ -126,6 +139,8 @@ class SimDevice:
     dead: bool = False
     failed: bool = False
     made: int = 0
+    code: str | None = None
+    healthy: bool = True
 
     def begin(self) -> None:
         """Come to life: the first check-in somewhere within the first interval."""
@@ -180,6 +195,8 @@ class SimDevice:
     def _installed(self, offer: SimOffer, fate: Fate) -> None:
         if fate is Fate.FAILS:
             self._end(offer, EventKind.FAILED)
+        elif fate is Fate.VERIFY_FAILS:
+            self._end(offer, EventKind.VERIFY_FAILED)
         elif fate is Fate.BRICKS:
             self.dead = True
         else:
@@ -215,7 +232,8 @@ class SimDevice:
     def _say(self, offer: SimOffer, kind: EventKind) -> None:
         self.made += 1
         at = self.world.now + self.habits.clock
-        self.outbox.append(SimEvent(f"{self.id}-{self.made}", offer.rollout, offer.version, kind, at))
+        code = self.code if kind in KINDS_OF_FAILURE else None
+        self.outbox.append(SimEvent(f"{self.id}-{self.made}", offer.rollout, offer.version, kind, at, code))
         if not self.gone:
             self._send()
 

@@ -17,13 +17,13 @@ from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.journal import Entry, first_break
 from orchestrator.core.membership import wave_of
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import ROLLOUT, slice_of, wave_population
 from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, RolloutStatus, WaveStatus
-from orchestrator.core.update import Counts, EventKind, UpdateStatus, counted
+from orchestrator.core.update import KINDS_OF_FAILURE, Counts, EventKind, UpdateStatus, counted
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.records import RolloutRow, UpdateRow
 from orchestrator.services.replaying import Replayer
@@ -33,6 +33,9 @@ from orchestrator.services.verifying import Verifier
 if TYPE_CHECKING:
     from tests.stories.devices import SimDevice, SimOffer
     from tests.stories.simulator import Simulation
+
+ENDS = KINDS_OF_FAILURE.keys() - {EventKind.DOWNLOAD_FAILED}
+"""Reports after which a device has come to a bad end."""
 
 DONE_EVENTS = frozenset({"passed", "skipped"})
 STOPS = frozenset({"halted", "held", "paused", "cancelled"})
@@ -89,8 +92,10 @@ def _hold_pace(
         bound = min(interval(n - ok, n, 0.05).high for n, ok in zip(places, good, strict=True))
         if paced.stake is not None:
             assert flying <= max(1, paced.stake / bound), f"{where}, so {flying} are at it, and {bound} may fail"
+        amber = [each for each in facts.monitors if each.amber and not each.accepted]
         if any(
-            each.amber and not each.accepted and (each.wave, each.segment) == (wave, None) for each in facts.monitors
+            (each.wave, each.segment) == (wave, None) and each.outcomes != (OutcomeClass.DOWNLOAD_FAILED,)
+            for each in amber
         ):
             assert flying <= max(1, 1 / bound), f"{where} while it is amber, so {flying} are at it"
         if paced.rate is not None:
@@ -231,12 +236,16 @@ def _hold_tallies(r: Reading, row: RolloutRow, updates: Iterable[UpdateRow], now
     """Each slice's tallies are the sum over its updates, those of excluded segments aside, each budget the devices with
     one of its classes."""
     sums: dict[tuple[str, int], Counts] = {}
-    bad: Counter[frozenset[OutcomeClass]] = Counter()
+    apart: dict[tuple[str, int], Counts] = {}
+    bad: Counter[frozenset[Outcome]] = Counter()
     for each in updates:
         key = (each.wave, each.slice)
+        assert not each.apart or each.unhealthy_before, "nobody who was well stands apart"
         if not each.excluded:
-            sums[key] = sums.get(key, Counts()) + counted(each.update)
-        bad[each.update.bad] += 1
+            of = apart if each.apart else sums
+            of[key] = of.get(key, Counts()) + counted(each.update)
+        if not each.apart:
+            bad[each.update.bad] += 1
     facts = r.facts(row, now=now)
     for wave in facts.waves:
         for piece in wave.slices:
@@ -246,7 +255,10 @@ def _hold_tallies(r: Reading, row: RolloutRow, updates: Iterable[UpdateRow], now
             assert stored == recount, f"{wave.wave}/{piece.number} has {stored}, its devices say {recount}"
             assert piece.left == total.left
             assert dict(piece.bad) == {k: n for k, n in Counter(total.bad).items() if n}, f"{wave.wave}/{piece.number}"
-    assert not sums, f"updates in slices that are not there: {sums}"
+            aside, one = piece.apart, apart.pop((wave.wave, piece.number), Counts())
+            assert (aside.offered, aside.resolved, aside.confirmed) == (one.offered, one.resolved, one.confirmed)
+            assert dict(aside.bad) == dict(Counter(one.bad)), f"{wave.wave}/{piece.number}, unhealthy before"
+    assert not sums and not apart, f"updates in slices that are not there: {sums}"
     for budget in facts.budgets:
         counted_bad = sum(times for classes, times in bad.items() if classes & set(budget.outcomes))
         assert budget.bad == counted_bad, f"budget {budget.name} has {budget.bad}, its devices say {counted_bad}"
@@ -288,20 +300,20 @@ def _hold_truth(sim: Simulation, row: RolloutRow, device: SimDevice, stored: Upd
     """What is counted of a device is what it did, and what it said is counted."""
     update, truth = stored.update, device.history[row.state.rollout]
     who = f"{device.id} in {row.state.rollout}"
-    assert (OutcomeClass.FAILED in update.bad) == truth.said(EventKind.FAILED), f"{who}: failed"
-    if truth.said(EventKind.ROLLED_BACK):
-        assert OutcomeClass.ROLLED_BACK in update.bad, f"{who}: its rollback is not counted"
-    if OutcomeClass.ROLLED_BACK in update.bad:
-        assert truth.said(EventKind.ROLLED_BACK) or truth.back_at, f"{who}: a rollback it knows nothing of"
-    if OutcomeClass.DOWNLOAD_FAILED in update.bad:
-        assert truth.said(EventKind.DOWNLOAD_FAILED), f"{who}: a failed download it knows nothing of"
+    said = truth.failures(rules_of(row).classes)
+    for kind in ENDS & said.keys():
+        assert said[kind] <= update.bad, f"{who}: it {kind} and is counted as {sorted(update.bad)}"
+    unsaid = update.bad - {OutcomeClass.SILENT, OutcomeClass.IGNORED}.union(*said.values())
+    if truth.back_at is not None:
+        unsaid -= {OutcomeClass.ROLLED_BACK}
+    assert not unsaid, f"{who}: {sorted(unsaid)}, of which it knows nothing"
     if update.counts_as_confirmed:
         assert truth.confirmed_at is not None, f"{who}: confirmed without having run it"
     if truth.confirmed_at is not None and truth.back_at is None and not update.bad_outcome:
         assert update.confirmed_at is not None or device.id in sim.changed, f"{who}: it runs the Target, uncounted"
     if OutcomeClass.SILENT in update.bad:
         was_away = any(end > truth.offered_at for _, end in device.away)
-        came_to_nothing = truth.confirmed_at is None and not truth.said(EventKind.FAILED)
+        came_to_nothing = truth.confirmed_at is None and not ENDS & said.keys()
         assert device.dead or was_away or came_to_nothing, f"{who}: silent, though it had come to an end"
     patience = max(rules_of(row).silent_after, 4 * device.habits.every) + timedelta(hours=2)
     ticked = row.state.status in (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD)

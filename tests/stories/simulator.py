@@ -338,6 +338,7 @@ class Simulation:
             version=device.version if device.habits.says_version else None,
             hardware_id=device.hardware_id,
             tag=device.tag,
+            healthy=device.healthy,
         )
         answer = self._asks(device.id, said)
         for name, history in device.history.items():
@@ -374,11 +375,12 @@ class Simulation:
             history.back_at = self.now
 
     def report(self, device: SimDevice, events: list[SimEvent]) -> None:
-        said = [ReportedEvent(e.id, e.rollout, e.version, e.kind.value, e.at.isoformat()) for e in events]
+        said = [ReportedEvent(e.id, e.rollout, e.version, e.kind.value, e.at.isoformat(), e.code) for e in events]
         received = self._tells(device.id, said)
         assert not received.refused, f"the server refused what {device.id} said: {received.refused}"
         for event in events:
             device.history[event.rollout].events.append((self.now, event.kind))
+            device.history[event.rollout].codes.add((event.kind, event.code))
 
     # ------------------------------------------------------------------------------------------ what people do
 

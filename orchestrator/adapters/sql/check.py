@@ -9,23 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.adapters.sql.clocks import CLOCK_COUNTERS
-from orchestrator.adapters.sql.codec import BITS, STATUS_NUMBER, as_json, decode_ranks, update_keys
+from orchestrator.adapters.sql.codec import (
+    BAD_BITS,
+    BUILT_IN,
+    ENDED,
+    STATUS_NUMBER,
+    as_json,
+    bits_of,
+    decode_ranks,
+    update_keys,
+)
 from orchestrator.adapters.sql.evidence import EvidenceReading
 from orchestrator.adapters.sql.members import NEVER, Piece, any_of
-from orchestrator.adapters.sql.rollouts import BAD_COLUMNS
-from orchestrator.adapters.sql.updates import bits_of
 from orchestrator.core.evidence.clock import LEFT
 from orchestrator.core.evidence.crossing import recount
 from orchestrator.core.evidence.left_out import LeftOut
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.journal import GENESIS, Entry, first_break
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.slices import wave_population
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import Difference, EffectKind
-
-_ENDING = sum(bit for outcome, bit in BITS.items() if outcome is not OutcomeClass.DOWNLOAD_FAILED)
-"""Bits of the classes that end an update; a failed download alone does not."""
 
 _WITHDRAWN, _INSTALLING, _APPLIED, _LEFT, _RETIRED = (
     STATUS_NUMBER[status]
@@ -44,15 +47,15 @@ COUNTED = {
     "started": "sum(CASE WHEN started_at IS NOT NULL THEN 1 ELSE 0 END)",
     "applied": f"sum(CASE WHEN status = {_APPLIED} OR confirmed_at IS NOT NULL THEN 1 ELSE 0 END)",
     "resolved": "sum(resolved)",
-    "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {_ENDING}) = 0 THEN 1 ELSE 0 END)",
+    "confirmed": f"sum(CASE WHEN confirmed_at IS NOT NULL AND (bad & {ENDED}) = 0 THEN 1 ELSE 0 END)",
     "retired": f"sum(CASE WHEN status = {_RETIRED} AND resolved = 0 THEN 1 ELSE 0 END)",
     "departed": f"sum(CASE WHEN status = {_LEFT} AND resolved = 0 THEN 1 ELSE 0 END)",
-    **{
-        column: f"sum(CASE WHEN (bad & {BITS[outcome]}) <> 0 THEN 1 ELSE 0 END)"
-        for outcome, column in BAD_COLUMNS.items()
-    },
+    **{column: f"sum(CASE WHEN (bad & {bit}) <> 0 THEN 1 ELSE 0 END)" for column, bit in BAD_BITS.items()},
 }
 """What each tally of a slice is in terms of its updates."""
+
+OWN_COLUMNS = tuple(BAD_BITS)[len(BUILT_IN) :]
+"""The tallies of the operator's own classes, in the order of their slots."""
 
 _PAGE = 1_000
 
@@ -83,26 +86,28 @@ class Recount(EvidenceReading):
         return found
 
     def _slices(self, key: int, rollout: str) -> Iterator[Difference]:
-        stored = self.link.rows(
-            f"SELECT wave, number, {', '.join(COUNTED)} FROM slice WHERE rollout_key = ? ORDER BY ordinal", (key,)
-        )
         counted = {
-            (wave, number): numbers
-            for wave, number, *numbers in self.link.rows(
-                f"SELECT s.wave, s.number, {', '.join(COUNTED.values())} FROM device_update u "
+            (apart, wave, number): numbers
+            for apart, wave, number, *numbers in self.link.rows(
+                f"SELECT s.apart, s.wave, s.number, {', '.join(COUNTED.values())} FROM device_update u "
                 "JOIN slice_key s ON s.key = u.slice_key WHERE u.key BETWEEN ? AND ? AND s.excluded = 0 "
-                "GROUP BY s.wave, s.number",
+                "GROUP BY s.apart, s.wave, s.number",
                 update_keys(key),
             )
         }
-        for wave, number, *numbers in stored:
-            for tally, before, after in zip(
-                COUNTED, numbers, counted.pop((wave, number), [0] * len(COUNTED)), strict=True
+        own = self.own_classes(key)
+        named = [f"bad {own[int(tally[-1]) - 1]}" if tally in OWN_COLUMNS[: len(own)] else tally for tally in COUNTED]
+        for apart, table, who in ((0, "slice", ""), (1, "slice_apart", ", unhealthy before")):
+            for wave, number, *numbers in self.link.rows(
+                f"SELECT wave, number, {', '.join(COUNTED)} FROM {table} WHERE rollout_key = ? ORDER BY wave, number",
+                (key,),
             ):
-                if before != after:
-                    what = f"{rollout}, wave {wave}, slice {number}: {tally}"
-                    yield Difference(what, str(before), str(after))
-        for (wave, number), numbers in counted.items():
+                mine = counted.pop((apart, wave, number), [0] * len(COUNTED))
+                for tally, before, after in zip(named, numbers, mine, strict=True):
+                    if before != after:
+                        what = f"{rollout}, wave {wave}, slice {number}{who}: {tally}"
+                        yield Difference(what, str(before), str(after))
+        for (_, wave, number), numbers in counted.items():
             yield Difference(f"{rollout}, wave {wave}, slice {number}", "not there", f"{numbers[0]} updates")
 
     def _places(self, key: int, rollout: str) -> Iterator[Difference]:
@@ -167,9 +172,10 @@ class Recount(EvidenceReading):
     def _budgets(self, key: int, rollout: str) -> Iterator[Difference]:
         for budget in self.budgets(key):
             rows = self.link.rows(
-                f"SELECT count(*) FROM device_update{self.link.by_index('update_bad')} "
-                "WHERE rollout_key = ? AND bad > 0 AND (bad & ?) <> 0",
-                (key, bits_of(budget.outcomes)),
+                f"SELECT count(*) FROM device_update u{self.link.by_index('update_bad')} "
+                "JOIN slice_key s ON s.key = u.slice_key "
+                "WHERE u.rollout_key = ? AND u.bad > 0 AND (u.bad & ?) <> 0 AND s.apart = 0",
+                (key, bits_of(budget.outcomes, self.own_classes, key)),
             )
             if rows[0][0] != budget.bad:
                 yield Difference(f"{rollout}, budget {budget.name}: bad", str(budget.bad), str(rows[0][0]))
@@ -218,8 +224,8 @@ class Recount(EvidenceReading):
             ("devices with an outcome and no interval", "u.confirmed_at IS NOT NULL AND m.mark & 15 = 0"),
         ):
             many = self.link.rows(
-                "SELECT count(*) FROM device_update u LEFT JOIN clock_mark m ON m.key = u.key "
-                f"WHERE u.key BETWEEN ? AND ? AND {condition}",
+                "SELECT count(*) FROM device_update u JOIN slice_key s ON s.key = u.slice_key "
+                f"LEFT JOIN clock_mark m ON m.key = u.key WHERE u.key BETWEEN ? AND ? AND s.apart = 0 AND {condition}",
                 update_keys(key),
             )[0][0]
             if many:

@@ -32,6 +32,7 @@ from orchestrator.core.evidence.clock import (
     reading,
 )
 from orchestrator.core.fleet import DeviceStatus
+from orchestrator.core.outcomes import APART
 from orchestrator.core.states import WATCHED_ROLLOUT, ReasonKind, RolloutStatus
 from orchestrator.services.clocks import from_text
 from orchestrator.services.records import RolloutRow
@@ -72,6 +73,7 @@ class ClockReading(Session):
                 "evidence WHERE rollout_key = ? ORDER BY seq DESC LIMIT ?) e "
                 "JOIN device_update u ON u.key = ? + e.device_key JOIN update_offer o ON o.key = u.key "
                 "WHERE u.installing_at <= ? AND e.received_at >= u.installing_at "
+                f"AND substr(e.outcome, 1, {len(APART)}) <> '{APART}' "
                 "GROUP BY o.from_key, e.device_key ORDER BY newest DESC",
                 (key, of_each, first, stored(until)),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,11 +12,12 @@ import msgspec
 
 from orchestrator.adapters.sql.columns import NO_COMMIT, NO_VERSION
 from orchestrator.adapters.sql.times import length, moment, moment_at, span, stored
+from orchestrator.core.codes import MOST_OWN
 from orchestrator.core.course import Course, course_values
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Scope
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, OutcomeClass
 from orchestrator.core.slices import Ranks, Slice
 from orchestrator.core.states import Reason
 from orchestrator.core.update import Update, UpdateStatus
@@ -100,13 +101,47 @@ def slice_of_row(row: tuple[Any, ...]) -> Slice:
 
 # ------------------------------------------------------------------------------------------------- outcome classes
 
-BITS: Final = {outcome: 1 << place for place, outcome in enumerate(OutcomeClass)}
-"""The bit of each class in ``device_update.bad``."""
+BUILT_IN: Final = tuple(OutcomeClass)
+"""The classes with the lowest bits of ``device_update.bad``, in their order; the operator's own have those above, in
+the order of their slots."""
 
-SETS: Final = tuple(frozenset(outcome for outcome, bit in BITS.items() if bits & bit) for bits in range(1 << len(BITS)))
-"""The set of classes for each value of ``device_update.bad``."""
+ENDED: Final = 1 << len(BUILT_IN) + MOST_OWN
+"""The bit of ``device_update.bad`` that says that the update came to a bad end."""
 
-BITS_OF: Final = {outcomes: bits for bits, outcomes in enumerate(SETS)}
+BAD_BITS: Final = {
+    **{f"bad_{outcome.value}": 1 << place for place, outcome in enumerate(BUILT_IN)},
+    **{f"bad_own_{slot + 1}": 1 << len(BUILT_IN) + slot for slot in range(MOST_OWN)},
+}
+"""The tally of each class in ``slice``, and its bit."""
+
+BAD_COLUMNS: Final = tuple(BAD_BITS)
+
+_BITS: Final[Mapping[Outcome, int]] = {outcome: 1 << place for place, outcome in enumerate(BUILT_IN)}
+_OWN: Final = sum(BAD_BITS.values()) >> len(BUILT_IN) << len(BUILT_IN)
+_SETS: Final = tuple(
+    frozenset(outcome for outcome, bit in _BITS.items() if bits & bit) for bits in range(1 << len(BUILT_IN))
+)
+
+OwnClasses = Callable[[int], Sequence[Outcome]]
+"""Gives the operator's own classes of a rollout in the order of their slots, by its key."""
+
+
+def outcomes_of(bits: int, own: OwnClasses, rollout_key: int) -> frozenset[Outcome]:
+    """The classes in a value of ``device_update.bad``."""
+    found = _SETS[bits & ~(ENDED | _OWN)]
+    if not bits & _OWN:
+        return found
+    mine = own(rollout_key)
+    return found | {mine[slot] for slot in range(MOST_OWN) if bits & (1 << len(BUILT_IN) + slot)}
+
+
+def bits_of(outcomes: Iterable[Outcome], own: OwnClasses, rollout_key: int) -> int:
+    """The bits of some classes."""
+    bits = 0
+    for outcome in outcomes:
+        bit = _BITS.get(outcome)
+        bits |= bit if bit is not None else 1 << len(BUILT_IN) + own(rollout_key).index(outcome)
+    return bits
 
 
 # ------------------------------------------------------------------------------------------------- events
@@ -146,6 +181,7 @@ _STATUSES: Final = tuple(UpdateStatus)
 STATUS_NUMBER: Final = {status: number for number, status in enumerate(_STATUSES)}
 """The number of each status in ``device_update.status``."""
 
+_NOTHING_BAD: Final[frozenset[Outcome]] = frozenset()
 _DEVICE_BITS: Final = 40
 _DEVICES: Final = (1 << _DEVICE_BITS) - 1
 
@@ -163,8 +199,9 @@ def update_keys(rollout_key: int) -> tuple[int, int]:
     return update_key(rollout_key, 0), update_key(rollout_key, _DEVICES)
 
 
-def course_row(row: tuple[Any, ...], slices: Mapping[int, tuple[str, int, int]]) -> CourseRow:
-    """Of a row that begins with ``COURSE_COLUMNS``; ``slices``: wave, number and whether left out, by slice key."""
+def course_row(row: tuple[Any, ...], slices: Mapping[int, tuple[str, int, int, int]], own: OwnClasses) -> CourseRow:
+    """Of a row that begins with ``COURSE_COLUMNS``; ``slices``: wave, number, whether left out and whether apart, by
+    slice key."""
     key, status, deadline, started, installing, confirmed, resolved, recovered, bad, slice_key, gap, *_ = row
     course = Course(
         _STATUSES[status],
@@ -174,10 +211,11 @@ def course_row(row: tuple[Any, ...], slices: Mapping[int, tuple[str, int, int]])
         None if confirmed is None else moment_at(confirmed),
         resolved == 1,
         None if recovered is None else moment_at(recovered),
-        SETS[bad],
+        outcomes_of(bad, own, key >> _DEVICE_BITS) if bad else _NOTHING_BAD,
+        bad & ENDED != 0,
     )
-    wave, number, excluded = slices[slice_key]
-    return CourseRow(key >> _DEVICE_BITS, key & _DEVICES, course, wave, number, span(gap), excluded == 1)
+    wave, number, excluded, apart = slices[slice_key]
+    return CourseRow(key >> _DEVICE_BITS, key & _DEVICES, course, wave, number, span(gap), excluded == 1, apart == 1)
 
 
 def update_of(course: CourseRow, offer: tuple[Any, ...], before: Software, after: Software) -> UpdateRow:
@@ -199,6 +237,7 @@ def update_of(course: CourseRow, offer: tuple[Any, ...], before: Software, after
         course.slice,
         course.usual_gap,
         course.excluded,
+        course.apart,
         places=(rollout_place, wave_place),
         segment_places=segments,
         hardware_id=before[0],
@@ -217,7 +256,14 @@ def software_after(row: UpdateRow) -> Software:
     return (row.hardware_id, row.update.to_commit, NO_VERSION)
 
 
-def stored_course(row: CourseRow, slice_key: int) -> tuple[Any, ...]:
+def stored_bad(row: CourseRow, own: OwnClasses) -> int:
+    """As ``device_update.bad``."""
+    course = row.update
+    bits = bits_of(course.bad, own, row.rollout_key) if course.bad else 0
+    return bits | ENDED if course.ended else bits
+
+
+def stored_course(row: CourseRow, slice_key: int, own: OwnClasses) -> tuple[Any, ...]:
     """As ``COURSE_COLUMNS``."""
     course = row.update
     return (
@@ -229,7 +275,7 @@ def stored_course(row: CourseRow, slice_key: int) -> tuple[Any, ...]:
         stored(course.confirmed_at),
         1 if course.resolved else 0,
         stored(course.recovered_at),
-        BITS_OF[course.bad],
+        stored_bad(row, own),
         slice_key,
         length(row.usual_gap),
     )

@@ -28,6 +28,11 @@ def number_field(**more: Any) -> Any:
     return Field(sa_type=BigInteger, **more)
 
 
+def tally_field() -> Any:
+    """A count that begins at nothing."""
+    return Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
+
+
 def text_field(**more: Any) -> Any:
     return Field(sa_type=Text, **more)
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.adapters.sql.codec import SETS, update_key
+from orchestrator.adapters.sql.codec import outcomes_of, update_key
 from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
 from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.times import stored
@@ -14,7 +14,7 @@ from orchestrator.core.evidence.allowance import ROLLOUT, SEGMENT, WAVE, Monitor
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.position import DeviceHash, position
 from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow, RolloutRow, decode_places
 
@@ -22,7 +22,7 @@ from orchestrator.services.records import BadOutcome, CountedOutcome, MonitorRow
 class Bad(NamedTuple):
     """An update with a bad outcome, as it stands."""
 
-    outcomes: frozenset[OutcomeClass]
+    outcomes: frozenset[Outcome]
     seat: Seat
 
 
@@ -44,15 +44,15 @@ class EvidenceReading(NodeReading):
         return {keys[key]: seat for key, _, seat in self._seated(row, "", condition, (listed,))}
 
     def bad_updates(self, row: RolloutRow) -> Iterator[Bad]:
-        """All of a rollout with a bad outcome: few, by ``update_bad``."""
+        """All of a rollout with a bad outcome that counts: few, by ``update_bad``."""
         few = self.link.by_index("update_bad")
         for _, bad, seat in self._seated(row, few, "u.rollout_key = ? AND u.bad > 0", (row.key,)):
-            yield Bad(SETS[bad], seat)
+            yield Bad(outcomes_of(bad, self.own_classes, row.key), seat)
 
     def _seated(
         self, row: RolloutRow, by: str, condition: str, parameters: Sequence[Any]
     ) -> Iterator[tuple[int, int, Seat]]:
-        """Key, bad classes and seat of these updates."""
+        """Key, bad classes and seat of these updates, but those apart."""
         salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
         for key, bad, slice_key, rollout_place, wave_place, places, high, low in self.link.rows(
             "SELECT u.key, u.bad, u.slice_key, o.rollout_place, o.wave_place, o.segment_places, d.hash_high, "
@@ -60,7 +60,9 @@ class EvidenceReading(NodeReading):
             f"JOIN device d ON d.key = u.device_key WHERE {condition}",
             parameters,
         ):
-            _, wave, number, _ = self.slice_name(slice_key)
+            _, wave, number, _, apart = self.slice_name(slice_key)
+            if apart:
+                continue
             at = position(DeviceHash(high, low), salts[wave]) if wave in salts else 0
             yield key, bad, Seat(wave, number, at, rollout_place, wave_place, decode_places(places))
 
@@ -124,7 +126,7 @@ class EvidenceWriting(EvidenceReading):
 
     def _monitors_of(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> list[MonitorRow]:
         """The open monitors over the rollout and its waves, and over the segments of these outcomes; locked, by key."""
-        classes = {str(outcome.outcome.value) for outcome in outcomes}
+        classes = {str(outcome.outcome) for outcome in outcomes}
         segments = {segment for outcome in outcomes for segment in outcome.segments}
         keys = sorted(f"{SEGMENT}{segment}/{one}" for segment in segments for one in classes)
         condition, listed = self.link.within("name", keys)
@@ -165,7 +167,7 @@ class EvidenceWriting(EvidenceReading):
         names = self.link.rows("SELECT outcomes FROM budget WHERE rollout_key = ? ORDER BY outcomes", (rollout_key,))
         added: Counter[str] = Counter()
         for (name,) in names:
-            classes = {OutcomeClass(part) for part in name.split("+")}
+            classes = set(name.split("+"))
             added[name] = sum(1 for one in outcomes if one.outcome in classes and not one.earlier & classes)
         self.link.many(
             "UPDATE budget SET bad = bad + ? WHERE rollout_key = ? AND outcomes = ?",

@@ -50,8 +50,11 @@ class ExcludingWriting(FleetReading, UpdateWriting, EvidenceReading):
         )
         if not sums:
             return 0
-        names = {key: self.slice_name(key)[1:3] for key, *_ in sums}
-        moves = {key: self.slice_key(rollout_key, *name, excluded=excluded) for key, name in names.items()}
+        names = {key: self.slice_name(key) for key, *_ in sums}
+        moves = {
+            key: self.slice_key(rollout_key, wave, number, excluded=excluded, apart=apart == 1)
+            for key, (_, wave, number, _, apart) in names.items()
+        }
         condition = (
             f"key BETWEEN ? AND ? AND slice_key IN ({', '.join(map(str, moves))}) "
             f"AND key IN (SELECT o.key FROM update_offer o WHERE o.key BETWEEN ? AND ? AND ({which.sql}))"
@@ -66,11 +69,16 @@ class ExcludingWriting(FleetReading, UpdateWriting, EvidenceReading):
         )
         self._looks.clear()
         sign = "-" if excluded else "+"
-        self.link.many(
-            f"UPDATE slice SET {', '.join(f'{column} = {column} {sign} ?' for column in COUNTED)} "
-            "WHERE rollout_key = ? AND wave = ? AND number = ?",
-            [(*map(int, numbers), rollout_key, *names[key]) for key, _, *numbers in sums],
-        )
+        for apart, table in enumerate(("slice", "slice_apart")):
+            self.link.many(
+                f"UPDATE {table} SET {', '.join(f'{column} = {column} {sign} ?' for column in COUNTED)} "
+                "WHERE rollout_key = ? AND wave = ? AND number = ?",
+                [
+                    (*map(int, numbers), rollout_key, *names[key][1:3])
+                    for key, _, *numbers in sums
+                    if names[key][4] == apart
+                ],
+            )
         return sum(int(offered) for _, offered, *_ in sums)
 
     def let_back_in(self, row: RolloutRow, segment: str, *, since: datetime, now: datetime) -> int:

@@ -21,11 +21,12 @@ from orchestrator.adapters.sql.codec import (
 from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
 from orchestrator.adapters.sql.monitors import MonitorReading, facts_of
+from orchestrator.adapters.sql.tallies import TallyReading
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus
@@ -36,12 +37,6 @@ from orchestrator.services.records import DeltaNeed, RolloutRow, WaveCount
 _LATE_AFTER: Final = timedelta(hours=1)
 """A wave whose last slice is younger is not asked about devices that came since."""
 
-BAD_COLUMNS: Final = {outcome: f"bad_{outcome.value}" for outcome in OutcomeClass}
-"""The tally of each class in ``slice``."""
-
-TALLIES: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "departed")
-"""The other tallies; ``departed`` is what the core calls ``left``, a word of SQL."""
-
 
 @lru_cache(maxsize=256)
 def _reach(policy: str) -> timedelta:
@@ -49,7 +44,7 @@ def _reach(policy: str) -> timedelta:
     return Policy.from_canonical(policy).reach
 
 
-class RolloutReading(MonitorReading, ClockReading):
+class RolloutReading(TallyReading, MonitorReading, ClockReading):
     def rollout(self, name: str) -> RolloutRow | None:
         row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
         return None if row is None else rollout_of(row)
@@ -118,7 +113,7 @@ class RolloutReading(MonitorReading, ClockReading):
             (rollout_key,),
         )
         return [
-            BudgetFacts(tuple(OutcomeClass(name) for name in names.split("+")), limit, bad, base, Answer(answer))
+            BudgetFacts(tuple(names.split("+")), limit, bad, base, Answer(answer))
             for names, limit, bad, base, answer in rows
         ]
 
@@ -151,9 +146,10 @@ class RolloutReading(MonitorReading, ClockReading):
     # ------------------------------------------------------------------------------------------- facts
 
     def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
-        """Nine statements at most, whatever the number of waves, and one for each curve of its clock; none of them
-        reads an update or, but for newcomers and for devices that a clock which has crossed might excuse, a device."""
-        opened = self._slice_facts(row.key)
+        """Ten statements at most, whatever the number of waves, and one for each curve of its clock; none of them reads
+        an update or, but for newcomers and for devices that a clock which has crossed might excuse, a device. One more
+        names the operator's own classes, where something of theirs was counted."""
+        opened = self.slice_facts(row.key)
         slices: dict[str, list[SliceFacts]] = defaultdict(list)
         for wave, piece in opened:
             slices[wave].append(piece)
@@ -184,29 +180,6 @@ class RolloutReading(MonitorReading, ClockReading):
             frozen=self.frozen(),
             clock=self.clock_facts(row, now=now if listened is None else min(now, listened)),
         )
-
-    def _slice_facts(self, rollout_key: int) -> list[tuple[str, SliceFacts]]:
-        """With the wave of each, in the order of their opening."""
-        columns = ", ".join((*TALLIES, *BAD_COLUMNS.values()))
-        found: list[tuple[str, SliceFacts]] = []
-        for wave, number, opened_at, members, waiting, excluded, *counts in self.link.rows(
-            f"SELECT wave, number, opened_at, members, waiting, excluded, {columns} FROM slice WHERE rollout_key = ? "
-            "ORDER BY ordinal",
-            (rollout_key,),
-        ):
-            tallies = dict(zip((*TALLIES[:-1], "left"), counts, strict=False))
-            bad = {outcome: many for outcome, many in zip(BAD_COLUMNS, counts[len(TALLIES) :], strict=True) if many}
-            piece = SliceFacts(
-                number=number,
-                opened_at=moment(opened_at),
-                members=members,
-                waiting=waiting,
-                bad=bad,
-                excluded=excluded,
-                **tallies,
-            )
-            found.append((wave, piece))
-        return found
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
         """By wave. A need is ready when its delta is recorded; failed when it is not, and the pair's newest job
@@ -239,7 +212,7 @@ class RolloutReading(MonitorReading, ClockReading):
         stained = self.stained_monitors(row.key)
         if not stained and not counted:
             return (), ()
-        opened = self._slice_facts(row.key)
+        opened = self.slice_facts(row.key)
         waves = [
             WaveFacts(each.wave, slices=tuple(piece for wave, piece in opened if wave == each.wave))
             for each in row.state.waves

@@ -7,12 +7,16 @@ from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import Software
 from orchestrator.adapters.sql.link import Link
+from orchestrator.core.codes import MOST_OWN
+from orchestrator.core.outcomes import Outcome
+from orchestrator.errors import Refused
 
 _MOST_KEPT: Final = 100_000
 """Rows of one table kept in memory; a fleet has a few hundred."""
 
-SliceName = tuple[int, str, int, int]
-"""Rollout key, wave and number of a slice; 1 for the part of it that is left out with excluded segments, else 0."""
+SliceName = tuple[int, str, int, int, int]
+"""Rollout key, wave and number of a slice; 1 for the part of it that is left out with excluded segments, else 0; 1 for
+the part that stands apart because it was unhealthy before."""
 
 
 class Kept:
@@ -98,7 +102,8 @@ class Session:
     def __init__(self, link: Link, known: Known) -> None:
         self.link = link
         self._software = ShortNames(link, known.software, "software", "hardware_id, commit_id, version")
-        self._slice_keys = ShortNames(link, known.slices, "slice_key", "rollout_key, wave, number, excluded")
+        self._slice_keys = ShortNames(link, known.slices, "slice_key", "rollout_key, wave, number, excluded, apart")
+        self._own_classes: dict[int, tuple[Outcome, ...]] = {}
 
     def committed(self) -> None:
         """What this transaction added is there for everybody now."""
@@ -123,7 +128,37 @@ class Session:
         found: SliceName = self._slice_keys.name(key)
         return found
 
-    def slice_key(self, rollout_key: int, wave: str, number: int, *, excluded: bool = False) -> int:
-        """The key of a slice, or of the part of it that is left out; the row is added where there is none. In a writing
-        session only."""
-        return self._slice_keys.key((rollout_key, wave, number, int(excluded)))
+    def slice_key(
+        self, rollout_key: int, wave: str, number: int, *, excluded: bool = False, apart: bool = False
+    ) -> int:
+        """The key of a slice, or of the part of it that is left out or apart; the row is added where there is none. In
+        a writing session only."""
+        return self._slice_keys.key((rollout_key, wave, number, int(excluded), int(apart)))
+
+    def own_classes(self, rollout_key: int) -> tuple[Outcome, ...]:
+        """The operator's own classes of a rollout, in the order of their slots. Who counts holds the rollout's lock,
+        and so does who adds one."""
+        found = self._own_classes.get(rollout_key)
+        if found is None:
+            found = self._own_classes[rollout_key] = tuple(
+                name
+                for (name,) in self.link.rows(
+                    "SELECT name FROM own_class WHERE rollout_key = ? ORDER BY slot", (rollout_key,)
+                )
+            )
+        return found
+
+    def name_classes(self, rollout_key: int, names: Iterable[Outcome]) -> None:
+        self._own_classes.pop(rollout_key, None)
+        known = self.own_classes(rollout_key)
+        fresh = sorted(set(names).difference(known))
+        if len(known) + len(fresh) > MOST_OWN:
+            raise Refused(
+                f"A rollout can have {MOST_OWN} classes of your own in its life; it has had {', '.join(known)}.",
+                remedy="Use names that it has had.",
+            )
+        self.link.many(
+            "INSERT INTO own_class (rollout_key, slot, name) VALUES (?, ?, ?)",
+            [(rollout_key, slot, name) for slot, name in enumerate(fresh, len(known))],
+        )
+        self._own_classes[rollout_key] = (*known, *fresh)

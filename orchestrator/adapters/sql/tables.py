@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Index, text
 from sqlmodel import Field
 
-from orchestrator.adapters.sql.columns import SORTED, Base, key_field, number_field, text_field
+from orchestrator.adapters.sql.columns import SORTED, Base, key_field, number_field, tally_field, text_field
 
 METADATA: Final = Base.metadata
 """Every table there is; ``house_tables`` adds its own when it is imported."""
@@ -146,7 +146,35 @@ class RolloutTable(Base, table=True):
     journal_hash: str = text_field()
 
 
-class SliceTable(Base, table=True):
+class Tallies(Base):
+    """What the updates of a slice add up to. ``departed`` is what the core calls ``left``; ``bad_own_1`` to
+    ``bad_own_8`` are the operator's own classes, by their slots."""
+
+    offered: int = tally_field()
+    withdrawn: int = tally_field()
+    started: int = tally_field()
+    applied: int = tally_field()
+    resolved: int = tally_field()
+    confirmed: int = tally_field()
+    retired: int = tally_field()
+    departed: int = tally_field()
+    bad_failed: int = tally_field()
+    bad_verify_failed: int = tally_field()
+    bad_rolled_back: int = tally_field()
+    bad_silent: int = tally_field()
+    bad_ignored: int = tally_field()
+    bad_download_failed: int = tally_field()
+    bad_own_1: int = tally_field()
+    bad_own_2: int = tally_field()
+    bad_own_3: int = tally_field()
+    bad_own_4: int = tally_field()
+    bad_own_5: int = tally_field()
+    bad_own_6: int = tally_field()
+    bad_own_7: int = tally_field()
+    bad_own_8: int = tally_field()
+
+
+class SliceTable(Tallies, table=True):
     """A slice with its tallies. ``ordinal`` counts the slices of a rollout in the order of their opening; ``excluded``
     its members of excluded segments, whose updates are in no tally."""
 
@@ -161,20 +189,30 @@ class SliceTable(Base, table=True):
     opened_at: int = number_field()
     members: int = Field(sa_type=BigInteger)
     waiting: int = Field(sa_type=BigInteger)
-    excluded: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    offered: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    withdrawn: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    started: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    applied: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    resolved: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    confirmed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    retired: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    departed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_rolled_back: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_silent: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_ignored: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
-    bad_download_failed: int = Field(sa_type=BigInteger, default=0, sa_column_kwargs={"server_default": "0"})
+    excluded: int = tally_field()
+
+
+class SliceApartTable(Tallies, table=True):
+    """The tallies of a slice's devices that were unhealthy before and are left out of the slice's own; no row where
+    there is none."""
+
+    __tablename__ = "slice_apart"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
+    wave: str = text_field(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+
+
+class OwnClassTable(Base, table=True):
+    """The operator's own classes of a rollout: ``slot`` 0 counts in ``bad_own_1``. Rows are only added."""
+
+    __tablename__ = "own_class"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    rollout_key: int = Field(primary_key=True, sa_type=BigInteger, foreign_key="rollout.key")
+    slot: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    name: str = text_field()
 
 
 class SliceRanksTable(Base, table=True):
@@ -301,16 +339,18 @@ class JournalTable(Base, table=True):
 
 class SliceKeyTable(Base, table=True):
     """A short key for a slice, so that a million updates do not repeat the name of a wave. Rows are only added.
-    ``excluded`` 1: the part of it that is left out, with its segment, of the slice's tallies."""
+    ``excluded`` 1: the part of it that is left out, with its segment, of the slice's tallies; ``apart`` 1: the part
+    that was unhealthy before, whose tallies are in ``slice_apart``."""
 
     __tablename__ = "slice_key"
-    __table_args__ = (Index("slice_key_is", "rollout_key", "wave", "number", "excluded", unique=True),)
+    __table_args__ = (Index("slice_key_is", "rollout_key", "wave", "number", "excluded", "apart", unique=True),)
 
     key: int | None = key_field()
     rollout_key: int = Field(sa_type=BigInteger, foreign_key="rollout.key")
     wave: str = text_field()
     number: int = Field(sa_type=BigInteger)
     excluded: int = Field()
+    apart: int = Field()
 
 
 class UpdateTable(Base, table=True):
@@ -319,7 +359,7 @@ class UpdateTable(Base, table=True):
 
     ``key`` is both keys in one number (``codec.update_key``): SQLite finds and writes a row by one integer in three
     quarters of the time that two columns take. ``status`` counts the statuses in the order of ``UpdateStatus``; ``bad``
-    is a set of bits, one a class in the order of ``OutcomeClass``.
+    is a set of bits (``codec.BAD_BITS``): the classes, built-in and own, and whether it came to a bad end.
 
     ``look_at``: when to look whether the deadline has passed; never after it, and there exactly when it is. Nearly
     every report moves the deadline later and leaves ``look_at`` alone, and with it ``update_deadline``, which finds who

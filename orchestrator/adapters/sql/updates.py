@@ -17,8 +17,6 @@ from typing import Any, Final
 
 from orchestrator.adapters.sql.clocks import ClockWriting
 from orchestrator.adapters.sql.codec import (
-    BITS,
-    BITS_OF,
     COURSE_COLUMNS,
     OFFER_COLUMNS,
     STATUS_NUMBER,
@@ -26,6 +24,7 @@ from orchestrator.adapters.sql.codec import (
     packed_id,
     software_after,
     software_before,
+    stored_bad,
     stored_course,
     stored_offer,
     unpacked_id,
@@ -34,8 +33,8 @@ from orchestrator.adapters.sql.codec import (
     update_of,
 )
 from orchestrator.adapters.sql.link import Link
-from orchestrator.adapters.sql.rollouts import BAD_COLUMNS, TALLIES
 from orchestrator.adapters.sql.session import Known, Session
+from orchestrator.adapters.sql.tallies import TallyWriting
 from orchestrator.adapters.sql.times import length, moment, stored, stored_at
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.records import CourseRow, EventRow, LoggedEvent, Places, UpdateRow
@@ -69,9 +68,6 @@ as the insert."""
 
 _MOST_REARMED: Final = 20_000
 """Updates whose look is moved to their deadline in one call."""
-
-_COUNTED: Final = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "left")
-"""The fields of ``Counts`` in the order of ``TALLIES``."""
 
 
 class UpdateReading(Session):
@@ -158,15 +154,18 @@ class UpdateReading(Session):
     def _updates(self, rows: Sequence[tuple[Any, ...]]) -> list[UpdateRow]:
         """Of rows that begin with both tables' columns."""
         self.learn_software({row[_FROM] for row in rows} | {row[_TO] for row in rows})
-        name, slices = self.software, self._slices_of(rows)
-        return [update_of(course_row(row, slices), row[_MANY:_ALL], name(row[_FROM]), name(row[_TO])) for row in rows]
+        name, slices, own = self.software, self._slices_of(rows), self.own_classes
+        return [
+            update_of(course_row(row, slices, own), row[_MANY:_ALL], name(row[_FROM]), name(row[_TO])) for row in rows
+        ]
 
-    def _slices_of(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, tuple[str, int, int]]:
-        """Wave, number and whether left out of the slices in rows that begin with a course's columns, by their keys."""
+    def _slices_of(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, tuple[str, int, int, int]]:
+        """Wave, number, whether left out and whether apart of the slices in rows that begin with a course's columns, by
+        their keys."""
         return {key: self.slice_name(key)[1:] for key in {row[_SLICE] for row in rows}}
 
 
-class UpdateWriting(UpdateReading, ClockWriting):
+class UpdateWriting(UpdateReading, TallyWriting, ClockWriting):
     def __init__(self, link: Link, known: Known) -> None:
         super().__init__(link, known)
         self._looks: dict[int, int | None] = {}
@@ -191,7 +190,8 @@ class UpdateWriting(UpdateReading, ClockWriting):
         return bool(added)
 
     def _stored_course(self, row: CourseRow) -> tuple[Any, ...]:
-        return stored_course(row, self.slice_key(row.rollout_key, row.wave, row.slice, excluded=row.excluded))
+        key = self.slice_key(row.rollout_key, row.wave, row.slice, excluded=row.excluded, apart=row.apart)
+        return stored_course(row, key, self.own_classes)
 
     def _stored_offer(self, row: UpdateRow) -> tuple[Any, ...]:
         return stored_offer(row, self.software_key(software_before(row)), self.software_key(software_after(row)))
@@ -265,7 +265,7 @@ class UpdateWriting(UpdateReading, ClockWriting):
         """Of rows of a course and its look."""
         self._looks.update((row[0], row[-1]) for row in rows)
         slices = self._slices_of(rows)
-        return [course_row(row, slices) for row in rows]
+        return [course_row(row, slices, self.own_classes) for row in rows]
 
     def save_updates(self, rows: Iterable[UpdateRow]) -> None:
         rows = list(rows)
@@ -294,7 +294,8 @@ class UpdateWriting(UpdateReading, ClockWriting):
             if early and not (course.resolved or course.bad or course.confirmed_at):
                 progress.append(values)
                 continue
-            rest = (stored(course.confirmed_at), int(course.resolved), stored(course.recovered_at), BITS_OF[course.bad])
+            bad = stored_bad(row, self.own_classes)
+            rest = (stored(course.confirmed_at), int(course.resolved), stored(course.recovered_at), bad)
             looks[key] = look if early else until
             moved.append((*values, *rest, looks[key]))
         self._save("device_update", _PROGRESS_COLUMNS, progress)
@@ -318,21 +319,6 @@ class UpdateWriting(UpdateReading, ClockWriting):
             f"UPDATE {table} SET {', '.join(f'{name} = ?{n}' for n, name in enumerate(columns[1:], 2))} WHERE key = ?1",
             found,
         )
-
-    def add_counts(self, counts: Mapping[tuple[int, str, int], Counts]) -> None:
-        for (rollout, wave, number), these in sorted(counts.items()):
-            changes = {
-                column: value for column, name in zip(TALLIES, _COUNTED, strict=True) if (value := getattr(these, name))
-            }
-            for outcome in these.bad:
-                column = BAD_COLUMNS[outcome]
-                changes[column] = changes.get(column, 0) + 1
-            if changes:
-                self.link.run(
-                    f"UPDATE slice SET {', '.join(f'{column} = {column} + ?' for column in changes)} "
-                    "WHERE rollout_key = ? AND wave = ? AND number = ?",
-                    (*changes.values(), rollout, wave, number),
-                )
 
     # ------------------------------------------------------------------------------------------- the clock
 
@@ -389,7 +375,7 @@ class UpdateWriting(UpdateReading, ClockWriting):
         )
         self._looks.clear()
         fresh = {self.slice_name(key): Counts(withdrawn=int(many)) for key, _, many in counts}
-        self.add_counts({name[:3]: these for name, these in fresh.items() if not name[3]})
+        self.add_counts({(*name[:3], name[4] == 1): these for name, these in fresh.items() if not name[3]})
         return sum(int(many) for _, many, _ in counts)
 
     def _lock_in_order(self, condition: str, parameters: Sequence[Any]) -> None:
@@ -419,8 +405,3 @@ def _first_of_each(rows: Sequence[tuple[Any, ...]], added: set[tuple[Any, ...]])
         fresh.append(key in added)
         added.discard(key)
     return fresh
-
-
-def bits_of(outcomes: Iterable[Any]) -> int:
-    """The bits of some classes in ``device_update.bad``."""
-    return sum(BITS[outcome] for outcome in outcomes)

@@ -15,7 +15,7 @@ from orchestrator.cli.render.words import ago, clock, digest, plural, span, stat
 from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer
-from orchestrator.core.reasons import budget_sentence, monitor_state
+from orchestrator.core.reasons import apart_sentence, budget_sentence, monitor_state
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
@@ -94,6 +94,8 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
         yield f"{', '.join(quiet)}: nothing bad among {plural(places, 'place')}."
     elif quiet:
         yield "None yet: nobody has been offered the Target."
+    if said := apart_sentence(view.apart):
+        yield said
 
 
 def _style(monitor: MonitorFacts) -> str:

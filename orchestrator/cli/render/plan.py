@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
 from orchestrator.cli.render.words import building, digest, megabytes, minutes, number, percent, plural, short_clock
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome, in_order, word
 from orchestrator.core.reasons import words
 from orchestrator.services.views import PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
 
@@ -141,7 +141,7 @@ def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
 
 def _tells(waves: Sequence[PlannedWave]) -> Iterator[RenderableType]:
     """Rates by class, and in words what a wave of few devices cannot tell."""
-    outcomes = [outcome for outcome in OutcomeClass if any(outcome in wave.detectable for wave in waves)]
+    outcomes = in_order(outcome for wave in waves for outcome in wave.detectable)
     for some in _in_columns(outcomes):
         grid = Grid(["~WAVE", ">DEVICES", *(f">{words((outcome,)).upper()}" for outcome in some)], indent=2)
         for wave in waves:
@@ -178,7 +178,7 @@ def _halts(waves: Sequence[PlannedWave]) -> Iterator[Grid]:
         yield grid
 
 
-def _counts(wave: PlannedWave, outcomes: tuple[OutcomeClass, ...], *, own: bool) -> str:
+def _counts(wave: PlannedWave, outcomes: tuple[Outcome, ...], *, own: bool) -> str:
     """``4-9``: from its first slice to its end."""
     for halt in wave.halts:
         if (halt.outcomes, halt.own) == (outcomes, own) and halt.last:
@@ -225,7 +225,7 @@ def _budgets(made: RolloutPlan) -> Grid:
     grid = Grid(["~BUDGET", ">AT", "THEN", ">AT TOLERANCE", ">AT HALF"], indent=2)
     for budget in made.budgets:
         grid.add(
-            budget.budget.replace("_", " "),
+            " or ".join(word(outcome) for outcome in budget.budget.split("+")),
             number(budget.limit),
             budget.answer,
             chance(budget.chance_at_tolerance),

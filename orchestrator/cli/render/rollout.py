@@ -23,8 +23,8 @@ from orchestrator.cli.render.words import (
 from orchestrator.core.evidence.clock import CLOCK, ClockFacts, reading
 from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.facts import BudgetFacts, MonitorFacts
-from orchestrator.core.outcomes import Answer, OutcomeClass
-from orchestrator.core.reasons import clock_state, step_of, words
+from orchestrator.core.outcomes import Answer
+from orchestrator.core.reasons import apart_sentence, clock_state, step_of, words
 from orchestrator.core.states import WATCHED_ROLLOUT, Reason, RolloutStatus, WaveStatus
 from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
 
@@ -75,6 +75,8 @@ def _page(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
     if lines and view.summary.status is not RolloutStatus.DRAFT:
         yield Text()
         yield from lines
+    if said := apart_sentence(view.apart):
+        yield Paragraph(f"   {said}", hang=3)
     if view.pace:
         yield Text()
         yield from (Paragraph(f"Pace: {sentence}", hang=6) for sentence in view.pace)
@@ -120,7 +122,7 @@ def waves(view: RolloutView, now: datetime) -> Grid:
         held = wave.state.hold is not None
         word = "held" if held else wave.state.status.value
         deltas = "-" if facts.deltas is None else f"{facts.deltas.ready}/{facts.deltas.pairs}"
-        bad = sum(facts.bad(outcome) for outcome in OutcomeClass)
+        bad = facts.bad_in_all
         grid.add(
             Text(MARK[word], style=STYLE.get(word, "")),
             wave.state.wave,
@@ -150,7 +152,7 @@ def bar(wave: WaveView, width: int = BAR) -> Text:
     facts, whole = wave.facts, size(wave)
     if not whole:
         return Text("." * width, style="dim")
-    bad = sum(facts.bad(outcome) for outcome in OutcomeClass)
+    bad = facts.bad_in_all
     parts = [("#", facts.confirmed, "green"), ("x", bad, "red"), ("=", max(0, facts.in_flight), "cyan")]
     made = Text()
     used = 0

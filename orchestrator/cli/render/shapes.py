@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.render.json import iso, plain
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer, OutcomeClass, in_order
 
 if TYPE_CHECKING:
     from orchestrator.core.evidence.clock import ClockFacts
@@ -72,7 +72,8 @@ def wave(value: WaveView) -> dict[str, Any]:
         "in_flight": facts.in_flight,
         "resolved": facts.resolved,
         "confirmed": facts.confirmed,
-        "bad": {outcome.value: facts.bad(outcome) for outcome in OutcomeClass},
+        "bad": {str(outcome): facts.bad(outcome) for outcome in in_order([*OutcomeClass, *facts.bad_classes])},
+        "apart": plain(facts.apart),
         "slices": plain(facts.slices),
         "deltas": None if deltas is None else {**plain(deltas), "coverage": deltas.coverage},
         "waiting": waits(value.waiting),
@@ -90,7 +91,7 @@ def monitor(value: MonitorFacts, step: Step | None) -> dict[str, Any]:
     waits = crossed is None and not value.accepted and value.answer is not Answer.COUNT
     return {
         "monitor": value.monitor,
-        "outcomes": [outcome.value for outcome in value.outcomes],
+        "outcomes": [str(outcome) for outcome in value.outcomes],
         "wave": value.wave,
         "segment": value.segment,
         "tolerance": value.tolerance,
@@ -110,7 +111,7 @@ def monitor(value: MonitorFacts, step: Step | None) -> dict[str, Any]:
 def budget(value: BudgetFacts) -> dict[str, Any]:
     return {
         "budget": f"budget/{value.name}",
-        "outcomes": [outcome.value for outcome in value.outcomes],
+        "outcomes": [str(outcome) for outcome in value.outcomes],
         "limit": value.limit,
         "bad": value.bad,
         "accepted": value.base,
@@ -215,7 +216,9 @@ def update(row: UpdateRow) -> dict[str, Any]:
         "started_at": iso(made.started_at),
         "confirmed_at": iso(made.confirmed_at),
         "deadline_at": iso(made.deadline_at),
-        "bad": sorted(outcome.value for outcome in made.bad),
+        "bad": [str(outcome) for outcome in in_order(made.bad)],
+        "unhealthy_before": row.unhealthy_before,
+        "apart": row.apart,
         "from_version": row.from_version,
         "from_commit": made.from_commit,
         "to_commit": made.to_commit,

@@ -53,6 +53,7 @@ def as_object(asked: Asked, found: Sequence[Summary]) -> dict[str, Any]:
         "fleet": asked.fleet,
         "fail": asked.fail,
         "offline": asked.offline,
+        "history": asked.history,
         "seeds": asked.runs,
         "seed": asked.seed,
         "budgets": asked.budgets,

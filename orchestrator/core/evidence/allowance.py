@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order
 from orchestrator.errors import InvalidInput
 
 OVERALL_PART: Final = 0.60
@@ -74,7 +74,7 @@ class MonitorSpec:
     """
 
     key: str
-    outcomes: tuple[OutcomeClass, ...]
+    outcomes: tuple[Outcome, ...]
     scope: str
     tolerance: float
     alpha: float
@@ -94,7 +94,7 @@ class MonitorSpec:
 
 def allot(
     *,
-    tolerate: Mapping[OutcomeClass, Tolerance],
+    tolerate: Mapping[Outcome, Tolerance],
     false_halt: float,
     waves: Sequence[WaveSize],
     devices: int,
@@ -122,9 +122,7 @@ def allot(
     specs: list[MonitorSpec] = []
     for answer in (Answer.HALT, Answer.HOLD):
         classes = {
-            outcome: tolerate[outcome].at_most
-            for outcome in OutcomeClass
-            if outcome in tolerate and tolerate[outcome].then is answer
+            outcome: tolerate[outcome].at_most for outcome in in_order(tolerate) if tolerate[outcome].then is answer
         }
         if not classes:
             continue
@@ -145,7 +143,7 @@ def clock_alpha(*, false_halt: float, devices: int) -> float:
 
 def allot_segments(
     *,
-    tolerate: Mapping[OutcomeClass, Tolerance],
+    tolerate: Mapping[Outcome, Tolerance],
     false_exclude: float,
     sizes: Mapping[str, Mapping[str, int]],
     devices: int,
@@ -197,7 +195,7 @@ def allot_segments(
 
 
 def allot_newcomer(
-    segment: str, *, tolerate: Mapping[OutcomeClass, Tolerance], false_exclude: float, newcomer: int, places: int
+    segment: str, *, tolerate: Mapping[Outcome, Tolerance], false_exclude: float, newcomer: int, places: int
 ) -> tuple[MonitorSpec, ...]:
     """The monitors of the ``newcomer``-th segment (from 1) that is watched only from some slice on, paid from the
     reserve of ``false_exclude`` and split equally over the classes that halt.
@@ -217,11 +215,9 @@ def allot_newcomer(
     )
 
 
-def _halting(tolerate: Mapping[OutcomeClass, Tolerance]) -> dict[OutcomeClass, float]:
+def _halting(tolerate: Mapping[Outcome, Tolerance]) -> dict[Outcome, float]:
     return {
-        outcome: tolerate[outcome].at_most
-        for outcome in OutcomeClass
-        if outcome in tolerate and tolerate[outcome].then is Answer.HALT
+        outcome: tolerate[outcome].at_most for outcome in in_order(tolerate) if tolerate[outcome].then is Answer.HALT
     }
 
 
@@ -247,7 +243,7 @@ def newcomer_alpha(allowance: float, newcomer: int) -> float:
     return allowance * RESERVE_PART * 6.0 / (math.pi * newcomer) ** 2
 
 
-def _small_fleet(classes: Mapping[OutcomeClass, float], allowance: float, answer: Answer) -> list[MonitorSpec]:
+def _small_fleet(classes: Mapping[Outcome, float], allowance: float, answer: Answer) -> list[MonitorSpec]:
     if answer is Answer.HOLD:
         return [
             _spec(ROLLOUT, (outcome,), tolerance, allowance / len(classes), answer)
@@ -263,7 +259,7 @@ def _small_fleet(classes: Mapping[OutcomeClass, float], allowance: float, answer
 
 
 def _fleet(
-    classes: Mapping[OutcomeClass, float], pool: float, answer: Answer, waves: Sequence[WaveSize], overall_part: float
+    classes: Mapping[Outcome, float], pool: float, answer: Answer, waves: Sequence[WaveSize], overall_part: float
 ) -> list[MonitorSpec]:
     late = [wave for wave in waves if wave.places_before >= LATE_WAVE_PLACES_BEFORE]
     specs: list[MonitorSpec] = []
@@ -295,7 +291,7 @@ def _able_to_fire(waves: Sequence[WaveSize], tolerance: float, allowance: float)
 
 def _spec(
     scope: str,
-    outcomes: tuple[OutcomeClass, ...],
+    outcomes: tuple[Outcome, ...],
     tolerance: float,
     alpha: float,
     answer: Answer,
@@ -304,7 +300,7 @@ def _spec(
 ) -> MonitorSpec:
     staircase(tolerance, alpha)  # refuses here what could not be watched later
     return MonitorSpec(
-        key=f"{scope}/{name or outcomes[0].value}",
+        key=f"{scope}/{name or str(outcomes[0])}",
         outcomes=outcomes,
         scope=scope,
         tolerance=tolerance,

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, Tolerance, in_order
 from orchestrator.errors import InvalidInput
 
 DEFAULT_CHANCE: Final = 0.001
@@ -32,23 +32,19 @@ _NEGLIGIBLE: Final = 1e-18
 class DefaultBudget:
     """Stop at ``count`` devices with any of ``outcomes`` (each device once). Above the fleet's size it never stops."""
 
-    outcomes: tuple[OutcomeClass, ...]
+    outcomes: tuple[Outcome, ...]
     count: int
     answer: Answer
 
 
-def default_budgets(*, tolerate: Mapping[OutcomeClass, Tolerance], devices: int) -> tuple[DefaultBudget, ...]:
+def default_budgets(*, tolerate: Mapping[Outcome, Tolerance], devices: int) -> tuple[DefaultBudget, ...]:
     """The budgets of a rollout of ``devices`` whose policy names none.
 
     One for each class that halts or holds; below 200 devices one for all that halt together, at the sum of their
     tolerances and 2.5 %. Raises ``InvalidInput`` as :func:`default_budget`.
     """
-    halting = tuple(
-        outcome for outcome in OutcomeClass if outcome in tolerate and tolerate[outcome].then is Answer.HALT
-    )
-    holding = tuple(
-        outcome for outcome in OutcomeClass if outcome in tolerate and tolerate[outcome].then is Answer.HOLD
-    )
+    halting = tuple(outcome for outcome in in_order(tolerate) if tolerate[outcome].then is Answer.HALT)
+    holding = tuple(outcome for outcome in in_order(tolerate) if tolerate[outcome].then is Answer.HOLD)
     budgets: list[DefaultBudget] = []
     if devices < SMALL_FLEET_BELOW and halting:
         pooled = math.fsum(tolerate[outcome].at_most for outcome in halting)

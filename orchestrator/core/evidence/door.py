@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.core.durations import span_text
 from orchestrator.core.evidence.budgets import chance_of_reaching
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order, word
 from orchestrator.errors import InvalidInput
 
 CONFIRMED_ENOUGH: Final = 20
@@ -65,8 +65,8 @@ def door(
     reports: float,
     confirmed: int,
     reachable: int,
-    bad: Mapping[OutcomeClass, int],
-    tolerate: Mapping[OutcomeClass, Tolerance],
+    bad: Mapping[Outcome, int],
+    tolerate: Mapping[Outcome, Tolerance],
     amber: Sequence[str] = (),
 ) -> tuple[Unmet, ...]:
     """Every condition that is not met, in the order of RULES 5.3; empty when the door opens.
@@ -93,18 +93,18 @@ def door(
     if confirmed < (needed := confirmed_needed(reachable)):
         sentence = f"{confirmed} {_has(confirmed)} confirmed; {needed} {_is(needed)} needed: {needed - confirmed} more."
         unmet.append(Unmet(Condition.CONFIRMED, sentence))
-    for outcome in sorted(tolerate, key=_ORDER.__getitem__):
+    for outcome in in_order(tolerate):
         count, tolerance = bad.get(outcome, 0), tolerate[outcome]
         if tolerance.then is Answer.COUNT:
             continue
         chance = chance_of_reaching(outcomes, tolerance.at_most, count)
         if chance <= UNLIKELY:
             sentence = (
-                f"{count} of {outcomes} outcomes {_is(count)} {_words(outcome)}; at the tolerance of"
+                f"{count} of {outcomes} outcomes {_is(count)} {word(outcome)}; at the tolerance of"
                 f" {_percent(tolerance.at_most)} so many come up in {_percent(chance)} of cases, and more than"
                 f" {_percent(UNLIKELY)} is needed."
             )
-            unmet.append(Unmet(Condition.CLASS, sentence, outcome.value))
+            unmet.append(Unmet(Condition.CLASS, sentence, str(outcome)))
     unmet += [
         Unmet(Condition.AMBER, f"Monitor {key} is amber: it has a fifth or more of the evidence that halts.", key)
         for key in sorted(amber)
@@ -137,10 +137,6 @@ def _percent(share: float) -> str:
     """A share as people write it: ``95 %``, ``0.5 %``, ``0.03 %``; two digits below one per cent."""
     percent = 100.0 * share
     return f"{percent:.3g} %" if percent >= 1.0 else f"{percent:.2g} %" if percent >= 0.0001 else "under 0.0001 %"
-
-
-def _words(outcome: OutcomeClass) -> str:
-    return outcome.value.replace("_", " ")
 
 
 def _has(count: int) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from orchestrator.core.outcomes import APART, NOT_BAD, Outcome
+
 BLOCK: Final = 1_024
 """Rows in one block."""
 
@@ -39,7 +41,8 @@ class Covered(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One row of the log, read from its line. ``at``: microseconds since 1970 in UTC."""
+    """One row of the log, read from its line. ``at``: microseconds since 1970 in UTC. ``outcome``: ``confirmed``,
+    ``left`` or a bad class; after ``apart/`` for a device that was unhealthy before and is left out of the count."""
 
     seq: int
     device_key: int
@@ -51,8 +54,23 @@ class Line(NamedTuple):
     wave_place: int
 
     @property
+    def apart(self) -> bool:
+        """Whether it is of a device that is left out of the count."""
+        return self.outcome.startswith(APART)
+
+    @property
+    def bad(self) -> Outcome:
+        """The class of a bad outcome."""
+        return self.outcome.removeprefix(APART)
+
+    @property
     def received_at(self) -> datetime:
         return _EPOCH + timedelta(microseconds=self.at)
+
+
+def tells_of_bad(line: str) -> bool:
+    """Whether the row that a line stands for is a bad outcome."""
+    return line.split("|", 4)[3].removeprefix(APART) not in NOT_BAD
 
 
 def parsed(line: str) -> Line:

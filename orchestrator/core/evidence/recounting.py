@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,11 +23,8 @@ from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.evidence.log import Line
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, places_since
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import NOT_BAD, Outcome, OutcomeClass, in_order
 from orchestrator.core.slices import Slice
-
-BAD = frozenset(outcome.value for outcome in OutcomeClass)
-"""Words of the log for outcomes that count as bad."""
 
 
 class Bad(NamedTuple):
@@ -35,8 +32,8 @@ class Bad(NamedTuple):
 
     at: int
     seat: Seat
-    outcome: OutcomeClass
-    earlier: frozenset[OutcomeClass]
+    outcome: Outcome
+    earlier: frozenset[Outcome]
     device_key: int
 
 
@@ -66,12 +63,7 @@ class CountedMonitor:
         self._nodes: dict[NodeKey, Node] = {}
 
     def count(
-        self,
-        at: int,
-        seat: Seat,
-        outcome: OutcomeClass,
-        earlier: frozenset[OutcomeClass],
-        left_out: LeftOut = NOBODY,
+        self, at: int, seat: Seat, outcome: Outcome, earlier: frozenset[Outcome], left_out: LeftOut = NOBODY
     ) -> bool:
         """One more bad outcome; whether it is in this monitor's population, of its classes and new to it."""
         spec = self.spec
@@ -141,14 +133,22 @@ class CountedMonitor:
 
 
 class Recount:
-    """All monitors and budgets of a rollout, and the bad outcomes of each slice."""
+    """All monitors and budgets of a rollout, and the bad outcomes of each slice; ``apart`` those of devices that are
+    left out of the count.
 
-    def __init__(self, seats: Seats = seat_in_log, opened: Sequence[Slice] = ()) -> None:
+    ``classes``: those that are told apart; whatever the log says beside them counts as failed. None: as logged.
+    """
+
+    def __init__(
+        self, seats: Seats = seat_in_log, opened: Sequence[Slice] = (), classes: Collection[Outcome] | None = None
+    ) -> None:
+        self.classes = classes
         self.monitors: dict[str, CountedMonitor] = {}
         self.budgets: dict[str, BudgetFacts] = {}
-        self.slices: dict[tuple[str, int], dict[OutcomeClass, int]] = {}
+        self.slices: dict[tuple[str, int], dict[Outcome, int]] = {}
+        self.apart: dict[tuple[str, int], dict[Outcome, int]] = {}
         self.opened = opened
-        self._earlier: dict[int, frozenset[OutcomeClass]] | None = None
+        self._earlier: dict[int, frozenset[Outcome]] | None = None if classes is None else {}
         self._seats = seats
         self._left_out = NOBODY
         self._bad: list[Bad] | None = None if seats is seat_in_log else []
@@ -182,15 +182,20 @@ class Recount:
 
     def count(self, line: Line) -> bool:
         """The next row of the log; whether any monitor or budget has moved by it."""
-        if line.outcome not in BAD:
+        if line.bad in NOT_BAD:
             return False
-        outcome = OutcomeClass(line.outcome)
-        bad = self.slices.setdefault((line.wave, line.slice), {})
-        bad[outcome] = bad.get(outcome, 0) + 1
-        earlier: frozenset[OutcomeClass] = frozenset()
+        outcome = line.bad if self.classes is None or line.bad in self.classes else OutcomeClass.FAILED.value
+        earlier: frozenset[Outcome] = frozenset()
         if self._earlier is not None:
             earlier = self._earlier.get(line.device_key, earlier)
             self._earlier[line.device_key] = earlier | {outcome}
+            if outcome in earlier:
+                return False
+        counted = self.apart if line.apart else self.slices
+        bad = counted.setdefault((line.wave, line.slice), {})
+        bad[outcome] = bad.get(outcome, 0) + 1
+        if line.apart:
+            return False
         moved = False
         seat = self._seats(line)
         if self._bad is not None:
@@ -209,20 +214,25 @@ class Recount:
             replace(
                 wave,
                 slices=tuple(
-                    replace(piece, bad=_known(self.slices.get((wave.wave, piece.number), {}))) for piece in wave.slices
+                    replace(
+                        piece,
+                        bad=_shown(self.slices.get((wave.wave, piece.number), {})),
+                        apart=replace(piece.apart, bad=_shown(self.apart.get((wave.wave, piece.number), {}))),
+                    )
+                    for piece in wave.slices
                 ),
             )
             for wave in seen
         )
 
-    def bad_left_in(self, wave: str, number: int, excluded: frozenset[str]) -> dict[OutcomeClass, int]:
+    def bad_left_in(self, wave: str, number: int, excluded: frozenset[str]) -> dict[Outcome, int]:
         """Bad outcomes of a slice without those of these segments."""
-        found: dict[OutcomeClass, int] = {}
+        found: dict[Outcome, int] = {}
         for each in self._bad or ():
             if (each.seat.wave, each.seat.slice) == (wave, number) and excluded.isdisjoint(each.seat.segments):
                 found[each.outcome] = found.get(each.outcome, 0) + 1
-        return _known(found)
+        return _shown(found)
 
 
-def _known(bad: Mapping[OutcomeClass, int]) -> dict[OutcomeClass, int]:
-    return {outcome: bad[outcome] for outcome in OutcomeClass if outcome in bad}
+def _shown(bad: Mapping[Outcome, int]) -> dict[Outcome, int]:
+    return {outcome: bad[outcome] for outcome in in_order(bad)}

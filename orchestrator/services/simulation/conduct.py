@@ -15,7 +15,7 @@ from random import Random
 from statistics import NormalDist
 from typing import Final
 
-from orchestrator.core.outcomes import OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.services.simulation.fleet import Fleet, Habit
 from orchestrator.services.simulation.scenarios import Order, Outage, Scenario
 
@@ -40,7 +40,7 @@ class Fate(IntEnum):
     IGNORED = 4
 
 
-FATE_OF: Final[Mapping[OutcomeClass, Fate]] = {
+FATE_OF: Final[Mapping[Outcome, Fate]] = {
     OutcomeClass.FAILED: Fate.FAILED,
     OutcomeClass.ROLLED_BACK: Fate.ROLLED_BACK,
     OutcomeClass.SILENT: Fate.SILENT,
@@ -54,7 +54,7 @@ class Conduct:
 
     fleet: Fleet
     scenario: Scenario
-    tolerate: Mapping[OutcomeClass, Tolerance]
+    tolerate: Mapping[Outcome, Tolerance]
     waves: Sequence[str]
     rng: Random
     _edges: dict[tuple[int, str], tuple[tuple[float, Fate], ...]] = field(default_factory=dict)

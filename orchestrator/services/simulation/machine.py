@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple, assert_never
 
 from orchestrator.core.course import Counts, UpdateStatus, counted
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.update import (
     EventKind,
     Patience,
@@ -69,8 +69,8 @@ class Taken(NamedTuple):
 
     standing: int
     gains: tuple[tuple[int, int], ...]
-    bad: tuple[OutcomeClass, ...]
-    earlier: frozenset[OutcomeClass]
+    bad: tuple[Outcome, ...]
+    earlier: frozenset[Outcome]
     flying: int
 
 
@@ -106,7 +106,7 @@ class Machine:
         """Whether silence would still count: no outcome has been."""
         return not self.standings[standing].resolved
 
-    def whole(self, standing: int) -> tuple[tuple[tuple[int, int], ...], tuple[OutcomeClass, ...]]:
+    def whole(self, standing: int) -> tuple[tuple[tuple[int, int], ...], tuple[Outcome, ...]]:
         """All that an update in this standing has added to its slice."""
         counts = counted(self.standings[standing])
         return _gains(counts), counts.bad

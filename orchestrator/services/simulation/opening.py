@@ -11,7 +11,6 @@ import networkx as nx
 from orchestrator.core.evidence.allowance import WaveSize, allot, allot_segments
 from orchestrator.core.evidence.budgets import default_budgets
 from orchestrator.core.facts import BudgetFacts
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.position import SPACE
 from orchestrator.core.rollout_file import RolloutFile
@@ -70,7 +69,7 @@ def begun(
 
 
 def _budgets(policy: Policy, devices: int) -> list[BudgetFacts]:
-    own = {outcome: limit for outcome in OutcomeClass if (limit := policy.budget.limit(outcome)) is not None}
+    own = policy.budget.limits
     found = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]
     for default in default_budgets(tolerate=policy.tolerances, devices=devices):
         if len(default.outcomes) > 1 or default.outcomes[0] not in own:

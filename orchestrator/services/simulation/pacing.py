@@ -13,7 +13,7 @@ from datetime import datetime
 from random import Random
 from typing import Final
 
-from orchestrator.core.admission import AMBER_STAKE, Flow, admit, ambers, bearable, flow
+from orchestrator.core.admission import AMBER_STAKE, Flow, admit, bearable, flow, slowing
 from orchestrator.core.facts import Facts, RolloutState
 from orchestrator.core.fleet import Scope
 from orchestrator.core.offers import LabelLimit, NoOffer, Terms, limited
@@ -59,6 +59,7 @@ class Pacing:
     evidence: Evidence
     crowd: Crowd
     labels: Collection[str] = ()
+    _seen: Facts | None = None
     _flow: Flow = field(default_factory=Flow)
     _waves: dict[str, Flow] = field(default_factory=dict)
     _spent: dict[str | None, datetime | None] = field(default_factory=dict)
@@ -77,17 +78,24 @@ class Pacing:
         self._rated = any(each.rate is not None for each in paced)
 
     def look(self, facts: Facts) -> None:
-        """Work out anew what the evidence bears."""
+        """Work out anew what the evidence bears, when the next device asks."""
+        self._seen = facts
+
+    def _flows(self) -> None:
+        facts, self._seen = self._seen, None
+        if facts is None:
+            return
         waves, monitors, tolerate, spent = facts.waves, facts.monitors, self.rules.tolerate, self._spent
         self._flow = flow(waves, monitors, tolerate, wave=None, paced=self.rules, spent_until=spent.get(None))
         self._waves = {
             own.wave: flow(waves, monitors, tolerate, wave=own.wave, paced=own, spent_until=spent.get(own.wave))
             for own in self.rules.waves
-            if limits(own) or ambers(monitors, own.wave)
+            if limits(own) or slowing(monitors, own.wave)
         }
 
     def stops(self, state: RolloutState, wave: str, labels: Mapping[str, str], now: datetime) -> NoOffer | None:
         """Why a device of this wave with these labels must wait now; None when it may have the offer."""
+        self._flows()
         evidence, mine = self.evidence, self._waves.get(wave)
         whole = replace(self._flow, in_flight=evidence.in_flight, spent_until=self._spent.get(None))
         flows = {}
@@ -126,6 +134,7 @@ class Pacing:
 
     def room(self) -> int:
         """How many more may be at it in the rollout, those who are about to ask included."""
+        self._flows()
         rules, found = self.rules, self._flow
         caps = [] if rules.in_flight is None else [rules.in_flight]
         caps += [] if rules.stake is None else [bearable(rules.stake, found.upper)]

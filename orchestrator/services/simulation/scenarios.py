@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
 
 
@@ -53,7 +53,7 @@ class Scenario:
     sentence: str
     level: float = 0.5
     quiet: float = 0.2
-    trouble: Mapping[OutcomeClass, float] = field(default_factory=dict)
+    trouble: Mapping[Outcome, float] = field(default_factory=dict)
     dimension: str | None = None
     value: str | None = None
     from_wave: int = 0
@@ -64,7 +64,7 @@ class Scenario:
     eager: int = 1
     outage: Outage | None = None
 
-    def rates(self, tolerate: Mapping[OutcomeClass, Tolerance], *, struck: bool) -> dict[OutcomeClass, float]:
+    def rates(self, tolerate: Mapping[Outcome, Tolerance], *, struck: bool) -> dict[Outcome, float]:
         """The probability of each bad outcome, for a device that trouble strikes or passes by.
 
         A device comes to one bad end at most, so the probabilities sum to 1 at most: what trouble brings goes first
@@ -82,7 +82,7 @@ class Scenario:
             found |= self.trouble
         return found
 
-    def harmless(self, tolerate: Mapping[OutcomeClass, Tolerance]) -> bool:
+    def harmless(self, tolerate: Mapping[Outcome, Tolerance]) -> bool:
         """Whether no class is over its tolerance anywhere, so that a halt would be a false one."""
         rates = self.rates(tolerate, struck=True)
         return all(rates.get(outcome, 0.0) <= each.at_most * (1 + 1e-9) for outcome, each in tolerate.items())

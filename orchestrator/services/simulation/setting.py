@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.simulation.fleet import Shape
@@ -98,7 +98,7 @@ class Played:
     exposed: int
     cause: str = ""
     sentence: str = ""
-    bad: Mapping[OutcomeClass, int] = field(default_factory=dict)
+    bad: Mapping[Outcome, int] = field(default_factory=dict)
     waves: tuple[WavePlayed, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     last_start: float = 0.0

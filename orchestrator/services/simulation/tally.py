@@ -11,6 +11,7 @@ from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from orchestrator.core.evidence.allowance import ROLLOUT as ROLLOUT_SCOPE
 from orchestrator.core.evidence.allowance import SEGMENT, WAVE, MonitorSpec
@@ -19,7 +20,7 @@ from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.monitors import monitor_facts
-from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.reasons import monitor_sentence
 from orchestrator.core.slices import ROLLOUT, Slice, wave_population
 from orchestrator.core.states import Reason, ReasonKind
@@ -47,11 +48,11 @@ class SliceTally:
     piece: Slice
     waiting: int
     numbers: list[int] = field(default_factory=lambda: [0] * _NUMBERS)
-    bad: dict[OutcomeClass, int] = field(default_factory=dict)
+    bad: dict[Outcome, int] = field(default_factory=dict)
     excluded: int = 0
     _facts: SliceFacts | None = None
 
-    def leave_out(self, gains: Iterable[tuple[int, int]], bad: Iterable[OutcomeClass]) -> None:
+    def leave_out(self, gains: Iterable[tuple[int, int]], bad: Iterable[Outcome]) -> None:
         """What a member of an excluded segment has added is not of this slice any more."""
         for number, gain in gains:
             self.numbers[number] -= gain
@@ -69,6 +70,7 @@ class SliceTally:
     def facts(self) -> SliceFacts:
         if self._facts is None:
             piece = self.piece
+            counts: dict[str, Any] = dict(zip(COUNTED, self.numbers, strict=True))
             self._facts = SliceFacts(
                 number=piece.number,
                 opened_at=piece.opened_at,
@@ -76,7 +78,7 @@ class SliceTally:
                 waiting=self.waiting,
                 bad={outcome: many for outcome, many in self.bad.items() if many},
                 excluded=self.excluded,
-                **dict(zip(COUNTED, self.numbers, strict=True)),
+                **counts,
             )
         return self._facts
 
@@ -174,7 +176,7 @@ class Evidence:
     monitors: Sequence[Monitor]
     budgets: list[BudgetFacts]
     given: dict[str, int] = field(default_factory=dict)
-    bad: dict[OutcomeClass, int] = field(default_factory=dict)
+    bad: dict[Outcome, int] = field(default_factory=dict)
     in_flight: int = 0
     wave_in_flight: dict[str, int] = field(default_factory=dict)
     holds: dict[str, Reason] = field(default_factory=dict)
@@ -183,7 +185,7 @@ class Evidence:
     silence: Silence | None = None
     slices: list[SliceTally] = field(default_factory=list)
     """Of all waves, in the order of their opening."""
-    _seats: dict[int, tuple[Seat, set[OutcomeClass]]] = field(default_factory=dict)
+    _seats: dict[int, tuple[Seat, set[Outcome]]] = field(default_factory=dict)
     _by_scope: dict[str, list[Monitor]] = field(default_factory=dict)
     _monitors: tuple[MonitorFacts, ...] | None = None
 
@@ -227,7 +229,7 @@ class Evidence:
             earlier = earlier | {outcome}
         return True
 
-    def _enter(self, outcome: OutcomeClass, earlier: frozenset[OutcomeClass], member: Member) -> None:
+    def _enter(self, outcome: Outcome, earlier: frozenset[Outcome], member: Member) -> None:
         for number, budget in enumerate(self.budgets):
             if outcome in budget.outcomes and not earlier.intersection(budget.outcomes):
                 self.budgets[number] = BudgetFacts(
@@ -242,7 +244,7 @@ class Evidence:
                 if place is not None:
                     monitor.add(place)
 
-    def _seat(self, member: Member) -> tuple[Seat, set[OutcomeClass]]:
+    def _seat(self, member: Member) -> tuple[Seat, set[Outcome]]:
         found = self._seats.get(member.device)
         if found is None:
             piece = member.tally.piece

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from orchestrator.core.evidence.allowance import MonitorSpec, WaveSize, allot, newcomer_alpha
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
 
 FAILED, ROLLED_BACK, SILENT = OutcomeClass.FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.SILENT
 DOWNLOAD_FAILED, IGNORED = OutcomeClass.DOWNLOAD_FAILED, OutcomeClass.IGNORED
-STANDARD = {
+STANDARD: dict[Outcome, Tolerance] = {
     FAILED: Tolerance(0.02),
     ROLLED_BACK: Tolerance(0.01),
     SILENT: Tolerance(0.005),
@@ -124,7 +124,7 @@ def test_promise_3_total_failure_is_halted_by_the_fifth_failed_device(devices: i
 
 @given(POLICIES, SIZES, st.floats(0.001, 0.2), st.integers(1, 100_000))
 def test_the_allowance_is_never_overspent(
-    tolerate: dict[OutcomeClass, Tolerance], waves: list[WaveSize], false_halt: float, devices: int
+    tolerate: dict[Outcome, Tolerance], waves: list[WaveSize], false_halt: float, devices: int
 ) -> None:
     specs = allot(tolerate=tolerate, false_halt=false_halt, waves=waves, devices=devices)
     assert len({spec.key for spec in specs}) == len(specs)
@@ -146,7 +146,7 @@ def test_the_allowance_is_never_overspent(
 
 @given(POLICIES, SIZES, st.integers(1, 100_000))
 def test_classes_that_hold_take_nothing_from_those_that_halt(
-    tolerate: dict[OutcomeClass, Tolerance], waves: list[WaveSize], devices: int
+    tolerate: dict[Outcome, Tolerance], waves: list[WaveSize], devices: int
 ) -> None:
     halting = {outcome: tolerance for outcome, tolerance in tolerate.items() if tolerance.then is Answer.HALT}
     alone = allot(tolerate=halting, false_halt=0.05, waves=waves, devices=devices)
@@ -169,7 +169,7 @@ def test_an_allowance_that_is_none_is_refused(false_halt: float) -> None:
 
 
 def test_pooled_tolerances_over_everything_are_refused() -> None:
-    tolerate = {FAILED: Tolerance(0.6), SILENT: Tolerance(0.5)}
+    tolerate: dict[Outcome, Tolerance] = {FAILED: Tolerance(0.6), SILENT: Tolerance(0.5)}
     with pytest.raises(InvalidInput, match="sum to 110%"):
         allot(tolerate=tolerate, false_halt=0.05, waves=(), devices=50)
     assert len(allot(tolerate=tolerate, false_halt=0.05, waves=(), devices=500)) == 2

@@ -17,7 +17,7 @@ from orchestrator.core.evidence.budgets import (
     default_budget,
     default_budgets,
 )
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
 
 FAILED, ROLLED_BACK, SILENT = OutcomeClass.FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.SILENT
@@ -67,14 +67,18 @@ def test_a_default_budget_is_the_smallest_that_is_rare(devices: int, tolerance: 
 
 def test_fifty_devices_have_a_pooled_budget_of_six() -> None:
     """RULES 4.7, with the 2 % + 1 % + 0.5 % of the standard policy; with silence held (3 %) it is five."""
-    standard = {FAILED: Tolerance(0.02), ROLLED_BACK: Tolerance(0.01), SILENT: Tolerance(0.005)}
+    standard: dict[Outcome, Tolerance] = {
+        FAILED: Tolerance(0.02),
+        ROLLED_BACK: Tolerance(0.01),
+        SILENT: Tolerance(0.005),
+    }
     (budget,) = default_budgets(tolerate=standard, devices=50)
     assert (budget.outcomes, budget.count, budget.answer) == ((FAILED, ROLLED_BACK, SILENT), 6, Answer.HALT)
     assert default_budget(50, 0.03, SMALL_FLEET_CHANCE) == 5
 
 
 def test_a_large_fleet_has_a_budget_for_each_class() -> None:
-    tolerate = {
+    tolerate: dict[Outcome, Tolerance] = {
         FAILED: Tolerance(0.02),
         SILENT: Tolerance(0.05, Answer.HOLD),
         OutcomeClass.IGNORED: Tolerance(0.1, Answer.COUNT),

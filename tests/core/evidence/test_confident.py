@@ -19,7 +19,7 @@ from orchestrator.core.evidence.confident import (
     rate_of,
     reports_needed,
 )
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
 
 HORIZON = 3_000
@@ -127,7 +127,7 @@ def test_ten_million_devices_and_a_million_failures_are_a_number() -> None:
 
 
 def test_only_classes_that_halt_and_are_heard_of_make_the_rate() -> None:
-    tolerate = {
+    tolerate: dict[Outcome, Tolerance] = {
         OutcomeClass.FAILED: Tolerance(0.02),
         OutcomeClass.ROLLED_BACK: Tolerance(0.01),
         OutcomeClass.SILENT: Tolerance(0.05),  # who was not heard of counts as bad: nothing is granted for it

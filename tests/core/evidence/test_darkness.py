@@ -17,7 +17,7 @@ from orchestrator.core.evidence.confident import rate_of
 from orchestrator.core.evidence.darkness import MOST_DARK, Darkness, darkness
 from orchestrator.core.evidence.door import Condition, door
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.policy import Policy
 from tests.core.evidence.clock_world import Fate, clock, curves, dead, past, usual
 
@@ -33,7 +33,7 @@ def in_part_dark(dark: float) -> Fate:
 def stopped(dark: float, learnt: float | None, seed: int) -> bool:
     """Whether a release of which so many devices stay dark runs into a monitor or a budget for silence, on any wave."""
     rng = Random(f"dark {dark} {seed}")
-    tolerate = {SILENT: UNNAMED.tolerances_over(learnt)[SILENT]}
+    tolerate: dict[Outcome, Tolerance] = {SILENT: UNNAMED.tolerances_over(learnt)[SILENT]}
     waves = [WaveSize("canary", 20, 0), WaveSize("some", 200, 20), WaveSize("rest", DEVICES - 220, 220)]
     monitors = allot(tolerate=tolerate, false_halt=0.05, waves=waves, devices=DEVICES, clock=learnt is not None)
     first = {None: 0, "canary": 0, "some": 20, "rest": 220}

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.evidence.door import Condition, Unmet, confirmed_needed, door
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
 
 FAILED, ROLLED_BACK, SILENT = OutcomeClass.FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.SILENT
-STANDARD: Mapping[OutcomeClass, Tolerance] = {
+STANDARD: Mapping[Outcome, Tolerance] = {
     FAILED: Tolerance(0.02),
     ROLLED_BACK: Tolerance(0.01),
     SILENT: Tolerance(0.05, Answer.HOLD),
@@ -154,7 +154,7 @@ WAVES = st.fixed_dictionaries(
 
 
 @given(WAVES, st.sampled_from([FAILED, ROLLED_BACK, SILENT]), st.integers(1, 5))
-def test_more_trouble_never_opens(wave: dict[str, Any], outcome: OutcomeClass, more: int) -> None:
+def test_more_trouble_never_opens(wave: dict[str, Any], outcome: Outcome, more: int) -> None:
     """P5: whatever kept the door shut still does with more bad, less heard, less confirmed or an amber monitor."""
     before = {(each.condition, each.subject) for each in _door(**wave)}
     worse: list[dict[str, Any]] = [

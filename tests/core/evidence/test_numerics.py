@@ -16,7 +16,7 @@ from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossi
 from orchestrator.core.evidence.door import door
 from orchestrator.core.evidence.interval import interval
 from orchestrator.core.evidence.limits import LEAST_ALPHA, LEAST_TOLERANCE, MOST_TOLERANCE, staircase
-from orchestrator.core.outcomes import OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 
 FLEET = 10_000_000
 BAD = 1_000_000
@@ -92,7 +92,7 @@ def test_a_band_over_ten_million_devices_is_narrow_and_right() -> None:
     st.sampled_from(OutcomeClass),
 )
 def test_no_door_opens_for_more_bad_devices(
-    outcomes: int, share: float, tolerance: float, more: int, outcome: OutcomeClass
+    outcomes: int, share: float, tolerance: float, more: int, outcome: Outcome
 ) -> None:
     def unmet(bad: int) -> int:
         return len(

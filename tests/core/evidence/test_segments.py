@@ -17,11 +17,11 @@ from orchestrator.core.evidence.allowance import (
     allot_segments,
 )
 from orchestrator.core.evidence.limits import staircase
-from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
 
 FAILED, ROLLED_BACK, SILENT = OutcomeClass.FAILED, OutcomeClass.ROLLED_BACK, OutcomeClass.SILENT
-THREE = {
+THREE: dict[Outcome, Tolerance] = {
     FAILED: Tolerance(0.02),
     ROLLED_BACK: Tolerance(0.01),
     SILENT: Tolerance(0.005),

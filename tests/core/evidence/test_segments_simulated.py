@@ -23,7 +23,7 @@ from orchestrator.core.evidence.crossing import Node, NodeKey, add, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState
-from orchestrator.core.outcomes import OutcomeClass, Tolerance
+from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.position import SPACE
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.safety import safety
@@ -32,7 +32,11 @@ from tests.core.world import fresh_state
 
 DAY_0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 FAILED = OutcomeClass.FAILED
-THREE = {FAILED: Tolerance(0.02), OutcomeClass.ROLLED_BACK: Tolerance(0.01), OutcomeClass.SILENT: Tolerance(0.005)}
+THREE: dict[Outcome, Tolerance] = {
+    FAILED: Tolerance(0.02),
+    OutcomeClass.ROLLED_BACK: Tolerance(0.01),
+    OutcomeClass.SILENT: Tolerance(0.005),
+}
 RULES = Rules((WaveRules("all"),), tolerate=THREE, segments=("hardware_id", "source_version"))
 DEVICES = 4_000
 BOARDS = {"bad": 0.05, **{f"board{n}": 0.95 / 7 for n in range(7)}}

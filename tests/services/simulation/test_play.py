@@ -14,7 +14,7 @@ from orchestrator.services.simulation.fleet import Habit, Shape
 from orchestrator.services.simulation.machine import Taken, flying
 from orchestrator.services.simulation.many import play_many
 from orchestrator.services.simulation.play import Run, play
-from orchestrator.services.simulation.scenarios import SCENARIOS, Order, Scenario
+from orchestrator.services.simulation.scenarios import SCENARIOS, Order, Outage, Scenario
 from orchestrator.services.simulation.setting import Ending
 from orchestrator.services.simulation.tally import Evidence, Member
 from tests.services.simulation.settings import policy, setting
@@ -87,11 +87,30 @@ def test_what_fails_everywhere_is_halted_by_the_fifth_failed_device() -> None:
 
 
 def test_bricks_hold_where_silence_holds_and_halt_where_it_halts() -> None:
-    held = [play(setting("bricks"), run) for run in range(5)]
+    bricks = replace(setting("bricks"), history=0)
+    held = [play(bricks, run) for run in range(5)]
     assert {(each.ending, each.cause) for each in held} == {(Ending.HELD, "rollout/silent")}
     halting = policy(window="always", tolerate={"failed": "2%", "rolled_back": "1%", "silent": "5%"})
-    halted = [play(replace(setting("bricks"), policy=halting), run) for run in range(5)]
+    halted = [play(replace(bricks, policy=halting), run) for run in range(5)]
     assert {each.ending for each in halted} == {Ending.HALTED}
+    assert min(each.hours for each in (*held, *halted)) > 24
+
+
+def test_with_a_history_bricks_stop_within_the_hour() -> None:
+    known = setting("bricks", waves="canary 20, rest")
+    found = [play(known, run) for run in range(5)]
+    assert {(each.ending, each.cause) for each in found} == {(Ending.HELD, "silence")}
+    assert max(each.hours for each in found) < 1
+
+
+def test_devices_that_go_dark_with_all_the_others_hold_and_do_not_halt() -> None:
+    """Minutes after the start the only region there is goes dark: canaries under way, and everybody else."""
+    halting = policy(window="always", tolerate={"failed": "2%", "rolled_back": "1%", "silent": "5%"})
+    dark = replace(SCENARIOS["outage"], level=0.0, quiet=0.0, outage=Outage(after=0.08, hours=6.0))
+    shape = Shape(600, labels={"region": {"east": 1.0}}, habits=(Habit(1.0, 300, 900),))
+    asked = replace(setting(waves="canary 20, rest"), policy=halting, scenario=dark, shape=shape)
+    found = [play(asked, run) for run in range(10)]
+    assert {(each.ending, each.cause) for each in found} == {(Ending.HELD, "environment")}
 
 
 def test_trouble_of_the_last_wave_touches_no_wave_before_it() -> None:

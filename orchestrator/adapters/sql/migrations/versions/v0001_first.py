@@ -10,6 +10,15 @@ from orchestrator.adapters.sql.house_tables import SEEDS, TRIGGERS
 revision = "0001"
 down_revision = None
 
+TALLIES = ("offered", "withdrawn", "started", "applied", "resolved", "confirmed", "retired", "departed")
+CLASSES = ("failed", "verify_failed", "rolled_back", "silent", "ignored", "download_failed")
+OWN = tuple(f"own_{number}" for number in range(1, 9))
+
+
+def _tallies() -> list[sa.Column[int]]:
+    names = (*TALLIES, *(f"bad_{name}" for name in (*CLASSES, *OWN)))
+    return [sa.Column(name, sa.BigInteger(), server_default="0", nullable=False) for name in names]
+
 
 def upgrade() -> None:
     op.create_table(
@@ -275,21 +284,34 @@ def upgrade() -> None:
         sa.Column("members", sa.BigInteger(), nullable=False),
         sa.Column("waiting", sa.BigInteger(), nullable=False),
         sa.Column("excluded", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("offered", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("withdrawn", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("started", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("applied", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("resolved", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("confirmed", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("retired", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("departed", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("bad_failed", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("bad_rolled_back", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("bad_silent", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("bad_ignored", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("bad_download_failed", sa.BigInteger(), server_default="0", nullable=False),
+        *_tallies(),
         sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("rollout_key", "wave", "number"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "slice_apart",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("wave", sa.Text(), nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        *_tallies(),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.PrimaryKeyConstraint("rollout_key", "wave", "number"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "own_class",
+        sa.Column("rollout_key", sa.BigInteger(), nullable=False),
+        sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_key"],
+            ["rollout.key"],
+        ),
+        sa.PrimaryKeyConstraint("rollout_key", "slot"),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -320,10 +342,11 @@ def upgrade() -> None:
         sa.Column("wave", sa.Text(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("excluded", sa.Integer(), nullable=False),
+        sa.Column("apart", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["rollout_key"], ["rollout.key"]),
         sa.PrimaryKeyConstraint("key"),
     )
-    op.create_index("slice_key_is", "slice_key", ["rollout_key", "wave", "number", "excluded"], unique=True)
+    op.create_index("slice_key_is", "slice_key", ["rollout_key", "wave", "number", "excluded", "apart"], unique=True)
     op.create_table(
         "device_update",
         sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
