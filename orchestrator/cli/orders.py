@@ -62,7 +62,7 @@ def order(
                         "dry_run": dry_run,
                     },
                 )
-            call.show(f"Dry run, nothing was changed: {done.sentence}" if dry_run else done.sentence)
+            call.show(f"Dry run, nothing was changed. It would say: {done.sentence}" if dry_run else done.sentence)
 
         own = inspect.signature(function, eval_str=True).parameters.values()
         shared = [each for each in _SHARED if asks or each.name != "yes"]

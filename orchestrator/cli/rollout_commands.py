@@ -114,7 +114,8 @@ def apply(
     else:
         _tell_applied(call, done, started, dry_run=dry_run)
     if not done.written and not dry_run:
-        call.tell(f"wave: Nothing was changed: {done.rollout} is {done.status}. `--yes` changes it.")
+        words = "--yes" if done.edited is None or not done.edited.lacks else f"--yes {done.edited.lacks}"
+        call.tell(f"wave: Nothing was changed: {done.rollout} is {done.status}. `{words}` changes it.")
         raise typer.Exit(NOT_SAID)
 
 

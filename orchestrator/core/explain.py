@@ -77,8 +77,13 @@ def stopped_by(state: RolloutState, facts: Facts) -> tuple[str, ...]:
     """What a resume has to accept, by name."""
     kind = state.standing.reason.kind
     first = [FIRST_BAD] if kind is ReasonKind.FIRST_BAD else [CLOCK] if kind is ReasonKind.SILENCE else []
-    crossed = [m.monitor for m in watching(state, facts.monitors) if m.crossed_at and m.answer is not Answer.COUNT]
+    crossed = (monitor.monitor for monitor in _crossed(state, facts))
     return (*first, *crossed, *(f"budget/{budget.name}" for budget in facts.budgets if budget.reached))
+
+
+def _crossed(state: RolloutState, facts: Facts) -> list[MonitorFacts]:
+    """Those whose evidence stops it, or would."""
+    return [each for each in watching(state, facts.monitors) if each.crossed_at and each.answer is not Answer.COUNT]
 
 
 # ------------------------------------------------------------------------------------------------- to advance
@@ -94,6 +99,11 @@ def _advances(state: RolloutState, facts: Facts, rules: Rules, plan: Plan) -> It
         case RolloutStatus.HELD | RolloutStatus.HALTED:
             accepts = "".join(f" --accept {each}" for each in stopped_by(state, facts))
             because = " --reason TEXT" if accepts else ""
+            for segment in dict.fromkeys(each.segment for each in _crossed(state, facts) if each.segment is not None):
+                yield (
+                    f"First {segment} may be left out, so that the rest is counted without it:"
+                    f" `wave exclude {name} {segment} --reason TEXT`."
+                )
             yield f"A person has looked and resumes it: `wave resume {name}{accepts}{because}`."
             yield f"Or ends it: `wave cancel {name}`."
         case RolloutStatus.CANCELLED:

@@ -43,6 +43,7 @@ from orchestrator.core.durations import (
     shown,
 )
 from orchestrator.core.evidence.confident import rate_of
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
@@ -396,10 +397,12 @@ class Policy(Document):
         """Of every class that is counted by itself, defaults included, as long as no darkness is learnt."""
         return self.tolerances_over(None)
 
-    def tolerances_over(self, dark: float | None) -> Mapping[Outcome, Tolerance]:
-        """The same where a share of ``dark`` of the devices stays silent whatever the release; None: nothing is learnt.
-        What the policy says of silence comes on top: who is silent is so for the one reason or the other."""
-        silent = self.tolerate.silence(learnt=dark is not None).over(dark or 0.0)
+    def tolerances_over(self, dark: Darkness | None, *, segment: bool = False) -> Mapping[Outcome, Tolerance]:
+        """The same where a part of the devices stays silent whatever the release, of the fleet or of a ``segment``;
+        None: nothing is learnt. What the policy says of silence comes on top: who is silent is so for one or the other."""
+        silent = self.tolerate.silence(learnt=dark is not None)
+        if dark is not None:
+            silent = silent.over(dark.segment if segment else dark.fleet)
         return {**self.tolerate.tolerances, OutcomeClass.SILENT: silent}
 
     def for_wave(self, overrides: WaveOverride | None) -> Policy:

@@ -125,7 +125,7 @@ def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
 
 def _next(monitor: MonitorFacts, step: Step) -> str:
     """``a 4th within the first 33 halts``; ``2 more within the first 52, where 3 are, halt``."""
-    one, more = ("stops it", "stop it") if monitor.segment else (f"{monitor.answer.value}s", monitor.answer.value)
+    one, more = ("excludes it", "exclude it") if monitor.segment else (f"{monitor.answer.value}s", monitor.answer.value)
     verb = one if step.more == 1 else more
     if step.more == 1 and step.there == monitor.bad:
         return f"{a_or_an(monitor.bad + 1)} {ordinal(monitor.bad + 1)} within the first {step.within} {verb}"
@@ -345,15 +345,17 @@ def slice_held_sentence(last: SliceFacts) -> str:
 
 
 def amber_sentence(keys: Sequence[str]) -> str:
-    """Why no further slice opens."""
+    """Why slices are small and no wave opens."""
     it = _one_or_more(len(keys), "it", "them")
-    return f"{_amber(keys)}: no further slice opens until confirmations calm {it}."
+    return f"{_amber(keys)}: slices and offers slow to a trickle, and no wave opens, until confirmations calm {it}."
 
 
 def amber_held_sentence(keys: Sequence[str]) -> str:
-    """Amber for as long as a slice is given."""
+    """Amber for as long as a slice is given: the wave has not opened."""
     it = _one_or_more(len(keys), "it", "them")
-    return f"{_amber(keys)}, and confirmations did not calm {it} in time: `wave resume` lets one more slice open."
+    return (
+        f"{_amber(keys)}, and confirmations did not calm {it} in time: `wave resume` lets the wave open all the same."
+    )
 
 
 def _amber(keys: Sequence[str]) -> str:

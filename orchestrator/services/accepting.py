@@ -32,7 +32,8 @@ def accept_stops(
     unknown = [name for name in accept if name not in stopped]
     if unknown:
         raise InvalidInput(
-            f"{unknown[0]} did not stop rollout {row.state.rollout}.", remedy=f"What did: {_listed(stopped)}."
+            f"{unknown[0]} does not stop rollout {row.state.rollout}.",
+            remedy=f"What does: {_listed(stopped)}." if stopped else "Nothing is left to accept: leave --accept out.",
         )
     missing = [name for name in stopped if name not in accept]
     if missing:
@@ -110,4 +111,4 @@ def _accepted(budget: BudgetFacts) -> BudgetFacts:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "nothing"
+    return ", ".join(names)

@@ -146,7 +146,7 @@ class Counterfactual:
             if (segment := each.spec.segment) is not None and dimension_of(segment) in self.policy.segments:
                 sizes.setdefault(dimension_of(segment), {})[segment] = each.spec.devices
         return allot_segments(
-            tolerate=self.policy.tolerances_over(None if self.dark is None else self.dark.segment),
+            tolerate=self.policy.tolerances_over(self.dark, segment=True),
             false_exclude=self.policy.false_exclude,
             sizes=sizes,
             devices=self.devices,

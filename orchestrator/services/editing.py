@@ -1,13 +1,16 @@
 """Editing a rollout that runs: its policy and its later waves, with no evidence reset and nothing un-halted.
 
 One transaction: everything is worked out, written and decided upon; whoever asked without meaning it has it taken back.
-Monitors whose classes, tolerance, answer and scope stay are not touched, and keep the alpha they began with. New ones
-count from the next slice on and are paid from the reserve; those that are gone are closed.
+A monitor whose class and scope stay is not touched and keeps the alpha it began with, also where its tolerance is
+lowered or its answer becomes a halt: what it has seen would be forgotten otherwise. New ones count from the next slice
+on and are paid from the reserve, beside an old one of the same name under a name with their tolerance. What a person's
+word loosens is closed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,8 +19,9 @@ from difflib import unified_diff
 from orchestrator.core.decide import decide
 from orchestrator.core.document import Document
 from orchestrator.core.editing import LATER, WATCHED, Change, Wider, changes, fixed, wider
-from orchestrator.core.evidence.allowance import MonitorSpec, newcomer_alpha
+from orchestrator.core.evidence.allowance import BESIDE, MonitorSpec, newcomer_alpha
 from orchestrator.core.evidence.clock import CLOCK, minute_of
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
 from orchestrator.core.fleet import Scope
@@ -52,7 +56,8 @@ MOST_COUNTED = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Edited:
     """What an edit is, or would be. ``would``: what is decided at once under the new rules; ``begins`` and ``closes``:
-    monitors; ``wider``: rules of waves that have begun which it loosens on a person's word."""
+    monitors; ``wider``: rules of waves that have begun which it loosens on a person's word, ``lacks`` the options that
+    are still to be given for that."""
 
     rollout: str
     status: RolloutStatus
@@ -67,6 +72,7 @@ class Edited:
     old_spec_digest: str
     old_policy_digest: str
     diff: tuple[str, ...]
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +114,10 @@ def edit(
     reason: str | None,
     allow_wider: Collection[str],
     now: datetime,
+    shown: bool = False,
 ) -> Edited:
-    """Bind the rollout to these files from now on. Raises WrongState, and Refused with the remedy."""
+    """Bind the rollout to these files from now on. Raises WrongState, and Refused with the remedy. ``shown``: it will
+    be taken back, so a word that is lacking is only told."""
     if row.state.status not in EDITABLE or row.scope is None:
         raise _cannot(row)
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
@@ -128,7 +136,9 @@ def edit(
     )
     facts = w.facts(row, now=now)
     looser = wider(row.state, rules_of(row), rules_of(after)) + _larger_budgets(row, after, policy, facts)
-    _refuse_wider(row, looser, allow_wider, reason)
+    lacks = _lacks(row, looser, allow_wider, reason)
+    if lacks and not shown:
+        raise _loosens(looser, allow_wider, lacks)
     after = replace(after, scope=_scope(w, row, old_spec, spec))
     refuse_overlap(w, after, supersedes=None)
     sizes = _sizes(w, after, row.state, facts, policy, now)
@@ -171,6 +181,7 @@ def edit(
         old_spec_digest=row.spec_digest,
         old_policy_digest=row.policy_digest,
         diff=(*_diff("rollout", old_spec, spec), *_diff("policy", old_policy, policy)),
+        lacks=lacks,
     )
 
 
@@ -198,7 +209,19 @@ def _cannot(row: RolloutRow) -> WrongState:
     )
 
 
-def _refuse_wider(row: RolloutRow, looser: Sequence[Wider], allow: Collection[str], reason: str | None) -> None:
+def _loosens(looser: Sequence[Wider], allow: Collection[str], lacks: str) -> Refused | InvalidInput:
+    asked = [each for each in looser if each.wave not in allow]
+    if not asked:
+        return InvalidInput("Loosening a wave that has begun needs a reason: `--reason TEXT`.")
+    first = "; ".join(str(each) for each in asked if each.wave == asked[0].wave)
+    return Refused(
+        f"It would loosen what a wave that has begun is held to: {first}.",
+        remedy=f"If that is meant, say so: `{lacks}`.",
+    )
+
+
+def _lacks(row: RolloutRow, looser: Sequence[Wider], allow: Collection[str], reason: str | None) -> str:
+    """The options that a person has yet to give for what becomes looser; empty when none is lacking."""
     known = [wave.wave for wave in row.state.waves]
     for name in allow:
         if name not in known:
@@ -207,15 +230,8 @@ def _refuse_wider(row: RolloutRow, looser: Sequence[Wider], allow: Collection[st
             )
     asked = list(dict.fromkeys(each.wave for each in looser))
     missing = [wave for wave in asked if wave not in allow]
-    if missing:
-        said = " ".join(f"--allow-wider {wave}" for wave in missing)
-        first = [str(each) for each in looser if each.wave == missing[0]]
-        raise Refused(
-            f"It would loosen what a wave that has begun is held to: {'; '.join(first)}.",
-            remedy=f"If that is meant, say so: `{said} --reason TEXT`.",
-        )
-    if asked and not (reason or "").strip():
-        raise InvalidInput("Loosening a wave that has begun needs a reason: `--reason TEXT`.")
+    because = ["--reason TEXT"] if asked and not (reason or "").strip() else []
+    return " ".join([*(f"--allow-wider {wave}" for wave in missing), *because])
 
 
 def _state(
@@ -286,7 +302,8 @@ def _monitors(
     """Close what is gone, begin what is new; how many were paid from the reserve, and the keys of both.
 
     New is what watches a class whose tolerance or answer has changed, a wave that was not there, or a dimension that
-    was not watched. What was left without a monitor at the start, because it could never fire, stays without.
+    was not watched. What was left without a monitor at the start, because it could never fire, stays without. A release
+    within a lower tolerance is within the one before: a monitor that was paid for that may go on.
     """
     assert after.scope is not None
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
@@ -301,10 +318,11 @@ def _monitors(
             return False
         if each.segment is not None and dimension_of(each.segment) not in new_segments:
             return False
-        return changed.isdisjoint(each.outcomes)
+        return changed.isdisjoint(each.outcomes) or _bears(each, policy, dark)
 
     running = {each.spec.key: each.spec for each in w.monitors(row.key) if each.accepted_at is None}
-    kept = {key for key, each in running.items() if stays(each)}
+    kept = {key: each for key, each in running.items() if stays(each)}
+    same = {(each.scope, each.outcomes, each.tolerance, each.answer) for each in kept.values()}
     gone = [key for key in running if key not in kept]
     stopped = stopping(row, facts)
     for key in gone:
@@ -324,9 +342,10 @@ def _monitors(
     fresh: list[MonitorSpec] = []
     number = first = newcomers(w, row)
     for each in wanted:
-        if each.key in kept:
+        if (each.scope, each.outcomes, each.tolerance, each.answer) in same:
             continue
-        paid = replace(each, alpha=newcomer_alpha(_allowance(each, policy), number + 1))
+        key = f"{each.key}{BESIDE}{100 * each.tolerance:g}%" if each.key in kept else each.key
+        paid = replace(each, key=key, alpha=newcomer_alpha(_allowance(each, policy), number + 1))
         if each.wave is not None and sizes[each.wave] < staircase(paid.tolerance, paid.alpha).first:
             continue  # it could never fire, and what never fires is given nothing
         number += 1
@@ -344,17 +363,30 @@ def _looked_at_again(w: Writing, row: RolloutRow, policy: Policy, now: datetime)
     return row.clock if fresh is None else as_text(replace(from_text(row.clock), dark=fresh.dark))
 
 
+def _bears(spec: MonitorSpec, policy: Policy, dark: Darkness | None) -> bool:
+    """Whether what it tolerates is no less than the policy tolerates now, and its answer no more severe."""
+    tolerate = policy.tolerances_over(dark, segment=spec.segment is not None)
+    now = [tolerate[outcome] for outcome in spec.outcomes]
+    if any(each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now):
+        return False
+    return math.fsum(each.at_most for each in now) <= spec.tolerance
+
+
 def _clock(row: RolloutRow, after: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
     """The clock of silence under the policy's word, and whether it begins anew by it: what was learnt stays, and it is
-    paid from the reserve as what comes after so many newcomers."""
+    paid from the reserve as what comes after so many newcomers. It goes on where it tolerates no less than the policy
+    now: it would forget what it has seen."""
     old, silent = (each.tolerate.silence(learnt=True) for each in (Policy.from_canonical(row.policy), policy))
     if after.clock is None or silent == old:
+        return after.clock, False
+    before = from_text(after.clock)
+    if before.answer is silent.then and silent.at_most <= before.tolerance:
         return after.clock, False
     stopped = stopping(row, facts)
     if CLOCK in stopped:
         raise _would_free(row, CLOCK, stopped[CLOCK])
     alpha = newcomer_alpha(policy.false_halt, newcomers + 1)
-    return as_text(from_text(after.clock).under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
+    return as_text(before.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
 
 
 def _allowance(spec: MonitorSpec, policy: Policy) -> float:

@@ -11,7 +11,7 @@ from orchestrator.core.admission import AMBER_STAKE, Flow, bearable
 from orchestrator.core.decide import OFFERED_ENOUGH
 from orchestrator.core.evidence.confident import good_needed, rate_of, reports_needed
 from orchestrator.core.pace import Paced, limits
-from orchestrator.core.reasons import are, devices, failing_sentence, moment, names, percent
+from orchestrator.core.reasons import devices, failing_sentence, moment, names, percent
 from orchestrator.core.rules import Rules, WaveRules
 
 _ROUND_UP: Final = timedelta(microseconds=999_999)
@@ -25,12 +25,13 @@ def planned(rules: Rules) -> tuple[str, ...]:
 
 def _planned(paced: Paced) -> Iterator[str]:
     if paced.in_flight is not None:
-        yield f"at most {devices(paced.in_flight)} at it at once."
+        yield f"at most {devices(paced.in_flight)} under way at once."
     if paced.stake is not None:
-        yield f"{devices(paced.stake)} at it at first, then as many as confirmations bear at a stake of {paced.stake}."
+        first = devices(paced.stake)
+        yield f"{first} under way at first, then as many as confirmations bear at a stake of {paced.stake}."
     if paced.per is not None:
-        per = paced.per
-        yield f"at most {devices(per.at_most)} at it at once for each {per.label}; who has none is not limited by it."
+        most, label = devices(paced.per.at_most), paced.per.label
+        yield f"at most {most} under way at once for each {label}; who has none is not limited by it."
     if paced.rate is not None:
         yield f"at most {paced.rate.words} are offered it, {paced.rate.burst} of them at once."
 
@@ -74,22 +75,23 @@ def _standing(paced: Paced, flow: Flow, now: datetime) -> Iterator[str]:
     flying = flow.in_flight
     if flow.amber:
         most = bearable(AMBER_STAKE, flow.upper)
-        yield f"{names(flow.amber)} amber: {_at_it(flying, most)}; {failing_sentence(flow.upper)}."
+        yield f"{names(flow.amber)} amber: {_under_way(flying, most)}; {failing_sentence(flow.upper)}."
     if paced.in_flight is not None:
-        yield f"{_at_it(flying, paced.in_flight)}."
+        yield f"{_under_way(flying, paced.in_flight)}."
     if paced.stake is not None:
         most = bearable(paced.stake, flow.upper)
-        yield f"{_at_it(flying, most)} by the evidence, at a stake of {paced.stake}; {failing_sentence(flow.upper)}."
+        bears = f"{_under_way(flying, most)} that the evidence bears at a stake of {paced.stake}"
+        yield f"{bears}; {failing_sentence(flow.upper)}."
     if paced.per is not None:
-        yield f"at most {paced.per.at_most} for each {paced.per.label} are at it."
+        yield f"at most {devices(paced.per.at_most)} under way for each {paced.per.label}."
     if paced.rate is not None:
         next_at = paced.rate.next_at(flow.spent_until)
         when = "now" if next_at is None or next_at <= now else f"at {moment(next_at + _ROUND_UP)}"
-        yield f"at most {paced.rate.words} are offered it; the next {when}."
+        yield f"at most {paced.rate.words} are offered it; the next may be {when}."
 
 
-def _at_it(flying: int, most: int) -> str:
-    return f"{are(flying, most)} at it that may be"
+def _under_way(flying: int, most: int) -> str:
+    return f"{flying:,} under way of at most {most:,}"
 
 
 def _capital(sentence: str, before: str) -> str:

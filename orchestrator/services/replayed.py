@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from orchestrator.core.decisions import Decision, EnsureDeltas
+from orchestrator.core.decisions import Decision, EnsureDeltas, OpenSlice, StartBake
 from orchestrator.core.evidence.recounting import Recount
 from orchestrator.services.replay_steps import Steps
 
@@ -70,12 +71,16 @@ def described(decisions: Sequence[Decision]) -> str:
 
 
 def _described(decision: Decision) -> str:
-    name = type(decision).__name__
-    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
-    words = words.removesuffix(" rollout")
-    size = getattr(decision, "size", None)
-    about = getattr(decision, "wave", None) or getattr(decision, "segment", None)
-    return f"{words}{'' if size is None else f' of {size}'}{'' if about is None else f' ({about})'}"
+    match decision:
+        case OpenSlice():
+            which = "the last slice" if decision.size is None else f"a slice of {decision.size}"
+            return f"open {which} of {decision.wave}"
+        case StartBake():
+            return f"begin the bake of {decision.wave}"
+        case _:  # a verb and what it is done to, as the class is named: open canary, exclude hardware_id=rpi4, halt
+            verb = re.split("(?=[A-Z])", type(decision).__name__)[1].lower()
+            about = getattr(decision, "wave", None) or getattr(decision, "segment", None)
+            return verb if about is None else f"{verb} {about}"
 
 
 def may_stop(recount: Recount, devices_are_few: bool) -> bool:

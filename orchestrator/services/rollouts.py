@@ -94,8 +94,9 @@ class Rollouts:
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
                     return Applied(spec.name, row.state.status, False, (), spec_digest, policy_digest)
-                edited = edit(w, row, spec, policy, by=by, reason=reason, allow_wider=allow_wider, now=now)
-                if dry_run or not yes:
+                shown = dry_run or not yes
+                edited = edit(w, row, spec, policy, by=by, reason=reason, allow_wider=allow_wider, now=now, shown=shown)
+                if shown:
                     raise _TakenBack
                 return applied(edited, written=True)
             changes = lines_changed(row, canonical, bound_policy)

@@ -175,7 +175,7 @@ def monitors_of(
         before[name] = sum(eligible[each] for each in ancestors)
         sizes.append(WaveSize(name, eligible[name], before[name]))
     return allot(
-        tolerate=policy.tolerances_over(None if dark is None else dark.fleet),
+        tolerate=policy.tolerances_over(dark),
         false_halt=policy.false_halt,
         waves=sizes,
         devices=devices,
@@ -188,7 +188,7 @@ def segment_monitors(
 ) -> tuple[MonitorSpec, ...]:
     """The monitors of the segments that the fleet has now; of each dimension no more are asked for than are watched."""
     return allot_segments(
-        tolerate=policy.tolerances_over(None if dark is None else dark.segment),
+        tolerate=policy.tolerances_over(dark, segment=True),
         false_exclude=policy.false_exclude,
         sizes={name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments},
         devices=devices,
@@ -226,7 +226,7 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
         before = opened.before.get(segment, 0)
         specs = allot_newcomer(
             segment,
-            tolerate=policy.tolerances_over(None if dark is None else dark.segment),
+            tolerate=policy.tolerances_over(dark, segment=True),
             false_exclude=policy.false_exclude,
             newcomer=number + 1,
             places=places[segment],
@@ -252,7 +252,7 @@ def budgets_of(policy: Policy, devices: int, dark: Darkness | None) -> tuple[Bud
     """The operator's own stops, and the computed ones for the classes he named none for."""
     own = policy.budget.limits
     budgets = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]
-    tolerate = policy.tolerances_over(None if dark is None else dark.fleet)
+    tolerate = policy.tolerances_over(dark)
     for default in default_budgets(tolerate=tolerate, devices=devices):
         if len(default.outcomes) == 1 and default.outcomes[0] in own:
             continue

@@ -68,7 +68,7 @@ def test_each_finding_is_a_line_and_an_exit_code(fleet: House) -> None:
 def test_a_replay_says_that_nothing_differs(fleet: House) -> None:
     _begun(fleet)
     shown = " ".join(fleet.ok("replay", "lmp-42").split())
-    assert "3 outcomes of lmp-42, looked at again: nothing differs." in shown
+    assert "and 3 outcomes, looked at again: nothing differs." in shown
     found = fleet.json("replay", "lmp-42")
     assert (found["differs"], found["policy"], found["outcomes"]) == (0, None, 3)
     assert fleet.run("replay", "gone").exit_code == 3

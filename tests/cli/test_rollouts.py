@@ -183,7 +183,9 @@ def test_the_journal_says_who_and_why(fleet: House) -> None:
 def test_a_dry_run_changes_nothing(fleet: House) -> None:
     fleet.ok("apply", str(fleet.rollout()), "--start")
     for word in ("pause", "halt", "cancel", "complete"):
-        assert fleet.ok(word, "lmp-42", "--dry-run").startswith("Dry run, nothing was changed: Rollout lmp-42 is")
+        assert fleet.ok(word, "lmp-42", "--dry-run").startswith(
+            "Dry run, nothing was changed. It would say: Rollout lmp-42 is"
+        )
         assert fleet.json("status", "lmp-42")["status"] == "running"
 
 
@@ -199,7 +201,7 @@ def test_waves_are_steered_by_name(fleet: House) -> None:
 
 def test_retry_counts_the_devices(fleet: House) -> None:
     halted(fleet)
-    assert fleet.ok("retry", "lmp-42", "--dry-run").startswith("Dry run, nothing was changed: ")
+    assert fleet.ok("retry", "lmp-42", "--dry-run").startswith("Dry run, nothing was changed. ")
     assert "devices of rollout lmp-42 may try again." in fleet.ok("retry", "lmp-42")
 
 

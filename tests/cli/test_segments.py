@@ -12,8 +12,8 @@ def test_a_segment_is_left_out_shown_and_taken_back_in(fleet: House) -> None:
     until_lab_baked(fleet)
     shown = fleet.ok("exclude", "lmp-42", OLD, "--reason", "old loaders hang", "--dry-run")
     assert " ".join(shown.split()) == (
-        "Dry run, nothing was changed: Segment source_version=30 of rollout lmp-42 is excluded: its 20 devices will be"
-        " offered nothing more, 0 offers not started will be withdrawn, and the rest goes on without."
+        "Dry run, nothing was changed. It would say: Segment source_version=30 of rollout lmp-42 is excluded: its 20"
+        " devices will be offered nothing more, 0 offers not started will be withdrawn, and the rest goes on without."
     )
     assert fleet.json("status", "lmp-42")["excluded"] == []
     fleet.ok("exclude", "lmp-42", OLD, "--reason", "old loaders hang", "--yes")
@@ -24,7 +24,7 @@ def test_a_segment_is_left_out_shown_and_taken_back_in(fleet: House) -> None:
         page = fleet.ok(command, "lmp-42")
         narrow(page)
         words = " ".join(page.split())
-        assert "! source_version=30 is excluded for" in words and "old loaders hang" in words
+        assert "! Excluded " in words and "Segment source_version=30 excluded by mika: old loaders hang." in words
     device = next(name for name in fleet.tokens if fleet.json("explain", name)["version"] == 30 and "gw" in name)
     (why,) = fleet.json("explain", device)["rollouts"]
     assert why["kind"] == "excluded" and "old loaders hang" in why["sentence"]

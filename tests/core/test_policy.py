@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.document import InvalidDocument, Problem
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.pace import Rate
 from orchestrator.core.policy import OnSegment, Otherwise, Policy, Promotion, WaveOverride
@@ -147,15 +148,19 @@ def test_what_is_said_of_silence_is_on_top_of_the_darkness_learnt() -> None:
     )
     silent = OutcomeClass.SILENT
     assert unnamed.tolerances_over(None)[silent] == Tolerance(0.05, Answer.HOLD)
-    assert unnamed.tolerances_over(0.0)[silent] == Tolerance(0.02, Answer.HALT)
-    assert unnamed.tolerances_over(0.03)[silent].at_most == pytest.approx(0.0494)
-    assert named.tolerances_over(None)[silent] == named.tolerances_over(0.0)[silent] == Tolerance(0.04, Answer.HOLD)
-    assert named.tolerances_over(0.5)[silent].at_most == pytest.approx(0.52)
-    for each in (unnamed, named):
-        others = [
-            each.tolerances_over(dark).items() - {(silent, each.tolerances_over(dark)[silent])} for dark in (None, 0.3)
-        ]
-        assert others[0] == others[1]
+    assert unnamed.tolerances_over(Darkness(0.0))[silent] == Tolerance(0.02, Answer.HALT)
+    assert unnamed.tolerances_over(Darkness(0.03))[silent].at_most == pytest.approx(0.0494)
+    assert (
+        named.tolerances_over(None)[silent]
+        == named.tolerances_over(Darkness(0.0))[silent]
+        == Tolerance(0.04, Answer.HOLD)
+    )
+    assert named.tolerances_over(Darkness(0.5))[silent].at_most == pytest.approx(0.52)
+    assert unnamed.tolerances_over(Darkness(0.0, 0.5), segment=True)[silent].at_most == pytest.approx(0.51)
+    over = unnamed.tolerances_over(Darkness(0.3))
+    assert {each: over[each] for each in over if each != silent} == {
+        each: found for each, found in unnamed.tolerances.items() if each != silent
+    }
     assert Policy.from_canonical(unnamed.canonical()) == unnamed
 
 

@@ -196,7 +196,7 @@ def test_a_decision_that_the_facts_do_not_bear_differs() -> None:
     found = again(sim)
     assert (found.divergences[0].what, found.divergences[0].entry) == ("decision", passed.seq)
     assert {each.what for each in found.divergences[1:]} <= {"record"}
-    assert "pass wave (first)" in found.divergences[0].recorded and "pass" not in found.divergences[0].replayed
+    assert "pass first" in found.divergences[0].recorded and "pass" not in found.divergences[0].replayed
 
 
 def test_outcomes_that_were_turned_bad_differ_where_they_would_have_stopped_it() -> None:
@@ -294,7 +294,7 @@ def test_a_policy_that_bakes_longer_would_have_waited(lenient: Simulation) -> No
     found = again(lenient, longer)
     first = found.divergences[0]
     assert (first.what, first.replayed) == ("decision", "nothing")
-    assert "pass wave (first)" in first.recorded and "at least 10 d" in first.why
+    assert "pass first" in first.recorded and "at least 10 d" in first.why
 
 
 def test_who_there_is_not_and_what_does_not_fit_is_refused(lenient: Simulation) -> None:

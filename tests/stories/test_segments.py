@@ -236,3 +236,15 @@ def test_a_crash_between_the_exclusion_and_its_withdrawals_is_made_good() -> Non
             asked.append(sim.now)
     assert asked
     sim.run(days=5, until=sim.is_("completed")).check()
+
+
+def test_a_small_canary_passes_without_the_devices_that_were_left_out() -> None:
+    """A third of the canary of 20 is of a board that is left out while the wave bakes. The door then asks for four
+    fifths of those that remain; the devices left out cannot confirm, and are not waited for."""
+    sim = mixed(cm4=130, habits=OFTEN)
+    sim.release(42, Fate.WELL)
+    sim.begin({"canary": {"count": 20, "spread": "hardware_id"}, "rest": "all"})
+    sim.run(days=2, until=sim.wave_is("canary", "baking"))
+    sim.rollouts.exclude("r42", CM4, by=BY, reason="dark screens in the field")
+    assert sim.wave("canary").reachable < 16 < sim.wave("canary").members
+    sim.run(days=3, until=sim.wave_is("canary", "passed")).check()

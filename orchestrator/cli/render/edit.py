@@ -25,7 +25,7 @@ def _edited(found: Edited, *, written: bool, dry_run: bool) -> Iterator[Renderab
     for change in found.changes:
         yield Paragraph(str(change), indent=2, hang=2)
     for wider in found.wider:
-        yield Paragraph(Text(f"looser: {wider}", style="yellow"), indent=2, hang=2)
+        yield Paragraph(Text(f"! looser: {wider}", style="yellow"), indent=2, hang=4)
     for key in found.closes:
         yield Paragraph(f"monitor {key} is closed", indent=2, hang=2)
     for key in found.begins:
@@ -37,4 +37,5 @@ def _edited(found: Edited, *, written: bool, dry_run: bool) -> Iterator[Renderab
     if written:
         yield Text(f"Rollout {found.rollout} is changed; no evidence was reset. It is {found.status}.")
     elif dry_run:
-        yield Text("Dry run, nothing was changed.")
+        lacks = f" To make it, add `{found.lacks}`." if found.lacks else ""
+        yield Paragraph(f"Dry run, nothing was changed.{lacks}")

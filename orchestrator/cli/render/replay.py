@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.cli.render.grid import Grid, Paragraph
-from orchestrator.cli.render.words import clock, plural
+from orchestrator.cli.render.grid import Paragraph
+from orchestrator.cli.render.words import moment, plural
 from orchestrator.services.replayed import Divergence, Replayed, Stop
 
 ANOTHER_WAY = (
@@ -22,8 +22,8 @@ def replayed(found: Replayed, *, most: int) -> RenderableType:
 
 
 def _read(found: Replayed) -> str:
-    looks = f"{plural(found.decisions, 'decision')} of {plural(found.looks, 'look')}"
-    return f"{looks} and {plural(found.outcomes, 'outcome')} of {found.rollout}"
+    looks = f"{plural(found.decisions, 'decision')} in {plural(found.looks, 'look')}"
+    return f"{found.rollout}: {looks} and {plural(found.outcomes, 'outcome')}"
 
 
 def _same(found: Replayed, most: int) -> Iterator[RenderableType]:
@@ -32,7 +32,7 @@ def _same(found: Replayed, most: int) -> Iterator[RenderableType]:
     else:
         yield Paragraph(f"{_read(found)}, looked at again: {plural(found.differs, 'difference')}.", hang=2)
     for each in found.divergences[:most]:
-        yield Text.assemble(("x ", "red"), f"{clock(each.at)}  entry {each.entry}, evidence {each.evidence}")
+        yield Text.assemble(("x ", "red"), _point(each))
         if each.recorded:
             yield Paragraph(f"recorded: {each.recorded}", indent=4, hang=2)
         yield Paragraph(f"replayed: {each.replayed}" if each.recorded else each.replayed, indent=4, hang=2)
@@ -42,24 +42,25 @@ def _same(found: Replayed, most: int) -> Iterator[RenderableType]:
 
 
 def _other(found: Replayed, most: int) -> Iterator[RenderableType]:
-    yield Paragraph(f"{_read(found)}, under policy {found.policy}:", hang=2)
+    yield Paragraph(f"{_read(found)}, under policy {found.policy}:")
     if found.same:
         yield Paragraph("It would have decided the same, each time.", indent=2)
-    grid = Grid(["", "WHEN", ">ENTRY", ">EVIDENCE", "RECORDED", "IT WOULD"], indent=2)
     for number, each in enumerate(found.divergences[:most]):
-        under = [each.why] if each.why else []
+        yield Text.assemble(("> ", "bold yellow"), _point(each))
+        yield Paragraph(f"it did:   {each.recorded}.", indent=4, hang=10)
+        stops = each.replayed in ("halt", "hold")
+        yield Paragraph(Text.assemble("it would: ", (each.replayed, "red" if stops else ""), "."), indent=4, hang=10)
+        if each.why:
+            yield Paragraph(each.why, indent=14)
         if number == 0:
-            under.append(ANOTHER_WAY)
-        mark = Text(">" if number == 0 else " ", style="bold yellow")
-        grid.add(mark, clock(each.at), each.entry, each.evidence, each.recorded, _would(each), under=under)
-    if found.divergences:
-        yield grid
+            yield Paragraph(ANOTHER_WAY, indent=4)
     yield from _rest(found, most)
     yield from _stops(found)
 
 
-def _would(each: Divergence) -> Text:
-    return Text(each.replayed, style="red" if each.replayed in ("halt", "hold") else "")
+def _point(each: Divergence) -> str:
+    """Where in the record: the moment, the journal's entry, and how many outcomes had been counted."""
+    return f"{moment(each.at)}  after entry {each.entry} and {plural(each.evidence, 'outcome')}"
 
 
 def _stops(found: Replayed) -> Iterator[RenderableType]:
@@ -70,7 +71,7 @@ def _stops(found: Replayed) -> Iterator[RenderableType]:
 def _stop(stop: Stop | None) -> str:
     if stop is None:
         return "not stopped."
-    return f"first stopped {clock(stop.at)}, with {plural(stop.bad, 'bad outcome')} counted. {stop.sentence}"
+    return f"first stopped {moment(stop.at)}, with {plural(stop.bad, 'bad outcome')} counted. {stop.sentence}"
 
 
 def _rest(found: Replayed, most: int) -> Iterator[RenderableType]:

@@ -100,8 +100,8 @@ def header(view: RolloutView, now: datetime) -> Iterator[RenderableType]:
         if reason.sentence not in (s.standing.reason.sentence, view.frozen.sentence if view.frozen else ""):
             yield Paragraph(waiting_line(reason, _until, now), indent=2)
     for each in view.excluded:
-        named = f"! {each.segment} is excluded for {span(now - each.standing.since)}, {plural(each.devices, 'device')}"
-        said = f"{named}, by {each.standing.by}: {each.standing.reason.sentence}"
+        since = f"! Excluded {ago(each.standing.since, now)}, {plural(each.devices, 'device')}"
+        said = f"{since}: {each.standing.reason.sentence}"
         yield Paragraph(Text(said, style="yellow"), indent=2, hang=2)
     for problem in view.problems:
         yield Paragraph(Text(f"! Not done yet, tried again: {problem}", style="yellow"), indent=2)
@@ -139,9 +139,10 @@ def waves(view: RolloutView, now: datetime) -> Grid:
 
 
 def size(wave: WaveView) -> int | None:
-    """Devices of the wave as far as they are known: with a place, waiting for one, or found at the last look."""
+    """Devices of the wave as far as they are known: with a place, waiting for one, or found at the last look; those of
+    excluded segments are no part of it."""
     facts = wave.facts
-    placed = facts.members + facts.waiting
+    placed = facts.members - sum(piece.excluded for piece in facts.slices) + facts.waiting
     if facts.slices:
         return max(placed, facts.offered)
     return facts.eligible
@@ -194,7 +195,7 @@ def monitors(
     loud = [each for each in watching if each.bad or each.amber or each.crossed_at is not None]
     spent = [each for each in budgets if each.bad]
     if loud or spent:
-        grid = Grid(["", "~MONITOR", ">BAD", ">PLACES", "NEXT", ">TOLERATED"])
+        grid = Grid(["", "^MONITOR", ">BAD", ">PLACES", "NEXT", ">TOLERATED"])
         for each in loud:
             _monitor(grid, each, steps.get(each.monitor))
         for budget in spent:
@@ -246,7 +247,7 @@ def _next(each: MonitorFacts, step: Step | None) -> str:
         count, place = each.crossed_at
         return f"crossed: {count} within {place}"
     more, within, there = step_of(each, step)
-    return f"{there + more} within {number(within)} {'stop it' if each.segment else each.answer}"
+    return f"{there + more} within {number(within)} {'exclude it' if each.segment else each.answer}"
 
 
 def silence(facts: ClockFacts) -> Text:

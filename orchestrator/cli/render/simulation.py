@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.words import number
+from orchestrator.cli.render.words import number, plural
 from orchestrator.services.simulation.scenarios import scenario
 from orchestrator.services.simulation.study import Asked
 from orchestrator.services.simulation.summary import Chance, Quantiles, Summary
@@ -19,8 +20,9 @@ MOST_CAUSES: Final = 4
 def page(asked: Asked, found: Sequence[Summary]) -> RenderableType:
     """A table with a column for each policy."""
     first = found[0]
-    about = f"{number(first.runs)} rollouts to {number(first.fleet)} devices, scenario {first.scenario}"
+    about = f"{plural(first.runs, 'rollout')} to {plural(first.fleet, 'device')}, scenario {first.scenario}"
     parts: list[RenderableType] = [heading(about), Paragraph(scenario(asked.scenario).sentence)]
+    parts.append(Paragraph(f"Waves: {asked.waves}." if asked.spec is None else f"The waves of {asked.spec.name}."))
     if asked.fail is not None:
         parts.append(Paragraph(f"Where trouble strikes, {100 * asked.fail:g} % fail."))
     grid = Grid(["WHAT", *(f">{each.policy.upper()}" for each in found)])
@@ -33,14 +35,14 @@ def page(asked: Asked, found: Sequence[Summary]) -> RenderableType:
     _quantiles(grid, "devices exposed at the halt", found, lambda each: each.exposed)
     _quantiles(grid, "hours to the halt", found, lambda each: each.hours_to_halt)
     _quantiles(grid, "hours to the end", found, lambda each: each.hours)
-    parts.append(grid)
+    parts += [Text(), grid, Text()]
     for each in found:
         if each.causes:
-            said = ", ".join(f"{cause} {number(many)}" for cause, many in each.causes[:MOST_CAUSES])
-            parts.append(Paragraph(f"{each.policy}, what stopped it: {said}."))
+            said = ", ".join(f"{cause} in {number(many)}" for cause, many in each.causes[:MOST_CAUSES])
+            parts.append(Paragraph(f"{each.policy}: {said} of {plural(each.runs, 'run')}.", hang=2))
         if each.excluded:
-            said = ", ".join(f"{segment} {number(many)}" for segment, many in each.excluded[:MOST_CAUSES])
-            parts.append(Paragraph(f"{each.policy}, excluded: {said}."))
+            said = ", ".join(f"{segment} in {number(many)}" for segment, many in each.excluded[:MOST_CAUSES])
+            parts.append(Paragraph(f"{each.policy}: excluded {said} of {plural(each.runs, 'run')}.", hang=2))
     remarks = "Intervals are exact at 95 %. Three figures are the 10 %, 50 % and 90 % quantiles."
     parts.append(Paragraph(remarks if asked.budgets else f"Without budgets. {remarks}"))
     return Group(*parts)

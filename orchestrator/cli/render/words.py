@@ -81,6 +81,11 @@ def clock(at: datetime | None, now: datetime | None = None) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
+def moment(at: datetime) -> str:
+    """``2026-11-24 14:20:11 UTC``: as a journal has it."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def short_clock(at: datetime | None) -> str:
     """``11-24 14:20``; ``open`` for None: nobody knows."""
     return "?" if at is None else f"{at.astimezone(UTC):%m-%d %H:%M}"

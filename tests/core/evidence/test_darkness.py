@@ -26,6 +26,10 @@ UNNAMED = Policy.parse({"policy": "x"})
 DEVICES, SEEDS = 2_000, 200
 
 
+def over(dark: float | None) -> Darkness | None:
+    return None if dark is None else Darkness(dark, dark)
+
+
 def in_part_dark(dark: float) -> Fate:
     return lambda rng: usual(rng, dark)
 
@@ -33,7 +37,7 @@ def in_part_dark(dark: float) -> Fate:
 def stopped(dark: float, learnt: float | None, seed: int) -> bool:
     """Whether a release of which so many devices stay dark runs into a monitor or a budget for silence, on any wave."""
     rng = Random(f"dark {dark} {seed}")
-    tolerate: dict[Outcome, Tolerance] = {SILENT: UNNAMED.tolerances_over(learnt)[SILENT]}
+    tolerate: dict[Outcome, Tolerance] = {SILENT: UNNAMED.tolerances_over(over(learnt))[SILENT]}
     waves = [WaveSize("canary", 20, 0), WaveSize("some", 200, 20), WaveSize("rest", DEVICES - 220, 220)]
     monitors = allot(tolerate=tolerate, false_halt=0.05, waves=waves, devices=DEVICES, clock=learnt is not None)
     first = {None: 0, "canary": 0, "some": 20, "rest": 220}
@@ -82,7 +86,7 @@ def test_segments_get_the_darkness_of_the_darkest_board() -> None:
 def test_a_fleet_of_which_nobody_was_ever_heard_of_is_not_tolerated_whole() -> None:
     found = clock(curves(300, fate=dead)).dark
     assert found == Darkness(MOST_DARK, MOST_DARK)
-    tolerance = UNNAMED.tolerances_over(found.fleet)[SILENT].at_most
+    tolerance = UNNAMED.tolerances_over(found)[SILENT].at_most
     assert staircase(tolerance, 0.01).first > 0
 
 
@@ -93,7 +97,9 @@ def test_the_darkness_is_that_at_the_hard_stop() -> None:
 
 
 def test_no_history_makes_the_early_door_wider() -> None:
-    assert {rate_of(UNNAMED.tolerances_over(dark)) for dark in (None, 0.0, 0.03, 0.5)} == {rate_of(UNNAMED.tolerances)}
+    assert {rate_of(UNNAMED.tolerances_over(over(dark))) for dark in (None, 0.0, 0.03, 0.5)} == {
+        rate_of(UNNAMED.tolerances)
+    }
 
 
 shares = st.floats(0.0, MOST_DARK)
@@ -118,7 +124,7 @@ def test_more_past_silence_is_never_less_darkness(devices: int, one: int, other:
 def test_more_silence_never_opens_more(dark: float | None, offers: int, one: int, other: int) -> None:
     """Under whatever was learnt: of the same offers more are silent, instead of confirmed."""
     less, more = sorted((min(one, offers), min(other, offers)))
-    tolerate = UNNAMED.tolerances_over(dark)
+    tolerate = UNNAMED.tolerances_over(over(dark))
 
     def unmet(silent: int) -> set[tuple[Condition, str]]:
         found = door(
