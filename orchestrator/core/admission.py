@@ -4,7 +4,7 @@
 with every place that has not confirmed counted as failed: pending, silent, ignored, not come yet. So silence never lets
 more in. A stake of 20 lets ``20 / U`` be at it: before anything is known that is 20, after a thousand confirmations
 thousands. A monitor that is amber, with a fifth or more of the evidence that halts, stakes a single device: offers slow
-to a trickle, and no further slice opens, until confirmations have calmed it.
+to a trickle, and slices with them, until confirmations have calmed it.
 
 Pure, from counters; the rollout's own prefix counts for what concerns the rollout, a wave's for what concerns a wave.
 """
@@ -25,6 +25,7 @@ from orchestrator.core.facts import MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Paced
 from orchestrator.core.reasons import confident_sentence, not_confident_sentence
+from orchestrator.core.rules import SLICE_OF_AT_ONCE, Rules
 
 ALPHA: Final = 0.05
 """One less the confidence of the sequence whose upper end paces."""
@@ -115,6 +116,23 @@ def _ambers(monitors: Iterable[MonitorFacts], wave: str | None) -> Iterator[Moni
     return (
         each for each in monitors if each.amber and not each.accepted and each.segment is None and each.wave == wave
     )
+
+
+def most_in_slice(wave: str, waves: Iterable[WaveFacts], rules: Rules, monitors: Sequence[MonitorFacts]) -> int | None:
+    """How many devices the next slice of a wave may have at most, for so many may be at it at once: by the fixed paces,
+    by stakes, and at a trickle while one of ``monitors`` is amber. None: as many as it has had so far."""
+    own = rules.wave(wave)
+    of_all, of_wave = slowing(monitors, None), slowing(monitors, wave)
+    stakes = [each for each in (rules.stake, AMBER_STAKE if of_all else None) if each is not None]
+    own_stakes = [each for each in (own.stake, AMBER_STAKE if of_wave else None) if each is not None]
+    most = [each for each in (rules.most_in_slice(wave),) if each is not None]
+    if stakes or own_stakes:
+        slices = {each.wave: each.slices for each in waves}
+        for these, seen in ((stakes, in_order(slices.values())), (own_stakes, slices.get(wave, ()))):
+            if these:
+                at_once = bearable(min(these), upper(boundaries(seen, rules.tolerate)))
+                most.append(SLICE_OF_AT_ONCE * at_once)
+    return min(most, default=None)
 
 
 def amber_at_door(monitors: Iterable[MonitorFacts], wave: str, *, silence: bool) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
-from orchestrator.core.admission import amber_at_door, ambers, early_door
+from orchestrator.core.admission import amber_at_door, ambers, early_door, most_in_slice, slowing
 from orchestrator.core.decisions import (
     CompleteRollout,
     Decision,
@@ -292,8 +292,8 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
     if facts.waiting > 0:
         last = facts.slices[-1]
         seen, ends = _seen_enough(wave, facts, look)
-        if seen and _amber(wave, look):
-            return WaveStatus.OPEN
+        if slow := slowing(look.amber, None) + slowing(look.amber, name):
+            look.wait(name, ReasonKind.AMBER, amber_sentence(slow))
         if seen:
             facts = _open_slice(name, facts, look, "The next slice", seen)
         elif look.now < ends:
@@ -336,25 +336,22 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     return f"{are(last.confirmed, last.reachable)} confirmed in the slice before, whose time is over", ends
 
 
-def _amber(wave: WaveState, look: _Look, *, holds: bool = True) -> bool:
-    """Whether a monitor that is amber keeps the wave's next slice shut; then it has said why.
+def _amber(wave: WaveState, look: _Look) -> bool:
+    """Whether a monitor that is amber keeps a wave from opening; then it has said why.
 
     Confirmations calm it. When the time that a slice is given is over and it is amber still, the wave holds; a person's
-    resume after that lets one more slice open all the same, at a trickle (``offers``). Without ``holds`` it only waits:
-    the wave's door has a ceiling of its own, or it has passed and nothing waits for it.
+    resume after that lets it open all the same, at a trickle (``offers``).
     """
     keys = (*ambers(look.amber, None), *ambers(look.amber, wave.wave))
     if not keys or look.facts.frozen is not None:
         return False
-    # Of a wave without slices the newest anywhere: since then nobody was given a place.
-    mine = look.of(wave).slices or [piece for each in look.facts.waves for piece in each.slices]
-    since = max((piece.opened_at for piece in mine), default=wave.prepared_at or look.now)
+    # Since the newest slice anywhere nobody was given a place.
+    pieces = [piece for each in look.facts.waves for piece in each.slices]
+    since = max((piece.opened_at for piece in pieces), default=wave.prepared_at or look.now)
     if wave.granted_at is not None and wave.granted_at > since:
         return False
     ends = since + look.rules.slice_at_most
-    if not holds:
-        look.wait(wave.wave, ReasonKind.AMBER, amber_sentence(keys))
-    elif look.now < ends:
+    if look.now < ends:
         look.wait(wave.wave, ReasonKind.AMBER, amber_sentence(keys), ends)
     else:
         look.decisions.append(HoldWave(wave.wave, Reason(ReasonKind.AMBER, amber_held_sentence(keys))))
@@ -443,8 +440,6 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
         until = ends if look.now < ends and 2 * last.confirmed >= last.reachable else None
         look.wait(wave.wave, ReasonKind.SLICE, f"Who came later waits: {_slice_wait(last)}", until)
         return
-    if _amber(wave, look, holds=False):
-        return
     if facts.late and look.facts.frozen is None:
         reason = Reason(ReasonKind.DELTAS, "Devices came since the last look: their deltas are made.")
         look.decisions.append(EnsureDeltas(wave.wave, reason))
@@ -455,8 +450,7 @@ def _first_of_passed(wave: WaveState, facts: WaveFacts, look: _Look) -> None:
     """A wave that passed without having opened: nobody's word lifts the care for its devices."""
     if facts.deltas is None:
         _look_at_devices(wave, look, "It passed before its turn: its devices are looked at.")
-    if not _amber(wave, look, holds=False):
-        _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
+    _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
 
 
 def _serve_all(wave: WaveState, look: _Look) -> None:
@@ -477,7 +471,8 @@ def _open_slice(wave: str, facts: WaveFacts, look: _Look, what: str, because: st
     if look.facts.frozen is not None:
         look.wait(wave, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
         return facts
-    size = next_size(facts.reachable, first=look.rules.first_slice, growth=look.rules.growth)
+    most = most_in_slice(wave, look.facts.waves, look.rules, look.amber) if facts.reachable else None
+    size = next_size(facts.reachable, first=look.rules.first_slice, growth=look.rules.growth, at_most=most)
     look.decisions.append(OpenSlice(wave, size, Reason(ReasonKind.SLICE, f"{what}: {because}.")))
     members = min(size, facts.waiting)
     opened = SliceFacts(len(facts.slices) + 1, look.now, members, facts.waiting - members)

@@ -33,7 +33,7 @@ from orchestrator.core.reasons import (
     names,
 )
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.slices import ROLLOUT, Slice, segment_population, slice_of, wave_population
+from orchestrator.core.slices import ROLLOUT, Slice, dimension_of, segment_population, slice_of, wave_population
 from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
 from orchestrator.core.update import Update, UpdateStatus
 
@@ -135,9 +135,7 @@ def may_offer(terms: Terms, device: Device, earlier: Earlier | None, now: dateti
         return no
     if (no := _ineligible(terms.scope, device)) is not None:
         return no
-    # Whoever was offered before is in the segments that the offer froze, whatever has become of it since.
-    segments = segments_of(device, terms.rules.dimensions) if earlier is None else earlier.segments
-    if (no := _excluded(terms.state, segments)) is not None:
+    if (no := _excluded(terms.state, device, earlier)) is not None:
         return no
     found = _kept(earlier) if earlier is not None else _place(terms, device, now)
     if isinstance(found, NoOffer):
@@ -241,10 +239,17 @@ def _ineligible(scope: Scope, device: Device) -> NoOffer | None:
     return None
 
 
-def _excluded(state: RolloutState, segments: Iterable[str]) -> NoOffer | None:
+def _excluded(state: RolloutState, device: Device, earlier: Earlier | None) -> NoOffer | None:
     if not state.excluded:
         return None
     out = state.excluded_segments
+    # Whoever was offered before is in the segments that the offer froze, whatever has become of it since. Others are in
+    # those of any dimension in which one is excluded, also where an edit has taken the dimension from the rules.
+    segments: Iterable[str]
+    if earlier is not None:
+        segments = earlier.segments
+    else:
+        segments = segments_of(device, sorted({dimension_of(segment) for segment in out}))
     segment = next((each for each in segments if each in out), None)
     if segment is None:
         return None

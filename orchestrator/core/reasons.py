@@ -341,15 +341,17 @@ def slice_held_sentence(last: SliceFacts) -> str:
 
 
 def amber_sentence(keys: Sequence[str]) -> str:
-    """Why no further slice opens."""
+    """Why slices are small and no wave opens."""
     it = _one_or_more(len(keys), "it", "them")
-    return f"{_amber(keys)}: no further slice opens until confirmations calm {it}."
+    return f"{_amber(keys)}: slices and offers slow to a trickle, and no wave opens, until confirmations calm {it}."
 
 
 def amber_held_sentence(keys: Sequence[str]) -> str:
-    """Amber for as long as a slice is given."""
+    """Amber for as long as a slice is given: the wave has not opened."""
     it = _one_or_more(len(keys), "it", "them")
-    return f"{_amber(keys)}, and confirmations did not calm {it} in time: `wave resume` lets one more slice open."
+    return (
+        f"{_amber(keys)}, and confirmations did not calm {it} in time: `wave resume` lets the wave open all the same."
+    )
 
 
 def _amber(keys: Sequence[str]) -> str:

@@ -17,6 +17,9 @@ from orchestrator.core.window import Window
 SEGMENTS: Final = ("hardware_id", "source_version")
 """Dimensions in which every rollout gives places from the start, so that nothing has to be filled in later."""
 
+SLICE_OF_AT_ONCE: Final = 4
+"""A slice has at most so many times the devices that may be at it at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class WaveRules:
@@ -76,6 +79,15 @@ class Rules:
 
     def wave(self, name: str) -> WaveRules:
         return next(wave for wave in self.waves if wave.wave == name)
+
+    def most_in_slice(self, name: str) -> int | None:
+        """How many devices a slice of the wave may have at most under its fixed paces: so many as can be offered, and
+        report, in the time that a slice is given. None: no pace limits it."""
+        wave = self.wave(name)
+        most = [SLICE_OF_AT_ONCE * each for each in (self.in_flight, wave.in_flight) if each is not None]
+        half = self.slice_at_most / 2
+        most += [max(1, half // each.every) for each in (self.rate, wave.rate) if each is not None]
+        return min(most, default=None)
 
 
 def bind(rollout: RolloutFile, policy: Policy) -> Rules:

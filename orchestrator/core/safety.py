@@ -152,7 +152,8 @@ def _stopping(budgets: list[BudgetFacts], monitors: list[MonitorFacts], answer: 
 
 
 def bad_in_small_waves(facts: Facts, rules: Rules) -> int:
-    """Bad outcomes, of classes that halt, in waves that began with fewer than ten devices. It never falls."""
+    """Bad outcomes, of classes that halt, in waves that began with fewer than ten devices. It falls only with
+    the devices of a segment that is excluded."""
     return sum(_halting_bad(wave, rules) for wave in facts.waves if _small(wave))
 
 

@@ -159,19 +159,23 @@ def covered(slices: Iterable[tuple[datetime, int]]) -> Staircase:
     return Staircase(tuple(steps))
 
 
-def next_size(given: int, *, first: int, growth: float) -> int:
-    """How many devices the next slice may hold when the wave has given ``given`` places so far.
+def next_size(given: int, *, first: int, growth: float, at_most: int | None = None) -> int:
+    """How many devices the next slice may hold when the wave has given ``given`` places so far: the ``first`` as many
+    as the policy says, each later one ``at_most`` so many.
 
     ``growth`` is taken as the decimal it was written as: 1.9 times 20 leaves 18 for the next, not 17.
     """
-    return first if given == 0 else max(1, int(given * (Fraction(repr(growth)) - 1)))
+    if given == 0:
+        return first
+    size = max(1, int(given * (Fraction(repr(growth)) - 1)))
+    return size if at_most is None else min(size, at_most)
 
 
-def sizes(devices: int, *, first: int, growth: float) -> tuple[int, ...]:
+def sizes(devices: int, *, first: int, growth: float, at_most: int | None = None) -> tuple[int, ...]:
     """The sizes of the slices of a wave of so many devices, for ``plan``."""
     found: list[int] = []
     while (given := sum(found)) < devices:
-        found.append(min(next_size(given, first=first, growth=growth), devices - given))
+        found.append(min(next_size(given, first=first, growth=growth, at_most=at_most), devices - given))
     return tuple(found)
 
 

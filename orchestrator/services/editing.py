@@ -1,13 +1,16 @@
 """Editing a rollout that runs: its policy and its later waves, with no evidence reset and nothing un-halted.
 
 One transaction: everything is worked out, written and decided upon; whoever asked without meaning it has it taken back.
-Monitors whose classes, tolerance, answer and scope stay are not touched, and keep the alpha they began with. New ones
-count from the next slice on and are paid from the reserve; those that are gone are closed.
+A monitor whose class and scope stay is not touched and keeps the alpha it began with, also where its tolerance is
+lowered or its answer becomes a halt: what it has seen would be forgotten otherwise. New ones count from the next slice
+on and are paid from the reserve, beside an old one of the same name under a name with their tolerance. What a person's
+word loosens is closed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +19,7 @@ from difflib import unified_diff
 from orchestrator.core.decide import decide
 from orchestrator.core.document import Document
 from orchestrator.core.editing import LATER, WATCHED, Change, Wider, changes, fixed, wider
-from orchestrator.core.evidence.allowance import MonitorSpec, newcomer_alpha
+from orchestrator.core.evidence.allowance import BESIDE, MonitorSpec, newcomer_alpha
 from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
@@ -297,7 +300,8 @@ def _monitors(
     """Close what is gone, begin what is new; how many were paid from the reserve, and the keys of both.
 
     New is what watches a class whose tolerance or answer has changed, a wave that was not there, or a dimension that
-    was not watched. What was left without a monitor at the start, because it could never fire, stays without.
+    was not watched. What was left without a monitor at the start, because it could never fire, stays without. A release
+    within a lower tolerance is within the one before: a monitor that was paid for that may go on.
     """
     assert after.scope is not None
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
@@ -311,10 +315,11 @@ def _monitors(
             return False
         if each.segment is not None and dimension_of(each.segment) not in new_segments:
             return False
-        return changed.isdisjoint(each.outcomes)
+        return changed.isdisjoint(each.outcomes) or _bears(each, policy)
 
     running = {each.spec.key: each.spec for each in w.monitors(row.key) if each.accepted_at is None}
-    kept = {key for key, each in running.items() if stays(each)}
+    kept = {key: each for key, each in running.items() if stays(each)}
+    same = {(each.scope, each.outcomes, each.tolerance, each.answer) for each in kept.values()}
     gone = [key for key in running if key not in kept]
     stopped = stopping(row, facts)
     for key in gone:
@@ -334,9 +339,10 @@ def _monitors(
     fresh: list[MonitorSpec] = []
     number = first = newcomers(w, row)
     for each in wanted:
-        if each.key in kept:
+        if (each.scope, each.outcomes, each.tolerance, each.answer) in same:
             continue
-        paid = replace(each, alpha=newcomer_alpha(_allowance(each, policy), number + 1))
+        key = f"{each.key}{BESIDE}{100 * each.tolerance:g}%" if each.key in kept else each.key
+        paid = replace(each, key=key, alpha=newcomer_alpha(_allowance(each, policy), number + 1))
         if each.wave is not None and sizes[each.wave] < staircase(paid.tolerance, paid.alpha).first:
             continue  # it could never fire, and what never fires is given nothing
         number += 1
@@ -346,17 +352,29 @@ def _monitors(
     return number - first, tuple(each.key for each in fresh), tuple(gone)
 
 
+def _bears(spec: MonitorSpec, policy: Policy) -> bool:
+    """Whether what it tolerates is no less than the policy tolerates now, and its answer no more severe."""
+    now = [policy.tolerances[outcome] for outcome in spec.outcomes]
+    if any(each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now):
+        return False
+    return math.fsum(each.at_most for each in now) <= spec.tolerance
+
+
 def _clock(row: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
     """The clock of silence under the policy's word, and whether it begins anew by it: what was learnt stays, and it is
-    paid from the reserve as what comes after so many newcomers."""
+    paid from the reserve as what comes after so many newcomers. It goes on where it tolerates no less than the policy
+    now: it would forget what it has seen."""
     silent = policy.tolerances[OutcomeClass.SILENT]
     if row.clock is None or silent == Policy.from_canonical(row.policy).tolerances[OutcomeClass.SILENT]:
+        return row.clock, False
+    before = from_text(row.clock)
+    if before.answer is silent.then and silent.at_most <= before.tolerance:
         return row.clock, False
     stopped = stopping(row, facts)
     if CLOCK in stopped:
         raise _would_free(row, CLOCK, stopped[CLOCK])
     alpha = newcomer_alpha(policy.false_halt, newcomers + 1)
-    return as_text(from_text(row.clock).under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
+    return as_text(before.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
 
 
 def _allowance(spec: MonitorSpec, policy: Policy) -> float:

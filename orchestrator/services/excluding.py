@@ -6,14 +6,16 @@ What the machine does by itself when a segment's monitor crosses is decided in `
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from orchestrator.core import transitions
 from orchestrator.core.policy import DIMENSION
+from orchestrator.core.safety import bad_in_small_waves
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus
-from orchestrator.errors import InvalidInput, NotFound
-from orchestrator.services.accepting import begin_monitors_anew
+from orchestrator.errors import InvalidInput, NotFound, Refused
+from orchestrator.services.accepting import begin_monitors_anew, stopping
 from orchestrator.services.chronicle import order, rules_of, watching
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.register import mark
@@ -29,9 +31,13 @@ def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     devices = _devices(w, row, segment)
     sentence = f"Segment {segment} excluded by {by}: {_because(reason)}"
     state = transitions.exclude(row.state, segment, devices, Reason(ReasonKind.ORDERED, sentence), now, by)
+    before = _bad_in_small_waves(w, row, now)
+    withdrawn = counted(w.leave_out(replace(row, state=state)), "offer")
+    # The bad devices that leave with it were accepted with it, or never: the next one is a first one again.
+    gone = before - _bad_in_small_waves(w, row, now)
+    state = replace(state, first_bad_accepted=max(0, state.first_bad_accepted - gone))
     facts = {"excluded": {"segment": segment, "devices": devices}}
-    saved = order(w, row, state, event="excluded", by=by, sentence=sentence, now=now, facts=facts)
-    withdrawn = counted(w.leave_out(saved), "offer")
+    order(w, row, state, event="excluded", by=by, sentence=sentence, now=now, facts=facts)
     goes_on = "goes on" if row.state.status is RolloutStatus.RUNNING else f"stays {row.state.status}"
     return (
         f"Segment {segment} of rollout {row.state.rollout} is excluded: its {counted(devices, 'device')} will be"
@@ -41,11 +47,19 @@ def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
 
 def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reason: str | None, now: datetime) -> str:
     """Take it back in: a new attempt, so every monitor that is open begins anew with the next slice. One sentence
-    about what that does. Raises WrongState when it is not excluded."""
+    about what that does. Raises WrongState when it is not excluded, Refused while something stands against the rollout
+    that nobody has accepted: beginning anew would let it go."""
     state = transitions.include(row.state, segment)
     left_out = next(each for each in row.state.excluded if each.segment == segment)
     sentence = f"Segment {segment} included by {by}: {_because(reason)}"
     facts = w.facts(row, now=now)
+    if stopped := stopping(row, facts):
+        name, why = next(iter(stopped.items()))
+        raise Refused(
+            f"Taking {segment} back in would un-stop {row.state.rollout}: {name} stands against it"
+            f" ({why.rstrip('.')}).",
+            remedy=f"Accept it first, by name: `wave resume {row.state.rollout} --accept {name} --reason TEXT`.",
+        )
     specs = [monitor.spec for monitor in w.monitors(row.key) if monitor.accepted_at is None]
     w.close_monitors(row.key, {spec.key for spec in specs}, now=now)
     begin_monitors_anew(w, row, specs, facts)
@@ -58,6 +72,10 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
         f" again, {counted(waiting, 'device')} more in a later slice, and {counted(len(specs), 'monitor')} will begin"
         " anew with the next slice."
     )
+
+
+def _bad_in_small_waves(w: Writing, row: RolloutRow, now: datetime) -> int:
+    return bad_in_small_waves(w.facts(row, now=now), rules_of(row))
 
 
 def _devices(w: Writing, row: RolloutRow, segment: str) -> int:

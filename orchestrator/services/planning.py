@@ -215,7 +215,9 @@ def _waves(
 
 def _work(wave: WaveRules, rules: Rules, count: WaveCount, preview: Preview) -> Work:
     return Work(
-        slices=sizes(count.eligible, first=rules.first_slice, growth=rules.growth),
+        slices=sizes(
+            count.eligible, first=rules.first_slice, growth=rules.growth, at_most=rules.most_in_slice(wave.wave)
+        ),
         building=timedelta(seconds=preview.waves[wave.wave].seconds),
         offering=pacing.offering(wave, rules, count.reachable),
         quickest=pacing.quickest(wave, rules, count.reachable),

@@ -16,7 +16,7 @@ ROLLOUT = SUMMARY | set(
 )
 WAVE = set(
     "wave status since by reason hold after promoted opened_at baking_at eligible already_there members "
-    "waiting_for_slice offered in_flight resolved confirmed bad slices deltas waiting needs".split()
+    "waiting_for_slice offered in_flight resolved confirmed bad apart slices deltas waiting needs".split()
 )
 MONITOR = set(
     "monitor outcomes wave segment tolerance alpha answer places bad next_limit next crossed_at accepted amber "
@@ -30,7 +30,7 @@ DEVICE = set(
 )
 UPDATE = set(
     "rollout status wave slice place offered_at started_at confirmed_at deadline_at bad from_version from_commit "
-    "to_commit by_delta".split()
+    "to_commit by_delta unhealthy_before apart".split()
 )
 WHY = set("rollout status wave wave_status position slice place kind sentence why_wave waits update".split())
 PLAN = set(

@@ -59,14 +59,17 @@ def fleet(many: int, dice: random.Random) -> list[Device]:
     ]
 
 
-def begun(w: SqlWriting, many: int, dice: random.Random, slices: int = 3) -> tuple[RolloutRow, list[UpdateRow]]:
-    """A rollout whose wave has some slices open, and whose members have all been offered."""
+def begun(
+    w: SqlWriting, many: int, dice: random.Random, slices: int = 3, apart: int = 0
+) -> tuple[RolloutRow, list[UpdateRow]]:
+    """A rollout whose wave has some slices open, and whose members have all been offered. ``apart``: every so many-th
+    was unhealthy before and is left out of the count."""
     w.enroll([(one, None) for one in fleet(many, dice)], now=NOW)
     row = w.add_rollout(rollout())
     w.add_monitors(row.key, [monitor(name) for name in SCOPES], from_places={})
     for number in range(slices):
         more(w, row, many // 4, now=NOW + number * HOUR)
-    return row, offers(w, row)
+    return row, offers(w, row, apart)
 
 
 def more(w: SqlWriting, row: RolloutRow, size: int, *, now: datetime):
@@ -74,7 +77,7 @@ def more(w: SqlWriting, row: RolloutRow, size: int, *, now: datetime):
     return w.open_slice(row, row.scope, "all", size=size, seen_since=WEEK_AGO, dimensions=DIMENSIONS, now=now)
 
 
-def offers(w: SqlWriting, row: RolloutRow) -> list[UpdateRow]:
+def offers(w: SqlWriting, row: RolloutRow, apart: int = 0) -> list[UpdateRow]:
     """Every member of a slice that has none is offered the Target."""
     assert row.scope is not None
     opened, (selector,) = w.slices(row.key), row.scope.selectors
@@ -92,6 +95,7 @@ def offers(w: SqlWriting, row: RolloutRow) -> list[UpdateRow]:
             segment_places=msgspec.json.encode(dict(place.segments)).decode(),
             hardware_id=person.device.hardware_id,
             from_version=person.device.version,
+            apart=bool(apart) and person.key % apart == 0,
         )
         if w.add_update(update):
             tallies.count(update, counted(update.update))
@@ -140,12 +144,13 @@ def evidence(w: SqlWriting, row: RolloutRow) -> dict[str, tuple[int, tuple[int, 
 @FEW
 @given(seed=st.integers(0, 2**32), excluded=st.sets(st.sampled_from([IMX8, "hardware_id=rpi4", BERLIN]), min_size=1))
 def test_whenever_the_exclusion_comes_the_end_is_the_same(store: SqlStore, seed: int, excluded: set[str]) -> None:
-    """Failures before, failures after, in any order: the trees are those of a recount, and the tallies of the rest."""
+    """Failures before, failures after, in any order: the trees are those of a recount, and the tallies of the rest, and
+    of those apart."""
     ends = []
     for when in (0, 1, 2):
         with undone(store) as w:
             dice = random.Random(seed)
-            row, rows = begun(w, 80, dice)
+            row, rows = begun(w, 80, dice, apart=4)
             failing = [each for each in rows if dice.random() < 0.4]
             random.Random(when).shuffle(failing)
             cut = len(failing) * when // 2
@@ -163,7 +168,7 @@ def test_whenever_the_exclusion_comes_the_end_is_the_same(store: SqlStore, seed:
             assert left_out.excluded == excluded
             pieces = w.facts(row, now=NOW).waves[0].slices
             bad = {key: many for key, (many, _) in evidence(w, row).items()}
-            ends.append((bad, [(p.members, p.excluded, p.offered, dict(p.bad)) for p in pieces]))
+            ends.append((bad, [(p.members, p.excluded, p.offered, dict(p.bad), p.apart) for p in pieces]))
     assert ends[0][0] == ends[1][0] == ends[2][0]
     assert ends[0][1] == ends[1][1] == ends[2][1]
 

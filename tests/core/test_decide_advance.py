@@ -137,43 +137,31 @@ def open_wave(devices: int = 200) -> World:
     return told
 
 
-def test_amber_opens_no_further_slice_and_releases_itself() -> None:
+def test_amber_slows_slices_to_a_trickle_and_releases_itself() -> None:
+    """Of 20 all have confirmed, which leaves open a failure rate of at most 22 %: four at once bear one failure, and a
+    slice has four times as many. When the monitor is calm, the next is as large as all before it."""
     told = open_wave()
     told.monitors = {"rollout/failed": AMBER}
-    plan = told.tick()
-    assert slices(told, "lab") == [20]
-    assert told.why("lab") == [(ReasonKind.AMBER, amber_sentence(["rollout/failed"]))]
-    assert plan.wake_at == told.now + DAY, "when the slice has had its time"
-    told.pass_time(3 * HOUR)
-    assert told.tick().decisions == ()
+    told.tick()
+    assert slices(told, "lab") == [20, 16]
+    assert (ReasonKind.AMBER, amber_sentence(["rollout/failed"])) in told.why("lab")
+    told.go_well("lab")
     told.monitors = {"rollout/failed": CALM}
     told.tick()
-    assert slices(told, "lab") == [20, 20]
+    assert slices(told, "lab") == [20, 16, 36]
 
 
-def test_amber_that_nothing_calms_ends_in_a_hold_and_a_person_opens_one_slice_at_a_time() -> None:
-    """Hour 24: everybody has reported, the monitor is amber still: held. Ann resumes: one slice, then amber again, and
-    24 hours later it holds again."""
+def test_amber_never_stops_by_itself_for_a_trickle_goes_on_until_it_crosses_or_is_calm() -> None:
+    """Whatever is slow: each slice that has reported is followed by a small one, and nobody has to be asked."""
     told = open_wave()
     told.monitors = {"rollout/failed": AMBER}
-    told.tick()
-    told.pass_time(DAY)
-    told.tick()
-    held = amber_held_sentence(["rollout/failed"])
-    assert told.decided(HoldWave, "lab") == [held]
-    assert told.why("lab") == [(ReasonKind.AMBER, held)]
-    told.pass_time(10 * DAY)
-    assert told.tick().decisions == ()
-    told.pass_time(DAY)
-    told.resume_wave("lab")
-    told.tick()
-    assert slices(told, "lab") == [20, 20]
-    told.go_well("lab")
-    told.tick()
-    assert slices(told, "lab") == [20, 20]
-    told.pass_time(DAY)
-    told.tick()
-    assert told.decided(HoldWave, "lab") == [held, held]
+    for _ in range(3):
+        told.tick()
+        told.go_well("lab")
+        told.pass_time(3 * HOUR)
+    sizes = slices(told, "lab")
+    assert len(sizes) == 4 and sizes[1:] == sorted(sizes[1:]) and sizes[1] < 20
+    assert told.decided(HoldWave, "lab") == []
 
 
 def test_amber_of_a_wave_concerns_that_wave_and_of_the_rollout_all() -> None:
@@ -183,14 +171,14 @@ def test_amber_of_a_wave_concerns_that_wave_and_of_the_rollout_all() -> None:
         told.go_well(name)
     told.monitors = {"wave:a/failed": replace(AMBER, monitor="wave:a/failed", wave="a")}
     told.tick()
-    assert (slices(told, "a"), slices(told, "b")) == ([20], [20, 20])
+    assert (slices(told, "a"), slices(told, "b")) == ([20, 16], [20, 20])
     told.go_well("b")
     told.monitors["rollout/failed"] = AMBER
     told.tick()
-    assert (slices(told, "a"), slices(told, "b")) == ([20], [20, 20])
+    assert slices(told, "b")[2] < 40
     both = amber_sentence(["rollout/failed", "wave:a/failed"])
     assert both.startswith("Monitors rollout/failed and wave:a/failed are amber")
-    assert told.why("a") == [(ReasonKind.AMBER, both)]
+    assert (ReasonKind.AMBER, both) in told.why("a")
 
 
 def test_amber_keeps_the_next_wave_shut_and_holds_it_when_its_time_is_over() -> None:
@@ -217,15 +205,14 @@ def test_amber_keeps_the_next_wave_shut_and_holds_it_when_its_time_is_over() -> 
 
 
 def test_amber_never_holds_up_a_wave_that_is_done_with_its_slices() -> None:
-    """Who came late waits; the wave goes on to its bake, whose door amber keeps shut until it holds there."""
+    """Who came late comes at the trickle; the wave goes on to its bake, whose door amber keeps shut until it holds."""
     told = world(WaveRules("lab"), devices=20)
     told.tick()
     told.monitors = {"rollout/failed": AMBER}
     told.go_well("lab")
     told.come("lab", 5)
     told.tick()
-    assert told.decided(StartBake, "lab") and slices(told, "lab") == [20]
-    assert (ReasonKind.AMBER, amber_sentence(["rollout/failed"])) in told.why("lab")
+    assert told.decided(StartBake, "lab") and slices(told, "lab") == [20, 5]
     told.pass_time(2 * DAY)
     told.tick()
     (held,) = told.decided(HoldWave, "lab")
@@ -256,4 +243,4 @@ def test_a_freeze_comes_before_amber_and_lets_no_time_run_out() -> None:
     told.pass_time(5 * DAY)
     told.tick()
     assert told.decided(HoldWave, "lab") == []
-    assert told.why("lab")[0][0] is ReasonKind.FROZEN
+    assert ReasonKind.FROZEN in {kind for kind, _ in told.why("lab")}

@@ -45,6 +45,14 @@ def test_what_is_learnt_stays_and_the_clock_begins_anew_under_the_new_word(timed
         assert (new.tolerated - 0.02) / 0.98 == pytest.approx((old.tolerated - 0.05) / 0.95)
 
 
+def test_a_lower_tolerance_of_silence_leaves_the_clock_what_it_has_seen(timed: World) -> None:
+    before = timed.row()
+    silent = {"at_most": "2%", "then": "hold"}
+    found = applied(timed, *files(policy={**POLICY, "tolerate": {**TOLERATE, "silent": silent}})).edited
+    assert found is not None and CLOCK not in found.begins + found.closes
+    assert (timed.row().clock, timed.row().state.clock_from) == (before.clock, 0)
+
+
 def test_another_edit_leaves_the_clock_alone(timed: World) -> None:
     before = timed.row()
     applied(timed, *files(policy={**POLICY, "budget": {"failed": 20}}))

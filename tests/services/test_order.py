@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.core.facts import Facts, RolloutState
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import RolloutStatus
-from orchestrator.core.update import EventKind, UpdateStatus
+from orchestrator.core.update import KINDS_OF_FAILURE, EventKind, UpdateStatus
 from orchestrator.services.messages import ReportedEvent
 from tests.services.fleet_world import World
 
@@ -20,15 +21,36 @@ DEVICES = 12
 RUNS_IT = "runs 42"
 """A check-in of a device that runs the Target."""
 
+CODED = [f"{kind} {code}" for kind in KINDS_OF_FAILURE for code in ("NET-1", "E17", "other")]
+"""Failures with a code beside them."""
+
 MESSAGES = st.lists(
-    st.tuples(st.integers(0, DEVICES - 1), st.sampled_from([*map(str, EventKind), "failed", RUNS_IT])), max_size=25
+    st.tuples(st.integers(0, DEVICES - 1), st.sampled_from([*map(str, EventKind), "failed", RUNS_IT, *CODED])),
+    max_size=25,
 )
+
+CLASSES = {
+    "tolerate": {
+        "verify_failed": "1%",
+        "codes": {
+            "modem": {"match": ["NET-*"], "at_most": "10%", "then": "hold"},
+            "disk": {"match": ["E17"], "at_most": "5%"},
+        },
+    },
+    "unhealthy_before": "exclude",
+}
+"""A policy that tells failures apart, under which every fourth device stands apart."""
+
+
+def event_of(world: World, what: str) -> ReportedEvent:
+    kind, _, code = what.partition(" ")
+    return world.event(kind, code=code or None)
 
 
 def told(world: World, fleet: list[str], messages: list[tuple[int, str]], dice: random.Random | None) -> None:
     """All at one moment, each once and in order; with ``dice`` in any order, some of it several times, some of it
     together in one report."""
-    events = [(number, what, world.event(what) if what != RUNS_IT else None) for number, what in messages]
+    events = [(number, what, event_of(world, what) if what != RUNS_IT else None) for number, what in messages]
     if dice is not None:
         events += dice.choices(events, k=len(events) // 2) if events else []
         dice.shuffle(events)
@@ -58,8 +80,10 @@ def crossed(facts: Facts) -> list[object]:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(MESSAGES, st.integers(0, 2**32))
-def test_any_order_and_any_repetition_ends_in_the_same_state(messages: list[tuple[int, str]], seed: int) -> None:
+@given(MESSAGES, st.integers(0, 2**32), st.sampled_from([{}, CLASSES]))
+def test_any_order_and_any_repetition_ends_in_the_same_state(
+    messages: list[tuple[int, str]], seed: int, policy: dict[str, Any]
+) -> None:
     """Tolerance 2 % of small fleets: three failures halt it. Whether the halt comes early or late among the messages,
     what stands at the end is the same: who came to what, every tally, every monitor, the budget, and the halt. Only at
     which place a monitor crossed is kept as it was when it was proved."""
@@ -70,10 +94,10 @@ def test_any_order_and_any_repetition_ends_in_the_same_state(messages: list[tupl
             patch.setattr("orchestrator.services.rollouts.secrets.token_hex", lambda size: "the same places in both")
             world.fleet(0)
             fleet = world.enroll(DEVICES)
-            world.apply()
+            world.apply(policy=policy)
         try:
-            for device in fleet:
-                assert world.check_in(device)
+            for number, device in enumerate(fleet):
+                assert world.check_in(device, healthy=number % 4 != 0)
             told(world, fleet, messages, dice)
             found.append(state_of(world))
         finally:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.states import ReasonKind
 from orchestrator.services.devices import Devices
 from tests.services.fleet_world import TAG, World
 from tests.services.test_reports import tallies_equal_a_recount
@@ -247,7 +246,7 @@ class TestAmber:
             world.report(device, "failed")
         assert offered(world, fleet[30:]) == []
 
-    def test_a_slice_waits_for_amber_and_says_so(self, world: World) -> None:
+    def test_a_slice_under_amber_is_small(self, world: World) -> None:
         fleet = world.fleet(200)
         world.apply(policy={**self.LENIENT, "slice_at_most": "6h"})
         first = offered(world, fleet)
@@ -260,10 +259,9 @@ class TestAmber:
                 world.answer(device, 42)
         assert any(monitor.amber for monitor in world.facts().monitors)
         world.later(HOUR)
-        assert len(world.facts().waves[0].slices) == 1
-        world.later(5 * HOUR)
-        (wave,) = world.row().state.waves
-        assert wave.hold is not None and wave.hold.reason.kind is ReasonKind.AMBER
+        first_slice, second = world.facts().waves[0].slices
+        assert (first_slice.members, second.members) == (20, 8), "two at once bear one failure, and four times as many"
+        assert len(offered(world, [device for device in fleet if device not in first])) == 2
 
 
 def test_the_tightest_rules(world: World) -> None:

@@ -10,7 +10,7 @@ from orchestrator.adapters.sql.codec import outcomes_of, update_key
 from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
 from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.times import stored
-from orchestrator.core.evidence.allowance import ROLLOUT, SEGMENT, WAVE, MonitorSpec
+from orchestrator.core.evidence.allowance import BESIDE, ROLLOUT, SEGMENT, WAVE, MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
@@ -125,7 +125,8 @@ class EvidenceWriting(EvidenceReading):
             )
 
     def _monitors_of(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> list[MonitorRow]:
-        """The open monitors over the rollout and its waves, and over the segments of these outcomes; locked, by key."""
+        """The open monitors over the rollout and its waves, and over the segments of these outcomes; locked, by key.
+        Those that began beside another after an edit are all read: their names say more than segment and class."""
         classes = {str(outcome.outcome) for outcome in outcomes}
         segments = {segment for outcome in outcomes for segment in outcome.segments}
         keys = sorted(f"{SEGMENT}{segment}/{one}" for segment in segments for one in classes)
@@ -133,9 +134,9 @@ class EvidenceWriting(EvidenceReading):
         rows = self.link.rows(
             self.link.locked(
                 f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND accepted_at IS NULL AND "
-                f"({OVER_THE_WHOLE} OR {condition}) ORDER BY key"
+                f"({OVER_THE_WHOLE} OR {condition} OR name LIKE ?) ORDER BY key"
             ),
-            (rollout_key, listed),
+            (rollout_key, listed, f"%{BESIDE}%"),
         )
         return [monitor_of(row) for row in rows]
 

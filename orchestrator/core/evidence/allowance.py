@@ -48,6 +48,8 @@ SEGMENT: Final = "segment:"
 """Begins the scope of a segment's monitor."""
 ROLLOUT: Final = "rollout"
 """The scope of a monitor over the whole rollout."""
+BESIDE: Final = "@"
+"""Before its tolerance in the key of a monitor that began beside another of the same name."""
 POOLED: Final = "bad"
 """What a monitor over several classes is called in its key."""
 
@@ -70,7 +72,7 @@ class MonitorSpec:
     ``segment:POPULATION`` (places of that segment). ``tolerance`` and ``alpha`` are those of its staircase.
     ``devices``: of a segment, its eligible devices at the start; 0 of a newcomer and elsewhere. ``key`` is unique in a
     rollout and stays the same for the same monitor: ``rollout/failed``, ``wave:emea/failed``, ``rollout/bad``,
-    ``segment:hardware_id=rpi4/failed``.
+    ``segment:hardware_id=rpi4/failed``; ``rollout/failed@1%`` of one that began beside another with a higher tolerance.
     """
 
     key: str
