@@ -158,9 +158,12 @@ def written(error: BaseException) -> str | None:
 
 
 # The daily commands, first in the help.
-from orchestrator.cli import replay_commands, rollout_commands, simulate_commands  # noqa: E402, F401
+from orchestrator.cli import rollout_commands, simulate_commands  # noqa: E402, F401
 
 late_group("journal", "journal_commands", "Journals: show, verify.", panel="Watch")
+
+from orchestrator.cli import replay_commands  # noqa: E402, F401
+
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
 late_group("delta", "delta_commands", "Deltas: list, show, build, drop, verify.", panel="Content")
 late_group(

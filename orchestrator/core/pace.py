@@ -135,12 +135,12 @@ class Pace(Document):
     )
     stake: Count | None = Field(
         default=None,
-        description="As many may be at it as the evidence so far bears: this many over the upper bound of the failure "
-        "rate, at confidence 95 %, with every device that has a place and no confirmation counted as failed.",
+        description="As many may be under way as the evidence so far bears: this many over the upper bound of the "
+        "failure rate, at confidence 95 %, with every device that has a place and no confirmation counted as failed.",
         examples=[STAKE],
     )
     per: Per | None = Field(
-        default=None, description="Devices at it at once that share a value of a label.", examples=["{label: site}"]
+        default=None, description="Devices under way at once that share a value of a label.", examples=["{label: site}"]
     )
     rate: RateField | None = Field(
         default=None,

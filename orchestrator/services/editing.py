@@ -366,8 +366,10 @@ def _looked_at_again(w: Writing, row: RolloutRow, policy: Policy, now: datetime)
 def _bears(spec: MonitorSpec, policy: Policy, dark: Darkness | None) -> bool:
     """Whether what it tolerates is no less than the policy tolerates now, and its answer no more severe."""
     tolerate = policy.tolerances_over(dark, segment=spec.segment is not None)
-    now = [tolerate[outcome] for outcome in spec.outcomes]
-    if any(each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now):
+    now = [tolerate[outcome] for outcome in spec.outcomes if outcome in tolerate]
+    if len(now) < len(spec.outcomes) or any(
+        each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now
+    ):
         return False
     return math.fsum(each.at_most for each in now) <= spec.tolerance
 

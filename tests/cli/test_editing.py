@@ -69,10 +69,9 @@ def test_a_looser_rule_names_the_word_that_it_needs(running: House) -> None:
     _policy(running, "1h")
     file = running.rollout(policy="./mine.yaml")
     ended = running.run("apply", str(file))
-    assert ended.exit_code == 4 and "! looser: bake.at_least of wave lab: 6h becomes 1h" in " ".join(
-        ended.stdout.split()
-    )
-    assert "`--yes --allow-wider lab --reason TEXT` changes it." in ended.stderr
+    assert ended.exit_code == 4
+    assert "! looser: bake.at_least of wave lab: 6h becomes 1h" in " ".join(ended.stdout.split())
+    assert "`--yes --allow-wider lab --reason TEXT` changes it." in " ".join(ended.stderr.split())
     ended = running.run("apply", str(file), "--yes")
     assert ended.exit_code == 4
     assert "bake.at_least of wave lab: 6h becomes 1h" in ended.stderr

@@ -105,6 +105,14 @@ def test_every_key_of_a_file_appears(model: type[Document]) -> None:
     assert set(model.allowed_keys()) | set(model.later) <= quoted
 
 
+def test_every_key_of_a_policy_stands_in_an_example() -> None:
+    """One that can be copied: the block of docs/files.md that has them all."""
+    (text,) = (block.text for block in blocks("yaml") if "policy: everything" in block.text)
+    for path, _, _ in generate.keys_of(Policy):
+        name = path.rpartition(".")[2]
+        assert re.search(rf"\b{name}\b", text) or name in ("CLASS", "NAME"), path
+
+
 def test_every_setting_and_variable_appears() -> None:
     assert missing(Settings.model_fields, EVERYTHING) == []
     own = [f"{PREFIX}{name}" for name in ELSEWHERE if name != "WORKER_OF"]  # between processes of one `wave serve`
