@@ -47,7 +47,7 @@ def test_what_is_learnt_stays_and_the_clock_begins_anew_under_the_new_word(timed
 
 def test_a_lower_tolerance_of_silence_leaves_the_clock_what_it_has_seen(timed: World) -> None:
     before = timed.row()
-    silent = {"at_most": "2%", "then": "hold"}
+    silent = {"at_most": "1%", "then": "halt"}
     found = applied(timed, *files(policy={**POLICY, "tolerate": {**TOLERATE, "silent": silent}})).edited
     assert found is not None and CLOCK not in found.begins + found.closes
     assert (timed.row().clock, timed.row().state.clock_from) == (before.clock, 0)
