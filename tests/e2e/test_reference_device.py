@@ -279,7 +279,7 @@ def test_a_damaged_fallback_object_is_not_installed_nor_kept(
     with monkeypatch.context() as patch:
         patch.setattr(Device, "_get", damaged)
         device.step()
-    assert stub.story() == ["downloading", "failed"]
+    assert stub.story() == ["downloading", "verify_failed"]
     assert running(tmp_path) == "VERSION_ID=2"
     device.step()
     assert running(tmp_path) == "VERSION_ID=3"
