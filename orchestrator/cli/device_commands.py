@@ -103,7 +103,7 @@ def key_value(text: str) -> tuple[str, str]:
 @command(
     app,
     "enroll",
-    "wave device enroll gw-7f3a --hardware-id intel-corei7-64 --tag promoted --label region=emea",
+    "wave device enroll gw-7f3a --hardware-id intel-corei7-64 --tag promoted",
     "wave device enroll --from examples/fleet.yaml --tokens-to tokens.txt",
 )
 def enroll(

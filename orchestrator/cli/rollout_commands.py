@@ -271,7 +271,7 @@ def pause(rollout: RolloutName) -> Order:
 @order(
     "resume",
     "wave resume lmp-42",
-    'wave resume lmp-42 --accept rollout/failed --reason "one bad batch of SD cards"',
+    'wave resume lmp-42 --accept rollout/failed --reason "bad SD cards"',
     "wave resume lmp-42 --wave canary",
     panel=STEER,
 )

@@ -7,7 +7,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from orchestrator.core.durations import duration_text
-from orchestrator.core.evidence.clock import FLEET, VETO_FROM, Clock, ClockFacts, ClockReading, limit, reading
+from orchestrator.core.evidence.clock import (
+    FLEET,
+    FLOOR,
+    VETO_FROM,
+    Clock,
+    ClockFacts,
+    ClockReading,
+    limit,
+    reading,
+    too_short,
+)
 from orchestrator.core.evidence.confident import Boundary, reports_needed
 from orchestrator.core.evidence.crossing import Step, first_step
 from orchestrator.core.evidence.limits import staircase
@@ -248,6 +258,8 @@ def clock_plan(clock: Clock | None, silent: Tolerance, silent_after: timedelta, 
     above = f"above {percent(silent.at_most)} it {silent.then}s"
     if clock is None:
         why = "so small a fleet has no clock for it" if small else "no history"
+        if not small and too_short(silent_after):
+            why = f"its clock would look for the first time only after {FLOOR} min"
         return f"Silence: {why}: only the hard stop speaks, {hard_stop}; {above}."
     own = ", ".join(f"{name} {each.devices:,}" for name, each in sorted(clock.learnt.items()) if name != FLEET)
     looks = ", ".join(str(each.minutes) for each in clock.learnt[FLEET].checkpoints)

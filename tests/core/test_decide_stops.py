@@ -321,6 +321,7 @@ def test_the_clock_reads_well() -> None:
     assert clock_plan(None, holds, DAY, small=False) == (
         "Silence: no history: only the hard stop speaks, silent_after (1d); above 5 % it holds."
     )
+    assert "first time only after 10 min: only the hard stop" in clock_plan(None, holds, DAY / 1440, small=False)
     learnt = Learnt(400, (Checkpoint(12, 0.1, 0.2), Checkpoint(20, 0.1, 0.2)))
     told = Clock(0.02, 0.009, Answer.HOLD, {"": learnt, "rpi4": replace(learnt, devices=250)}, Darkness(0.05, 0.1))
     assert clock_plan(told, Tolerance(0.069, Answer.HOLD), DAY, small=False) == (

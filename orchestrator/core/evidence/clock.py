@@ -195,13 +195,22 @@ class Clock:
         return max(each.checkpoints[-1].minutes for each in self.learnt.values())
 
 
+def _last_look(silent_after: timedelta) -> int:
+    return math.ceil(silent_after / _MINUTE) - 2  # a cohort is looked at within two minutes more
+
+
+def too_short(silent_after: timedelta) -> bool:
+    """Whether the hard stop comes before any checkpoint could."""
+    return _last_look(silent_after) < FLOOR
+
+
 def bind_clock(
     curves: Mapping[str, Curve], *, tolerance: float, alpha: float, answer: Answer, silent_after: timedelta
 ) -> Clock | None:
     """The clock of a rollout; None without a curve of the fleet, without an alpha, when the class is only counted, or
     when the hard stop comes before any checkpoint could."""
-    at_most = math.ceil(silent_after / _MINUTE) - 2  # a cohort is looked at within two minutes more
-    if FLEET not in curves or alpha <= 0.0 or answer is Answer.COUNT or at_most < FLOOR:
+    at_most = _last_look(silent_after)
+    if FLEET not in curves or alpha <= 0.0 or answer is Answer.COUNT or too_short(silent_after):
         return None
     if not 0.0 < tolerance < 1.0:
         raise InvalidInput(f"A tolerance of {tolerance:g} for silence is none: it lies above 0 % and below 100 %.")
