@@ -70,7 +70,7 @@ def plan(ctx: typer.Context, file: RolloutPath, as_json: AsJson = False) -> None
     "apply",
     "wave apply examples/rollout.yaml --dry-run",
     "wave apply examples/rollout.yaml --start",
-    'wave apply examples/rollout.yaml --yes --allow-wider canary --reason "lab is slow"',
+    "wave apply examples/rollout.yaml --yes --allow-wider lab --reason slow",
     panel=PREPARE,
 )
 def apply(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @top(
     "simulate",
     "wave simulate standard --scenario bad",
-    "wave simulate standard --fleet 20000 --fail 10% --seeds 500 --picture out.svg",
+    "wave simulate standard --fleet 20000 --fail 10% --picture out.svg",
     "wave simulate --compare standard accelerated --scenario late --budgets off",
     panel="Prepare a rollout",
 )

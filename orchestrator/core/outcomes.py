@@ -70,3 +70,7 @@ class Tolerance:
 
     at_most: float
     then: Answer = Answer.HALT
+
+    def over(self, dark: float) -> Tolerance:
+        """The same on top of a probability in [0, 1) with which it happens anyway, for another reason."""
+        return Tolerance(1.0 - (1.0 - self.at_most) * (1.0 - dark), self.then) if dark else self

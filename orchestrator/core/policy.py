@@ -43,7 +43,8 @@ from orchestrator.core.durations import (
     shown,
 )
 from orchestrator.core.evidence.confident import rate_of
-from orchestrator.core.outcomes import Outcome, Tolerance
+from orchestrator.core.evidence.darkness import Darkness
+from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
 from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
@@ -393,8 +394,16 @@ class Policy(Document):
 
     @property
     def tolerances(self) -> Mapping[Outcome, Tolerance]:
-        """Of every class that is counted by itself, defaults included."""
-        return self.tolerate.tolerances
+        """Of every class that is counted by itself, defaults included, as long as no darkness is learnt."""
+        return self.tolerances_over(None)
+
+    def tolerances_over(self, dark: Darkness | None, *, segment: bool = False) -> Mapping[Outcome, Tolerance]:
+        """The same where a part of the devices stays silent whatever the release, of the fleet or of a ``segment``;
+        None: nothing is learnt. What the policy says of silence comes on top: a device is silent for one or the other."""
+        silent = self.tolerate.silence(learnt=dark is not None)
+        if dark is not None:
+            silent = silent.over(dark.segment if segment else dark.fleet)
+        return {**self.tolerate.tolerances, OutcomeClass.SILENT: silent}
 
     def for_wave(self, overrides: WaveOverride | None) -> Policy:
         """This policy with one wave's single keys. Raises InvalidDocument when the two do not fit together."""

@@ -12,7 +12,7 @@ from orchestrator.core.evidence.confident import Boundary, reports_needed
 from orchestrator.core.evidence.crossing import Step, first_step
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import Apart, BudgetFacts, DeltaFacts, MonitorFacts, RolloutState, SliceFacts
-from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, in_order, word
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order, word
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.states import WaveStatus
@@ -240,6 +240,8 @@ def environment_sentence(facts: ClockFacts, found: ClockReading) -> str:
 def clock_state(facts: ClockFacts) -> str:
     """The clock test in one line, for ``explain`` and ``status``."""
     learnt = f"learnt from {devices(facts.devices)} of earlier releases"
+    if facts.dark:
+        learnt += f", up to {percent(facts.dark)} of them dark for good; {percent(facts.tolerance)} more are tolerated"
     found = reading(facts)
     if found is None:
         return f"no device has come to its first look yet; {learnt}"
@@ -251,18 +253,20 @@ def clock_state(facts: ClockFacts) -> str:
     return f"{clock_seen(found)}; {need}; {learnt}"
 
 
-def clock_plan(clock: Clock | None, silent_after: timedelta, *, small: bool) -> str:
-    """What ``plan`` says of silence: from how many devices the clock was learnt and when it looks, or that only the
-    hard stop speaks."""
+def clock_plan(clock: Clock | None, silent: Tolerance, silent_after: timedelta, *, small: bool) -> str:
+    """What ``plan`` says of silence: from how many devices the clock was learnt, when it looks and how much is
+    tolerated, or that only the hard stop speaks. ``silent``: what that tolerates."""
     hard_stop = f"silent_after ({duration_text(silent_after)})"
+    above = f"above {percent(silent.at_most)} it {silent.then}s"
     if clock is None:
         why = "so small a fleet has no clock for it" if small else "no history"
-        return f"Silence: {why}: only the hard stop speaks, {hard_stop}."
+        return f"Silence: {why}: only the hard stop speaks, {hard_stop}; {above}."
     own = ", ".join(f"{name} {each.devices:,}" for name, each in sorted(clock.learnt.items()) if name != FLEET)
     looks = ", ".join(str(each.minutes) for each in clock.learnt[FLEET].checkpoints)
     return (
         f"Silence: learnt from {clock.devices:,} devices of earlier releases{f' ({own})' if own else ''}; looked at"
-        f" {looks} min after installing began, it {clock.answer}s; the hard stop is {hard_stop}."
+        f" {looks} min after installing began, it {clock.answer}s. The hard stop is {hard_stop}: up to"
+        f" {percent(clock.dark.fleet)} of those stayed dark, {percent(clock.tolerance)} more are tolerated; {above}."
     )
 
 

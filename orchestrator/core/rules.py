@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from orchestrator.core.codes import NOT_TOLD_APART, Classes
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Outcome, Tolerance
 from orchestrator.core.pace import Pace, Per, Rate
 from orchestrator.core.policy import Early, FromUnknown, OnSegment, Otherwise, Policy, Promotion, UnhealthyBefore
@@ -90,8 +91,9 @@ class Rules:
         return min(most, default=None)
 
 
-def bind(rollout: RolloutFile, policy: Policy) -> Rules:
-    """The rules of a rollout file under a policy, each wave's own keys laid over it.
+def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> Rules:
+    """The rules of a rollout file under a policy, each wave's own keys laid over it. ``dark``: of the rollout's clock;
+    None where it has none.
 
     A wave that comes after nothing is let open by the start itself: a policy's ``promote: manual`` guards it only
     when the wave says so itself.
@@ -124,7 +126,7 @@ def bind(rollout: RolloutFile, policy: Policy) -> Rules:
     labels |= {dimension for dimension in policy.segments if dimension not in SEGMENTS}
     return Rules(
         waves=tuple(waves),
-        tolerate=policy.tolerances,
+        tolerate=policy.tolerances_over(dark),
         first_slice=policy.slices.first,
         growth=policy.slices.growth,
         slice_at_most=policy.slice_at_most,

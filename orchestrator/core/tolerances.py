@@ -45,8 +45,13 @@ DEFAULT_TOLERANCES: Mapping[Outcome, Tolerance] = MappingProxyType(
         OutcomeClass.DOWNLOAD_FAILED: Tolerance(0.15, Answer.HOLD),
     }
 )
-"""For a class that the policy does not name. Silence holds instead of halting: there is no history yet (RULES 4.6).
+"""For a class that the policy does not name; of silence as long as nothing is learnt. It then holds instead of
+halting: a part of every fleet stays dark whatever the release, and nobody knows how large a part (RULES 4.6).
 ``verify_failed`` has none: not named, it counts as ``failed``."""
+
+LEARNT_SILENCE: Final = Tolerance(0.02, Answer.HALT)
+"""Of silence that the policy does not name, once the fleet's darkness is learnt: on top of that, as much as of failures
+and with their answer, because a device that is dark for the release's sake is no better than one that failed."""
 
 MOST_PATTERNS: Final = 32
 """Error codes and patterns of one class."""
@@ -233,9 +238,10 @@ class Tolerate(Document):
     rolled_back: Tolerated = Field(
         default_factory=_default(OutcomeClass.ROLLED_BACK), description="Went back to what it had. Default 1%."
     )
-    silent: Tolerated = Field(
-        default_factory=_default(OutcomeClass.SILENT),
-        description="Not heard of within silent_after. Without the key: 5%, then hold.",
+    silent: Tolerated | None = Field(
+        default=None,
+        description="Not heard of within silent_after, on top of the darkness learnt from earlier releases. "
+        "Default 2%, then halt; while nothing is learnt 5%, then hold.",
     )
     ignored: Holding = Field(
         default_factory=_default(OutcomeClass.IGNORED),
@@ -270,6 +276,13 @@ class Tolerate(Document):
             )
         return self
 
+    def silence(self, *, learnt: bool) -> Tolerance:
+        """What the policy says of silence, its default included: where the darkness of the fleet is ``learnt``, what is
+        tolerated on top of that."""
+        if self.silent is not None:
+            return self.silent.tolerance
+        return LEARNT_SILENCE if learnt else DEFAULT_TOLERANCES[OutcomeClass.SILENT]
+
     @classmethod
     def unknown_key(cls, key: str) -> str:
         if key.startswith("error") or any(mark in key for mark in ":/."):
@@ -280,10 +293,13 @@ class Tolerate(Document):
 
     @property
     def tolerances(self) -> dict[Outcome, Tolerance]:
-        """Of every class that is counted by itself, defaults included: the built-in ones, then those by code."""
+        """Of every class that is counted by itself, defaults included: the built-in ones, then those by code. As
+        long as no darkness is learnt: ``Policy.tolerances_over``."""
         built_in = ((each, getattr(self, each.value)) for each in OutcomeClass)
         found: dict[Outcome, Tolerance] = {
-            name: tolerated.tolerance for name, tolerated in built_in if tolerated is not None
+            name: self.silence(learnt=False) if name is OutcomeClass.SILENT else tolerated.tolerance
+            for name, tolerated in built_in
+            if tolerated is not None or name is OutcomeClass.SILENT
         }
         return {**found, **{name: own.tolerance for name, own in self.codes}}
 

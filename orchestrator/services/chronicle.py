@@ -28,6 +28,7 @@ from orchestrator.core.decisions import (
     StartBake,
     StartRollout,
 )
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.facts import Facts, RolloutState
 from orchestrator.core.journal import GENESIS, Entry
 from orchestrator.core.policy import Policy
@@ -37,7 +38,7 @@ from orchestrator.core.rules import Rules, bind
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
 from orchestrator.core.transitions import apply_all, to_status
-from orchestrator.services.clocks import noted
+from orchestrator.services.clocks import dark_of, noted
 from orchestrator.services.recorded import AS_IN, of_evidence, of_look, of_order, of_watched
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin, refuse_overlap, watch_newcomers
@@ -67,13 +68,13 @@ MOST_NAMED: Final = 200
 
 
 @lru_cache(maxsize=256)
-def _rules(spec: str, policy: str) -> Rules:
-    return bind(RolloutFile.from_canonical(spec), Policy.from_canonical(policy))
+def _rules(spec: str, policy: str, dark: Darkness | None) -> Rules:
+    return bind(RolloutFile.from_canonical(spec), Policy.from_canonical(policy), dark)
 
 
 def rules_of(row: RolloutRow) -> Rules:
-    """The rules a rollout is bound to, from its own copies of both files."""
-    return _rules(row.spec, row.policy)
+    """The rules a rollout is bound to, from its own copies of both files and what its clock has learnt."""
+    return _rules(row.spec, row.policy, dark_of(row.clock))
 
 
 def commit(

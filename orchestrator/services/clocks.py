@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +12,8 @@ import msgspec
 
 from orchestrator.core.evidence.allowance import clock_alpha
 from orchestrator.core.evidence.clock import Clock, bind_clock, learn
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.evidence.darkness import Darkness
+from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
 from orchestrator.services.store import Reading
 
@@ -30,7 +32,7 @@ def learn_clock(r: Reading, policy: Policy, devices: int, *, now: datetime) -> C
     the policy leaves it nothing to say.
 
     Only devices that began ``silent_after`` ago are learnt from: of them all are known, also those never heard of."""
-    silent = policy.tolerances[OutcomeClass.SILENT]
+    silent = policy.tolerate.silence(learnt=True)
     alpha = clock_alpha(false_halt=policy.false_halt, devices=devices)
     if silent.then is Answer.COUNT or not alpha:
         return None
@@ -55,8 +57,31 @@ def from_text(text: str) -> Clock:
     return _decoder.decode(text)
 
 
+def dark_of(text: str | None) -> Darkness | None:
+    """The darkness that was learnt with it; None without a clock."""
+    return None if text is None else from_text(text).dark
+
+
 def noted(text: str | None) -> dict[str, Any]:
-    """What a start's journal entry says of it: from how many devices it was learnt, and its SHA-256."""
+    """What a start's journal entry says of it: from how many devices it was learnt, how dark these were, what is
+    tolerated on top of that, and its SHA-256."""
     if text is None:
         return {}
-    return {"clock": {"devices": from_text(text).devices, "digest": hashlib.sha256(text.encode()).hexdigest()}}
+    clock = from_text(text)
+    return {
+        "clock": {
+            "devices": clock.devices,
+            "dark": clock.dark._asdict(),
+            "tolerance": clock.tolerance,
+            "answer": clock.answer.value,
+            "digest": hashlib.sha256(text.encode()).hexdigest(),
+        }
+    }
+
+
+def dark_noted(facts: Mapping[str, Any]) -> Darkness | None:
+    """The darkness that a journal entry has ``noted``; None when it has noted no clock. A decision's entry has what
+    the clock had seen under the same name."""
+    clock = facts.get("clock")
+    dark = clock.get("dark") if isinstance(clock, Mapping) else None
+    return Darkness(**dark) if isinstance(dark, Mapping) else None

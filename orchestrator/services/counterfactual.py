@@ -16,11 +16,13 @@ from typing import Final, assert_never
 
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, ExcludeSegment, HaltRollout, HoldRollout
-from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec, allot_segments
+from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec, allot_segments, clock_alpha
+from orchestrator.core.evidence.clock import ClockFacts
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount
 from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
 from orchestrator.core.journal import Entry
-from orchestrator.core.outcomes import Outcome, OutcomeClass
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
 from orchestrator.core.policy import Policy, wave_policy_problems
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
@@ -49,6 +51,7 @@ class Counterfactual:
     found: Diverging = field(init=False)
     spec: RolloutFile | None = None
     rules: Rules | None = None
+    dark: Darkness | None = None
     devices: int = 0
     waves: tuple[WaveFacts, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
@@ -73,7 +76,7 @@ class Counterfactual:
                 case Bound():
                     self._bind(step.spec)
                 case Began():
-                    self._watch(step.entry, step.watching)
+                    self._watch(step.entry, step.watching, step.dark)
                 case Counted():
                     self._count(step)
                 case Looked():
@@ -106,21 +109,25 @@ class Counterfactual:
             for problem in wave_policy_problems(self.policy, wave.override, ("waves", index)):
                 sentence = f"Wave {wave.name} of {self.name} does not fit policy {self.policy.name}:"
                 raise InvalidInput(f"{sentence} {problem.sentence}")
-        self.spec, self.rules = spec, bind(spec, self.policy)
+        self.spec, self.rules = spec, bind(spec, self.policy, self.dark)
 
-    def _watch(self, entry: Entry, watching: Watching) -> None:
+    def _watch(self, entry: Entry, watching: Watching, dark: Darkness | None) -> None:
         """What the record begins to count, this policy shares out by its own rules; what crossed or was reached before
-        a person accepted it begins anew."""
+        a person accepted it begins anew. What it tolerates of silence is on top of the darkness that was learnt
+        then."""
         self.devices = watching.devices
+        if dark is not None and self.spec is not None:
+            self.dark = dark
+            self.rules = bind(self.spec, self.policy, dark)
         if watching.sizes is not None:
             self.sizes = dict(watching.sizes)
         if self.spec is None:
             return
         if not self.recount.monitors:
-            clock = "clock" in entry.facts  # then a part of the allowance is the clock test's
-            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices, clock=clock)
+            specs = monitors_of(self.spec, self.policy, self.sizes, self.devices, self.dark)
             specs += self._segments(watching)
-            self.recount.watch([CountedMonitor(spec) for spec in specs], budgets_of(self.policy, self.devices))
+            limits = budgets_of(self.policy, self.devices, self.dark)
+            self.recount.watch([CountedMonitor(spec) for spec in specs], limits)
         elif entry.facts.get("accepted"):
             given = places_given(Facts(self.devices, self.waves))
             monitors = [
@@ -138,9 +145,11 @@ class Counterfactual:
         for each in watching.monitors:
             if (segment := each.spec.segment) is not None and dimension_of(segment) in self.policy.segments:
                 sizes.setdefault(dimension_of(segment), {})[segment] = each.spec.devices
-        policy = self.policy
         return allot_segments(
-            tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=self.devices
+            tolerate=self.policy.tolerances_over(self.dark, segment=True),
+            false_exclude=self.policy.false_exclude,
+            sizes=sizes,
+            devices=self.devices,
         )
 
     def _judged(self, state: RolloutState) -> RolloutState:
@@ -157,7 +166,16 @@ class Counterfactual:
             waves=in_classes(facts.waves, self.policy.tolerances),
             monitors=self.recount.facts(facts.waves),
             budgets=tuple(self.recount.budgets.values()),
+            clock=self._clock(facts.clock),
         )
+
+    def _clock(self, clock: ClockFacts | None) -> ClockFacts | None:
+        """What the clock of then had seen, as this policy takes it."""
+        silent = self.policy.tolerate.silence(learnt=True)
+        alpha = clock_alpha(false_halt=self.policy.false_halt, devices=self.devices)
+        if clock is None or silent.then is Answer.COUNT or not alpha:
+            return None
+        return clock.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)
 
     def _count(self, step: Counted) -> None:
         self.bad += not step.line.apart

@@ -21,10 +21,11 @@ from orchestrator.core.document import Document
 from orchestrator.core.editing import LATER, WATCHED, Change, Wider, changes, fixed, wider
 from orchestrator.core.evidence.allowance import BESIDE, MonitorSpec, newcomer_alpha
 from orchestrator.core.evidence.clock import CLOCK, minute_of
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
 from orchestrator.core.fleet import Scope
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.slices import dimension_of
@@ -32,7 +33,7 @@ from orchestrator.core.states import LIVE_ROLLOUT, Reason, ReasonKind, RolloutSt
 from orchestrator.errors import InvalidInput, Refused, WrongState
 from orchestrator.services.accepting import begin_monitors_anew, budget_key, stopping
 from orchestrator.services.chronicle import order, rules_of, watching
-from orchestrator.services.clocks import as_text, from_text, noted
+from orchestrator.services.clocks import as_text, dark_of, from_text, learn_clock, noted
 from orchestrator.services.recorded import of_files
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.replayed import described
@@ -131,9 +132,10 @@ def edit(
         policy=policy.canonical().decode(),
         spec_digest=spec.digest(),
         policy_digest=policy.digest(),
+        clock=_looked_at_again(w, row, policy, now),
     )
     facts = w.facts(row, now=now)
-    looser = wider(row.state, rules_of(row), rules_of(after)) + _larger_budgets(row, policy, facts)
+    looser = wider(row.state, rules_of(row), rules_of(after)) + _larger_budgets(row, after, policy, facts)
     lacks = _lacks(row, looser, allow_wider, reason)
     if lacks and not shown:
         raise _loosens(looser, allow_wider, lacks)
@@ -141,9 +143,9 @@ def edit(
     refuse_overlap(w, after, supersedes=None)
     sizes = _sizes(w, after, row.state, facts, policy, now)
     added, begins, closes = _monitors(w, row, after, spec, policy, facts, sizes, now)
-    text, again = _clock(row, policy, facts, newcomers(w, row) + added)
+    text, again = _clock(row, after, policy, facts, newcomers(w, row) + added)
     after = replace(after, clock=text)
-    _budgets(w, row, policy, facts)
+    _budgets(w, after, policy, facts)
     w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
@@ -305,8 +307,9 @@ def _monitors(
     """
     assert after.scope is not None
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    old, new = old_policy.tolerances, policy.tolerances
+    old, new = (rules_of(each).tolerate for each in (row, after))
     changed = {each for each in (*old, *new) if old.get(each) != new.get(each)}
+    dark = dark_of(after.clock)
     old_waves, new_waves = ({wave.name for wave in each.waves} for each in (old_spec, spec))
     old_segments, new_segments = set(old_policy.segments), set(policy.segments)
 
@@ -315,7 +318,7 @@ def _monitors(
             return False
         if each.segment is not None and dimension_of(each.segment) not in new_segments:
             return False
-        return changed.isdisjoint(each.outcomes) or _bears(each, policy)
+        return changed.isdisjoint(each.outcomes) or _bears(each, policy, dark)
 
     running = {each.spec.key: each.spec for each in w.monitors(row.key) if each.accepted_at is None}
     kept = {key: each for key, each in running.items() if stays(each)}
@@ -327,13 +330,13 @@ def _monitors(
             raise _would_free(row, key, stopped[key])
     wanted = [
         each
-        for each in monitors_of(spec, policy, sizes, row.devices, clock=row.clock is not None)
+        for each in monitors_of(spec, policy, sizes, row.devices, dark)
         if not stays(each) or not changed.isdisjoint(each.outcomes) or (each.wave and each.wave not in old_waves)
     ]
     if changed or new_segments - old_segments:
         wanted += [
             each
-            for each in segment_monitors(w, after.scope, policy, row.devices)
+            for each in segment_monitors(w, after.scope, policy, row.devices, dark)
             if not changed.isdisjoint(each.outcomes) or dimension_of(each.segment or "") not in old_segments
         ]
     fresh: list[MonitorSpec] = []
@@ -352,9 +355,18 @@ def _monitors(
     return number - first, tuple(each.key for each in fresh), tuple(gone)
 
 
-def _bears(spec: MonitorSpec, policy: Policy) -> bool:
+def _looked_at_again(w: Writing, row: RolloutRow, policy: Policy, now: datetime) -> str | None:
+    """The clock with the darkness at another hard stop, where the policy has moved that; else as it was."""
+    if row.clock is None or policy.silent_after == Policy.from_canonical(row.policy).silent_after:
+        return row.clock
+    fresh = learn_clock(w, policy, row.devices, now=now)
+    return row.clock if fresh is None else as_text(replace(from_text(row.clock), dark=fresh.dark))
+
+
+def _bears(spec: MonitorSpec, policy: Policy, dark: Darkness | None) -> bool:
     """Whether what it tolerates is no less than the policy tolerates now, and its answer no more severe."""
-    now = [policy.tolerances[outcome] for outcome in spec.outcomes if outcome in policy.tolerances]
+    tolerate = policy.tolerances_over(dark, segment=spec.segment is not None)
+    now = [tolerate[outcome] for outcome in spec.outcomes if outcome in tolerate]
     if len(now) < len(spec.outcomes) or any(
         each.then is Answer.COUNT or _weaker(spec.answer, each.then) for each in now
     ):
@@ -362,16 +374,16 @@ def _bears(spec: MonitorSpec, policy: Policy) -> bool:
     return math.fsum(each.at_most for each in now) <= spec.tolerance
 
 
-def _clock(row: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
+def _clock(row: RolloutRow, after: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
     """The clock of silence under the policy's word, and whether it begins anew by it: what was learnt stays, and it is
     paid from the reserve as what comes after so many newcomers. It goes on where it tolerates no less than the policy
     now: it would forget what it has seen."""
-    silent = policy.tolerances[OutcomeClass.SILENT]
-    if row.clock is None or silent == Policy.from_canonical(row.policy).tolerances[OutcomeClass.SILENT]:
-        return row.clock, False
-    before = from_text(row.clock)
+    old, silent = (each.tolerate.silence(learnt=True) for each in (Policy.from_canonical(row.policy), policy))
+    if after.clock is None or silent == old:
+        return after.clock, False
+    before = from_text(after.clock)
     if before.answer is silent.then and silent.at_most <= before.tolerance:
-        return row.clock, False
+        return after.clock, False
     stopped = stopping(row, facts)
     if CLOCK in stopped:
         raise _would_free(row, CLOCK, stopped[CLOCK])
@@ -386,7 +398,7 @@ def _allowance(spec: MonitorSpec, policy: Policy) -> float:
 def _budgets(w: Writing, row: RolloutRow, policy: Policy, facts: Facts) -> None:
     """The new limits on the old counts; a budget that is new counts what was bad so far."""
     before = {budget.name: budget for budget in facts.budgets}
-    after = {budget.name: budget for budget in budgets_of(policy, row.devices)}
+    after = {budget.name: budget for budget in budgets_of(policy, row.devices, dark_of(row.clock))}
     found = []
     for name, budget in after.items():
         old = before.get(name)
@@ -401,9 +413,9 @@ def _budgets(w: Writing, row: RolloutRow, policy: Policy, facts: Facts) -> None:
     w.set_budgets(row.key, found)
 
 
-def _larger_budgets(row: RolloutRow, policy: Policy, facts: Facts) -> tuple[Wider, ...]:
+def _larger_budgets(row: RolloutRow, edited: RolloutRow, policy: Policy, facts: Facts) -> tuple[Wider, ...]:
     """Budgets that would stop later, or not at all, each told for the waves that have begun."""
-    after = {budget.name: budget for budget in budgets_of(policy, row.devices)}
+    after = {budget.name: budget for budget in budgets_of(policy, row.devices, dark_of(edited.clock))}
     begun = [wave.wave for wave in row.state.waves if wave.status in WATCHED]
     found = []
     for old in facts.budgets:

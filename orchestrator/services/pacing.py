@@ -46,6 +46,8 @@ def early(wave: WaveRules, rules: Rules, eligible: int) -> str:
         fewest = reports_needed(0, rate)
         return f"Too small to pass early: to prove that fewer than {percent(rate)} fail takes {fewest} devices."
     first = reports_needed(0, rate)
+    if needed == eligible:
+        return f"Passes early once all of its first {first} or more have confirmed."
     return f"Passes early once {needed} of its {devices(eligible)} have confirmed, or all of its first {first} or more."
 
 

@@ -61,17 +61,17 @@ class Planner:
         """Raises NotFound for a version without Target, a tag that nobody follows or a group that does not exist, as
         ``apply`` does, and ContentUnavailable without repository."""
         now = self.clock()
-        rules = bind(spec, policy)
         with self.store.reading() as r:
             check_names(r, spec)
             bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, now=now)
             in_no_wave = self._in_no_wave(r, spec, bound)
+        rules = bind(spec, policy, None if bound.clock is None else bound.clock.dark)
         # The provider is asked outside of any session of the store.
         preview = self.deltas.preview(bound.scope, bound.counts, rules, now=now, builders=self.builders)
         lacking = {commit for commit in bound.scope.commits.values() if not self.provider.has_commit(commit)}
         deltas = {wave.name: _deltas(preview, bound, wave.name, lacking) for wave in spec.waves}
         with self.store.reading() as r:
-            warnings = (*self._warnings(r, spec, policy, bound, deltas, lacking), *_too_slow(rules, bound))
+            warnings = (*self._warnings(r, spec, policy, rules, bound, deltas, lacking), *_too_slow(rules, bound))
             habits = r.habits(spec.tag, sample=HABITS)
         work = {each.wave: _work(each, rules, bound.counts[each.wave], preview) for each in rules.waves}
         due = calendar(rules, work, max(now, spec.start_at) if spec.start_at else now, habits)
@@ -86,7 +86,7 @@ class Planner:
             in_no_wave=in_no_wave,
             waves=_waves(spec, rules, bound, deltas, work, due),
             monitors=tuple(_monitor(m, bound) for m in bound.monitors),
-            budgets=tuple(_budget(b, policy, bound.devices) for b in bound.budgets),
+            budgets=tuple(_budget(b, rules, bound.devices) for b in bound.budgets),
             build_minutes=preview.seconds / 60,
             bytes_with=sum(plan.bytes_with for plan in preview.waves.values()),
             bytes_without=sum(plan.bytes_without for plan in preview.waves.values()),
@@ -96,7 +96,7 @@ class Planner:
             latest_end=ends.latest,
             assumes=habits_sentence(habits),
             warnings=warnings,
-            notes=_notes(policy, bound),
+            notes=_notes(policy, rules, bound),
             pace=pacing.planned(rules),
         )
 
@@ -112,6 +112,7 @@ class Planner:
         r: Reading,
         spec: RolloutFile,
         policy: Policy,
+        rules: Rules,
         bound: Bound,
         deltas: Mapping[str, Sequence[PlannedDelta]],
         lacking: Collection[str],
@@ -155,7 +156,7 @@ class Planner:
             if count.eligible == 0 and bound.devices:
                 found.append(f"Wave {wave.name} has no eligible device now: it would wait as empty.")
         for budget in bound.budgets:
-            planned = _budget(budget, policy, bound.devices)
+            planned = _budget(budget, rules, bound.devices)
             if planned.chance_at_tolerance > WARN_ABOVE:
                 chance = f"{100 * planned.chance_at_tolerance:.2g} %"
                 found.append(
@@ -326,8 +327,8 @@ def _monitor(spec: MonitorSpec, bound: Bound) -> PlannedMonitor:
     )
 
 
-def _budget(budget: BudgetFacts, policy: Policy, devices: int) -> PlannedBudget:
-    tolerance = min(0.999, sum(policy.tolerances[outcome].at_most for outcome in budget.outcomes))
+def _budget(budget: BudgetFacts, rules: Rules, devices: int) -> PlannedBudget:
+    tolerance = min(0.999, sum(rules.tolerate[outcome].at_most for outcome in budget.outcomes))
     return PlannedBudget(
         budget=budget.name,
         limit=budget.limit,
@@ -337,15 +338,16 @@ def _budget(budget: BudgetFacts, policy: Policy, devices: int) -> PlannedBudget:
     )
 
 
-def _notes(policy: Policy, bound: Bound) -> tuple[str, ...]:
+def _notes(policy: Policy, rules: Rules, bound: Bound) -> tuple[str, ...]:
     notes = [
         f"False halts by monitors: at most {100 * policy.false_halt:g} % of rollouts within tolerance, if devices fail"
         " independently of each other; failures clustered by site weaken it."
     ]
     if policy.segments:
         notes.append(_segments(policy, bound))
-    if policy.tolerances[OutcomeClass.SILENT].then is not Answer.COUNT:
-        notes.append(clock_plan(bound.clock, policy.silent_after, small=bound.devices < SMALL_FLEET_BELOW))
+    silent = rules.tolerate[OutcomeClass.SILENT]
+    if silent.then is not Answer.COUNT:
+        notes.append(clock_plan(bound.clock, silent, policy.silent_after, small=bound.devices < SMALL_FLEET_BELOW))
     if bound.devices < SMALL_FLEET_BELOW:
         notes.append(
             f"A fleet of {bound.devices} is small: one monitor for all that is bad, and the first bad device in a"

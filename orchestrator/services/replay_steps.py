@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.log import Line, parsed, tells_of_bad
 from orchestrator.core.facts import RolloutState, WaveFacts
 from orchestrator.core.journal import GENESIS, Chain, Entry
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.errors import WaveError
+from orchestrator.services.clocks import dark_noted
 from orchestrator.services.recorded import DECIDED, Following, Look, Watching, read, watched
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.store import Reading
@@ -44,10 +46,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """From here on these monitors and budgets count."""
+    """From here on these monitors and budgets count. ``dark``: of the clock that was bound with them; None: of none, or
+    as before."""
 
     entry: Entry
     watching: Watching
+    dark: Darkness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +160,4 @@ class Steps:
         elif self._followed.state is not None and "state" in entry.facts:
             yield Ordered(entry, self._followed.state)
         if (watching := watched(entry)) is not None:
-            yield Began(entry, watching)
+            yield Began(entry, watching, dark_noted(entry.facts))

@@ -17,17 +17,19 @@ from typing import Final, assert_never
 from orchestrator.core.decide import decide
 from orchestrator.core.decisions import Decision, HaltRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.evidence.log import Line
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount, seat_in_log
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy
+from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
 from orchestrator.errors import NotFound
 from orchestrator.services.counterfactual import Counterfactual
-from orchestrator.services.recorded import Look, Watching
+from orchestrator.services.recorded import Look
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.replay_steps import Began, Bound, Broken, Counted, Looked, Ordered, Seen, Steps
 from orchestrator.services.replayed import Diverging, Replayed, described, may_stop
@@ -85,6 +87,8 @@ class _Again:
     steps: Steps
     recount: Recount
     found: Diverging = field(init=False)
+    files: tuple[RolloutFile, Policy] | None = None
+    dark: Darkness | None = None
     rules: Rules | None = None
     devices: int = 0
     waves: tuple[WaveFacts, ...] = ()
@@ -104,9 +108,10 @@ class _Again:
                 case Seen():
                     self.waves = step.waves
                 case Bound():
-                    self.rules = bind(step.spec, step.policy)
+                    self.files = step.spec, step.policy
+                    self.rules = bind(*self.files, self.dark)
                 case Began():
-                    self._watch(step.watching)
+                    self._watch(step)
                 case Counted():
                     self._count(step)
                 case Looked():
@@ -131,7 +136,11 @@ class _Again:
             divergences=tuple(self.found.kept),
         )
 
-    def _watch(self, watching: Watching) -> None:
+    def _watch(self, began: Began) -> None:
+        watching = began.watching
+        if began.dark is not None and self.files is not None:
+            self.dark = began.dark
+            self.rules = bind(*self.files, self.dark)
         self.devices = watching.devices
         counted = [CountedMonitor(each.spec, each.from_place) for each in watching.monitors]
         self.recount.watch(counted, watching.budgets)

@@ -18,6 +18,7 @@ from orchestrator.core.evidence.allowance import (
 )
 from orchestrator.core.evidence.budgets import default_budgets
 from orchestrator.core.evidence.clock import Clock
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.fleet import Scope, Target
 from orchestrator.core.membership import WaveSelector, spread_counts
@@ -28,7 +29,7 @@ from orchestrator.core.rollout_file import RolloutFile, Wave
 from orchestrator.core.slices import ROLLOUT, Slice, dimension_of
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.errors import NotFound, Overlap, Refused
-from orchestrator.services.clocks import as_text, learn_clock
+from orchestrator.services.clocks import as_text, dark_of, learn_clock
 from orchestrator.services.records import RolloutRow, WaveCount
 from orchestrator.services.store import Reading, Writing
 
@@ -93,9 +94,10 @@ def bind_to_fleet(r: Reading, spec: RolloutFile, policy: Policy, *, salt: str, n
     devices = sum(count.eligible for count in counts.values())
     sizes = {wave: count.eligible for wave, count in counts.items()}
     clock = learn_clock(r, policy, devices, now=now)
-    monitors = monitors_of(spec, policy, sizes, devices, clock=clock is not None)
-    monitors += segment_monitors(r, scope, policy, devices)
-    return Bound(scope, counts, devices, monitors, budgets_of(policy, devices), clock)
+    dark = None if clock is None else clock.dark
+    monitors = monitors_of(spec, policy, sizes, devices, dark)
+    monitors += segment_monitors(r, scope, policy, devices, dark)
+    return Bound(scope, counts, devices, monitors, budgets_of(policy, devices, dark), clock)
 
 
 def commits_of(targets: Iterable[Target]) -> dict[str, str]:
@@ -161,9 +163,10 @@ def selector_of(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector
 
 
 def monitors_of(
-    spec: RolloutFile, policy: Policy, eligible: Mapping[str, int], devices: int, *, clock: bool = False
+    spec: RolloutFile, policy: Policy, eligible: Mapping[str, int], devices: int, dark: Darkness | None
 ) -> tuple[MonitorSpec, ...]:
-    """The monitors of a rollout that starts with so many eligible devices in each wave."""
+    """The monitors of a rollout that starts with so many eligible devices in each wave. ``dark``: of its clock; None
+    where it has none."""
     sizes: list[WaveSize] = []
     before: dict[str, int] = {}
     for name in spec.topological_order:
@@ -171,13 +174,25 @@ def monitors_of(
         ancestors = _ancestors(spec, name)
         before[name] = sum(eligible[each] for each in ancestors)
         sizes.append(WaveSize(name, eligible[name], before[name]))
-    return allot(tolerate=policy.tolerances, false_halt=policy.false_halt, waves=sizes, devices=devices, clock=clock)
+    return allot(
+        tolerate=policy.tolerances_over(dark),
+        false_halt=policy.false_halt,
+        waves=sizes,
+        devices=devices,
+        clock=dark is not None,
+    )
 
 
-def segment_monitors(r: Reading, scope: Scope, policy: Policy, devices: int) -> tuple[MonitorSpec, ...]:
+def segment_monitors(
+    r: Reading, scope: Scope, policy: Policy, devices: int, dark: Darkness | None
+) -> tuple[MonitorSpec, ...]:
     """The monitors of the segments that the fleet has now; of each dimension no more are asked for than are watched."""
-    sizes = {name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments}
-    return allot_segments(tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=sizes, devices=devices)
+    return allot_segments(
+        tolerate=policy.tolerances_over(dark, segment=True),
+        false_exclude=policy.false_exclude,
+        sizes={name: r.segments(scope, name, limit=MOST_VALUES) for name in policy.segments},
+        devices=devices,
+    )
 
 
 def newcomers(r: Reading, row: RolloutRow) -> int:
@@ -204,13 +219,14 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
         return False
     known = {monitor.spec.segment for monitor in w.monitors(row.key)}
     number = before_now = newcomers(w, row)
+    dark = dark_of(row.clock)
     for segment in found:
         if segment in known:
             continue
         before = opened.before.get(segment, 0)
         specs = allot_newcomer(
             segment,
-            tolerate=policy.tolerances,
+            tolerate=policy.tolerances_over(dark, segment=True),
             false_exclude=policy.false_exclude,
             newcomer=number + 1,
             places=places[segment],
@@ -232,11 +248,12 @@ def _ancestors(spec: RolloutFile, name: str) -> set[str]:
     return found
 
 
-def budgets_of(policy: Policy, devices: int) -> tuple[BudgetFacts, ...]:
+def budgets_of(policy: Policy, devices: int, dark: Darkness | None) -> tuple[BudgetFacts, ...]:
     """The operator's own stops, and the computed ones for the classes he named none for."""
     own = policy.budget.limits
     budgets = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]
-    for default in default_budgets(tolerate=policy.tolerances, devices=devices):
+    tolerate = policy.tolerances_over(dark)
+    for default in default_budgets(tolerate=tolerate, devices=devices):
         if len(default.outcomes) == 1 and default.outcomes[0] in own:
             continue
         budgets.append(BudgetFacts(default.outcomes, default.count, 0, answer=default.answer))

@@ -101,6 +101,21 @@ def test_a_refusal_names_file_line_key_path_and_what_is_allowed(tmp_path: Path) 
     assert refused.value.exit_code == 2
 
 
+def test_a_file_of_another_kind_is_named_in_one_sentence(tmp_path: Path) -> None:
+    policy, rollout, fleet = (tmp_path / name for name in ("p.yaml", "r.yaml", "f.yaml"))
+    policy.write_text("policy: mine\n", encoding="utf-8")
+    rollout.write_text("rollout: r\ntarget: 2\nwaves: []\npolicy: p\n", encoding="utf-8")
+    fleet.write_text("devices: []\n", encoding="utf-8")
+    for load, path, said in (
+        (load_policy, rollout, "is a rollout file; a policy file is asked for."),
+        (load_policy, fleet, "is a fleet file; a policy file is asked for."),
+        (load_rollout, policy, "is a policy file; a rollout file is asked for."),
+    ):
+        with pytest.raises(InvalidFile, match=said) as refused:
+            load(path)
+        assert len(refused.value.problems) == 1
+
+
 def test_a_missing_key_has_the_line_of_what_it_is_missing_from() -> None:
     text = "rollout: r\ntarget: 1\ntag: t\npolicy: p\nwaves:\n  - wave: a\n    devices: all\n  -\n    wave: b\n"
     with pytest.raises(InvalidFile) as refused:

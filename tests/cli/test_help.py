@@ -56,6 +56,7 @@ def test_help_is_a_sentence_and_a_pasteable_example(name: str, house: House) -> 
     for example in EXAMPLES[name]:
         words = shlex.split(example.partition(">")[0])
         assert words[: 1 + len(name.split())] == ["wave", *name.split()]
+        assert len(example) <= 76, "broken over two lines it cannot be pasted"
         assert all(len(line) <= 80 for line in shown.splitlines())
 
 

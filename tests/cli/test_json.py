@@ -22,7 +22,7 @@ MONITOR = set(
     "monitor outcomes wave segment tolerance alpha answer places bad next_limit next crossed_at accepted amber "
     "sentence".split()
 )
-CLOCK = set("monitor tolerance alpha answer learnt_from next_at checkpoint seen untouched sentence".split())
+CLOCK = set("monitor tolerance alpha answer learnt_from dark next_at checkpoint seen untouched sentence".split())
 BUDGET = set("budget outcomes limit bad accepted answer reached".split())
 DEVICE = set(
     "device status held_because hardware_id tag group labels version commit healthy enrolled_at last_seen_at "

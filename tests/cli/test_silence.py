@@ -58,4 +58,6 @@ def test_the_json_of_a_clock(dark: House) -> None:
 
 def test_plan_says_that_a_small_fleet_has_no_clock(fleet: House) -> None:
     shown = flat(fleet.ok("plan", str(fleet.rollout())))
-    assert "Silence: so small a fleet has no clock for it: only the hard stop speaks, silent_after (6h)." in shown
+    assert (
+        "Silence: so small a fleet has no clock for it: only the hard stop speaks, silent_after (6h); above 5" in shown
+    )

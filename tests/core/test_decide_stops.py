@@ -17,8 +17,9 @@ from orchestrator.core.decisions import (
     OpenSlice,
 )
 from orchestrator.core.evidence.clock import Checkpoint, Clock, ClockFacts, Learnt, Seen, Untouched
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.facts import BudgetFacts, Facts
-from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.reasons import clock_plan, clock_state, ordinal, words
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.safety import clock_stop
@@ -316,12 +317,16 @@ def test_the_clock_reads_well() -> None:
     )
     nobody = replace(silence(), seen=())
     assert clock_state(nobody).startswith("no device has come to its first look yet; learnt from")
-    assert clock_plan(None, DAY, small=False) == "Silence: no history: only the hard stop speaks, silent_after (1d)."
+    holds = Tolerance(0.05, Answer.HOLD)
+    assert clock_plan(None, holds, DAY, small=False) == (
+        "Silence: no history: only the hard stop speaks, silent_after (1d); above 5 % it holds."
+    )
     learnt = Learnt(400, (Checkpoint(12, 0.1, 0.2), Checkpoint(20, 0.1, 0.2)))
-    told = Clock(0.02, 0.009, Answer.HOLD, {"": learnt, "rpi4": replace(learnt, devices=250)})
-    assert clock_plan(told, DAY, small=False) == (
+    told = Clock(0.02, 0.009, Answer.HOLD, {"": learnt, "rpi4": replace(learnt, devices=250)}, Darkness(0.05, 0.1))
+    assert clock_plan(told, Tolerance(0.069, Answer.HOLD), DAY, small=False) == (
         "Silence: learnt from 400 devices of earlier releases (rpi4 250); looked at 12, 20 min after installing began,"
-        " it holds; the hard stop is silent_after (1d)."
+        " it holds. The hard stop is silent_after (1d): up to 5 % of those stayed dark, 2 % more are tolerated;"
+        " above 6.9 % it holds."
     )
 
 

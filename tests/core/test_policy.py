@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.document import InvalidDocument, Problem
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.pace import Rate
 from orchestrator.core.policy import OnSegment, Otherwise, Policy, Promotion, WaveOverride
@@ -118,7 +119,6 @@ def test_a_name_alone_gives_the_documented_defaults() -> None:
         "tolerate": {
             "failed": {"at_most": "2%", "then": "halt"},
             "rolled_back": {"at_most": "1%", "then": "halt"},
-            "silent": {"at_most": "5%", "then": "hold"},
             "ignored": {"at_most": "15%", "then": "hold"},
             "download_failed": {"at_most": "15%", "then": "hold"},
             "codes": {},
@@ -139,6 +139,29 @@ def test_a_name_alone_gives_the_documented_defaults() -> None:
         "bake": {"at_least": "12h", "reports": "95%", "at_most": "2d", "early": "never"},
         "promote": "automatic",
     }
+
+
+def test_what_is_said_of_silence_is_on_top_of_the_darkness_learnt() -> None:
+    unnamed, named = (
+        Policy.parse({"policy": "x", "tolerate": tolerate})
+        for tolerate in ({}, {"silent": {"at_most": "4%", "then": "hold"}})
+    )
+    silent = OutcomeClass.SILENT
+    assert unnamed.tolerances_over(None)[silent] == Tolerance(0.05, Answer.HOLD)
+    assert unnamed.tolerances_over(Darkness(0.0))[silent] == Tolerance(0.02, Answer.HALT)
+    assert unnamed.tolerances_over(Darkness(0.03))[silent].at_most == pytest.approx(0.0494)
+    assert (
+        named.tolerances_over(None)[silent]
+        == named.tolerances_over(Darkness(0.0))[silent]
+        == Tolerance(0.04, Answer.HOLD)
+    )
+    assert named.tolerances_over(Darkness(0.5))[silent].at_most == pytest.approx(0.52)
+    assert unnamed.tolerances_over(Darkness(0.0, 0.5), segment=True)[silent].at_most == pytest.approx(0.51)
+    over = unnamed.tolerances_over(Darkness(0.3))
+    assert {each: over[each] for each in over if each != silent} == {
+        each: found for each, found in unnamed.tolerances.items() if each != silent
+    }
+    assert Policy.from_canonical(unnamed.canonical()) == unnamed
 
 
 def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_otherwise() -> None:
@@ -451,7 +474,7 @@ def test_the_order_of_keys_never_matters_and_a_bound_copy_means_the_same(page: A
 def test_the_digest_of_a_page_is_pinned_so_that_bound_copies_stay_valid() -> None:
     policy = Policy.parse({"policy": "x"})
     assert json.loads(policy.canonical()) == policy.document()
-    assert policy.digest() == "311a9e9dc53bd6c6aa8b72eb91bb6fdeb5493134847f1f60c7e24756f64f131b"
+    assert policy.digest() == "5b61fac0802d1e92b00cf181a71a0e5447eed7ce88897b03119a3a3b6656851a"
     assert Policy.parse({"policy": "x", "silent_after": "1440m"}).digest() == policy.digest()
     assert Policy.parse({"policy": "x", "silent_after": "25h"}).digest() != policy.digest()
 

@@ -10,12 +10,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.errors import Refused
 from tests.stories.devices import Behaviour, Fate, Habits, everywhere
 from tests.stories.simulator import BY, Simulation
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SHIPPED = {"window": "always"}
+"""The shipped ``standard`` but for its office hours."""
 HABITS = Habits(every=4 * MINUTE, download=2 * MINUTE, install=4 * MINUTE, reboot=MINUTE)
 OWN = {
     "tolerate": {"silent": {"at_most": "2%", "then": "halt"}},
@@ -102,7 +105,70 @@ def test_a_person_accepts_the_silence_and_it_begins_anew() -> None:
     sim.check()
 
 
+def test_the_shipped_standard_halts_for_twenty_bricked_canaries_within_a_quarter_of_an_hour() -> None:
+    """It does not name silence: once the clock is learnt, that is a third class that halts."""
+    sim = fleet()
+    sim.run(hours=30)
+    second(sim, Fate.BRICKS, SHIPPED)
+    sim.run(hours=3, until=sim.is_("halted", "r43"))
+    starts = installing(sim)
+    assert len(starts) == 20
+    assert sim.now - starts[-1] <= 15 * MINUTE
+    assert ended(sim)[0] is ReasonKind.SILENCE
+    (started,) = sim.journal("r43", "started")
+    clock = started.facts["clock"]
+    assert (clock["tolerance"], clock["answer"]) == (0.02, "halt")
+    assert 0.0 < clock["dark"]["fleet"] <= clock["dark"]["segment"] < 0.05
+    view = sim.view("r43")
+    watching = {each.monitor: each for each in view.monitors if each.wave is None and each.segment is None}
+    assert {name for name, each in watching.items() if each.answer is Answer.HALT} == {
+        "rollout/failed",
+        "rollout/rolled_back",
+        "rollout/silent",
+    }
+    silent = watching["rollout/silent"]
+    assert silent.tolerance == Tolerance(0.02).over(clock["dark"]["fleet"]).at_most
+    assert silent.alpha == watching["rollout/failed"].alpha
+    assert view.clock is not None and view.clock.dark == clock["dark"]["fleet"]
+    sim.check()
+
+
+def test_what_a_policy_names_is_enforced_on_top_of_what_was_learnt() -> None:
+    own = {**OWN, "tolerate": {"silent": {"at_most": "3%", "then": "hold"}}}
+    sim = fleet(own=own)
+    second(sim, Fate.WELL, own)
+    clock = sim.journal("r43", "started")[0].facts["clock"]
+    (silent,) = [each for each in sim.view("r43").monitors if each.monitor == "rollout/silent"]
+    assert silent.answer is Answer.HOLD
+    assert silent.tolerance == Tolerance(0.03).over(clock["dark"]["fleet"]).at_most
+    (before,) = [each for each in sim.view("r42").monitors if each.monitor == "rollout/silent"]
+    assert before.tolerance == 0.03, "then nothing was learnt yet"
+
+
 # ------------------------------------------------------------------------------------------------- what it leaves alone
+
+
+def test_a_fleet_of_which_a_part_is_always_dark_gets_a_good_release() -> None:
+    """One device in 33 never comes back from an update, whatever the version: each time another one."""
+
+    def losing(rest: int) -> Behaviour:
+        return lambda device, attempt: Fate.BRICKS if int(device.id[-4:]) % 33 == rest else Fate.WELL
+
+    sim = Simulation(check_daily=False)
+    sim.content.seconds = 1.0
+    sim.enroll(300, habits=HABITS)
+    sim.release(42, losing(7))
+    own = {key: value for key, value in OWN.items() if key != "tolerate"}
+    own["bake"] = {"at_least": "3h", "at_most": "1d"}  # so that the hard stop has come before a wave passes
+    sim.begin({"all": "all"}, own=own)
+    sim.run(hours=12, until=sim.is_("completed"))
+    sim.run(hours=3)
+    second(sim, losing(20), own)
+    sim.run(hours=24, until=sim.is_("completed", "r43"))
+    assert sim.status("r43") is RolloutStatus.COMPLETED, sim.told()
+    assert not sim.journal("r43", "halted") and not sim.journal("r43", "held")
+    assert sum(wave.facts.bad(OutcomeClass.SILENT) for wave in sim.view("r43").waves) >= 9
+    sim.check()
 
 
 def test_a_release_that_reports_half_as_slow_again_is_not_halted() -> None:
@@ -160,6 +226,15 @@ def test_without_history_only_the_hard_stop_speaks() -> None:
     assert sim.status("r43") is RolloutStatus.RUNNING
     sim.run(hours=3, until=sim.is_("halted", "r43"))
     assert sim.now - installing(sim)[0] >= 2 * HOUR
+    assert ended(sim)[0] is not ReasonKind.SILENCE
+
+
+def test_without_history_the_shipped_standard_holds_at_the_hard_stop() -> None:
+    sim = fleet(history=False)
+    second(sim, Fate.BRICKS, SHIPPED)
+    sim.run(hours=40, until=sim.is_("held", "r43"))
+    assert not sim.journal("r43", "halted")
+    assert sim.now - installing(sim)[0] >= 24 * HOUR
     assert ended(sim)[0] is not ReasonKind.SILENCE
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from orchestrator.adapters.files.source import Source, parse_source, read_source
 from orchestrator.core.document import NAME_PATTERN, Document, InvalidDocument, did_you_mean
@@ -114,7 +114,23 @@ def policy_names(directories: Sequence[Path | str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if re.fullmatch(NAME_PATTERN, name)))
 
 
+_KINDS: Final[dict[type[Document], str]] = {RolloutFile: "rollout", FleetFile: "fleet", Policy: "policy"}
+
+
+def _kind_of(value: object) -> type[Document] | None:
+    """What a file plainly is, by its keys; None for what is neither, or a bit of each."""
+    keys = value if isinstance(value, dict) else {}
+    if "rollout" in keys and "waves" in keys:  # it names a policy, too
+        return RolloutFile
+    if ("devices" in keys) == ("policy" in keys):
+        return None
+    return FleetFile if "devices" in keys else Policy
+
+
 def _taken(source: Source, kind: type[_Document]) -> _Document:
+    found = _kind_of(source.value)
+    if found is not None and found is not kind:
+        raise source.invalid([((), f"is a {_KINDS[found]} file; a {_KINDS[kind]} file is asked for.")])
     try:
         document = kind.parse(source.value)
     except InvalidDocument as error:

@@ -134,6 +134,7 @@ def silence(value: ClockFacts | None) -> dict[str, Any] | None:
         "alpha": value.alpha,
         "answer": value.answer.value,
         "learnt_from": value.devices,
+        "dark": value.dark,
         "next_at": iso(value.next_at),
         "checkpoint": None
         if found is None

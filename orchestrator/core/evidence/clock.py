@@ -2,7 +2,8 @@
 
 Answers for: the curve learnt from earlier releases, the checkpoints it is looked at, what a device's clock says, the
 evidence of silence and its threshold, and whether the darkness of untouched devices explains it.
-Does not answer for: the hard stop after ``silent_after``, which is a matter of the update itself.
+Does not answer for: the hard stop after ``silent_after``, which is a matter of the update itself, nor for what the
+monitors and the door make of the darkness (``Policy.tolerances_over``).
 
 * **Curve**: of past devices of one hardware id (or, where it has fewer than 200, of the whole fleet) how many had not
   been heard of so many minutes after installing began. Without 200 in the fleet there is no clock.
@@ -17,6 +18,9 @@ Does not answer for: the hard stop after ``silent_after``, which is a matter of 
   reported * log(1 - d)))``: a mixture over d, in which the hardware ids add up. The clock crosses when one of the K
   checkpoints has ``E >= K / alpha``.
 
+* **Darkness**: how many of the past devices were not heard of at the hard stop either. What a policy says of silence is
+  on top of it, for the clock and for everything else that counts silent devices.
+
 Each checkpoint is a test of its own, of whether a device was heard of *by then*: so all it asks of a tolerable release
 is to be no later than the slack and no darker than the tolerance. Were the checkpoints multiplied into one process
 of what happens *between* them, a release that reports sooner than the slack allows would look bad later, because those
@@ -29,12 +33,13 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from orchestrator.core.evidence.budgets import chance_of_reaching
+from orchestrator.core.evidence.darkness import Darkness, darkness, most_silent
 from orchestrator.core.outcomes import Answer
 from orchestrator.errors import InvalidInput
 
@@ -53,7 +58,8 @@ LEARNT_AT_MOST: Final = 2_000
 LEFT: Final = (0.7, 0.6, 0.45, 0.3, 0.15, 0.05)
 """A checkpoint where so many of those past devices that were ever heard of were still to come."""
 LEARNING_PART: Final = 0.1
-"""Of the clock's alpha: the chance that the past devices were luckier than the truth at any checkpoint."""
+"""Of the clock's alpha: the chance that the past devices were luckier than the truth, at any checkpoint or at the hard
+stop."""
 DARK: Final = ((1.0, 0.30), (0.75, 0.15), (0.5, 0.20), (0.25, 0.15), (0.1, 0.12), (0.05, 0.08))
 """Shares of devices that a bad release makes dark, with their weights."""
 AMBER_PART: Final = 5.0
@@ -126,6 +132,11 @@ class Checkpoint(NamedTuple):
     usual: float
     tolerated: float
 
+    def under(self, tolerance: float, before: float) -> Checkpoint:
+        """The same with another tolerance on top of what was learnt than ``before``."""
+        learnt = (self.tolerated - before) / (1.0 - before)
+        return self._replace(tolerated=tolerance + (1.0 - tolerance) * learnt)
+
 
 def checkpoints(
     curve: Curve, *, tolerance: float, risk: float, at_most: int, slack: int = SLACK, floor: int = FLOOR
@@ -135,26 +146,9 @@ def checkpoints(
     found = []
     for left in LEFT:
         minutes = min(max(floor, slack * curve.minute(left)), at_most)
-        before = _upper(curve.silent(minutes // slack), curve.devices, risk)
+        before = most_silent(curve.silent(minutes // slack), curve.devices, risk)
         found.append(Checkpoint(minutes, curve.silent(minutes) / curve.devices, tolerance + (1.0 - tolerance) * before))
     return tuple(found)
-
-
-@lru_cache(maxsize=1_024)
-def _upper(silent: int, devices: int, risk: float) -> float:
-    """The largest chance of silence under which so few silent devices come up with a chance of ``risk`` or more
-    (Clopper and Pearson)."""
-    if silent >= devices:
-        return 1.0
-    low, high = silent / devices, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        # At most `silent` are silent: at least the others are not.
-        if chance_of_reaching(devices, 1.0 - middle, devices - silent) >= risk:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +162,14 @@ class Learnt:
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The clock of a rollout, bound to it at its start. ``learnt`` by hardware id, with the fleet's under ``""``; all
-    have the same number of checkpoints, of which those with one number belong together."""
+    have the same number of checkpoints, of which those with one number belong together. ``tolerance``: what the policy
+    says of silence, on top of what was learnt."""
 
     tolerance: float
     alpha: float
     answer: Answer
     learnt: Mapping[str, Learnt] = field(default_factory=dict)
+    dark: Darkness = field(default_factory=Darkness)
 
     def of(self, hardware_id: str) -> tuple[Checkpoint, ...]:
         """Its own checkpoints, or the fleet's."""
@@ -182,12 +178,11 @@ class Clock:
     def under(self, *, tolerance: float, alpha: float, answer: Answer) -> Clock:
         """What was learnt, under another tolerance and answer."""
 
-        def point(each: Checkpoint) -> Checkpoint:
-            before = (each.tolerated - self.tolerance) / (1.0 - self.tolerance)
-            return each._replace(tolerated=tolerance + (1.0 - tolerance) * before)
-
-        learnt = {name: Learnt(each.devices, tuple(map(point, each.checkpoints))) for name, each in self.learnt.items()}
-        return Clock(tolerance, alpha, answer, learnt)
+        learnt = {
+            name: Learnt(each.devices, tuple(point.under(tolerance, self.tolerance) for point in each.checkpoints))
+            for name, each in self.learnt.items()
+        }
+        return Clock(tolerance, alpha, answer, learnt, self.dark)
 
     @property
     def devices(self) -> int:
@@ -210,7 +205,7 @@ def bind_clock(
         return None
     if not 0.0 < tolerance < 1.0:
         raise InvalidInput(f"A tolerance of {tolerance:g} for silence is none: it lies above 0 % and below 100 %.")
-    risk = alpha * LEARNING_PART / (len(LEFT) * len(curves))
+    risk = alpha * LEARNING_PART / ((len(LEFT) + 1) * len(curves))  # each checkpoint's, and the darkness's
     found = {
         name: checkpoints(curve, tolerance=tolerance, risk=risk, at_most=at_most) for name, curve in curves.items()
     }
@@ -223,7 +218,9 @@ def bind_clock(
     learnt = {
         name: Learnt(curves[name].devices, tuple(these[number] for number in kept)) for name, these in found.items()
     }
-    return Clock(tolerance, alpha, answer, learnt)
+    at_the_end = {name: (curve.silent(silent_after // _MINUTE), curve.devices) for name, curve in curves.items()}
+    dark = darkness(at_the_end.pop(FLEET), at_the_end.values(), risk=risk)
+    return Clock(tolerance, alpha, answer, learnt, dark)
 
 
 # ------------------------------------------------------------------------------------------------- a device's clock
@@ -297,7 +294,8 @@ class Untouched:
 @dataclass(frozen=True, slots=True)
 class ClockFacts:
     """The clock as a decision sees it. ``seen``: by checkpoint and hardware id; ``next_at``: when the next devices
-    pass one without having been heard of; ``untouched``: looked at only when it has crossed."""
+    pass one without having been heard of; ``untouched``: looked at only when it has crossed; ``dark``: the fleet's
+    darkness at the hard stop."""
 
     tolerance: float
     alpha: float
@@ -307,6 +305,12 @@ class ClockFacts:
     seen: tuple[Seen, ...] = ()
     next_at: datetime | None = None
     untouched: Untouched | None = None
+    dark: float = 0.0
+
+    def under(self, *, tolerance: float, alpha: float, answer: Answer) -> ClockFacts:
+        """What was seen, under another tolerance and answer."""
+        seen = tuple(each._replace(checkpoint=each.checkpoint.under(tolerance, self.tolerance)) for each in self.seen)
+        return replace(self, tolerance=tolerance, alpha=alpha, answer=answer, seen=seen)
 
 
 @dataclass(slots=True)
@@ -355,7 +359,9 @@ def clock_facts(
         if silent or reported
     )
     many = len(clock.learnt[FLEET].checkpoints)
-    return ClockFacts(clock.tolerance, clock.alpha, clock.answer, clock.devices, many, seen, next_at, untouched)
+    return ClockFacts(
+        clock.tolerance, clock.alpha, clock.answer, clock.devices, many, seen, next_at, untouched, clock.dark.fleet
+    )
 
 
 @dataclass(frozen=True, slots=True)

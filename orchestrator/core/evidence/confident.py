@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from orchestrator.core.outcomes import Answer, Outcome, Tolerance
+from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.errors import InvalidInput
 
 BETA: Final = 0.05
@@ -43,8 +43,13 @@ class Boundary(NamedTuple):
 
 
 def rate_of(tolerate: Mapping[Outcome, Tolerance]) -> float:
-    """What must be refuted: the sum of the tolerances of the classes that halt. 0 when none does."""
-    return math.fsum(each.at_most for each in tolerate.values() if each.then is Answer.HALT)
+    """What must be refuted: the sum of the tolerances of the classes that halt, without that of silence, for which
+    nothing is granted: whoever was not heard of counts as bad already. 0 when none does."""
+    return math.fsum(
+        each.at_most
+        for outcome, each in tolerate.items()
+        if each.then is Answer.HALT and outcome != OutcomeClass.SILENT
+    )
 
 
 def log_confidence(places: int, bad: int, rate: float) -> float:
