@@ -399,7 +399,8 @@ class Policy(Document):
 
     def tolerances_over(self, dark: Darkness | None, *, segment: bool = False) -> Mapping[Outcome, Tolerance]:
         """The same where a part of the devices stays silent whatever the release, of the fleet or of a ``segment``;
-        None: nothing is learnt. What the policy says of silence comes on top: a device is silent for one or the other."""
+        None: nothing is learnt. What the policy says of silence comes on top: a device is silent for one or the other.
+        """
         silent = self.tolerate.silence(learnt=dark is not None)
         if dark is not None:
             silent = silent.over(dark.segment if segment else dark.fleet)
