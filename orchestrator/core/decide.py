@@ -46,6 +46,8 @@ from orchestrator.core.facts import (
 )
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
+    EMPTY,
+    NOBODY_LEFT,
     after_sentence,
     already_there_sentence,
     amber_held_sentence,
@@ -226,11 +228,7 @@ def _preparing(
     elif deltas is None or facts.eligible is None or not fresh:
         look.wait(name, ReasonKind.DELTAS, "Its devices are being looked at.")
     elif facts.eligible == 0 and facts.already_there == 0:
-        sentence = (
-            "No eligible device is in it: `wave resume` looks again when some have come, `wave skip` lets the next"
-            " waves go on without it."
-        )
-        look.decisions.append(HoldWave(name, Reason(ReasonKind.EMPTY, sentence)))
+        look.decisions.append(HoldWave(name, Reason(ReasonKind.EMPTY, EMPTY)))
     elif deltas.coverage < rules.cover and not _served_without(wave, rules, deltas, look):
         pass  # it has said why
     elif rules.awaits_promotion and not wave.promoted:
@@ -302,6 +300,9 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
             look.decisions.append(HoldWave(name, Reason(ReasonKind.SLICE_INCONCLUSIVE, slice_held_sentence(last))))
         if facts.waiting > 0:
             return WaveStatus.OPEN
+    if facts.members and not facts.reachable and not facts.late:
+        look.decisions.append(HoldWave(name, Reason(ReasonKind.EMPTY, NOBODY_LEFT)))
+        return WaveStatus.OPEN
     ends = _later(wave.opened_at, wave.granted_at, look) + look.rules.open_at_most
     offers, needed = facts.standing, math.ceil(OFFERED_ENOUGH * facts.reachable)
     if facts.reachable and offers >= needed:

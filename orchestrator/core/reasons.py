@@ -30,6 +30,18 @@ from orchestrator.core.states import WaveStatus
 # ------------------------------------------------------------------------------------------------- words
 
 
+EMPTY: Final = (
+    "No eligible device is in it: `wave resume` looks again when some have come, `wave skip` lets the next waves go on"
+    " without it."
+)
+"""Of a wave that has not opened."""
+NOBODY_LEFT: Final = (
+    "All its devices were retired or are left out of what is counted, and nobody is left to wait for: `wave complete`"
+    " with its name lets the next waves go on, `wave resume` looks again."
+)
+"""Of a wave that is open."""
+
+
 def words(outcomes: tuple[Outcome, ...]) -> str:
     """The classes as people say them: ``failed``, ``failed or rolled back``; those of the operator's own by name."""
     return _listed([word(outcome) for outcome in outcomes], "or")

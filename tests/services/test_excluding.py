@@ -116,3 +116,23 @@ def test_taking_a_segment_back_in_frees_nothing_that_stopped_the_rollout(world: 
     world.rollouts.include(NAME, "label:site=west", by="bo", reason="the mast is up")
     assert not world.row().state.excluded
     holds(world)
+
+
+def test_an_open_wave_of_which_everybody_is_excluded_holds_as_empty(world: World) -> None:
+    """Nobody of it is to come: it waits for a person at once, not for a week."""
+    _, west = two_sites(world, 30, 8)
+    waves: list[dict[str, Any]] = [
+        {"wave": "west", "devices": {"labels": WEST}},
+        {"wave": "rest", "devices": "all"},
+    ]
+    world.apply(policy=POLICY, waves=waves)
+    for device in west[:5]:
+        assert world.check_in(device) is not None
+    world.rollouts.exclude(NAME, "label:site=west", by="bo", reason="the mast is down")
+    world.tick()
+    hold = world.row().state.wave("west").hold
+    assert hold is not None and hold.reason.kind is ReasonKind.EMPTY
+    holds(world)
+    world.rollouts.complete(NAME, by="bo", wave="west")
+    world.tick()
+    assert world.row().state.wave("rest").status is WaveStatus.OPEN

@@ -31,7 +31,6 @@ _reason: Final = msgspec.json.Decoder(Reason)
 _ranks: Final = msgspec.json.Decoder(dict[str, Ranks])
 _counts: Final = msgspec.json.Decoder(dict[str, int])
 _names: Final = msgspec.json.Decoder(tuple[str, ...])
-_any: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def as_json(value: object) -> str:
@@ -44,7 +43,6 @@ decode_reason = _reason.decode
 decode_ranks = _ranks.decode
 decode_counts = _counts.decode
 decode_names = _names.decode
-decode_facts = _any.decode
 
 # ------------------------------------------------------------------------------------------------- rollouts
 
