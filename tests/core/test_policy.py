@@ -14,7 +14,7 @@ from orchestrator.core.document import InvalidDocument, Problem
 from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.pace import Rate
-from orchestrator.core.policy import OnSegment, Otherwise, Policy, Promotion, WaveOverride
+from orchestrator.core.policy import OnSegment, Otherwise, Policy, Promotion
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import bind
 from orchestrator.core.slices import next_size
@@ -318,69 +318,6 @@ def test_all_problems_are_told_at_once() -> None:
         "bake.at_least",
         "x",
     ]
-
-
-def override(document: object) -> WaveOverride:
-    return WaveOverride.parse(document)
-
-
-def test_a_wave_changes_single_keys() -> None:
-    policy = Policy.parse(PAGE)
-    changed = policy.for_wave(
-        override({"promote": "automatic", "bake": {"at_least": "1d"}, "window": {"hours": "22:00-04:00"}})
-    )
-    assert changed.promote is Promotion.AUTOMATIC
-    assert (changed.bake.at_least, changed.bake.reports) == (timedelta(days=1), 0.95)
-    assert changed.window is not None
-    assert changed.window.document() == {**policy.document()["window"], "hours": "22:00-04:00"}
-    assert changed.tolerate == policy.tolerate
-    assert policy.for_wave(None) is policy
-
-
-def test_a_wave_may_lift_the_window() -> None:
-    assert Policy.parse(PAGE).for_wave(override({"window": "always"})).window is None
-
-
-def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
-    policy = Policy.parse({"policy": "x"})
-    for document, sentence in [
-        ({"bake": {"at_least": "3d"}}, "bake: has at_most 2d below at_least 3d; give an at_most of at least 3d."),
-        ({"window": {"days": "mon"}}, "window.timezone: is missing; for example `timezone: Europe/Berlin`."),
-    ]:
-        with pytest.raises(InvalidDocument) as refused:
-            policy.for_wave(override(document))
-        assert str(refused.value) == sentence
-
-
-@pytest.mark.parametrize(
-    ("document", "sentence"),
-    [
-        (
-            {"tolerate": {}},
-            "tolerate: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
-        ),
-        *(
-            (
-                {key: []},
-                f"{key}: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
-            )
-            for key in ("segments", "false_exclude", "on_segment", "escalate_over")
-        ),
-        (
-            {"pomote": "manual"},
-            "pomote: is not a key here; allowed are promote, window, pace, bake, deltas. Did you mean 'promote'?",
-        ),
-        (
-            {"window": {"hours": "9-5"}},
-            'window.hours: must be two times of day such as "09:00-16:00" or "22:00-04:00", not \'9-5\'.',
-        ),
-        ("manual", "must be a mapping with the keys promote, window, pace, bake, deltas, not 'manual'."),
-    ],
-)
-def test_what_a_wave_may_not_change(document: object, sentence: str) -> None:
-    with pytest.raises(InvalidDocument) as refused:
-        override(document)
-    assert str(refused.value) == sentence
 
 
 def test_the_next_slice_is_never_larger_than_all_before_it() -> None:
