@@ -176,27 +176,22 @@ def one_hardware() -> list[Case]:
     ]
 
 
-HALTING: Final = {"failed": "2%", "rolled_back": "1%", "silent": {"at_most": "5%", "then": "halt"}}
-"""Three classes that halt: the shipped policy holds for silence."""
-
-
 def silence() -> list[Case]:
     """Twenty canaries, and a clock learnt from an earlier release to 2,000 devices of which 1 % stayed dark."""
     dark = Scenario("dark", "All of them brick.", level=0.0, quiet=0.0, trouble={OutcomeClass.SILENT: 1.0})
     half = Scenario("half", "Half of them brick.", level=0.0, quiet=0.0, trouble={OutcomeClass.SILENT: 0.5})
     slow = Scenario("slow", "As good as any, and slower.", level=0.0, quiet=0.0, slower=1.5)
     found = []
-    for rule, bound in (("standard", policy()), ("silence halts", policy(tolerate=HALTING))):
-        for words, scenario, waves in (
-            ("all of 20 canaries brick", dark, "canary 20, rest"),
-            ("half of 20 canaries brick", half, "canary 20, rest"),
-            ("1.5 times slower to report", slow, "canary 20, rest"),
-        ):
-            setting = _setting(bound, waves, 1_000, scenario, tick=60, history=2_000, days=10)
-            quick = replace(setting, shape=replace(setting.shape, habits=(HABITS[0],)))
-            weight = 0.3 if scenario is slow else 1.0
-            found.append(Case(f"{words}, all report within minutes", rule, quick, weight=weight))
-            found.append(Case(f"{words}, the usual fleet", rule, setting, weight=weight))
+    for words, scenario in (
+        ("all of 20 canaries brick", dark),
+        ("half of 20 canaries brick", half),
+        ("1.5 times slower to report", slow),
+    ):
+        setting = _setting(policy(), "canary 20, rest", 1_000, scenario, tick=60, history=2_000, days=10)
+        quick = replace(setting, shape=replace(setting.shape, habits=(HABITS[0],)))
+        weight = 0.3 if scenario is slow else 1.0
+        found.append(Case(f"{words}, all report within minutes", "standard", quick, weight=weight))
+        found.append(Case(f"{words}, the usual fleet", "standard", setting, weight=weight))
     return found
 
 

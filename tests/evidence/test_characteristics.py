@@ -73,12 +73,12 @@ def test_a_bad_hardware_id_is_excluded_and_named() -> None:
 
 
 def test_bricked_canaries_are_found_by_the_clock_and_a_slower_release_is_not() -> None:
-    found = played("silence", "all of 20 canaries brick, all report within minutes", "silence halts")
+    found = played("silence", "all of 20 canaries brick, all report within minutes", "standard")
     assert found.stopped_by_silence().hits == found.halted.hits == len(found.runs)
     delay = found.minutes_to_the_stop()
     assert delay is not None
     assert delay.high <= 15
-    slower = played("silence", "1.5 times slower to report, the usual fleet", "silence halts", runs=30)
+    slower = played("silence", "1.5 times slower to report, the usual fleet", "standard", runs=30)
     assert slower.stopped_by_silence().hits == 0
 
 

@@ -10,6 +10,7 @@ import networkx as nx
 
 from orchestrator.core.evidence.allowance import WaveSize, allot, allot_segments
 from orchestrator.core.evidence.budgets import default_budgets
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.policy import Policy
 from orchestrator.core.position import SPACE
@@ -45,8 +46,9 @@ def begun(
         WaveSize(name, sizes[name], sum(sizes[before] for before in nx.ancestors(spec.graph, name)))
         for name in spec.topological_order
     ]
+    dark = None if silence is None else silence.clock.dark
     specs = allot(
-        tolerate=policy.tolerances,
+        tolerate=policy.tolerances_over(dark),
         false_halt=policy.false_halt,
         waves=planned,
         devices=devices,
@@ -57,21 +59,24 @@ def begun(
         for name in policy.segments
     }
     specs += allot_segments(
-        tolerate=policy.tolerances, false_exclude=policy.false_exclude, sizes=segments, devices=devices
+        tolerate=policy.tolerances_over(dark, segment=True),
+        false_exclude=policy.false_exclude,
+        sizes=segments,
+        devices=devices,
     )
     return Evidence(
         devices=devices,
         waves={wave.name: WaveTally(wave.name) for wave in spec.waves},
         monitors=tuple(map(Monitor, specs)),
-        budgets=_budgets(policy, devices) if budgets else [],
+        budgets=_budgets(policy, devices, dark) if budgets else [],
         silence=silence,
     )
 
 
-def _budgets(policy: Policy, devices: int) -> list[BudgetFacts]:
+def _budgets(policy: Policy, devices: int, dark: Darkness | None) -> list[BudgetFacts]:
     own = policy.budget.limits
     found = [BudgetFacts((outcome,), limit.devices(devices), 0) for outcome, limit in own.items()]
-    for default in default_budgets(tolerate=policy.tolerances, devices=devices):
+    for default in default_budgets(tolerate=policy.tolerances_over(dark), devices=devices):
         if len(default.outcomes) > 1 or default.outcomes[0] not in own:
             found.append(BudgetFacts(default.outcomes, default.count, 0, answer=default.answer))
     return found

@@ -30,6 +30,7 @@ from orchestrator.core.decisions import (
     PrepareWave,
 )
 from orchestrator.core.evidence.allowance import clock_alpha
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.facts import DeltaFacts, RolloutState, WaveState
 from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer, OutcomeClass
@@ -88,8 +89,8 @@ def play(setting: Setting, run: int, watcher: Watcher | None = None) -> Played:
 
 
 @lru_cache(maxsize=64)
-def _rules(spec: bytes, policy: bytes) -> Rules:
-    return bind(RolloutFile.from_canonical(spec.decode()), Policy.from_canonical(policy.decode()))
+def _rules(spec: bytes, policy: bytes, dark: Darkness | None) -> Rules:
+    return bind(RolloutFile.from_canonical(spec.decode()), Policy.from_canonical(policy.decode()), dark)
 
 
 @lru_cache(maxsize=1)
@@ -105,14 +106,16 @@ class Run:
         seed = f"{setting.seed}/{run}"
         self.setting, self.number, self.watcher = setting, run, watcher
         self.rng = Random(seed)
-        self.rules = _rules(spec.canonical(), policy.canonical())
         self.fleet = made(setting.shape)
         self.machine = _machine()
         self.names = [wave.name for wave in spec.waves]
-        self.conduct = Conduct(self.fleet, setting.scenario, self.rules.tolerate, self.names, self.rng)
         self.waiting = allotted(self.fleet, spec, seed, self.rng)
         """By wave: (position, device) of those without a place, by rising position."""
         self.size = {name: len(found) for name, found in self.waiting.items()}
+        silence = self._clock() if watcher is None else None
+        self.rules = _rules(spec.canonical(), policy.canonical(), None if silence is None else silence.clock.dark)
+        tolerate = policy.tolerances_over(None if silence is None else Darkness())
+        self.conduct = Conduct(self.fleet, setting.scenario, tolerate, self.names, self.rng)
         self.dark = self.conduct.offline(setting.offline)
         self.home = self._homes()
         self.segments = [kind.segments(self.rules.dimensions) for kind in self.fleet.kinds]
@@ -135,7 +138,7 @@ class Run:
         self.excluded: list[Exclusion] = []
         self.ends = setting.days * DAY
         self.tick = setting.tick
-        self.evidence = self._begun()
+        self.evidence = self._begun(silence)
         self.pacing = Pacing(self.rules, self.evidence, Crowd(self.rng), tuple(setting.shape.labels))
         self.state = self._started()
         for device, (_, back_at) in self.dark.items():
@@ -148,7 +151,7 @@ class Run:
             return {}
         return {device: wave for wave, found in self.waiting.items() for _, device in found if device in self.dark}
 
-    def _begun(self) -> Evidence:
+    def _begun(self, silence: Silence | None) -> Evidence:
         setting = self.setting
         reachable = {name: sum(self._reachable(device) for _, device in found) for name, found in self.waiting.items()}
         alone = self.watcher is None
@@ -158,7 +161,7 @@ class Run:
             self.fleet,
             self.size,
             budgets=setting.budgets and alone,
-            silence=self._clock() if alone else None,
+            silence=silence,
         )
         for name, many in reachable.items():
             evidence.waves[name].eligible = many

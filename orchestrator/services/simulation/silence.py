@@ -30,7 +30,6 @@ from orchestrator.core.evidence.clock import (
     moment_of,
     reading,
 )
-from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.services.simulation.conduct import usual_time
 from orchestrator.services.simulation.fleet import Shape, ShapeKey, made
@@ -51,7 +50,7 @@ LOOKED_AT: Final = 500
 def learnt(policy: Policy, shape: Shape, alpha: float, history: int, seed: str) -> Clock | None:
     """The clock that a rollout to such a fleet would have after an earlier release to ``history`` of its devices, which
     took their usual time; None without history, or where the policy leaves it nothing to say."""
-    silent = policy.tolerances[OutcomeClass.SILENT]
+    silent = policy.tolerate.silence(learnt=True)
     return bind_clock(
         _curves(ShapeKey(shape), history, seed),
         tolerance=silent.at_most,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from orchestrator.core.evidence.budgets import chance_of_reaching
+from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.services.simulation.setting import Ending, Played, Setting
 
 CONFIDENCE: Final = 0.95
@@ -101,7 +102,7 @@ def summary(setting: Setting, played: Sequence[Played]) -> Summary:
         scenario=setting.scenario.name,
         fleet=setting.shape.devices,
         runs=len(played),
-        false_halts=setting.scenario.harmless(setting.policy.tolerances),
+        false_halts=setting.scenario.harmless(setting.policy.tolerances_over(Darkness() if setting.history else None)),
         halted=found[Ending.HALTED],
         held=found[Ending.HELD],
         completed=found[Ending.COMPLETED],
