@@ -23,7 +23,9 @@ from orchestrator.core.decisions import (
     StartBake,
     StartRollout,
 )
+from orchestrator.core.evidence.clock import minute_of
 from orchestrator.core.facts import Excluded, RolloutState, WaveState
+from orchestrator.core.slices import segment_population
 from orchestrator.core.states import (
     POLICY,
     Actor,
@@ -100,12 +102,17 @@ def halt(state: RolloutState, reason: Reason, now: datetime, by: str) -> Rollout
 
 def exclude(state: RolloutState, segment: str, devices: int, reason: Reason, now: datetime, by: str) -> RolloutState:
     """Leave a segment out, whatever the status. The epoch grows as with every move. Raises WrongState when it is left
-    out already, and when the rollout has no devices yet or has ended."""
+    out already, and when the rollout has no devices yet or has ended.
+
+    The clock of silence counts by hardware id and minute: a hardware id leaves it by name (``safety.heeded``); after
+    any other segment it begins anew, because nobody knows which of those who are under way belong to it."""
     _excludes(state)
     if segment in state.excluded_segments:
         raise WrongState(f"Segment {segment} is excluded already.")
     left_out = Excluded(segment, Standing(reason, now, by), devices)
-    return replace(state, excluded=(*state.excluded, left_out), epoch=state.epoch + 1)
+    by_name = segment.startswith(segment_population("hardware_id", ""))
+    clock_from = state.clock_from if by_name else minute_of(now) + 1
+    return replace(state, excluded=(*state.excluded, left_out), epoch=state.epoch + 1, clock_from=clock_from)
 
 
 def include(state: RolloutState, segment: str) -> RolloutState:

@@ -9,6 +9,7 @@ import pytest
 from orchestrator.core import transitions
 from orchestrator.core.decide import decide, safety
 from orchestrator.core.decisions import ExcludeSegment, HaltRollout, HoldRollout
+from orchestrator.core.evidence.clock import minute_of
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import OnSegment
@@ -156,3 +157,12 @@ def test_a_person_takes_it_back_in_as_a_new_attempt() -> None:
 def test_what_has_not_begun_or_has_ended_excludes_nothing(status: RolloutStatus) -> None:
     with pytest.raises(WrongState, match=f"is {status}"):
         transitions.exclude(replace(STATE, status=status), CM4, 500, ORDERED, DAY_0, "ann")
+
+
+def test_the_clock_of_silence_goes_on_without_a_hardware_id_and_begins_anew_without_any_other_segment() -> None:
+    """Its counters know hardware ids alone: of those under way nobody can tell which run version 41."""
+    reason = Reason(ReasonKind.SEGMENT, "It fails.")
+    by_name = transitions.exclude(STATE, CM4, 500, reason, DAY_0, "policy")
+    assert by_name.clock_from == STATE.clock_from
+    anew = transitions.exclude(STATE, V41, 500, reason, DAY_0, "policy")
+    assert anew.clock_from == minute_of(DAY_0) + 1
