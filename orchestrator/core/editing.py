@@ -119,8 +119,8 @@ def fixed(state: RolloutState, before: RolloutFile, after: RolloutFile) -> Itera
             continue
         if kept[wave.name].devices != wave.devices:
             yield f"The devices of wave {wave.name} are fixed: it is {status}."
-        waiting = sorted(_ancestors(after, wave.name) - begun.keys())
-        if waiting and not set(waiting) <= _ancestors(before, wave.name):
+        waiting = sorted(after.ancestors(wave.name) - begun.keys())
+        if waiting and not set(waiting) <= before.ancestors(wave.name):
             yield f"Wave {wave.name} is {status}: it cannot come after {', '.join(waiting)}, which has not begun."
     if above[""] != above["new"]:
         yield (
@@ -133,17 +133,6 @@ def _above(spec: RolloutFile, begun: Mapping[str, object]) -> list[Any]:
     """All waves down to the last that has begun, with their devices: membership goes by the order of the file."""
     last = max((place for place, wave in enumerate(spec.waves) if wave.name in begun), default=-1)
     return [(wave.name, wave.devices) for wave in spec.waves[: last + 1]]
-
-
-def _ancestors(spec: RolloutFile, name: str) -> set[str]:
-    found: set[str] = set()
-    waiting = list(spec.predecessors(name))
-    while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting.extend(spec.predecessors(each))
-    return found
 
 
 # ------------------------------------------------------------------------------------------------- wider

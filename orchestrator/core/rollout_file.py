@@ -368,6 +368,10 @@ class RolloutFile(Document):
         before = set(self.graph.predecessors(name))
         return tuple(wave.name for wave in self.waves if wave.name in before)
 
+    def ancestors(self, name: str) -> set[str]:
+        """All that must have passed before ``name`` opens, near and far."""
+        return set(nx.ancestors(self.graph, name))
+
     def successors(self, name: str) -> tuple[str, ...]:
         """What comes directly after ``name``, in file order."""
         after = set(self.graph.successors(name))

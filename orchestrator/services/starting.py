@@ -171,7 +171,7 @@ def monitors_of(
     before: dict[str, int] = {}
     for name in spec.topological_order:
         # Waves side by side open in an order nobody knows yet: only what surely comes before counts as before.
-        ancestors = _ancestors(spec, name)
+        ancestors = spec.ancestors(name)
         before[name] = sum(eligible[each] for each in ancestors)
         sizes.append(WaveSize(name, eligible[name], before[name]))
     return allot(
@@ -235,17 +235,6 @@ def watch_newcomers(w: Writing, row: RolloutRow, opened: Slice) -> bool:
             number += 1
             w.add_monitors(row.key, specs, from_places={spec.key: before for spec in specs})
     return number > before_now
-
-
-def _ancestors(spec: RolloutFile, name: str) -> set[str]:
-    found: set[str] = set()
-    waiting = list(spec.predecessors(name))
-    while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting.extend(spec.predecessors(each))
-    return found
 
 
 def budgets_of(policy: Policy, devices: int, dark: Darkness | None) -> tuple[BudgetFacts, ...]:

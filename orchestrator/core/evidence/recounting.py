@@ -16,13 +16,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from orchestrator.core.admission import calmed_by, confirmed_since
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, path, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.evidence.log import Line
-from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, places_since
+from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts
+from orchestrator.core.monitors import monitor_facts
 from orchestrator.core.outcomes import NOT_BAD, Outcome, OutcomeClass, in_order
 from orchestrator.core.slices import Slice
 
@@ -104,31 +104,20 @@ class CountedMonitor:
     def facts(self, waves: Iterable[WaveFacts], opened: Iterable[Slice] = ()) -> MonitorFacts:
         """As a look sees it. ``waves`` have the places given so far; ``opened`` those of segments, of these slices and
         perhaps more."""
-        spec, stairs = self.spec, self._staircase
         seen = {(wave.wave, piece.number): piece for wave in waves for piece in wave.slices}
-        if spec.segment is not None:
-            ranks = [piece.ranks.get(spec.segment) for piece in opened if (piece.wave, piece.number) in seen]
-            places = max(0, sum(each.members for each in ranks if each) - self.from_place)
-            calm = max(places, self.bad)
-        else:
-            mine = [piece for (wave, _), piece in seen.items() if spec.wave in (None, wave)]
-            mine.sort(key=lambda piece: piece.opened_at)
-            places = places_since(self.from_place, mine)
-            calm = calmed_by(places, self.bad, confirmed_since(self.from_place, mine))
-        return MonitorFacts(
-            segment=spec.segment,
-            devices=spec.devices,
-            monitor=spec.key,
-            outcomes=spec.outcomes,
-            wave=spec.wave,
-            tolerance=spec.tolerance,
-            alpha=spec.alpha,
-            answer=spec.answer,
-            places=places,
+        given = {}
+        if (segment := self.spec.segment) is not None:
+            ranks = [piece.ranks.get(segment) for piece in opened if (piece.wave, piece.number) in seen]
+            given[segment] = sum(each.members for each in ranks if each)
+        return monitor_facts(
+            self.spec,
             bad=self.bad,
-            next_limit=stairs.limit(self.bad + 1),
             crossed_at=self.crossed_at,
-            amber=stairs.amber(calm, self.bad),
+            opened=sorted(
+                ((wave, piece) for (wave, _), piece in seen.items()), key=lambda opening: opening[1].opened_at
+            ),
+            segments=given,
+            from_place=self.from_place,
         )
 
 

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-import networkx as nx
-
 from orchestrator.core.evidence.allowance import WaveSize, allot, allot_segments
 from orchestrator.core.evidence.budgets import default_budgets
 from orchestrator.core.evidence.darkness import Darkness
@@ -43,7 +41,7 @@ def begun(
     out, and the clock of its silence where there is one."""
     devices = sum(sizes.values())
     planned = [
-        WaveSize(name, sizes[name], sum(sizes[before] for before in nx.ancestors(spec.graph, name)))
+        WaveSize(name, sizes[name], sum(sizes[before] for before in spec.ancestors(name)))
         for name in spec.topological_order
     ]
     dark = None if silence is None else silence.clock.dark
