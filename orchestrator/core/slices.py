@@ -47,6 +47,16 @@ def dimension_of(segment: str) -> str:
     return segment.partition("=")[0]
 
 
+WANDERING: Final = "source_version"
+"""The dimension in which a device may change and keep its slice: between the slice's opening and the offer another
+update may reach it. With another hardware id or label it is in a later slice (``since``)."""
+
+
+def settled(segment: str) -> bool:
+    """Whether who had a place in this segment when a slice opened is in it still, or is in the slice no more."""
+    return dimension_of(segment) != WANDERING
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """The ranks of one slice's members of one population: exact positions, or counts by stretch of position.

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.adapters.sql.codec import outcomes_of, update_key
+from orchestrator.adapters.sql.codec import outcomes_of, update_key, update_keys
 from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
 from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.times import stored
@@ -37,6 +37,26 @@ class EvidenceReading(NodeReading):
         if not row.state.excluded:
             return NOBODY
         return LeftOut(self.slices(row.key), row.state.excluded_segments)
+
+    def members_left_out(self, row: RolloutRow) -> dict[tuple[str, int], int]:
+        """By wave and number of each slice the members that are certainly left out: those with an offer that froze an
+        excluded segment or, where its opening tells of more, those that were in one then and come no more."""
+        offered, left_out = self.offers_left_out(row.key), LeftOut((), row.state.excluded_segments)
+        return {
+            (piece.wave, piece.number): max(left_out.members(piece), offered[piece.wave, piece.number])
+            for piece in self.slices(row.key)
+        }
+
+    def offers_left_out(self, rollout_key: int) -> Counter[tuple[str, int]]:
+        """By wave and number of the slice, the updates marked as left out."""
+        found: Counter[tuple[str, int]] = Counter()
+        for slice_key, many in self.link.rows(
+            "SELECT slice_key, count(*) FROM device_update WHERE key BETWEEN ? AND ? GROUP BY slice_key",
+            update_keys(rollout_key),
+        ):
+            _, wave, number, excluded, _ = self.slice_name(slice_key)
+            found[wave, number] += many if excluded else 0
+        return found
 
     def seats(self, row: RolloutRow, device_keys: Collection[int]) -> dict[int, Seat]:
         keys = {update_key(row.key, device): device for device in device_keys}

@@ -99,6 +99,13 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading):
         )
         return [slice_of_row(row) for row in rows]
 
+    def slice_bounds(self, rollout_key: int, wave: str) -> list[tuple[int, int, int]]:
+        """Number, opening and bound of a wave's slices, as stored, in the order of their opening."""
+        return self.link.rows(
+            "SELECT number, opened_at, upto FROM slice WHERE rollout_key = ? AND wave = ? ORDER BY number",
+            (rollout_key, wave),
+        )
+
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]:
         rows = self.link.rows(
             "SELECT from_commit, to_commit, devices, known FROM need WHERE rollout_key = ? AND wave = ? "

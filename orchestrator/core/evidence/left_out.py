@@ -9,16 +9,20 @@ rank among the others: the place less the excluded members at or below that posi
 not by overlaps of two: over several segments of one dimension, which share nobody, it is their sum, over several
 dimensions the largest of the sums. It is never more than were excluded, so a place is never less than the true rank
 and the guarantee holds. A monitor over another segment leaves the excluded devices out and keeps its places.
+
+A slice knows its members by segment as they were when it opened; the offer freezes a device's segments later. What runs
+another version by then stays, so for versions nothing is taken off (``slices.settled``): in the slices that were open
+already a place may then be larger than the rank among the rest, which only delays a halt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.crossing import place_since
-from orchestrator.core.slices import Slice, dimension_of
+from orchestrator.core.slices import Slice, dimension_of, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,20 @@ class LeftOut:
             return place
         return max(1, place - self._at_or_below(spec.wave, from_place, seat))
 
-    def members(self, piece: Slice) -> int:
-        """How many members of a slice are left out, as far as that is known; never more than are."""
-        return _most({segment: piece.ranks[segment].members for segment in self.excluded & piece.ranks.keys()})
+    def members(self, piece: Slice, *, nobody_changes: bool = False) -> int:
+        """How many members of a slice are left out, as far as its opening tells; never more than are."""
+        known = self.excluded & piece.ranks.keys() if nobody_changes else self._settled(piece)
+        return _most({segment: piece.ranks[segment].members for segment in known})
+
+    def _settled(self, piece: Slice) -> Iterator[str]:
+        """The excluded segments of which it is known who of a slice is in them."""
+        return (segment for segment in self.excluded & piece.ranks.keys() if settled(segment))
 
     def _at_or_below(self, wave: str | None, from_place: int, seat: Seat) -> int:
         found = dict(self._earlier(wave, from_place).get((seat.wave, seat.slice), {}))
         for piece in self.slices:
             if (piece.wave, piece.number) == (seat.wave, seat.slice):
-                for segment in self.excluded & piece.ranks.keys():
+                for segment in self._settled(piece):
                     found[segment] = found.get(segment, 0) + piece.ranks[segment].at_or_below(seat.position)
         return _most(found)
 
@@ -90,7 +99,7 @@ class LeftOut:
                 continue
             found[piece.wave, piece.number] = dict(so_far)
             if given >= from_place:
-                for segment in self.excluded & piece.ranks.keys():
+                for segment in self._settled(piece):
                     so_far[segment] += piece.ranks[segment].members
             given += piece.members
         self._before[wave, from_place] = found

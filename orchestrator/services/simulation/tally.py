@@ -265,7 +265,7 @@ class Evidence:
         members are the caller's to take back."""
         self.left_out = LeftOut([each.piece for each in self.slices], excluded)
         for tally in self.slices:
-            tally.excluded, tally._facts = self.left_out.members(tally.piece), None
+            tally.excluded, tally._facts = self.left_out.members(tally.piece, nobody_changes=True), None
         for wave in self.waves.values():
             wave.changed = True
         places: dict[int, list[int]] = {id(monitor): [] for monitor in self.monitors}
