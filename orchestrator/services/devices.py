@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
+from orchestrator.core.update import Update
 from orchestrator.errors import Busy, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
+from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
 from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register, digest_of
@@ -69,6 +70,20 @@ class Kept:
     @property
     def outstanding(self) -> bool:
         return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
+
+
+class Heard(NamedTuple):
+    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, and what it has
+    had, by rollout key."""
+
+    offer: Offer | None
+    check_in_after: float
+    had: Mapping[int, tuple[Earlier, int]]
+
+    def update(self, rollout_key: int) -> Update | None:
+        """How far its update in that rollout is."""
+        found = self.had.get(rollout_key)
+        return None if found is None else found[0].update
 
 
 @dataclass(slots=True)
@@ -178,10 +193,11 @@ class Devices:
         return self._soon(lambda: self._let_in(self._load(device_id, now), token))
 
     def check_in(
-        self, device_id: str, token: str, said: CheckIn, *, known: Kept | None = None
-    ) -> Answer | Future[Answer]:
-        """A device asks. The answer at once when nothing is to be written, else when it is committed. ``known`` is what
-        ``let_in`` said, which may be long ago: it counts only while no person changed devices since.
+        self, device_id: str, token: str, said: CheckIn | None, *, known: Kept | None = None
+    ) -> Heard | Future[Heard]:
+        """A device asks. The answer at once when nothing is to be written, else when it is committed. ``said`` None: it
+        only shows that it is here, and what it said before holds. ``known`` is what ``let_in`` said, which may be long
+        ago: it counts only while no person changed devices since.
 
         Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
         now = self._clock()
@@ -191,8 +207,8 @@ class Devices:
         return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now))
 
     def _check_in(
-        self, device_id: str, token: str, said: CheckIn, kept: Kept | None, now: datetime
-    ) -> Answer | Future[Answer]:
+        self, device_id: str, token: str, said: CheckIn | None, kept: Kept | None, now: datetime
+    ) -> Heard | Future[Heard]:
         kept = self._let_in(kept, token)
         self.counters.check_ins += 1
         if self._idle(kept, said, now):
@@ -201,17 +217,19 @@ class Devices:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
             kept.seen_at = now
             self.writer.touch(kept.person.key, now, kept.usual_gap)
-            return Answer(None, self.check_in_after(kept.person.device))
-        if said != kept.said:
-            said.check()
-        digest = kept.person.token_digest or b""
-        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), said.tag or kept.person.device.tag)
+            return Heard(None, self.check_in_after(kept.person.device), kept.had)
+        tag = kept.person.device.tag
+        if said is not None:
+            if said != kept.said:
+                said.check()
+            tag = said.tag or tag
+        arrival = Arrival(kept.person.key, kept.person.token_digest or b"", said, tuple(kept.had), tag)
         waiting = self.writer.submit(self._check_ins, arrival)
         return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
-    def _idle(self, kept: Kept, said: CheckIn, now: datetime) -> bool:
+    def _idle(self, kept: Kept, said: CheckIn | None, now: datetime) -> bool:
         """Whether nothing changed and the board has nothing for it."""
-        if kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
+        if said is not None and kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
             return False
         device = kept.person.device
         if device.since_at is None or kept.seen_at is None or kept.outstanding:
@@ -258,14 +276,14 @@ class Devices:
         )
         return how if isinstance(how, NoOffer) else None
 
-    def _welcomed(self, device_id: str, said: CheckIn, welcome: Welcome) -> Answer:
+    def _welcomed(self, device_id: str, said: CheckIn | None, welcome: Welcome) -> Heard:
         kept = self._kept.get(device_id)
+        had = self._had(welcome.updates.values())
         if kept is not None:
-            kept.person, kept.said = welcome.person, said
+            kept.person, kept.had, kept.snapshot = welcome.person, had, None
+            kept.said = said or kept.said
             kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
-            kept.had = self._had(welcome.updates.values())
-            kept.snapshot = None
-        return Answer(welcome.offer, self.check_in_after(welcome.person.device))
+        return Heard(welcome.offer, self.check_in_after(welcome.person.device), had)
 
     def check_in_after(self, device: Device) -> float:
         """Seconds until this device shall ask again: its own fixed part of the jitter, so that a fleet spreads."""
