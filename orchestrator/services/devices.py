@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, TypeVar
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
 from orchestrator.core.update import Update
 from orchestrator.errors import Busy, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
@@ -66,6 +67,7 @@ class Kept:
     usual_gap: timedelta
     snapshot: Snapshot | None = None
     until: datetime | None = None
+    spoken: Spoken = NOTHING_SPOKEN
 
     @property
     def outstanding(self) -> bool:
@@ -193,25 +195,37 @@ class Devices:
         return self._soon(lambda: self._let_in(self._load(device_id, now), token))
 
     def check_in(
-        self, device_id: str, token: str, said: CheckIn | None, *, known: Kept | None = None
+        self,
+        device_id: str,
+        token: str,
+        said: CheckIn | None,
+        *,
+        known: Kept | None = None,
+        over: DeviceProtocol = DeviceProtocol.OWN,
     ) -> Heard | Future[Heard]:
         """A device asks. The answer at once when nothing is to be written, else when it is committed. ``said`` None: it
         only shows that it is here, and what it said before holds. ``known`` is what ``let_in`` said, which may be long
-        ago: it counts only while no person changed devices since.
+        ago: it counts only while no person changed devices since. ``over``: the protocol it speaks.
 
         Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now))
+            return self._check_in(device_id, token, said, over, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._check_in(device_id, token, said, over, self._load(device_id, now), now))
 
     def _check_in(
-        self, device_id: str, token: str, said: CheckIn | None, kept: Kept | None, now: datetime
+        self,
+        device_id: str,
+        token: str,
+        said: CheckIn | None,
+        over: DeviceProtocol,
+        kept: Kept | None,
+        now: datetime,
     ) -> Heard | Future[Heard]:
         kept = self._let_in(kept, token)
         self.counters.check_ins += 1
-        if self._idle(kept, said, now):
+        if kept.spoken.protocol is over and self._idle(kept, said, now):
             self.counters.idle += 1
             if kept.seen_at is not None:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
@@ -223,7 +237,7 @@ class Devices:
             if said != kept.said:
                 said.check()
             tag = said.tag or tag
-        arrival = Arrival(kept.person.key, kept.person.token_digest or b"", said, tuple(kept.had), tag)
+        arrival = Arrival(kept.person.key, kept.person.token_digest or b"", said, tuple(kept.had), tag, over)
         waiting = self.writer.submit(self._check_ins, arrival)
         return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
@@ -281,6 +295,7 @@ class Devices:
         had = self._had(welcome.updates.values())
         if kept is not None:
             kept.person, kept.had, kept.snapshot = welcome.person, had, None
+            kept.spoken = welcome.spoken
             kept.said = said or kept.said
             kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
         return Heard(welcome.offer, self.check_in_after(welcome.person.device), had)
@@ -340,6 +355,7 @@ class Devices:
         with self._store.reading() as r:
             person = r.device(device_id)
             rows = [row for _, row in r.updates_of_device(person.key)] if person is not None else []
+            spoken = r.spoken([person.key]) if person is not None else {}
         with self._guard:
             if person is None:
                 self._strangers[device_id] = now
@@ -349,6 +365,7 @@ class Devices:
             self._strangers.pop(device_id, None)
             device = person.device
             kept = Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
+            kept.spoken = spoken.get(person.key, NOTHING_SPOKEN)
             if self._most_kept:
                 self._kept[device_id] = kept
                 while len(self._kept) > self._most_kept:
