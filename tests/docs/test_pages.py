@@ -26,7 +26,7 @@ from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.core.update import EventKind, UpdateStatus
 from orchestrator.errors import InvalidFile
-from orchestrator.gateway.app import KINDS
+from orchestrator.gateway.http import KINDS
 from orchestrator.services.chronicle import EVENTS
 from orchestrator.services.delta_views import DeltaState
 from orchestrator.services.messages import Answer as CheckInAnswer
