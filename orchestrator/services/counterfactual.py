@@ -175,7 +175,8 @@ class Counterfactual:
         alpha = clock_alpha(false_halt=self.policy.false_halt, devices=self.devices)
         if clock is None or silent.then is Answer.COUNT or not alpha:
             return None
-        return clock.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)
+        found = clock.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)
+        return found if "hardware_id" in self.policy.segments else replace(found, boards=())
 
     def _count(self, step: Counted) -> None:
         self.bad += not step.line.apart
