@@ -42,11 +42,12 @@ GAP_GROWTH: Final = 4
 
 
 class Arrival(NamedTuple):
-    """A check-in that must be written. ``digest``: the token it was let in by; ``also``: rollouts in which the device
+    """A check-in that must be written. ``digest``: of its own token, by which it was let in, and None where
+    that was something else; ``also``: rollouts in which the device
     is known to have an update; ``tag``: the one it follows now."""
 
     key: int
-    digest: bytes
+    digest: bytes | None
     said: CheckIn
     also: tuple[int, ...] = ()
     tag: str = ""
@@ -115,7 +116,7 @@ class CheckIns:
         admitted: list[bool] = []
         for one in arrivals:
             person = people.get(one.key)
-            admitted.append(person is not None and person.token_digest == one.digest)
+            admitted.append(person is not None and one.digest in (None, person.token_digest))
             if person is not None and admitted[-1]:
                 reach = reach_of(snapshot, person.device.tag)
                 # Where it has an update its place is frozen: there its own course moves it to no other slice.

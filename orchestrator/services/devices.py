@@ -7,7 +7,6 @@ stands; where several processes serve one database, nothing is kept (``most_kept
 
 from __future__ import annotations
 
-import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,14 +18,17 @@ from typing import Final, TypeVar
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
-from orchestrator.errors import Busy, Unauthorized
+from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
+from orchestrator.services.credentials import Shown, is_own_token, new_secret
 from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.enrolment import Enrolments, Wish
+from orchestrator.services.identity import NOBODY, Identity
 from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
 from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
-from orchestrator.services.register import Register, digest_of
+from orchestrator.services.register import Register
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Reading, Store, Writing
@@ -138,10 +140,13 @@ class Devices:
         self._waker = Waker(poke, clock)
         self.writer = Writer(store, clock=clock, between=self._waker.catch_up)
         self.register = Register(store, clock, self.board.expire)
+        self.identity = Identity(store, clock, later=later)
         self.counters = Counters()
         repository = f"{settings.url}/ostree"
         self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
+        enrolments = Enrolments(store, self._enrolled, self.identity.spent)
+        self._enrolments: Work[Wish, Device] = Work("enrolments", -1, enrolments.run)
         self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run, self.reports.rollouts)
         self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run, self.check_ins.rollouts)
 
@@ -167,33 +172,67 @@ class Devices:
 
     # --------------------------------------------------------------------------------------------- check-ins
 
-    def let_in(self, device_id: str, token: str) -> Kept | Future[Kept]:
-        """Who asks, before anything is read of what it says; hand it on as ``known``.
+    def let_in(self, device_id: str, shown: Shown) -> Kept | Future[Kept]:
+        """Who asks, before anything is read of what it says; hand it on as ``known``. An id that nobody knows yet is
+        made known where a gateway token does that.
 
-        Raises Unauthorized for an unknown device and a wrong token alike, Busy."""
+        Raises Unauthorized for an unknown device and a wrong credential alike, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now)
         if kept is not None or self._later is None:
-            return self._let_in(kept or self._load(device_id, now), token)
-        return self._soon(lambda: self._let_in(self._load(device_id, now), token))
+            return self._enter(device_id, shown, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._enter(device_id, shown, self._load(device_id, now), now))
+
+    def _enter(self, device_id: str, shown: Shown, kept: Kept | None, now: datetime) -> Kept | Future[Kept]:
+        grant = None if kept is not None else self.identity.registers(shown, now)
+        if grant is None:
+            return self._let_in(kept, shown, now)
+        wish = Wish(grant.digest, device_id, None)
+        try:
+            wish.check()
+        except InvalidInput:
+            raise Unauthorized(NOBODY) from None  # no device can be called so
+        known = self.writer.submit(self._enrolments, wish)
+        return _then(known, lambda _: self._let_in(self._load(device_id, now), shown, now))
+
+    def join(
+        self, token: str, device_id: str, hardware_id: str | None, labels: Mapping[str, str]
+    ) -> Future[tuple[Device, str]]:
+        """A device makes itself known with an enrolment token: what it is now, and its own token, once it is committed.
+
+        Raises Unauthorized, Busy, InvalidInput for what cannot be; the future Refused for an id that is taken and
+        Forbidden for what the token's scope does not hold."""
+        grant = self.identity.enrolment(token, self._clock())
+        secret, digest = new_secret()
+        wish = Wish(grant.digest, device_id, hardware_id, labels, digest)
+        wish.check()
+        return _then(self.writer.submit(self._enrolments, wish), lambda device: (device, secret))
+
+    def _enrolled(self, device_ids: Sequence[str]) -> None:
+        """After a commit: these are no strangers, and what is kept of them is not true any more."""
+        with self._guard:
+            for device_id in device_ids:
+                self._strangers.pop(device_id, None)
+                self._kept.pop(device_id, None)
 
     def check_in(
-        self, device_id: str, token: str, said: CheckIn, *, known: Kept | None = None
+        self, device_id: str, shown: Shown, said: CheckIn, *, known: Kept | None = None
     ) -> Answer | Future[Answer]:
         """A device asks. The answer at once when nothing is to be written, else when it is committed. ``known`` is what
         ``let_in`` said, which may be long ago: it counts only while no person changed devices since.
 
-        Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
+        Raises Unauthorized for an unknown device and a wrong credential alike, InvalidInput for what cannot be,
+        Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now))
+            return self._check_in(device_id, shown, said, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._check_in(device_id, shown, said, self._load(device_id, now), now))
 
     def _check_in(
-        self, device_id: str, token: str, said: CheckIn, kept: Kept | None, now: datetime
+        self, device_id: str, shown: Shown, said: CheckIn, kept: Kept | None, now: datetime
     ) -> Answer | Future[Answer]:
-        kept = self._let_in(kept, token)
+        kept = self._let_in(kept, shown, now)
         self.counters.check_ins += 1
         if self._idle(kept, said, now):
             self.counters.idle += 1
@@ -204,7 +243,7 @@ class Devices:
             return Answer(None, self.check_in_after(kept.person.device))
         if said != kept.said:
             said.check()
-        digest = kept.person.token_digest or b""
+        digest = (kept.person.token_digest or b"") if is_own_token(shown) else None
         arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), said.tag or kept.person.device.tag)
         waiting = self.writer.submit(self._check_ins, arrival)
         return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
@@ -275,19 +314,19 @@ class Devices:
     # --------------------------------------------------------------------------------------------- reports
 
     def report(
-        self, device_id: str, token: str, events: Sequence[ReportedEvent], *, known: Kept | None = None
+        self, device_id: str, shown: Shown, events: Sequence[ReportedEvent], *, known: Kept | None = None
     ) -> Future[Received]:
         """A device tells. Done when it is committed. ``known`` as in ``check_in``. Raises Unauthorized, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._report(token, events, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._report(token, events, self._load(device_id, now), now))
+            return self._report(shown, events, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._report(shown, events, self._load(device_id, now), now))
 
     def _report(
-        self, token: str, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
+        self, shown: Shown, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
     ) -> Future[Received]:
-        person = self._let_in(kept, token).person
+        person = self._let_in(kept, shown, now).person
         told = Told(person.key, person.device.id, events, now)
         return self.writer.submit(self._reports, told, weight=max(1, len(events)))
 
@@ -347,12 +386,12 @@ class Devices:
             found[row.rollout_key] = (earlier, on_board.row.version if on_board is not None else 0)
         return found
 
-    def _let_in(self, kept: Kept | None, token: str) -> Kept:
-        """Compared in constant time; a stranger costs as much as a wrong token."""
-        digest = kept.person.token_digest if kept is not None else None
-        if not hmac.compare_digest(digest_of(token), digest or b"") or kept is None:
+    def _let_in(self, kept: Kept | None, shown: Shown, now: datetime) -> Kept:
+        """A stranger costs as much as a wrong token."""
+        admitted = self.identity.admits(None if kept is None else kept.person, shown, now)
+        if kept is None or not admitted:
             self.counters.unauthorized += 1
-            raise Unauthorized("The device is not known here, or its token is wrong.")
+            raise Unauthorized(NOBODY)
         return kept
 
     def _knows(self, r: Reading, hardware_id: str, commit: str) -> bool:

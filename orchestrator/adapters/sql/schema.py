@@ -16,13 +16,14 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from orchestrator.adapters.sql import identity_tables  # noqa: F401 - its tables belong to the metadata
 from orchestrator.adapters.sql.engine import Engine
 from orchestrator.adapters.sql.house_tables import SEEDS, TRIGGERS
 from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001",)
+VERSIONS: Final = ("0001", "0002")
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]

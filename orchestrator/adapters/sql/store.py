@@ -12,6 +12,7 @@ from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
+from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -20,7 +21,7 @@ from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading
 
 
-class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, EvidenceReading, Recount):
+class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, EvidenceReading, IdentityReading, Recount):
     """One snapshot."""
 
 
@@ -33,6 +34,7 @@ class SqlWriting(
     EvidenceSealing,
     PacingWriting,
     JobWriting,
+    IdentityWriting,
     SqlReading,
 ):
     """One transaction."""
