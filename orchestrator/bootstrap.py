@@ -220,6 +220,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
+    from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen
 
     ticks: list[TickScheduler] = []
@@ -242,7 +243,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
-        gateway = Gateway(app.devices, files=FileServer(settings.repository_path))
+        gateway = Gateway([OwnDoor(app.devices)], files=FileServer(settings.repository_path))
         server = Server(gateway, sockets=[door], signals=False, at_once=connections_possible())
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.

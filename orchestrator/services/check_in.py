@@ -42,13 +42,13 @@ GAP_GROWTH: Final = 4
 
 
 class Arrival(NamedTuple):
-    """A check-in that must be written. ``digest``: of its own token, by which it was let in, and None where
-    that was something else; ``also``: rollouts in which the device
-    is known to have an update; ``tag``: the one it follows now."""
+    """A check-in that must be written. ``digest``: of the device's own token, where it was let in by that; ``said``
+    None: it is here, and all it said before holds; ``also``: rollouts in which the device is known to have an update;
+    ``tag``: the one it follows now."""
 
     key: int
     digest: bytes | None
-    said: CheckIn
+    said: CheckIn | None
     also: tuple[int, ...] = ()
     tag: str = ""
 
@@ -76,6 +76,11 @@ def moved(before: Device, after: Device, scopes: Iterable[Scope] = ()) -> bool:
     if (before.commit, before.version) == (after.commit, after.version):
         return False
     return any(scope.eligible(after) and not scope.eligible(before) for scope in scopes)
+
+
+def as_before(device: Device) -> CheckIn:
+    """What a device says that only shows that it is here."""
+    return CheckIn(device.commit, device.version, healthy=device.healthy)
 
 
 def unchanged(device: Device, said: CheckIn) -> bool:
@@ -123,7 +128,7 @@ class CheckIns:
                 on_board = snapshot.by_tag.get(person.device.tag, ())
                 scopes = [each.terms.scope for each in on_board if each.key not in updates[one.key]]
                 person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, scopes)
-                self._tell(desk, tallies, person, updates[one.key], one.said.commit)
+                self._tell(desk, tallies, person, updates[one.key], person.device.commit)
         stopped = self._settle(batch, desk, tallies)
         answers: list[Welcome | WaveError] = []
         for one, let_in in zip(arrivals, admitted, strict=True):
@@ -207,11 +212,12 @@ def batch_rows(w: Writing, keys: set[tuple[int, int]]) -> dict[tuple[int, int], 
 
 
 def _heard(
-    w: Writing, person: DeviceRow, said: CheckIn, now: datetime, reach: timedelta, scopes: Iterable[Scope]
+    w: Writing, person: DeviceRow, said: CheckIn | None, now: datetime, reach: timedelta, scopes: Iterable[Scope]
 ) -> DeviceRow:
-    """The device as it is after what it said; ``reach``: unseen for longer, it is a newcomer to the slices; ``scopes``:
-    see ``moved``."""
+    """The device as it is after what it said (None: nothing new); ``reach``: unseen for longer, it is a newcomer to the
+    slices; ``scopes``: see ``moved``."""
     before = person.device
+    said = said or as_before(before)
     gap = now - before.last_seen_at if before.last_seen_at is not None else None
     hardware_id = said.hardware_id or before.hardware_id
     version = said.version

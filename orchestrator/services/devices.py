@@ -13,19 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
+from orchestrator.core.update import Update
 from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
-from orchestrator.services.credentials import Shown, is_own_token, new_secret
+from orchestrator.services.credentials import Shown, digest_of, is_own_token, new_secret
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.enrolment import Enrolments, Wish
+from orchestrator.services.futures import pass_on, then
 from orchestrator.services.identity import NOBODY, Identity
-from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
+from orchestrator.services.messages import CheckIn, Enrol, Offer, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
 from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register
@@ -37,7 +39,6 @@ from orchestrator.services.why_not import reasons_of
 from orchestrator.services.writer import Work, Writer
 
 Result = TypeVar("Result")
-Other = TypeVar("Other")
 
 MOST_KEPT: Final = 100_000
 """Devices kept in memory; the rest is read when it comes."""
@@ -71,6 +72,20 @@ class Kept:
     @property
     def outstanding(self) -> bool:
         return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
+
+
+class Heard(NamedTuple):
+    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, and what it has
+    had, by rollout key."""
+
+    offer: Offer | None
+    check_in_after: float
+    had: Mapping[int, tuple[Earlier, int]]
+
+    def update(self, rollout_key: int) -> Update | None:
+        """How far its update in that rollout is."""
+        found = self.had.get(rollout_key)
+        return None if found is None else found[0].update
 
 
 @dataclass(slots=True)
@@ -155,6 +170,10 @@ class Devices:
     def close(self) -> None:
         self.writer.close()
 
+    def now(self) -> datetime:
+        """What time it is here."""
+        return self._clock()
+
     def refresh(self) -> None:
         """A rollout changed: read the board anew now."""
         self.board.refresh()
@@ -193,20 +212,18 @@ class Devices:
         except InvalidInput:
             raise Unauthorized(NOBODY) from None  # no device can be called so
         known = self.writer.submit(self._enrolments, wish)
-        return _then(known, lambda _: self._let_in(self._load(device_id, now), shown, now))
+        return then(known, lambda _: self._let_in(self._load(device_id, now), shown, now))
 
-    def join(
-        self, token: str, device_id: str, hardware_id: str | None, labels: Mapping[str, str]
-    ) -> Future[tuple[Device, str]]:
+    def join(self, token: str, said: Enrol) -> Future[tuple[Device, str]]:
         """A device makes itself known with an enrolment token: what it is now, and its own token, once it is committed.
 
         Raises Unauthorized, Busy, InvalidInput for what cannot be; the future Refused for an id that is taken and
         Forbidden for what the token's scope does not hold."""
-        grant = self.identity.enrolment(token, self._clock())
-        secret, digest = new_secret()
-        wish = Wish(grant.digest, device_id, hardware_id, labels, digest)
+        grant = self.identity.enrolment(token, self._clock(), spent=said.token is not None)
+        secret = said.token or new_secret()[0]
+        wish = Wish(grant.digest, said.device, said.hardware_id, said.labels, digest_of(secret))
         wish.check()
-        return _then(self.writer.submit(self._enrolments, wish), lambda device: (device, secret))
+        return then(self.writer.submit(self._enrolments, wish), lambda device: (device, secret))
 
     def _enrolled(self, device_ids: Sequence[str]) -> None:
         """After a commit: these are no strangers, and what is kept of them is not true any more."""
@@ -216,10 +233,11 @@ class Devices:
                 self._kept.pop(device_id, None)
 
     def check_in(
-        self, device_id: str, shown: Shown, said: CheckIn, *, known: Kept | None = None
-    ) -> Answer | Future[Answer]:
-        """A device asks. The answer at once when nothing is to be written, else when it is committed. ``known`` is what
-        ``let_in`` said, which may be long ago: it counts only while no person changed devices since.
+        self, device_id: str, shown: Shown, said: CheckIn | None, *, known: Kept | None = None
+    ) -> Heard | Future[Heard]:
+        """A device asks. The answer at once when nothing is to be written, else when it is committed. ``said`` None: it
+        only shows that it is here, and what it said before holds. ``known`` is what ``let_in`` said, which may be long
+        ago: it counts only while no person changed devices since.
 
         Raises Unauthorized for an unknown device and a wrong credential alike, InvalidInput for what cannot be,
         Busy."""
@@ -230,8 +248,8 @@ class Devices:
         return self._soon(lambda: self._check_in(device_id, shown, said, self._load(device_id, now), now))
 
     def _check_in(
-        self, device_id: str, shown: Shown, said: CheckIn, kept: Kept | None, now: datetime
-    ) -> Answer | Future[Answer]:
+        self, device_id: str, shown: Shown, said: CheckIn | None, kept: Kept | None, now: datetime
+    ) -> Heard | Future[Heard]:
         kept = self._let_in(kept, shown, now)
         self.counters.check_ins += 1
         if self._idle(kept, said, now):
@@ -240,17 +258,20 @@ class Devices:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
             kept.seen_at = now
             self.writer.touch(kept.person.key, now, kept.usual_gap)
-            return Answer(None, self.check_in_after(kept.person.device))
-        if said != kept.said:
-            said.check()
+            return Heard(None, self.check_in_after(kept.person.device), kept.had)
+        tag = kept.person.device.tag
+        if said is not None:
+            if said != kept.said:
+                said.check()
+            tag = said.tag or tag
         digest = (kept.person.token_digest or b"") if is_own_token(shown) else None
-        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), said.tag or kept.person.device.tag)
+        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), tag)
         waiting = self.writer.submit(self._check_ins, arrival)
-        return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
+        return then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
-    def _idle(self, kept: Kept, said: CheckIn, now: datetime) -> bool:
+    def _idle(self, kept: Kept, said: CheckIn | None, now: datetime) -> bool:
         """Whether nothing changed and the board has nothing for it."""
-        if kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
+        if said is not None and kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
             return False
         device = kept.person.device
         if device.since_at is None or kept.seen_at is None or kept.outstanding:
@@ -297,14 +318,14 @@ class Devices:
         )
         return how if isinstance(how, NoOffer) else None
 
-    def _welcomed(self, device_id: str, said: CheckIn, welcome: Welcome) -> Answer:
+    def _welcomed(self, device_id: str, said: CheckIn | None, welcome: Welcome) -> Heard:
         kept = self._kept.get(device_id)
+        had = self._had(welcome.updates.values())
         if kept is not None:
-            kept.person, kept.said = welcome.person, said
+            kept.person, kept.had, kept.snapshot = welcome.person, had, None
+            kept.said = said or kept.said
             kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
-            kept.had = self._had(welcome.updates.values())
-            kept.snapshot = None
-        return Answer(welcome.offer, self.check_in_after(welcome.person.device))
+        return Heard(welcome.offer, self.check_in_after(welcome.person.device), had)
 
     def check_in_after(self, device: Device) -> float:
         """Seconds until this device shall ask again: its own fixed part of the jitter, so that a fleet spreads."""
@@ -424,7 +445,7 @@ class Devices:
                 with self._guard:
                     self._looks -= 1
             if isinstance(found, Future):
-                _pass_on(found, done, lambda result: result)
+                pass_on(found, done, lambda result: result)
             else:
                 done.set_result(found)
 
@@ -456,21 +477,3 @@ class Devices:
 
     def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
         return self.register.set_status(device_ids, status, because)
-
-
-def _then(first: Future[Other], work: Callable[[Other], Result]) -> Future[Result]:
-    done: Future[Result] = Future()
-    _pass_on(first, done, work)
-    return done
-
-
-def _pass_on(first: Future[Other], done: Future[Result], work: Callable[[Other], Result]) -> None:
-    def finish(future: Future[Other]) -> None:
-        try:
-            result = work(future.result())
-        except Exception as error:
-            done.set_exception(error)
-        else:
-            done.set_result(result)
-
-    first.add_done_callback(finish)

@@ -55,19 +55,23 @@ class Enrolments:
     def run(self, batch: Batch, wishes: Sequence[Wish]) -> list[Device | WaveError]:
         w = batch.w
         grants = w.lock_grants({wish.grant for wish in wishes})
-        known = {row.device.id: row.device for wish in wishes if (row := w.device(wish.device_id)) is not None}
+        rows = {wish.device_id: w.device(wish.device_id) for wish in wishes}
+        known = {device_id: row.device for device_id, row in rows.items() if row is not None}
         left = {digest: grant.uses_left for digest, grant in grants.items()}
         used = dict.fromkeys(grants, 0)
         made: dict[str, Device] = {}
-        tokens: dict[str, bytes | None] = {}
+        tokens = {device_id: None if row is None else row.token_digest for device_id, row in rows.items()}
         answers: list[Device | WaveError] = []
         for wish in wishes:
             there = made.get(wish.device_id) or known.get(wish.device_id)
-            if wish.token is None and there is not None:
-                answers.append(there)  # two first requests of one device came together; the scope is judged afterwards
-                continue
             grant = grants.get(wish.grant)
-            if grant is None or not grant.stands(batch.now) or left[wish.grant] == 0:
+            good = grant is not None and grant.stands(batch.now)
+            if good and there is not None and (wish.token is None or wish.token == tokens[wish.device_id]):
+                # Two first requests of one device came together, or the answer was lost. What a gateway token speaks
+                # for is judged afterwards.
+                answers.append(there)
+                continue
+            if grant is None or not good or left[wish.grant] == 0:
                 self.spent(wish.grant)
                 answers.append(Unauthorized("The token is wrong, or it is over."))
                 continue

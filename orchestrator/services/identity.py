@@ -116,11 +116,12 @@ class Identity:
         digest = person.token_digest if person is not None else None
         return hmac.compare_digest(digest_of(token), digest or _EMPTY) and person is not None
 
-    def enrolment(self, token: str, now: datetime) -> Grant:
-        """The enrolment token that this is, before anything is read of who wants in. Raises Unauthorized for one that
-        is unknown, over, spent or revoked, all alike."""
+    def enrolment(self, token: str, now: datetime, *, spent: bool = True) -> Grant:
+        """The enrolment token that this is, before anything is read of who wants in. ``spent``: one without uses left
+        will do as well, for a device that may be known by it already. Raises Unauthorized for one that is unknown, over
+        or revoked, all alike."""
         grant = self.look(now).grant(token, GrantKind.ENROLMENT, now)
-        if grant is None or grant.digest in self._spent:
+        if grant is None or (not spent and grant.digest in self._spent):
             raise Unauthorized("The enrolment token is wrong, or it is over.")
         return grant
 
@@ -226,9 +227,7 @@ class Identity:
         """Take such an order back. Raises InvalidInput, NotFound."""
         known = _named(kind, value)
         if not self._change(lambda w: w.allow_certificates(kind, known)):
-            raise NotFound(
-                f"No certificate was revoked by the {kind} {known}.", remedy="`wave ca list` shows what was."
-            )
+            raise NotFound(f"No certificate was revoked by the {kind} {known}.")
 
     def revoked_certificates(self) -> Sequence[Revoked]:
         with self._store.reading() as r:

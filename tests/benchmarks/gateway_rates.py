@@ -59,6 +59,7 @@ def serve(which: str, path: str) -> None:
         from orchestrator.adapters.scheduler import TickScheduler
         from orchestrator.adapters.sql.store import open_store
         from orchestrator.gateway.app import Gateway
+        from orchestrator.gateway.own import OwnDoor
         from orchestrator.services.devices import Devices
         from orchestrator.services.settings import Settings
         from orchestrator.services.settling import settle
@@ -83,7 +84,7 @@ def serve(which: str, path: str) -> None:
         ticks = TickScheduler(ticker, store, clock, at_most=beat.tick_at_most, lease=beat.lease)
         ticking.append(ticks)
         ticks.start()
-        app = Gateway(devices)
+        app = Gateway([OwnDoor(devices)])
         closing = [ticks.stop, devices.close, pool.shutdown, store.close]
     server = Server(app, started=told, signals=False)  # type: ignore[arg-type]
 

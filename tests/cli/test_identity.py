@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.services.messages import Enrol
 from tests.cli.house import House
 
 GRANT = set(
@@ -16,7 +17,7 @@ GRANT = set(
 
 def joined(house: House, token: str, device: str) -> None:
     with house.application() as app:
-        app.devices.join(token, device, "rpi4", {}).result(10)
+        app.devices.join(token, Enrol(device, "rpi4")).result(10)
 
 
 def test_an_enrolment_token_is_shown_once_and_ends(house: House) -> None:

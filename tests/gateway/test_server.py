@@ -17,6 +17,7 @@ import pytest
 from orchestrator.errors import Unavailable
 from orchestrator.gateway import guard
 from orchestrator.gateway.app import Gateway
+from orchestrator.gateway.own import OwnDoor
 from orchestrator.gateway.server import Server
 from tests.services.fleet_world import World
 
@@ -62,7 +63,7 @@ def exchange(port: int, *pieces: bytes, pause: float = 0) -> bytes:
 def test_devices_are_answered_over_http(world: World) -> None:
     (device,) = world.fleet(1)
     world.apply()
-    with serving(Gateway(world.devices)) as (_, port):
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port):
         url = f"http://127.0.0.1:{port}"
         headers = {"authorization": f"Bearer {world.tokens[device]}"}
         assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
@@ -80,7 +81,7 @@ def test_a_chunked_body_is_taken_and_a_slow_one_ended(world: World) -> None:
         f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {world.tokens[device]}\r\n"
     )
     chunked = start.encode() + b"transfer-encoding: chunked\r\n\r\n"
-    with serving(Gateway(world.devices, read_seconds=0.2)) as (_, port):
+    with serving(Gateway([OwnDoor(world.devices)], read_seconds=0.2)) as (_, port):
         whole = exchange(port, chunked, b"1\r\n{\r\n", b"1\r\n}\r\n0\r\n\r\n")
         assert whole.startswith(b"HTTP/1.1 200")
         slow = exchange(port, start.encode() + b"content-length: 10\r\n\r\n{")
@@ -105,7 +106,7 @@ def test_who_does_not_say_what_it_wants_is_hung_up_on(
     world: World, monkeypatch: pytest.MonkeyPatch, pieces: tuple[bytes, ...]
 ) -> None:
     monkeypatch.setattr(guard, "HEAD_SECONDS", 0.3)
-    with serving(Gateway(world.devices)) as (_, port), connected(port) as line:
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port), connected(port) as line:
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
@@ -117,7 +118,7 @@ def test_who_does_not_say_what_it_wants_is_hung_up_on(
 
 
 def test_a_head_without_end_is_cut_off(world: World) -> None:
-    with serving(Gateway(world.devices)) as (_, port), connected(port) as line:
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port), connected(port) as line:
         sent = 0
         with contextlib.suppress(ConnectionError):
             line.sendall(b"POST /v1/devices/")
@@ -130,7 +131,7 @@ def test_a_slow_answer_is_no_slow_head(world: World, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(guard, "HEAD_SECONDS", 0.1)
     (device,) = world.enroll(1)
     start = f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nauthorization: Bearer {world.tokens[device]}\r\n"
-    with serving(Gateway(world.devices)) as (_, port):
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port):
         whole = exchange(port, start.encode() + b"content-length: 2\r\n\r\n", b"{", b"}", pause=0.2)
         assert whole.startswith(b"HTTP/1.1 200")
 
@@ -145,7 +146,7 @@ def told(port: int, ask: bytes) -> bytes:
 
 def test_too_many_connections_are_told_or_closed_and_the_rest_is_served(world: World) -> None:
     ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
-    with serving(Gateway(world.devices), at_once=5) as (_, port), contextlib.ExitStack() as idle:
+    with serving(Gateway([OwnDoor(world.devices)]), at_once=5) as (_, port), contextlib.ExitStack() as idle:
         assert exchange(port, ask).startswith(b"HTTP/1.1 200")
         lines = [idle.enter_context(connected(port)) for _ in range(5)]
         assert exchange(port, ask).startswith(b"HTTP/1.1 503")
@@ -172,9 +173,9 @@ def test_connections_go_by_the_files_that_may_be_open(
 def test_it_listens_on_a_socket_it_is_given_and_only_one_can(world: World) -> None:
     given = socket.create_server(("127.0.0.1", 0))
     port = given.getsockname()[1]
-    with serving(Gateway(world.devices), sockets=[given]) as (server, found):
+    with serving(Gateway([OwnDoor(world.devices)]), sockets=[given]) as (server, found):
         assert found == port == server.port
         with pytest.raises(Unavailable, match="in use"):
-            Server(Gateway(world.devices), port=port, signals=False).run()
+            Server(Gateway([OwnDoor(world.devices)]), port=port, signals=False).run()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1)

@@ -22,7 +22,8 @@ from orchestrator.services.credentials import (
     Shown,
     TargetToken,
 )
-from orchestrator.services.devices import Devices, Kept
+from orchestrator.services.devices import Devices
+from orchestrator.services.messages import Enrol
 from tests.services.fleet_world import HARDWARE, TAG, World
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -43,7 +44,7 @@ def certificate(world: World, device: str, *, serial: str = "a1", **more: Any) -
 
 def join(world: World, token: str, device: str = "new-1", hardware_id: str | None = HARDWARE, **labels: str) -> str:
     """The device's own token."""
-    known, own = world.devices.join(token, device, hardware_id, labels).result(10)
+    known, own = world.devices.join(token, Enrol(device, hardware_id, labels)).result(10)
     assert known.id == device
     return own
 
@@ -54,7 +55,7 @@ def admitted(devices: Devices, device: str, shown: Shown) -> bool:
         found = found.result(10) if isinstance(found, Future) else found
     except Unauthorized:
         return False
-    assert isinstance(found, Kept) and found.person.device.id == device
+    assert found.person.device.id == device
     return True
 
 
@@ -109,6 +110,19 @@ def test_a_token_is_good_for_as_many_devices_as_it_may(world: World) -> None:
             join(world, token, "new-3")
     (grant,) = world.devices.identity.grants()
     assert (grant.uses_left, grant.used) == (0, 2)
+
+
+def test_a_device_that_made_its_own_token_asks_again_when_the_answer_is_lost(world: World) -> None:
+    token, own = enrolment(world), "x" * 43
+    for _ in range(2):
+        device, told = world.devices.join(token, Enrol("new-1", HARDWARE, token=own)).result(10)
+        assert (device.id, told) == ("new-1", own)
+    assert admitted(world.devices, "new-1", own)
+    with pytest.raises(Unauthorized):
+        world.devices.join(token, Enrol("new-1", HARDWARE, token="y" * 43)).result(10)
+    with pytest.raises(Unauthorized):
+        world.devices.join(token, Enrol("new-2", HARDWARE, token=own)).result(10)
+    assert world.devices.identity.grants()[0].used == 1
 
 
 def test_refusals_use_nothing_up(world: World) -> None:
@@ -169,7 +183,7 @@ def test_however_many_come_together_a_token_makes_no_more_known_than_it_may(worl
 
     def come(number: int) -> str | None:
         try:
-            device, _ = doors[number % 2].join(token, f"new-{number % 15}", HARDWARE, {}).result(20)
+            device, _ = doors[number % 2].join(token, Enrol(f"new-{number % 15}", HARDWARE)).result(20)
         except (Unauthorized, Refused):
             return None
         return device.id
@@ -264,7 +278,7 @@ def test_certificates_are_revoked_by_device_serial_and_fingerprint(world: World)
 def test_what_another_process_revokes_is_worth_nothing_within_a_second(world: World) -> None:
     (device,) = world.enroll(1)
     elsewhere = world.another()
-    shown = [
+    shown: list[Shown] = [
         GatewayToken(gateway(world)),
         certificate(world, device),
         Bearer(world.tokens[device]),
