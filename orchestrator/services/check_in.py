@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.offers import NoOffer
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
 from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdraw
 from orchestrator.errors import Unauthorized, WaveError
 from orchestrator.services.board import Board, Snapshot, reach_of
@@ -44,21 +45,24 @@ GAP_GROWTH: Final = 4
 class Arrival(NamedTuple):
     """A check-in that must be written. ``digest``: of the device's own token, where it was let in by that; ``said``
     None: it is here, and all it said before holds; ``also``: rollouts in which the device is known to have an update;
-    ``tag``: the one it follows now."""
+    ``tag``: the one it follows now; ``over``: the protocol it spoke."""
 
     key: int
     digest: bytes | None
     said: CheckIn | None
     also: tuple[int, ...] = ()
     tag: str = ""
+    over: DeviceProtocol = DeviceProtocol.OWN
 
 
 class Welcome(NamedTuple):
-    """What came of it: the device and its updates by rollout as they stand now, and the offer."""
+    """What came of it: the device and its updates by rollout as they stand now, the offer, and what is known by its
+    protocol."""
 
     person: DeviceRow
     updates: Mapping[int, UpdateRow]
     offer: Offer | None
+    spoken: Spoken = NOTHING_SPOKEN
 
 
 def usual_gap(before: timedelta, gap: timedelta) -> timedelta:
@@ -118,6 +122,8 @@ class CheckIns:
         desk = Desk(batch, snapshot, tallies, lambda hw, commit: self.knows(batch.w, hw, commit), self.repository)
         people = {one.key: row for one in arrivals if (row := batch.w.device_by_key(one.key)) is not None}
         updates = self._updates(batch, snapshot, arrivals)
+        before = batch.w.spoken(people.keys())
+        spoken: dict[int, Spoken] = {}
         admitted: list[bool] = []
         for one in arrivals:
             person = people.get(one.key)
@@ -128,6 +134,8 @@ class CheckIns:
                 on_board = snapshot.by_tag.get(person.device.tag, ())
                 scopes = [each.terms.scope for each in on_board if each.key not in updates[one.key]]
                 person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, scopes)
+                known = spoken.get(one.key) or before.get(one.key, NOTHING_SPOKEN)
+                spoken[one.key] = known.heard(one.over, person.device.version)
                 self._tell(desk, tallies, person, updates[one.key], person.device.commit)
         stopped = self._settle(batch, desk, tallies)
         answers: list[Welcome | WaveError] = []
@@ -136,12 +144,15 @@ class CheckIns:
                 answers.append(Unauthorized("The device's token is not valid any more."))
                 continue
             person, mine = people[one.key], updates[one.key]
-            answers.append(Welcome(person, mine, desk.ask(person, mine)))
+            answers.append(Welcome(person, mine, desk.ask(person, mine), spoken[one.key]))
         tallies.write(batch.w)
         desk.finish()
         for key, person in sorted(people.items()):
             batch.w.save_device(key, person.device)
             batch.saved.add(key)
+        changed = {key: each for key, each in spoken.items() if each != before.get(key, NOTHING_SPOKEN)}
+        if changed:
+            batch.w.set_spoken(changed)
         batch.after.append(lambda: self._committed(desk.given, stopped, tallies.moved))
         return answers
 

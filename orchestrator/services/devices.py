@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeVar
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
 from orchestrator.core.update import Update
 from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
@@ -35,6 +36,7 @@ from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.views import WhyNot
+from orchestrator.services.waker import Waker
 from orchestrator.services.why_not import reasons_of
 from orchestrator.services.writer import Work, Writer
 
@@ -51,9 +53,6 @@ MOST_LOOKS: Final = 2_000
 
 STRANGER_FOR: Final = timedelta(seconds=5)
 
-POKE_EVERY: Final = timedelta(seconds=0.5)
-"""How often the ticker is woken at most, unless something was stopped: it would do nothing but tick otherwise."""
-
 
 @dataclass(slots=True)
 class Kept:
@@ -68,6 +67,7 @@ class Kept:
     usual_gap: timedelta
     snapshot: Snapshot | None = None
     until: datetime | None = None
+    spoken: Spoken = NOTHING_SPOKEN
 
     @property
     def outstanding(self) -> bool:
@@ -95,29 +95,6 @@ class Counters:
     check_ins: int = 0
     idle: int = 0
     unauthorized: int = 0
-
-
-class Waker:
-    """Wakes the ticker: at once when something was stopped, else at most twice a second, and never forgets to."""
-
-    def __init__(self, poke: Callable[[], None], clock: Callable[[], datetime]) -> None:
-        self._poke = poke
-        self._clock = clock
-        self._poked_at: datetime | None = None
-        self._owed = False
-
-    def wake(self, *, urgent: bool) -> None:
-        now = self._clock()
-        if not urgent and self._poked_at is not None and abs(now - self._poked_at) < POKE_EVERY:
-            self._owed = True
-            return
-        self._poked_at, self._owed = now, False
-        self._poke()
-
-    def catch_up(self) -> None:
-        """Called again and again: what was put off is done when its time has come."""
-        if self._owed:
-            self.wake(urgent=False)
 
 
 class Devices:
@@ -233,26 +210,38 @@ class Devices:
                 self._kept.pop(device_id, None)
 
     def check_in(
-        self, device_id: str, shown: Shown, said: CheckIn | None, *, known: Kept | None = None
+        self,
+        device_id: str,
+        shown: Shown,
+        said: CheckIn | None,
+        *,
+        known: Kept | None = None,
+        over: DeviceProtocol = DeviceProtocol.OWN,
     ) -> Heard | Future[Heard]:
         """A device asks. The answer at once when nothing is to be written, else when it is committed. ``said`` None: it
         only shows that it is here, and what it said before holds. ``known`` is what ``let_in`` said, which may be long
-        ago: it counts only while no person changed devices since.
+        ago: it counts only while no person changed devices since. ``over``: the protocol it speaks.
 
         Raises Unauthorized for an unknown device and a wrong credential alike, InvalidInput for what cannot be,
         Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, shown, said, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._check_in(device_id, shown, said, self._load(device_id, now), now))
+            return self._check_in(device_id, shown, said, over, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._check_in(device_id, shown, said, over, self._load(device_id, now), now))
 
     def _check_in(
-        self, device_id: str, shown: Shown, said: CheckIn | None, kept: Kept | None, now: datetime
+        self,
+        device_id: str,
+        shown: Shown,
+        said: CheckIn | None,
+        over: DeviceProtocol,
+        kept: Kept | None,
+        now: datetime,
     ) -> Heard | Future[Heard]:
         kept = self._let_in(kept, shown, now)
         self.counters.check_ins += 1
-        if self._idle(kept, said, now):
+        if kept.spoken.protocol is over and self._idle(kept, said, now):
             self.counters.idle += 1
             if kept.seen_at is not None:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
@@ -265,7 +254,7 @@ class Devices:
                 said.check()
             tag = said.tag or tag
         digest = (kept.person.token_digest or b"") if is_own_token(shown) else None
-        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), tag)
+        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), tag, over)
         waiting = self.writer.submit(self._check_ins, arrival)
         return then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
@@ -323,6 +312,7 @@ class Devices:
         had = self._had(welcome.updates.values())
         if kept is not None:
             kept.person, kept.had, kept.snapshot = welcome.person, had, None
+            kept.spoken = welcome.spoken
             kept.said = said or kept.said
             kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
         return Heard(welcome.offer, self.check_in_after(welcome.person.device), had)
@@ -382,6 +372,7 @@ class Devices:
         with self._store.reading() as r:
             person = r.device(device_id)
             rows = [row for _, row in r.updates_of_device(person.key)] if person is not None else []
+            spoken = r.spoken([person.key]) if person is not None else {}
         with self._guard:
             if person is None:
                 self._strangers[device_id] = now
@@ -391,6 +382,7 @@ class Devices:
             self._strangers.pop(device_id, None)
             device = person.device
             kept = Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
+            kept.spoken = spoken.get(person.key, NOTHING_SPOKEN)
             if self._most_kept:
                 self._kept[device_id] = kept
                 while len(self._kept) > self._most_kept:
