@@ -1,4 +1,4 @@
-"""Wakes the ticker when something came in that its decisions depend on."""
+"""Waking the ticker, neither too seldom nor too often."""
 
 from __future__ import annotations
 
