@@ -13,24 +13,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
-from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
-from orchestrator.core.update import Update
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol
 from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
-from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, unchanged, usual_gap
+from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, usual_gap
 from orchestrator.services.credentials import Shown, digest_of, is_own_token, new_secret
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.enrolment import Enrolments, Wish
 from orchestrator.services.futures import pass_on, then
 from orchestrator.services.identity import NOBODY, Identity
-from orchestrator.services.messages import CheckIn, Enrol, Offer, Received, ReportedEvent
-from orchestrator.services.offering import STANDS, earlier_of
-from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
+from orchestrator.services.kept import Heard as Heard
+from orchestrator.services.kept import Kept as Kept
+from orchestrator.services.kept import nothing_new
+from orchestrator.services.messages import CheckIn, Enrol, Received, ReportedEvent
+from orchestrator.services.offering import earlier_of
+from orchestrator.services.records import CourseRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
@@ -52,40 +54,6 @@ MOST_LOOKS: Final = 2_000
 """Looks into the store that may wait at once: whoever guesses ids fills a short queue, not the memory."""
 
 STRANGER_FOR: Final = timedelta(seconds=5)
-
-
-@dataclass(slots=True)
-class Kept:
-    """A device in memory: what it said last, what it has had of which rollout (and at which version of that), and the
-    last verdict: *none* as long as the snapshot is this one and ``until`` has not come."""
-
-    person: DeviceRow
-    register: object
-    said: CheckIn | None
-    had: dict[int, tuple[Earlier, int]]
-    seen_at: datetime | None
-    usual_gap: timedelta
-    snapshot: Snapshot | None = None
-    until: datetime | None = None
-    spoken: Spoken = NOTHING_SPOKEN
-
-    @property
-    def outstanding(self) -> bool:
-        return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
-
-
-class Heard(NamedTuple):
-    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, and what it has
-    had, by rollout key."""
-
-    offer: Offer | None
-    check_in_after: float
-    had: Mapping[int, tuple[Earlier, int]]
-
-    def update(self, rollout_key: int) -> Update | None:
-        """How far its update in that rollout is."""
-        found = self.had.get(rollout_key)
-        return None if found is None else found[0].update
 
 
 @dataclass(slots=True)
@@ -266,7 +234,7 @@ class Devices:
 
     def _idle(self, kept: Kept, said: CheckIn | None, now: datetime, *, asks: bool) -> bool:
         """Whether nothing changed and the board has nothing for it."""
-        if said is not None and kept.said != said and not _nothing_new(kept, said):
+        if said is not None and kept.said != said and not nothing_new(kept, said):
             return False
         device = kept.person.device
         if device.since_at is None or kept.seen_at is None or (asks and kept.outstanding):
@@ -495,8 +463,3 @@ class Devices:
 
     def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
         return self.register.set_status(device_ids, status, because)
-
-
-def _nothing_new(kept: Kept, said: CheckIn) -> bool:
-    """Whether a check-in says what it said before, or what is stored where nothing was heard in this process."""
-    return unchanged(kept.person.device, said) if kept.said is None else filled(said, kept.said) == kept.said
