@@ -19,7 +19,8 @@ import msgspec
 
 from orchestrator.errors import Unauthorized
 from orchestrator.gateway.http import Problem, Request, Response, decoded, envelope, known_name, nothing_there
-from orchestrator.services.devices import Devices, Kept
+from orchestrator.services.devices import Devices
+from orchestrator.services.kept import Kept
 from orchestrator.services.messages import Answer, CheckIn, Report
 
 CHECK_IN_BYTES: Final = 64 * 1024

@@ -18,15 +18,16 @@ from typing import Final, NamedTuple, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
-from orchestrator.core.position import SPACE
-from orchestrator.core.update import Update
+from orchestrator.core.update import Update, UpdateStatus
 from orchestrator.errors import Busy, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
 from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.kept import Kept, Shelf, spread_of
 from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
-from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
+from orchestrator.services.pressure import Pressure
+from orchestrator.services.records import CourseRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register, digest_of
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
@@ -38,7 +39,7 @@ from orchestrator.services.writer import Work, Writer
 Result = TypeVar("Result")
 Other = TypeVar("Other")
 
-MOST_KEPT: Final = 100_000
+MOST_KEPT: Final = 1_000_000
 """Devices kept in memory; the rest is read when it comes."""
 
 MOST_STRANGERS: Final = 10_000
@@ -53,23 +54,8 @@ POKE_EVERY: Final = timedelta(seconds=0.5)
 """How often the ticker is woken at most, unless something was stopped: it would do nothing but tick otherwise."""
 
 
-@dataclass(slots=True)
-class Kept:
-    """A device in memory: what it said last, what it has had of which rollout (and at which version of that), and the
-    last verdict: *none* as long as the snapshot is this one and ``until`` has not come."""
-
-    person: DeviceRow
-    register: object
-    said: CheckIn | None
-    had: dict[int, tuple[Earlier, int]]
-    seen_at: datetime | None
-    usual_gap: timedelta
-    snapshot: Snapshot | None = None
-    until: datetime | None = None
-
-    @property
-    def outstanding(self) -> bool:
-        return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
+AWAITED: Final = STANDS | {UpdateStatus.APPLIED}
+"""Devices whose update stands so are waited for."""
 
 
 class Heard(NamedTuple):
@@ -144,14 +130,14 @@ class Devices:
         self._knows_commit = knows
         self._known: dict[tuple[str, str], bool] = {}
         self._later = later
-        self._most_kept = most_kept
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept = Shelf(most_kept)
         self._strangers: OrderedDict[str, datetime] = OrderedDict()
         self._looks = 0
         self._guard = threading.Lock()
         self.board = Board(store, clock=clock, later=later)
         self._waker = Waker(poke, clock)
         self.writer = Writer(store, clock=clock, between=self._waker.catch_up)
+        self.pressure = Pressure(settings, lambda: self.writer.waiting, self.writer.most_waiting)
         self.register = Register(store, clock, self.board.expire)
         self.counters = Counters()
         repository = f"{settings.url}/ostree"
@@ -203,13 +189,14 @@ class Devices:
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now))
+            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now, known)
+        return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now, None))
 
     def _check_in(
-        self, device_id: str, token: str, said: CheckIn | None, kept: Kept | None, now: datetime
+        self, device_id: str, token: str, said: CheckIn | None, kept: Kept | None, now: datetime, known: Kept | None
     ) -> Heard | Future[Heard]:
-        kept = self._let_in(kept, token)
+        if kept is None or kept is not known:  # it was let in a moment ago, and no person changed devices since
+            kept = self._let_in(kept, token)
         self.counters.check_ins += 1
         if self._idle(kept, said, now):
             self.counters.idle += 1
@@ -217,7 +204,9 @@ class Devices:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
             kept.seen_at = now
             self.writer.touch(kept.person.key, now, kept.usual_gap)
-            return Heard(None, self.check_in_after(kept.person.device), kept.had)
+            return Heard(
+                None, self.pressure.check_in_after(kept.place_in_jitter(), now, needed=_awaited(kept.had)), kept.had
+            )
         tag = kept.person.device.tag
         if said is not None:
             if said != kept.said:
@@ -277,18 +266,16 @@ class Devices:
         return how if isinstance(how, NoOffer) else None
 
     def _welcomed(self, device_id: str, said: CheckIn | None, welcome: Welcome) -> Heard:
-        kept = self._kept.get(device_id)
         had = self._had(welcome.updates.values())
-        if kept is not None:
-            kept.person, kept.had, kept.snapshot = welcome.person, had, None
-            kept.said = said or kept.said
-            kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
-        return Heard(welcome.offer, self.check_in_after(welcome.person.device), had)
-
-    def check_in_after(self, device: Device) -> float:
-        """Seconds until this device shall ask again: its own fixed part of the jitter, so that a fleet spreads."""
-        every, jitter = self._settings.check_in_every.total_seconds(), self._settings.check_in_jitter
-        return round(every * (1 + jitter * (2 * device.member.hash.low / SPACE - 1)), 1)
+        with self._kept.lock:
+            kept = self._kept.get(device_id)
+            if kept is not None:
+                kept.person, kept.had, kept.snapshot = welcome.person, had, None
+                kept.said = said or kept.said
+                kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
+        needed = welcome.offer is not None or _awaited(had)
+        after = self.pressure.check_in_after(spread_of(welcome.person.device), self._clock(), needed=needed)
+        return Heard(welcome.offer, after, had)
 
     # --------------------------------------------------------------------------------------------- reports
 
@@ -299,34 +286,37 @@ class Devices:
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._report(token, events, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._report(token, events, self._load(device_id, now), now))
+            return self._report(token, events, kept or self._load(device_id, now), now, known)
+        return self._soon(lambda: self._report(token, events, self._load(device_id, now), now, None))
 
     def _report(
-        self, token: str, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
+        self, token: str, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime, known: Kept | None
     ) -> Future[Received]:
-        person = self._let_in(kept, token).person
+        if kept is None or kept is not known:
+            kept = self._let_in(kept, token)
+        person = kept.person
         told = Told(person.key, person.device.id, events, now)
         return self.writer.submit(self._reports, told, weight=max(1, len(events)))
 
     def _reported(self, touched: Mapping[str, list[CourseRow]]) -> None:
         """After a commit: what is kept of the devices whose updates moved is not true any more."""
         for device_id, rows in touched.items():
-            if (kept := self._kept.get(device_id)) is None:
-                continue
-            kept.snapshot = None
-            for row in rows:
-                if row.rollout_key not in kept.had:
-                    self._kept.pop(device_id, None)  # of an offer that another process gave; read anew when it asks
-                    break
-                earlier, version = kept.had[row.rollout_key]
-                kept.had[row.rollout_key] = (replace(earlier, update=earlier.update.come_to(row.update)), version)
+            with self._kept.lock:
+                if (kept := self._kept.get(device_id)) is None:
+                    continue
+                kept.snapshot = None
+                for row in rows:
+                    if row.rollout_key not in kept.had:
+                        self._kept.drop(device_id)  # of an offer that another process gave; read anew when it asks
+                        break
+                    earlier, version = kept.had[row.rollout_key]
+                    kept.had[row.rollout_key] = (replace(earlier, update=earlier.update.come_to(row.update)), version)
 
     # --------------------------------------------------------------------------------------------- who is it
 
     def _in_memory(self, device_id: str, now: datetime, known: Kept | None = None) -> Kept | None:
         """The device as it is kept, or as it was read for this request, while no person changed devices since."""
-        kept = self._kept.get(device_id, known)
+        kept = self._kept.get(device_id) or known
         if kept is None or kept.register != self.board.look(now).register:
             return None
         return kept
@@ -349,10 +339,7 @@ class Devices:
             self._strangers.pop(device_id, None)
             device = person.device
             kept = Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
-            if self._most_kept:
-                self._kept[device_id] = kept
-                while len(self._kept) > self._most_kept:
-                    self._kept.popitem(last=False)
+            self._kept.put(device_id, kept)
         return kept
 
     def _had(self, rows: Iterable[UpdateRow]) -> dict[int, tuple[Earlier, int]]:
@@ -435,6 +422,11 @@ class Devices:
 
     def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
         return self.register.set_status(device_ids, status, because)
+
+
+def _awaited(had: Mapping[int, tuple[Earlier, int]]) -> bool:
+    """Whether decisions wait for what this device says next."""
+    return any(earlier.update.status in AWAITED for earlier, _ in had.values())
 
 
 def _then(first: Future[Other], work: Callable[[Other], Result]) -> Future[Result]:
