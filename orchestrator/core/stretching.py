@@ -38,4 +38,5 @@ def stretched(every: timedelta, at_most: timedelta, counts: float) -> timedelta:
     """The interval under a pressure: ``every`` at first, ``at_most`` in the end, and ``every`` where that is longer."""
     if at_most <= every or counts <= EASY:
         return every
-    return every * (at_most / every) ** min(1.0, (counts - EASY) / (1 - EASY))
+    longer: float = (at_most / every) ** min(1.0, (counts - EASY) / (1 - EASY))
+    return every * longer

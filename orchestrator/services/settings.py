@@ -34,7 +34,7 @@ class Settings(BaseModel):
     )
     check_in_jitter: float = Field(default=0.2, ge=0, le=0.5, description="Part by which that is spread.")
     devices_in_memory: int = Field(
-        default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 250 to 500 bytes each."
+        default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 300 to 400 bytes each."
     )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
