@@ -16,11 +16,12 @@ from orchestrator.core.offers import Earlier
 from orchestrator.core.protocols import DeviceProtocol, Spoken
 from orchestrator.core.update import Update, UpdateStatus
 from orchestrator.services.board import Snapshot
-from orchestrator.services.kept import Kept, Shelf, spread_of
+from orchestrator.services.kept import Kept, spread_of
 from orchestrator.services.messages import CheckIn
 from orchestrator.services.pressure import Pressure
 from orchestrator.services.records import DeviceRow
 from orchestrator.services.settings import Settings
+from orchestrator.services.shelf import Shelf
 from tests.services.fleet_world import START, commit_of
 
 moments = st.integers(0, 10**15).map(lambda micros: START + timedelta(microseconds=micros - 10**14))
