@@ -13,6 +13,7 @@ from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSeal
 from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -28,6 +29,7 @@ class SqlReading(
     JobReading,
     EvidenceReading,
     ProtocolReading,
+    AuthSetReading,
     Recount,
 ):
     """One snapshot."""
@@ -43,6 +45,7 @@ class SqlWriting(
     PacingWriting,
     JobWriting,
     ProtocolWriting,
+    AuthSetWriting,
     SqlReading,
 ):
     """One transaction."""
