@@ -12,7 +12,7 @@ from datetime import datetime
 
 from orchestrator.core.fleet import check_name
 from orchestrator.errors import InvalidInput, Unauthorized
-from orchestrator.services.register import digest_of, new_secret
+from orchestrator.services.credentials import digest_of, new_secret
 
 _LONGEST = 512
 
