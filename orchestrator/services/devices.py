@@ -398,10 +398,14 @@ class Devices:
         """Look something up beside the event loop, within the same bound as looks for devices. Raises Busy."""
         if self._later is not None:
             return self._soon(work)
-        found = work()
+        done: Future[Result] = Future()
+        try:
+            found = work()
+        except Exception as error:
+            done.set_exception(error)
+            return done
         if isinstance(found, Future):
             return found
-        done: Future[Result] = Future()
         done.set_result(found)
         return done
 

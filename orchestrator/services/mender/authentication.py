@@ -92,7 +92,7 @@ class Authentication:
                 seen_at=now,
             )
             waiting = [one for one in mine.values() if one.status is SetStatus.PENDING]
-            for one in waiting[: len(waiting) + 1 - MOST_OF_ONE]:
+            for one in waiting[: max(0, len(waiting) + 1 - MOST_OF_ONE)]:
                 w.remove_auth_sets([one.id])
                 del mine[one.id]
         elif known.status is SetStatus.PREAUTHORIZED:

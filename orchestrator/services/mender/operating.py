@@ -24,6 +24,7 @@ FEWEST_DIGITS: Final = 6
 
 _HEX: Final = frozenset("0123456789abcdef")
 _SHOWN: Final = 12
+_MOST: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,9 @@ class Operating:
 
         Raises NotFound; Refused when its device is another identity's or was enrolled by other means and ``placing``
         does not name it; InvalidInput when hardware id or tag are missing or cannot be."""
-        return self._place(lambda r, now: _one(r, which), placing, SetStatus.ACCEPTED, by=by, dry_run=dry_run)
+        return self._place(
+            lambda r, now: _one(r, which, SetStatus.PENDING), placing, SetStatus.ACCEPTED, by=by, dry_run=dry_run
+        )
 
     def preauthorize(
         self, identity: str, public_key: str, placing: Placing, *, by: str, dry_run: bool = False
@@ -123,7 +126,7 @@ class Operating:
 
         First the device is retired, then the sets go: after a kill between the two the same order is given again."""
         with self.store.reading() as r:
-            one = _one(r, which)
+            one = _one(r, which, SetStatus.ACCEPTED)
             named = dict.fromkeys(each.device_id for each in r.auth_sets_of(identity=one.identity))
             enrolled = [each for each in named if each is not None and r.device(each) is not None]
         if not dry_run:
@@ -232,26 +235,26 @@ def _lock_out(w: Writing, device_id: str | None) -> None:
         w.set_token(device_id, None)
 
 
-def _one(r: Reading, which: str) -> AuthSet:
+def _one(r: Reading, which: str, prefer: SetStatus | None = None) -> AuthSet:
     """The set that is meant: by the beginning of its id, or by its device or one value of its identity where only one
-    set can be meant."""
+    set can be meant, or only one that is as ``prefer``."""
     text = which.strip()
-    found: Sequence[AuthSet] = ()
+    found: list[AuthSet] = []
     if len(text) >= FEWEST_DIGITS and set(text.lower()) <= _HEX:
-        found = r.auth_sets_like(text.lower(), limit=9)
-    found = found or r.auth_sets_of(device_id=text)
-    found = found or [
-        one
-        for one in r.auth_sets(None, limit=100_000)
-        if suggested_id(one.identity) == text or text in json.loads(one.identity).values()
-    ]
-    if len(found) > 1:
-        # The one that a person has not decided on is meant, where there is one.
-        waiting = [one for one in found if one.status is SetStatus.PENDING]
-        found = waiting if len(waiting) == 1 else found
+        found = list(r.auth_sets_like(text.lower(), limit=9))
+    if not found:
+        identities = {one.identity for one in r.auth_sets_of(device_id=text)}
+        identities = identities or {one.identity for one in r.auth_sets(limit=_MOST) if _speaks_of(one, text)}
+        found = [one for identity in sorted(identities) for one in r.auth_sets_of(identity=identity)]
+    if len(found) > 1 and len(preferred := [one for one in found if one.status is prefer]) == 1:
+        found = preferred
     if not found:
         raise NotFound(f"There is no authentication set {text[:80]!r}.", remedy="`wave mender list` shows them.")
     if len(found) > 1:
         shown = ", ".join(f"{one.id[:_SHOWN]} ({one.status})" for one in found[:8])
         raise Refused(f"{text[:80]!r} may be {len(found)} sets: {shown}.", remedy="Give the set's id.")
     return found[0]
+
+
+def _speaks_of(one: AuthSet, text: str) -> bool:
+    return suggested_id(one.identity) == text or text in json.loads(one.identity).values()
