@@ -106,7 +106,7 @@ class Devices:
         repository = f"{settings.url}/ostree"
         self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
-        enrolments = Enrolments(store, self._enrolled, self.identity.spent)
+        enrolments = Enrolments(store, self.forget, self.identity.spent)
         self._enrolments: Work[Wish, Device] = Work("enrolments", -1, enrolments.run)
         self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run, self.reports.rollouts)
         self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run, self.check_ins.rollouts)
@@ -170,13 +170,6 @@ class Devices:
         wish = Wish(grant.digest, said.device, said.hardware_id, said.labels, digest_of(secret))
         wish.check()
         return then(self.writer.submit(self._enrolments, wish), lambda device: (device, secret))
-
-    def _enrolled(self, device_ids: Sequence[str]) -> None:
-        """After a commit: these are no strangers, and what is kept of them is not true any more."""
-        with self._guard:
-            for device_id in device_ids:
-                self._strangers.pop(device_id, None)
-                self._kept.drop(device_id)
 
     def check_in(
         self,
@@ -411,10 +404,14 @@ class Devices:
         """Look something up beside the event loop, within the same bound as looks for devices. Raises Busy."""
         if self._later is not None:
             return self._soon(work)
-        found = work()
+        done: Future[Result] = Future()
+        try:
+            found = work()
+        except Exception as error:
+            done.set_exception(error)
+            return done
         if isinstance(found, Future):
             return found
-        done: Future[Result] = Future()
         done.set_result(found)
         return done
 

@@ -14,6 +14,7 @@ from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -30,6 +31,7 @@ class SqlReading(
     EvidenceReading,
     IdentityReading,
     ProtocolReading,
+    AuthSetReading,
     Recount,
 ):
     """One snapshot."""
@@ -46,6 +48,7 @@ class SqlWriting(
     JobWriting,
     IdentityWriting,
     ProtocolWriting,
+    AuthSetWriting,
     SqlReading,
 ):
     """One transaction."""
