@@ -44,9 +44,9 @@ ANY_ROUTE: Final = (400, 401, 403, 404, 408, 409, 413, 429, 503)
 
 
 class Route(NamedTuple):
-    """One method of one path. ``{name}`` in ``path`` is a part of the path. ``takes`` and ``gives`` are the types of the
-    bodies, None where there is none or it is no JSON; ``media`` says what is given. ``success``: the statuses when it
-    goes well. ``anybody``: no credential is asked for. ``own_errors``: errors look as in the own protocol."""
+    """One method of one path. ``{name}`` in ``path`` is a part of the path. ``takes`` and ``gives`` are the types of
+    the bodies, None where there is none or it is no JSON; ``media`` says what is given. ``success``: the statuses when
+    it goes well. ``anybody``: no credential is asked for. ``own_errors``: errors look as in the own protocol."""
 
     method: str
     path: str

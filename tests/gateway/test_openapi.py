@@ -7,6 +7,7 @@ import json
 import re
 
 import httpx
+from schemathesis.core.result import Ok
 from schemathesis.openapi import from_dict
 
 from orchestrator.gateway.app import Gateway
@@ -21,7 +22,8 @@ def test_docs_have_it_as_the_doors_give_it() -> None:
 
 def test_it_is_openapi_to_another_reader() -> None:
     schema = from_dict(json.loads(description()))
-    assert all(operation.ok().path for operation in schema.get_all_operations())
+    wrong = [operation for operation in schema.get_all_operations() if not isinstance(operation, Ok)]
+    assert not wrong
 
 
 def test_every_described_route_is_there_and_says_405_to_another_method() -> None:
