@@ -24,6 +24,7 @@ from orchestrator.errors import Busy, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
 from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.downloads import Downloads
 from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
 from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
@@ -124,6 +125,7 @@ class Devices:
     ``settle`` stops a rollout inside a transaction; ``poke`` wakes the ticker and must not block; ``knows`` says
     whether the repository has a commit (without it, the commits of Targets count as there); ``later`` runs work soon in
     another thread, for a caller that must not wait for a look into the store (without it, looks are made at once).
+    ``downloads`` makes the URLs that offers name.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Devices:
         knows: Callable[[str], bool] | None = None,
         later: Callable[[Callable[[], None]], None] | None = None,
         most_kept: int = MOST_KEPT,
+        downloads: Downloads | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -154,8 +157,8 @@ class Devices:
         self.writer = Writer(store, clock=clock, between=self._waker.catch_up)
         self.register = Register(store, clock, self.board.expire)
         self.counters = Counters()
-        repository = f"{settings.url}/ostree"
-        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
+        self.downloads = downloads or Downloads(settings.url)
+        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, self.downloads)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
         self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run, self.reports.rollouts)
         self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run, self.check_ins.rollouts)

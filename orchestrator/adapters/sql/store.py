@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
@@ -20,7 +21,7 @@ from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading
 
 
-class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, EvidenceReading, Recount):
+class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, EvidenceReading, ArtifactReading, Recount):
     """One snapshot."""
 
 
@@ -33,6 +34,7 @@ class SqlWriting(
     EvidenceSealing,
     PacingWriting,
     JobWriting,
+    ArtifactWriting,
     SqlReading,
 ):
     """One transaction."""
