@@ -33,6 +33,8 @@ from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.identity_store import IdentityReading, IdentityWriting
+from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
     BadOutcome,
     BuildJob,
@@ -56,7 +58,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(ReadsArtifacts, Protocol):
+class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -240,7 +242,7 @@ class Reading(ReadsArtifacts, Protocol):
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, WritesArtifacts, Protocol):
+class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

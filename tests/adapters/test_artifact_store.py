@@ -17,6 +17,7 @@ from orchestrator.adapters.artifacts.disk import CHUNK
 from orchestrator.adapters.artifacts.keys import KEY_BYTES, signing_key
 from orchestrator.adapters.artifacts.store import FolderStore
 from orchestrator.errors import Busy, Conflict, ContentUnavailable, InvalidInput, NotFound, Refused
+from orchestrator.services.artifact_store import Progress
 
 CONTENT = os.urandom(CHUNK * 2 + 12345)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -60,7 +61,7 @@ class _Killed(BaseException):
     pass
 
 
-def killed_after(steps: int) -> module.Progress:
+def killed_after(steps: int) -> Progress:
     left = [steps]
 
     def progress(done: int, of: int) -> None:

@@ -13,15 +13,27 @@ from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
+from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
+from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading
 
 
-class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, EvidenceReading, ArtifactReading, Recount):
+class SqlReading(
+    FleetReading,
+    UpdateReading,
+    PacingReading,
+    JobReading,
+    EvidenceReading,
+    ArtifactReading,
+    IdentityReading,
+    ProtocolReading,
+    Recount,
+):
     """One snapshot."""
 
 
@@ -35,6 +47,8 @@ class SqlWriting(
     PacingWriting,
     JobWriting,
     ArtifactWriting,
+    IdentityWriting,
+    ProtocolWriting,
     SqlReading,
 ):
     """One transaction."""
