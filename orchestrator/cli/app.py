@@ -165,11 +165,18 @@ late_group("journal", "journal_commands", "Journals: show, verify.", panel="Watc
 from orchestrator.cli import replay_commands  # noqa: E402, F401
 
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
+late_group("artifact", "artifact_commands", "Artifacts: add, list, show, verify, remove.", panel="Content")
 late_group("delta", "delta_commands", "Deltas: list, show, build, drop, verify.", panel="Content")
 late_group(
     "device",
     "device_commands",
     "Devices: list, show, enroll, group, label, hold, retire, replace, token.",
+    panel="Fleet",
+)
+late_group(
+    "enrolment",
+    "enrolment_commands",
+    "Tokens with which devices make themselves known: add, list, revoke.",
     panel="Fleet",
 )
 late_group("policy", "policy_commands", "Policies: check, list, show, and the schemas for editors.", panel="Fleet")

@@ -7,7 +7,6 @@ stands; where several processes serve one database, nothing is kept (``most_kept
 
 from __future__ import annotations
 
-import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,26 +17,36 @@ from typing import Final, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
-from orchestrator.core.position import SPACE
-from orchestrator.errors import Busy, Unauthorized
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol
+from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
-from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
+from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, usual_gap
+from orchestrator.services.credentials import Shown, digest_of, is_own_token, new_secret
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
-from orchestrator.services.offering import STANDS, earlier_of
-from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
-from orchestrator.services.register import Register, digest_of
+from orchestrator.services.downloads import Downloads
+from orchestrator.services.enrolment import Enrolments, Wish
+from orchestrator.services.futures import pass_on, then
+from orchestrator.services.identity import NOBODY, Identity
+from orchestrator.services.kept import Heard as Heard
+from orchestrator.services.kept import Kept as Kept
+from orchestrator.services.kept import awaited, nothing_new, spread_of
+from orchestrator.services.messages import CheckIn, Enrol, Received, ReportedEvent
+from orchestrator.services.offering import earlier_of
+from orchestrator.services.pressure import Pressure
+from orchestrator.services.records import CourseRow, RolloutRow, UpdateRow
+from orchestrator.services.register import Register
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
+from orchestrator.services.shelf import Shelf
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.views import WhyNot
+from orchestrator.services.waking import Waker
 from orchestrator.services.why_not import reasons_of
 from orchestrator.services.writer import Work, Writer
 
 Result = TypeVar("Result")
-Other = TypeVar("Other")
 
-MOST_KEPT: Final = 100_000
+MOST_KEPT: Final = 1_000_000
 """Devices kept in memory; the rest is read when it comes."""
 
 MOST_STRANGERS: Final = 10_000
@@ -47,28 +56,6 @@ MOST_LOOKS: Final = 2_000
 """Looks into the store that may wait at once: whoever guesses ids fills a short queue, not the memory."""
 
 STRANGER_FOR: Final = timedelta(seconds=5)
-
-POKE_EVERY: Final = timedelta(seconds=0.5)
-"""How often the ticker is woken at most, unless something was stopped: it would do nothing but tick otherwise."""
-
-
-@dataclass(slots=True)
-class Kept:
-    """A device in memory: what it said last, what it has had of which rollout (and at which version of that), and the
-    last verdict: *none* as long as the snapshot is this one and ``until`` has not come."""
-
-    person: DeviceRow
-    register: object
-    said: CheckIn | None
-    had: dict[int, tuple[Earlier, int]]
-    seen_at: datetime | None
-    usual_gap: timedelta
-    snapshot: Snapshot | None = None
-    until: datetime | None = None
-
-    @property
-    def outstanding(self) -> bool:
-        return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
 
 
 @dataclass(slots=True)
@@ -80,35 +67,13 @@ class Counters:
     unauthorized: int = 0
 
 
-class Waker:
-    """Wakes the ticker: at once when something was stopped, else at most twice a second, and never forgets to."""
-
-    def __init__(self, poke: Callable[[], None], clock: Callable[[], datetime]) -> None:
-        self._poke = poke
-        self._clock = clock
-        self._poked_at: datetime | None = None
-        self._owed = False
-
-    def wake(self, *, urgent: bool) -> None:
-        now = self._clock()
-        if not urgent and self._poked_at is not None and abs(now - self._poked_at) < POKE_EVERY:
-            self._owed = True
-            return
-        self._poked_at, self._owed = now, False
-        self._poke()
-
-    def catch_up(self) -> None:
-        """Called again and again: what was put off is done when its time has come."""
-        if self._owed:
-            self.wake(urgent=False)
-
-
 class Devices:
     """The device path. Threads begin with the first work; ``close`` finishes what waits.
 
     ``settle`` stops a rollout inside a transaction; ``poke`` wakes the ticker and must not block; ``knows`` says
     whether the repository has a commit (without it, the commits of Targets count as there); ``later`` runs work soon in
     another thread, for a caller that must not wait for a look into the store (without it, looks are made at once).
+    ``downloads`` makes the URLs that offers name.
     """
 
     def __init__(
@@ -122,6 +87,7 @@ class Devices:
         knows: Callable[[str], bool] | None = None,
         later: Callable[[Callable[[], None]], None] | None = None,
         most_kept: int = MOST_KEPT,
+        downloads: Downloads | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -129,19 +95,22 @@ class Devices:
         self._knows_commit = knows
         self._known: dict[tuple[str, str], bool] = {}
         self._later = later
-        self._most_kept = most_kept
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept = Shelf(most_kept)
         self._strangers: OrderedDict[str, datetime] = OrderedDict()
         self._looks = 0
         self._guard = threading.Lock()
         self.board = Board(store, clock=clock, later=later)
         self._waker = Waker(poke, clock)
         self.writer = Writer(store, clock=clock, between=self._waker.catch_up)
+        self.pressure = Pressure(settings, lambda: self.writer.waiting, self.writer.most_waiting)
         self.register = Register(store, clock, self.board.expire)
+        self.identity = Identity(store, clock, later=later)
         self.counters = Counters()
-        repository = f"{settings.url}/ostree"
-        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
+        self.downloads = downloads or Downloads(settings.url)
+        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, self.downloads)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
+        enrolments = Enrolments(store, self.forget, self.identity.spent)
+        self._enrolments: Work[Wish, Device] = Work("enrolments", -1, enrolments.run)
         self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run, self.reports.rollouts)
         self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run, self.check_ins.rollouts)
 
@@ -149,6 +118,10 @@ class Devices:
 
     def close(self) -> None:
         self.writer.close()
+
+    def now(self) -> datetime:
+        """What time it is here."""
+        return self._clock()
 
     def refresh(self) -> None:
         """A rollout changed: read the board anew now."""
@@ -167,58 +140,111 @@ class Devices:
 
     # --------------------------------------------------------------------------------------------- check-ins
 
-    def let_in(self, device_id: str, token: str) -> Kept | Future[Kept]:
-        """Who asks, before anything is read of what it says; hand it on as ``known``.
+    def let_in(self, device_id: str, shown: Shown) -> Kept | Future[Kept]:
+        """Who asks, before anything is read of what it says; hand it on as ``known``. An id that nobody knows yet is
+        made known where a gateway token does that.
 
-        Raises Unauthorized for an unknown device and a wrong token alike, Busy."""
+        Raises Unauthorized for an unknown device and a wrong credential alike, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now)
         if kept is not None or self._later is None:
-            return self._let_in(kept or self._load(device_id, now), token)
-        return self._soon(lambda: self._let_in(self._load(device_id, now), token))
+            return self._enter(device_id, shown, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._enter(device_id, shown, self._load(device_id, now), now))
+
+    def _enter(self, device_id: str, shown: Shown, kept: Kept | None, now: datetime) -> Kept | Future[Kept]:
+        grant = None if kept is not None else self.identity.registers(shown, now)
+        if grant is None:
+            return self._let_in(kept, shown, now)
+        wish = Wish(grant.digest, device_id, None)
+        try:
+            wish.check()
+        except InvalidInput:
+            raise Unauthorized(NOBODY) from None  # no device can be called so
+        known = self.writer.submit(self._enrolments, wish)
+        return then(known, lambda _: self._let_in(self._load(device_id, now), shown, now))
+
+    def join(self, token: str, said: Enrol) -> Future[tuple[Device, str]]:
+        """A device makes itself known with an enrolment token: what it is now, and its own token, once it is committed.
+
+        Raises Unauthorized, Busy, InvalidInput for what cannot be; the future Refused for an id that is taken and
+        Forbidden for what the token's scope does not hold."""
+        grant = self.identity.enrolment(token, self._clock(), spent=said.token is not None)
+        secret = said.token or new_secret()[0]
+        wish = Wish(grant.digest, said.device, said.hardware_id, said.labels, digest_of(secret))
+        wish.check()
+        return then(self.writer.submit(self._enrolments, wish), lambda device: (device, secret))
 
     def check_in(
-        self, device_id: str, token: str, said: CheckIn, *, known: Kept | None = None
-    ) -> Answer | Future[Answer]:
-        """A device asks. The answer at once when nothing is to be written, else when it is committed. ``known`` is what
-        ``let_in`` said, which may be long ago: it counts only while no person changed devices since.
+        self,
+        device_id: str,
+        shown: Shown,
+        said: CheckIn | None,
+        *,
+        known: Kept | None = None,
+        over: DeviceProtocol = DeviceProtocol.OWN,
+        asks: bool = True,
+    ) -> Heard | Future[Heard]:
+        """A device asks. The answer at once when nothing is to be written, else when it is committed. ``said`` None: it
+        only shows that it is here, and what it said before holds. ``known`` is what ``let_in`` said, which may be long
+        ago: it counts only while no person changed devices since. ``over``: the protocol it speaks. Not ``asks``: it
+        only tells, wants no offer now, and is not counted as coming back without a start.
 
-        Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
+        Raises Unauthorized for an unknown device and a wrong credential alike, InvalidInput for what cannot be,
+        Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._check_in(device_id, token, said, self._load(device_id, now), now))
+            kept = self._admitted(kept or self._load(device_id, now), known, shown, now)
+            return self._check_in(device_id, shown, said, kept, now, over, asks=asks)
+
+        def looked_up() -> Heard | Future[Heard]:
+            kept = self._let_in(self._load(device_id, now), shown, now)
+            return self._check_in(device_id, shown, said, kept, now, over, asks=asks)
+
+        return self._soon(looked_up)
 
     def _check_in(
-        self, device_id: str, token: str, said: CheckIn, kept: Kept | None, now: datetime
-    ) -> Answer | Future[Answer]:
-        kept = self._let_in(kept, token)
+        self,
+        device_id: str,
+        shown: Shown,
+        said: CheckIn | None,
+        kept: Kept,
+        now: datetime,
+        over: DeviceProtocol,
+        *,
+        asks: bool,
+    ) -> Heard | Future[Heard]:
         self.counters.check_ins += 1
-        if self._idle(kept, said, now):
+        if kept.spoken.protocol is over and self._idle(kept, said, now, asks=asks):
             self.counters.idle += 1
             if kept.seen_at is not None:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
             kept.seen_at = now
             self.writer.touch(kept.person.key, now, kept.usual_gap)
-            return Answer(None, self.check_in_after(kept.person.device))
-        if said != kept.said:
-            said.check()
-        digest = kept.person.token_digest or b""
-        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), said.tag or kept.person.device.tag)
+            after = self.pressure.check_in_after(kept.place_in_jitter(), now, needed=awaited(kept.had))
+            return Heard(None, after, kept.had)
+        tag = kept.person.device.tag
+        if said is not None:
+            if said != kept.said:
+                said.check()
+            tag = said.tag or tag
+        digest = (kept.person.token_digest or b"") if is_own_token(shown) else None
+        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), tag, over, asks)
         waiting = self.writer.submit(self._check_ins, arrival)
-        return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
+        return then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
-    def _idle(self, kept: Kept, said: CheckIn, now: datetime) -> bool:
+    def _idle(self, kept: Kept, said: CheckIn | None, now: datetime, *, asks: bool) -> bool:
         """Whether nothing changed and the board has nothing for it."""
-        if kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
+        if said is not None and kept.said != said and not nothing_new(kept, said):
             return False
         device = kept.person.device
-        if device.since_at is None or kept.seen_at is None or kept.outstanding:
+        if device.since_at is None or kept.seen_at is None or (asks and kept.outstanding):
             return False
         snapshot = self.board.look(now)
         if now - kept.seen_at > reach_of(snapshot, device.tag):
             return False
+        if not asks:
+            return True
         if snapshot is kept.snapshot and (kept.until is None or now < kept.until):
             return True
         kept.snapshot = None
@@ -258,57 +284,58 @@ class Devices:
         )
         return how if isinstance(how, NoOffer) else None
 
-    def _welcomed(self, device_id: str, said: CheckIn, welcome: Welcome) -> Answer:
-        kept = self._kept.get(device_id)
-        if kept is not None:
-            kept.person, kept.said = welcome.person, said
-            kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
-            kept.had = self._had(welcome.updates.values())
-            kept.snapshot = None
-        return Answer(welcome.offer, self.check_in_after(welcome.person.device))
+    def _welcomed(self, device_id: str, said: CheckIn | None, welcome: Welcome) -> Heard:
+        had = self._had(welcome.updates.values())
+        with self._kept.lock:
+            kept = self._kept.get(device_id)
+            if kept is not None:
+                kept.person, kept.had, kept.snapshot = welcome.person, had, None
+                kept.spoken = welcome.spoken
+                kept.said = kept.said if said is None else filled(said, kept.said)
+                kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
+        needed = welcome.offer is not None or awaited(had)
+        return Heard(welcome.offer, self.check_in_after(welcome.person.device, needed=needed), had)
 
-    def check_in_after(self, device: Device) -> float:
-        """Seconds until this device shall ask again: its own fixed part of the jitter, so that a fleet spreads."""
-        every, jitter = self._settings.check_in_every.total_seconds(), self._settings.check_in_jitter
-        return round(every * (1 + jitter * (2 * device.member.hash.low / SPACE - 1)), 1)
+    def check_in_after(self, device: Device, *, needed: bool = False) -> float:
+        """Seconds until this device shall ask again; see ``Pressure``."""
+        return self.pressure.check_in_after(spread_of(device), self._clock(), needed=needed)
 
     # --------------------------------------------------------------------------------------------- reports
 
     def report(
-        self, device_id: str, token: str, events: Sequence[ReportedEvent], *, known: Kept | None = None
+        self, device_id: str, shown: Shown, events: Sequence[ReportedEvent], *, known: Kept | None = None
     ) -> Future[Received]:
         """A device tells. Done when it is committed. ``known`` as in ``check_in``. Raises Unauthorized, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._report(token, events, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._report(token, events, self._load(device_id, now), now))
+            return self._report(events, self._admitted(kept or self._load(device_id, now), known, shown, now), now)
+        return self._soon(lambda: self._report(events, self._let_in(self._load(device_id, now), shown, now), now))
 
-    def _report(
-        self, token: str, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
-    ) -> Future[Received]:
-        person = self._let_in(kept, token).person
+    def _report(self, events: Sequence[ReportedEvent], kept: Kept, now: datetime) -> Future[Received]:
+        person = kept.person
         told = Told(person.key, person.device.id, events, now)
         return self.writer.submit(self._reports, told, weight=max(1, len(events)))
 
     def _reported(self, touched: Mapping[str, list[CourseRow]]) -> None:
         """After a commit: what is kept of the devices whose updates moved is not true any more."""
         for device_id, rows in touched.items():
-            if (kept := self._kept.get(device_id)) is None:
-                continue
-            kept.snapshot = None
-            for row in rows:
-                if row.rollout_key not in kept.had:
-                    self._kept.pop(device_id, None)  # of an offer that another process gave; read anew when it asks
-                    break
-                earlier, version = kept.had[row.rollout_key]
-                kept.had[row.rollout_key] = (replace(earlier, update=earlier.update.come_to(row.update)), version)
+            with self._kept.lock:
+                if (kept := self._kept.get(device_id)) is None:
+                    continue
+                kept.snapshot = None
+                for row in rows:
+                    if row.rollout_key not in kept.had:
+                        self._kept.drop(device_id)  # of an offer that another process gave; read anew when it asks
+                        break
+                    earlier, version = kept.had[row.rollout_key]
+                    kept.had[row.rollout_key] = (replace(earlier, update=earlier.update.come_to(row.update)), version)
 
     # --------------------------------------------------------------------------------------------- who is it
 
     def _in_memory(self, device_id: str, now: datetime, known: Kept | None = None) -> Kept | None:
         """The device as it is kept, or as it was read for this request, while no person changed devices since."""
-        kept = self._kept.get(device_id, known)
+        kept = self._kept.get(device_id) or known
         if kept is None or kept.register != self.board.look(now).register:
             return None
         return kept
@@ -322,6 +349,7 @@ class Devices:
         with self._store.reading() as r:
             person = r.device(device_id)
             rows = [row for _, row in r.updates_of_device(person.key)] if person is not None else []
+            spoken = r.spoken([person.key]) if person is not None else {}
         with self._guard:
             if person is None:
                 self._strangers[device_id] = now
@@ -331,10 +359,8 @@ class Devices:
             self._strangers.pop(device_id, None)
             device = person.device
             kept = Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
-            if self._most_kept:
-                self._kept[device_id] = kept
-                while len(self._kept) > self._most_kept:
-                    self._kept.popitem(last=False)
+            kept.spoken = spoken.get(person.key, NOTHING_SPOKEN)
+            self._kept.put(device_id, kept)
         return kept
 
     def _had(self, rows: Iterable[UpdateRow]) -> dict[int, tuple[Earlier, int]]:
@@ -347,13 +373,17 @@ class Devices:
             found[row.rollout_key] = (earlier, on_board.row.version if on_board is not None else 0)
         return found
 
-    def _let_in(self, kept: Kept | None, token: str) -> Kept:
-        """Compared in constant time; a stranger costs as much as a wrong token."""
-        digest = kept.person.token_digest if kept is not None else None
-        if not hmac.compare_digest(digest_of(token), digest or b"") or kept is None:
+    def _let_in(self, kept: Kept | None, shown: Shown, now: datetime) -> Kept:
+        """A stranger costs as much as a wrong token."""
+        admitted = self.identity.admits(None if kept is None else kept.person, shown, now)
+        if kept is None or not admitted:
             self.counters.unauthorized += 1
-            raise Unauthorized("The device is not known here, or its token is wrong.")
+            raise Unauthorized(NOBODY)
         return kept
+
+    def _admitted(self, kept: Kept | None, known: Kept | None, shown: Shown, now: datetime) -> Kept:
+        """The same, and at once when it is what ``let_in`` said of this request: nobody changed devices since."""
+        return kept if kept is not None and kept is known else self._let_in(kept, shown, now)
 
     def _knows(self, r: Reading, hardware_id: str, commit: str) -> bool:
         """Whether the repository has the commit: those of Targets, and what it says itself. Only a yes is kept."""
@@ -365,6 +395,28 @@ class Devices:
             if known and len(self._known) < MOST_STRANGERS:
                 self._known[hardware_id, commit] = True
         return known
+
+    def forget(self, device_ids: Iterable[str]) -> None:
+        """After a commit that changed these devices, new ones among them: read them again when they ask."""
+        with self._guard:
+            for device_id in device_ids:
+                self._strangers.pop(device_id, None)
+                self._kept.drop(device_id)
+
+    def aside(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:
+        """Look something up beside the event loop, within the same bound as looks for devices. Raises Busy."""
+        if self._later is not None:
+            return self._soon(work)
+        done: Future[Result] = Future()
+        try:
+            found = work()
+        except Exception as error:
+            done.set_exception(error)
+            return done
+        if isinstance(found, Future):
+            return found
+        done.set_result(found)
+        return done
 
     def _soon(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:
         """Run in another thread; a future of what comes of it in the end. Raises Busy when too many wait for that."""
@@ -385,7 +437,7 @@ class Devices:
                 with self._guard:
                     self._looks -= 1
             if isinstance(found, Future):
-                _pass_on(found, done, lambda result: result)
+                pass_on(found, done, lambda result: result)
             else:
                 done.set_result(found)
 
@@ -417,21 +469,3 @@ class Devices:
 
     def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
         return self.register.set_status(device_ids, status, because)
-
-
-def _then(first: Future[Other], work: Callable[[Other], Result]) -> Future[Result]:
-    done: Future[Result] = Future()
-    _pass_on(first, done, work)
-    return done
-
-
-def _pass_on(first: Future[Other], done: Future[Result], work: Callable[[Other], Result]) -> None:
-    def finish(future: Future[Other]) -> None:
-        try:
-            result = work(future.result())
-        except Exception as error:
-            done.set_exception(error)
-        else:
-            done.set_result(result)
-
-    first.add_done_callback(finish)

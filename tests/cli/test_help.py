@@ -33,8 +33,10 @@ LISTED = (
     f"{group} {name}"
     for group, names in {
         "target": "add list show tag import static-deltas",
+        "artifact": "add list show verify remove",
         "delta": "list show build drop verify",
         "device": "list show enroll group label retire hold release replace token",
+        "enrolment": "add list revoke",
         "policy": "check list show schema",
         "db": "upgrade check",
         "journal": "show verify",

@@ -16,14 +16,19 @@ from orchestrator.errors import (
     BuildFailed,
     Busy,
     Conflict,
+    Forbidden,
     NotFound,
     Refused,
     StoreUnavailable,
+    TooMany,
     Unauthorized,
     WaveError,
 )
-from orchestrator.gateway.app import CHECK_IN_BYTES, KINDS, Gateway
-from orchestrator.services.devices import MOST_LOOKS, Kept
+from orchestrator.gateway.app import Gateway
+from orchestrator.gateway.http import KINDS
+from orchestrator.gateway.own import CHECK_IN_BYTES, OwnDoor
+from orchestrator.services.devices import MOST_LOOKS
+from orchestrator.services.kept import Kept
 from orchestrator.services.messages import MOST_EVENTS
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
@@ -35,7 +40,7 @@ class Door:
 
     def __init__(self, world: World, gateway: Gateway | None = None) -> None:
         self.world = world
-        self.gateway = gateway or Gateway(world.devices)
+        self.gateway = gateway or Gateway([OwnDoor(world.devices)])
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def once() -> httpx.Response:
@@ -168,7 +173,7 @@ def test_the_repository_is_mounted_beside(world: World) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"file"})
 
-    door = Door(world, Gateway(world.devices, files=files))
+    door = Door(world, Gateway([OwnDoor(world.devices)], files=files))
     assert door.ask("GET", "/ostree/objects/ab/cd.filez").content == b"file"
     assert seen == [("/ostree/objects/ab/cd.filez", "/ostree")]
     assert error(Door(world).ask("GET", "/ostree/config")) == (404, "not_found")
@@ -277,7 +282,7 @@ def test_a_device_that_is_not_let_in(door: Door, what: str, authorization: str |
 @pytest.mark.parametrize("what", ["check-in", "reports"])
 def test_an_id_that_no_device_can_have_reaches_nothing(world: World, what: str, name: str) -> None:
     """It is neither looked up nor remembered: a store may refuse it, and memory would fill with it."""
-    status, kind = asked_by_a_stranger(Gateway(world.devices), f"/v1/devices/{name}/{what}")
+    status, kind = asked_by_a_stranger(Gateway([OwnDoor(world.devices)]), f"/v1/devices/{name}/{what}")
     assert (status, kind) == (401, "unauthorized")
     assert not world.devices._strangers
 
@@ -287,7 +292,7 @@ def test_an_id_that_no_device_can_have_reaches_nothing(world: World, what: str, 
 def test_of_a_stranger_nothing_is_read(world: World, what: str, aside: bool) -> None:
     (device,) = world.enroll(1)
     devices = world.another(later=lambda work: work()) if aside else world.devices
-    gateway = Gateway(devices)
+    gateway = Gateway([OwnDoor(devices)])
     for each in (device, device, "stranger", "stranger"):
         assert asked_by_a_stranger(gateway, f"/v1/devices/{each}/{what}") == (401, "unauthorized")
     devices.close()
@@ -316,7 +321,7 @@ def test_strangers_who_come_too_fast_are_told_to_wait(world: World) -> None:
         devices.let_in(f"guess-{number}", "wrong")
     with pytest.raises(Busy):
         devices.let_in("one-too-many", "wrong")
-    assert asked_by_a_stranger(Gateway(devices), "/v1/devices/x/reports") == (503, "busy")
+    assert asked_by_a_stranger(Gateway([OwnDoor(devices)]), "/v1/devices/x/reports") == (503, "busy")
     waiting.pop(0)()
     devices.let_in("the-next", "wrong")
     devices.close()
@@ -376,7 +381,7 @@ def test_a_body_that_does_not_come(world: World) -> None:
     path = f"/v1/devices/{device}/check-in"
     token = f"Bearer {world.tokens[device]}".encode()
     scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"authorization", token)]}
-    asyncio.run(Gateway(world.devices, read_seconds=0.05)(scope, never, send))
+    asyncio.run(Gateway([OwnDoor(world.devices)], read_seconds=0.05)(scope, never, send))
     assert sent[0]["status"] == 408
     assert json.loads(sent[1]["body"])["error"]["kind"] == "too_slow"
 
@@ -394,7 +399,7 @@ def test_a_device_that_hangs_up_is_not_answered(world: World) -> None:
     token = f"Bearer {world.tokens[device]}".encode()
     path = f"/v1/devices/{device}/check-in"
     scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"authorization", token)]}
-    asyncio.run(Gateway(world.devices)(scope, receive, send))
+    asyncio.run(Gateway([OwnDoor(world.devices)])(scope, receive, send))
 
 
 @pytest.mark.parametrize("length", [b"x", b"-1", b""])
@@ -409,7 +414,7 @@ def test_a_length_that_is_no_number(world: World, length: bytes) -> None:
 
     headers = [(b"authorization", b"Bearer x"), (b"content-length", length)]
     scope = {"type": "http", "method": "POST", "path": "/v1/devices/d/check-in", "headers": headers}
-    asyncio.run(Gateway(world.devices)(scope, receive, send))
+    asyncio.run(Gateway([OwnDoor(world.devices)])(scope, receive, send))
     assert sent[0]["status"] in (400, 401)
 
 
@@ -427,6 +432,8 @@ _SECRET = "password=hunter2"
         (WaveError(_SECRET), 500, "internal"),
         (NotFound("There is none."), 404, "not_found"),
         (Refused("No."), 409, "refused"),
+        (Forbidden("Not you."), 403, "forbidden"),
+        (TooMany("Slower.", after=0.2), 429, "too_many"),
     ],
 )
 def test_what_goes_wrong_inside_is_told_without_its_secrets(
@@ -441,7 +448,7 @@ def test_what_goes_wrong_inside_is_told_without_its_secrets(
     response = door.post(device, "reports", {"events": []})
     assert error(response) == (status, kind)
     assert "hunter2" not in response.text
-    assert ("retry-after" in response.headers) == (status == 503)
+    assert ("retry-after" in response.headers) == (status in (429, 503))
 
 
 def test_an_error_of_the_commit_is_told_too(door: Door) -> None:

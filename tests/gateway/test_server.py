@@ -6,10 +6,13 @@ import contextlib
 import json
 import resource
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +20,7 @@ import pytest
 from orchestrator.errors import Unavailable
 from orchestrator.gateway import guard
 from orchestrator.gateway.app import Gateway
+from orchestrator.gateway.own import OwnDoor
 from orchestrator.gateway.server import Server
 from tests.services.fleet_world import World
 
@@ -62,7 +66,7 @@ def exchange(port: int, *pieces: bytes, pause: float = 0) -> bytes:
 def test_devices_are_answered_over_http(world: World) -> None:
     (device,) = world.fleet(1)
     world.apply()
-    with serving(Gateway(world.devices)) as (_, port):
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port):
         url = f"http://127.0.0.1:{port}"
         headers = {"authorization": f"Bearer {world.tokens[device]}"}
         assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
@@ -80,7 +84,7 @@ def test_a_chunked_body_is_taken_and_a_slow_one_ended(world: World) -> None:
         f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {world.tokens[device]}\r\n"
     )
     chunked = start.encode() + b"transfer-encoding: chunked\r\n\r\n"
-    with serving(Gateway(world.devices, read_seconds=0.2)) as (_, port):
+    with serving(Gateway([OwnDoor(world.devices)], read_seconds=0.2)) as (_, port):
         whole = exchange(port, chunked, b"1\r\n{\r\n", b"1\r\n}\r\n0\r\n\r\n")
         assert whole.startswith(b"HTTP/1.1 200")
         slow = exchange(port, start.encode() + b"content-length: 10\r\n\r\n{")
@@ -105,7 +109,7 @@ def test_who_does_not_say_what_it_wants_is_hung_up_on(
     world: World, monkeypatch: pytest.MonkeyPatch, pieces: tuple[bytes, ...]
 ) -> None:
     monkeypatch.setattr(guard, "HEAD_SECONDS", 0.3)
-    with serving(Gateway(world.devices)) as (_, port), connected(port) as line:
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port), connected(port) as line:
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
@@ -117,7 +121,7 @@ def test_who_does_not_say_what_it_wants_is_hung_up_on(
 
 
 def test_a_head_without_end_is_cut_off(world: World) -> None:
-    with serving(Gateway(world.devices)) as (_, port), connected(port) as line:
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port), connected(port) as line:
         sent = 0
         with contextlib.suppress(ConnectionError):
             line.sendall(b"POST /v1/devices/")
@@ -130,7 +134,7 @@ def test_a_slow_answer_is_no_slow_head(world: World, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(guard, "HEAD_SECONDS", 0.1)
     (device,) = world.enroll(1)
     start = f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nauthorization: Bearer {world.tokens[device]}\r\n"
-    with serving(Gateway(world.devices)) as (_, port):
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port):
         whole = exchange(port, start.encode() + b"content-length: 2\r\n\r\n", b"{", b"}", pause=0.2)
         assert whole.startswith(b"HTTP/1.1 200")
 
@@ -145,7 +149,7 @@ def told(port: int, ask: bytes) -> bytes:
 
 def test_too_many_connections_are_told_or_closed_and_the_rest_is_served(world: World) -> None:
     ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
-    with serving(Gateway(world.devices), at_once=5) as (_, port), contextlib.ExitStack() as idle:
+    with serving(Gateway([OwnDoor(world.devices)]), at_once=5) as (_, port), contextlib.ExitStack() as idle:
         assert exchange(port, ask).startswith(b"HTTP/1.1 200")
         lines = [idle.enter_context(connected(port)) for _ in range(5)]
         assert exchange(port, ask).startswith(b"HTTP/1.1 503")
@@ -172,9 +176,73 @@ def test_connections_go_by_the_files_that_may_be_open(
 def test_it_listens_on_a_socket_it_is_given_and_only_one_can(world: World) -> None:
     given = socket.create_server(("127.0.0.1", 0))
     port = given.getsockname()[1]
-    with serving(Gateway(world.devices), sockets=[given]) as (server, found):
+    with serving(Gateway([OwnDoor(world.devices)]), sockets=[given]) as (server, found):
         assert found == port == server.port
         with pytest.raises(Unavailable, match="in use"):
-            Server(Gateway(world.devices), port=port, signals=False).run()
+            Server(Gateway([OwnDoor(world.devices)]), port=port, signals=False).run()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_a_stopping_server_hears_out_who_had_just_begun_to_speak(world: World) -> None:
+    """A connection that was kept open asks after the stop, another is in the middle of its body: both are answered and
+    closed. One that stays silent is closed; a new one finds nobody."""
+    (device,) = world.enroll(1)
+    start = f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nauthorization: Bearer {world.tokens[device]}\r\n"
+    ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    with serving(Gateway([OwnDoor(world.devices)])) as (server, port), contextlib.ExitStack() as open_ones:
+        kept, silent, slow = (open_ones.enter_context(connected(port)) for _ in range(3))
+        for line in (kept, silent):
+            line.sendall(ask)
+            assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        slow.sendall(start.encode() + b"content-length: 2\r\n\r\n{")
+        time.sleep(0.1)
+        server.stop()
+        while True:
+            try:
+                connected(port).close()
+            except OSError:
+                break
+        kept.sendall(ask)
+        slow.sendall(b"}")
+        for line in (kept, slow):
+            answer = line.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200") and b"\r\nconnection: close\r\n" in answer
+            assert line.recv(65536) == b""
+        assert silent.recv(65536) == b""
+
+
+def test_what_the_queue_cannot_take_is_told_to_come_again_and_the_rest_is_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is held by somebody else while three times as many report as the queue takes: some are told 503
+    at once, and wait for nothing; when it is free again the others are acknowledged, and exactly they are there."""
+    with contextlib.closing(World(f"sqlite:///{tmp_path / 'wave.db'}")) as world:
+        devices = world.fleet(30)
+        world.apply(policy={"slices": {"first": 30}})
+        for device in devices:
+            world.check_in(device)
+        monkeypatch.setattr(world.devices.writer, "most_waiting", 10)
+        holding = sqlite3.connect(tmp_path / "wave.db", isolation_level=None)
+        with contextlib.closing(holding), serving(Gateway([OwnDoor(world.devices)])) as (_, port):
+            holding.execute("BEGIN IMMEDIATE")
+
+            def report(device: str) -> httpx.Response:
+                event = {"id": f"of-{device}", "rollout": "lmp-42", "target": 42, "event": "downloading"}
+                url = f"http://127.0.0.1:{port}/v1/devices/{device}/reports"
+                headers = {"authorization": f"Bearer {world.tokens[device]}"}
+                return httpx.post(url, json={"events": [event]}, headers=headers, timeout=30)
+
+            with ThreadPoolExecutor(30) as people:
+                asked = {device: people.submit(report, device) for device in devices}
+                told_busy = next(as_completed(asked.values())).result()
+                assert told_busy.status_code == 503 and told_busy.headers["retry-after"] == "5"
+                while sum(each.done() for each in asked.values()) < 10:
+                    time.sleep(0.01)
+                assert {each.result().status_code for each in asked.values() if each.done()} == {503}
+                assert world.devices.writer.waiting <= 10
+                holding.execute("ROLLBACK")
+            taken = {device for device, each in asked.items() if each.result().status_code == 200}
+        with world.store.reading() as r:
+            assert {event.device for event in r.events(rollout="lmp-42", limit=100)} == taken
+        assert 10 <= len(taken) <= 20

@@ -16,8 +16,8 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
-from orchestrator.services.devices import Devices
-from orchestrator.services.messages import Answer, CheckIn, Offer, Received, ReportedEvent
+from orchestrator.services.devices import Devices, Heard
+from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
 from orchestrator.services.records import DeltaNeed, RolloutRow, UpdateRow
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.settings import Settings
@@ -140,7 +140,7 @@ class World:
         commit = None if runs is None else commit_of(runs)
         return CheckIn(**{"commit": commit, "version": runs, "hardware_id": HARDWARE, "tag": TAG, **more})
 
-    def answer(self, device: str, runs: int | None = 41, *, by: Devices | None = None, **more: Any) -> Answer:
+    def answer(self, device: str, runs: int | None = 41, *, by: Devices | None = None, **more: Any) -> Heard:
         found = (by or self.devices).check_in(device, self.tokens[device], self.said(runs, **more))
         return found.result(10) if isinstance(found, Future) else found
 

@@ -15,7 +15,8 @@ from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import InvalidInput, Unauthorized
 from orchestrator.services.check_in import usual_gap
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.messages import Answer, OfferedDelta, OfferedTarget
+from orchestrator.services.devices import Heard
+from orchestrator.services.messages import OfferedDelta, OfferedTarget
 from orchestrator.services.records import DeltaNeed, DeviceRow
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
@@ -95,7 +96,7 @@ class TestWhatIsWritten:
         (device,) = world.fleet(1)
         batches = world.devices.writer.batches
         world.now += 5 * MINUTE
-        assert isinstance(world.devices.check_in(device, world.tokens[device], world.said(41)), Answer)
+        assert isinstance(world.devices.check_in(device, world.tokens[device], world.said(41)), Heard)
         assert (world.devices.writer.batches, world.devices.counters.idle) == (batches, 1)
         world.devices.writer.close()
         assert row(world, device).device.last_seen_at == world.now

@@ -48,7 +48,7 @@ def serve(pipe: Connection, url: str, content: Content) -> None:
         now, what, arguments = pipe.recv()
         answer: Any
         if what == "check-in":
-            answer = settled(devices.check_in(*arguments))
+            answer = settled(devices.check_in(*arguments))._replace(had={})
         elif what == "report":
             answer = settled(devices.report(*arguments))
         else:

@@ -31,12 +31,13 @@ from orchestrator.core.states import RolloutStatus, WaveStatus
 from orchestrator.services import devices as device_services
 from orchestrator.services import rollouts as rollout_services
 from orchestrator.services.builder import Builder
+from orchestrator.services.credentials import digest_of
 from orchestrator.services.deltas import Deltas
-from orchestrator.services.devices import Devices
-from orchestrator.services.messages import Answer, CheckIn, Received, ReportedEvent
+from orchestrator.services.devices import Devices, Heard
+from orchestrator.services.messages import CheckIn, Received, ReportedEvent
 from orchestrator.services.queries import Queries
 from orchestrator.services.records import JobStatus
-from orchestrator.services.register import digest_of, mark
+from orchestrator.services.register import mark
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.settings import Settings
 from orchestrator.services.settling import settle
@@ -357,10 +358,10 @@ class Simulation:
             self.offers.append(Offered(self.now, device.id, offer.rollout, offer.by_delta))
         return offer
 
-    def _asks(self, device_id: str, said: CheckIn) -> Answer:
+    def _asks(self, device_id: str, said: CheckIn) -> Heard:
         """A device's token is its id."""
-        answer: Answer = settled(self.devices.check_in(device_id, device_id, said))
-        return answer
+        heard: Heard = settled(self.devices.check_in(device_id, device_id, said))
+        return heard
 
     def _tells(self, device_id: str, events: list[ReportedEvent]) -> Received:
         received: Received = settled(self.devices.report(device_id, device_id, events))
