@@ -71,7 +71,8 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     return (
         f"Segment {segment} of rollout {row.state.rollout} is taken back in: its devices with a place may be offered"
         f" again, {counted(waiting, 'device')} more in a later slice, and {counted(len(specs), 'monitor')} will begin"
-        " anew with the next slice."
+        " anew with the next slice. Until that opens only budgets, and the clock of silence where there is one, watch"
+        " who has a place."
     )
 
 
