@@ -66,7 +66,6 @@ class Counterfactual:
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
-        self.recount = Recount(classes=self.policy.tolerances)
 
     def run(self) -> Replayed:
         for step in self.steps:

@@ -78,7 +78,7 @@ def prepared(store: SqlStore, devices: int, bad: int) -> RolloutRow:
             place = place_in(slices, selector, person.device, DIMENSIONS)
             assert place is not None
             segments = msgspec.json.encode(dict(place.segments)).decode()
-            about = {"slice": place.slice, "places": place.places, "segment_places": segments}
+            about: dict[str, Any] = {"slice": place.slice, "places": place.places, "segment_places": segments}
             w.add_update(offered(row, person.key, hardware_id=person.device.hardware_id, **about))
         failing = random.Random(2).sample(range(1, devices + 1), bad)
         w.link.many(
@@ -151,7 +151,8 @@ def reports(store: SqlStore, row: RolloutRow) -> list[float]:
 
 
 def moved(store: SqlStore, row: RolloutRow) -> list[float]:
-    found, after = [], 0
+    found: list[float] = []
+    after: int | None = 0
     while after is not None:
         with store.writing() as w:
             began = time.perf_counter()
