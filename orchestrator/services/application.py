@@ -14,6 +14,7 @@ from typing import Protocol
 from orchestrator.core.fleet_file import FleetFile
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.services.authority import Authority
 from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
@@ -64,6 +65,7 @@ class Application:
     turn: Turn
     verifier: Verifier
     replayer: Replayer
+    authority: Callable[[], Authority]
     clock: Callable[[], datetime]
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
 _DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
-_PATHS: Final = frozenset({"root", "repository", "gpg_homedir"})
+_PATHS: Final = frozenset({"root", "repository", "gpg_homedir", "tls_certificate", "tls_key", "tls_client_ca"})
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
@@ -50,7 +50,8 @@ def load_settings(path: Path | None, overrides: Mapping[str, str], environment: 
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidInput(f"The setting {'.'.join(map(str, first['loc']))} cannot be taken: {first['msg']}.") from None
+        where = "settings" if not first["loc"] else f"setting {'.'.join(map(str, first['loc']))}"
+        raise InvalidInput(f"The {where} cannot be taken: {first['msg']}.") from None
 
 
 def _from_file(file: Path) -> dict[str, Any]:
