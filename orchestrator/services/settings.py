@@ -9,6 +9,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from orchestrator.services.delta_program import DeltaProgram
+
 
 class Settings(BaseModel):
     """Everything an installation may set; every key has a safe default.
@@ -40,7 +42,13 @@ class Settings(BaseModel):
         default=False, description="Whether every connection must show a client certificate."
     )
     check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
+    check_in_at_most: timedelta = Field(
+        default=timedelta(minutes=30), description="How far that may stretch while the server is overloaded."
+    )
     check_in_jitter: float = Field(default=0.2, ge=0, le=0.5, description="Part by which that is spread.")
+    devices_in_memory: int = Field(
+        default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 300 to 400 bytes each."
+    )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
@@ -50,6 +58,12 @@ class Settings(BaseModel):
         default=None, min_length=1, description="Id of the GPG key that signs the repository's summary."
     )
     gpg_homedir: Path | None = Field(default=None, description="Directory of that key; without it gpg's own.")
+    artifacts: Path | None = Field(
+        default=None, description="Directory of artifacts and their deltas; without it `artifacts` under the root."
+    )
+    delta_program: DeltaProgram | None = Field(
+        default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
+    )
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property
@@ -59,6 +73,10 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def artifacts_path(self) -> Path:
+        return self.artifacts or self.root / "artifacts"
 
     @property
     def url(self) -> str:

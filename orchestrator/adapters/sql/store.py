@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
@@ -14,6 +15,7 @@ from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -28,8 +30,10 @@ class SqlReading(
     PacingReading,
     JobReading,
     EvidenceReading,
+    ArtifactReading,
     IdentityReading,
     ProtocolReading,
+    AuthSetReading,
     Recount,
 ):
     """One snapshot."""
@@ -44,8 +48,10 @@ class SqlWriting(
     EvidenceSealing,
     PacingWriting,
     JobWriting,
+    ArtifactWriting,
     IdentityWriting,
     ProtocolWriting,
+    AuthSetWriting,
     SqlReading,
 ):
     """One transaction."""
