@@ -157,11 +157,12 @@ def test_a_certificate_that_is_none_ends_in_the_handshake(house: House, case: st
         context = house.client(None)
         context.load_cert_chain(pem, key)
     else:
-        more: dict[str, Any] = {
+        wrong: dict[str, dict[str, Any]] = {
             "another authority": {"by": house.stranger},
             "over": {"since": NOW - 3 * DAY, "lasts": 2 * DAY},
             "not yet": {"since": NOW + DAY},
-        }[case]
+        }
+        more = wrong[case]
         context = house.client(one, **more)
     with pytest.raises((ssl.SSLError, ConnectionError, http.client.BadStatusLine)):
         house.once(context, one)
