@@ -26,7 +26,8 @@ PREFIX: Final = "WAVE_"
 ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
-_DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
+_DURATIONS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation is timedelta)
+"""By their types, so that none can be forgotten here: a builder is handed all settings as text."""
 _PATHS: Final = frozenset({"root", "repository", "gpg_homedir", "artifacts"})
 
 
