@@ -26,10 +26,11 @@ PREFIX: Final = "WAVE_"
 ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
-_DURATIONS: Final = frozenset(name for name, field in Settings.model_fields.items() if field.annotation is timedelta)
+_DURATIONS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation is timedelta)
 _PATHS: Final = frozenset(
-    name for name, field in Settings.model_fields.items() if field.annotation in (Path, Path | None)
+    key for key, field in Settings.model_fields.items() if field.annotation in (Path, Path | None)
 )
+"""By their types, so that none can be forgotten here: a builder is handed all settings as text."""
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
