@@ -80,7 +80,7 @@ def open_application(
     from orchestrator.adapters.lock import process_name
     from orchestrator.services.application import Application
     from orchestrator.services.deltas import Deltas
-    from orchestrator.services.devices import MOST_KEPT, Devices
+    from orchestrator.services.devices import Devices
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -96,7 +96,7 @@ def open_application(
     provider = open_provider(settings)
     deltas = Deltas(store, provider, clock)
     # Where several processes serve one database, what one of them remembers of a device may be old.
-    kept = 0 if settings.database_url.startswith("postgresql") else MOST_KEPT
+    kept = 0 if settings.database_url.startswith("postgresql") else settings.devices_in_memory
     devices = Devices(
         store,
         settings,
@@ -244,7 +244,9 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         )
         ticks.append(scheduler)
         gateway = Gateway([OwnDoor(app.devices)], files=FileServer(settings.repository_path))
-        server = Server(gateway, sockets=[door], signals=False, at_once=connections_possible())
+        server = Server(
+            gateway, sockets=[door], signals=False, at_once=connections_possible(), late=app.devices.pressure.late
+        )
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):
