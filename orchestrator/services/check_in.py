@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.offers import NoOffer
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
 from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdraw
 from orchestrator.errors import Unauthorized, WaveError
 from orchestrator.services.board import Board, Snapshot, reach_of
@@ -44,21 +45,26 @@ GAP_GROWTH: Final = 4
 class Arrival(NamedTuple):
     """A check-in that must be written. ``digest``: the token it was let in by; ``said`` None: it is here, and all it
     said before holds; ``also``: rollouts in which the device is known to have an update; ``tag``: the one it follows
-    now."""
+    now; ``over``: the protocol it spoke; ``asks``: whether it wants an offer: who only tells is given none, and does
+    not come back without a start."""
 
     key: int
     digest: bytes
     said: CheckIn | None
     also: tuple[int, ...] = ()
     tag: str = ""
+    over: DeviceProtocol = DeviceProtocol.OWN
+    asks: bool = True
 
 
 class Welcome(NamedTuple):
-    """What came of it: the device and its updates by rollout as they stand now, and the offer."""
+    """What came of it: the device and its updates by rollout as they stand now, the offer, and what is known by its
+    protocol."""
 
     person: DeviceRow
     updates: Mapping[int, UpdateRow]
     offer: Offer | None
+    spoken: Spoken = NOTHING_SPOKEN
 
 
 def usual_gap(before: timedelta, gap: timedelta) -> timedelta:
@@ -81,6 +87,16 @@ def moved(before: Device, after: Device, scopes: Iterable[Scope] = ()) -> bool:
 def as_before(device: Device) -> CheckIn:
     """What a device says that only shows that it is here."""
     return CheckIn(device.commit, device.version, healthy=device.healthy)
+
+
+def filled(said: CheckIn, before: CheckIn | None) -> CheckIn:
+    """What a device says, with what it leaves open as it said it before."""
+    if before is None or (said.hardware_id is not None and said.tag is not None and said.labels is not None):
+        return said
+    labels = before.labels if said.labels is None else said.labels
+    hardware_id = before.hardware_id if said.hardware_id is None else said.hardware_id
+    tag = before.tag if said.tag is None else said.tag
+    return CheckIn(said.commit, said.version, hardware_id, tag, labels, said.healthy)
 
 
 def unchanged(device: Device, said: CheckIn) -> bool:
@@ -118,6 +134,8 @@ class CheckIns:
         desk = Desk(batch, snapshot, tallies, lambda hw, commit: self.knows(batch.w, hw, commit), self.repository)
         people = {one.key: row for one in arrivals if (row := batch.w.device_by_key(one.key)) is not None}
         updates = self._updates(batch, snapshot, arrivals)
+        before = batch.w.spoken(people.keys())
+        spoken: dict[int, Spoken] = {}
         admitted: list[bool] = []
         for one in arrivals:
             person = people.get(one.key)
@@ -128,7 +146,9 @@ class CheckIns:
                 on_board = snapshot.by_tag.get(person.device.tag, ())
                 scopes = [each.terms.scope for each in on_board if each.key not in updates[one.key]]
                 person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, scopes)
-                self._tell(desk, tallies, person, updates[one.key], person.device.commit)
+                known = spoken.get(one.key) or before.get(one.key, NOTHING_SPOKEN)
+                spoken[one.key] = known.heard(one.over, person.device.version)
+                self._tell(desk, tallies, person, updates[one.key], person.device.commit, asks=one.asks)
         stopped = self._settle(batch, desk, tallies)
         answers: list[Welcome | WaveError] = []
         for one, let_in in zip(arrivals, admitted, strict=True):
@@ -136,12 +156,16 @@ class CheckIns:
                 answers.append(Unauthorized("The device's token is not valid any more."))
                 continue
             person, mine = people[one.key], updates[one.key]
-            answers.append(Welcome(person, mine, desk.ask(person, mine)))
+            offer = desk.ask(person, mine) if one.asks else None
+            answers.append(Welcome(person, mine, offer, spoken[one.key]))
         tallies.write(batch.w)
         desk.finish()
         for key, person in sorted(people.items()):
             batch.w.save_device(key, person.device)
             batch.saved.add(key)
+        changed = {key: each for key, each in spoken.items() if each != before.get(key, NOTHING_SPOKEN)}
+        if changed:
+            batch.w.set_spoken(changed)
         batch.after.append(lambda: self._committed(desk.given, stopped, tallies.moved))
         return answers
 
@@ -156,7 +180,14 @@ class CheckIns:
         return found
 
     def _tell(
-        self, desk: Desk, tallies: Tallies, person: DeviceRow, updates: dict[int, UpdateRow], running: str | None
+        self,
+        desk: Desk,
+        tallies: Tallies,
+        person: DeviceRow,
+        updates: dict[int, UpdateRow],
+        running: str | None,
+        *,
+        asks: bool,
     ) -> None:
         """Tell its updates what the device runs now.
 
@@ -180,7 +211,7 @@ class CheckIns:
                     # Leaving the tag before the start takes the offer back (RULES 3.6).
                     tallies.step(row, withdraw(update))
                     continue
-                repeated = not isinstance(desk.verdict(listed, device, row), NoOffer)
+                repeated = asks and not isinstance(desk.verdict(listed, device, row), NoOffer)
             patience = Patience(self._silent_after(desk, key), row.usual_gap)
             step = on_check_in(update, running=running, patience=patience, now=desk.batch.now, repeated=repeated)
             tallies.step(row, step)

@@ -18,6 +18,7 @@ from orchestrator.core.facts import BudgetFacts
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
 from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import FromUnknown, OnSegment, Policy
+from orchestrator.core.protocols import ONLY_FORWARD
 from orchestrator.core.reasons import clock_plan, devices, percent, words
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, WaveRules, bind
@@ -26,6 +27,7 @@ from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.services import pacing
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.deltas import Deltas, Preview
+from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
 from orchestrator.services.starting import Bound, bind_to_fleet, check_names
 from orchestrator.services.store import Reading, Store
@@ -59,11 +61,13 @@ class Planner:
 
     def plan(self, spec: RolloutFile, policy: Policy) -> RolloutPlan:
         """Raises NotFound for a version without Target, a tag that nobody follows or a group that does not exist, as
-        ``apply`` does, and ContentUnavailable without repository."""
+        ``apply`` does, Refused when devices cannot go back so far, as ``start`` does, and ContentUnavailable without
+        repository."""
         now = self.clock()
         with self.store.reading() as r:
             check_names(r, spec)
             bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, now=now)
+            refuse_going_back(r, bound.scope, ONLY_FORWARD)
             in_no_wave = self._in_no_wave(r, spec, bound)
         rules = bind(spec, policy, None if bound.clock is None else bound.clock.dark)
         # The provider is asked outside of any session of the store.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from orchestrator.core import update
+from orchestrator.core.protocols import FAILED_FOR_GOOD
 from orchestrator.errors import NotFound, Refused
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.records import RolloutRow
@@ -13,9 +14,9 @@ from orchestrator.services.store import Reading, Writing
 from orchestrator.services.tallies import Tallies
 
 
-def retry_devices(w: Writing, row: RolloutRow, devices: Sequence[str], *, now: datetime) -> int:
-    """Those named, or all that have a bad outcome and are in no excluded segment; how many. Raises NotFound, and
-    Refused when one that is named cannot try again."""
+def retry_devices(w: Writing, row: RolloutRow, devices: Sequence[str], *, now: datetime) -> tuple[int, str]:
+    """Those named, or all that have a bad outcome and are in no excluded segment; how many, and what to say of those
+    whose client will not. Raises NotFound, and Refused when one that is named cannot try again."""
     devices = tuple(dict.fromkeys(devices))
     keys = [_device_key(w, device) for device in devices]
     if not devices:
@@ -33,7 +34,19 @@ def retry_devices(w: Writing, row: RolloutRow, devices: Sequence[str], *, now: d
         patience = update.Patience(rules_of(row).silent_after, each.usual_gap)
         tallies.step(each, update.retry(each.update, patience=patience, now=now))
     tallies.write(w)
-    return len(again)
+    return len(again), _for_good(w, [each.device_key for each in again])
+
+
+def _for_good(r: Reading, keys: Sequence[int]) -> str:
+    """Offered again all the same: one that only could not fetch it, or was set up anew, does try."""
+    many = sum(each.protocol in FAILED_FOR_GOOD for each in r.spoken(keys).values())
+    if not many:
+        return ""
+    who = "1 of them speaks" if many == 1 else f"{many} of them speak"
+    return (
+        f"{who} aktualizr-lite, which never tries again a Target that failed to install: "
+        "give its content a new name and version for those."
+    )
 
 
 def _device_key(r: Reading, device: str) -> int:

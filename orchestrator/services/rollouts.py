@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator.core import transitions
 from orchestrator.core.facts import RolloutState, WaveState
 from orchestrator.core.policy import Policy
+from orchestrator.core.protocols import ONLY_FORWARD
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import (
     LIVE_ROLLOUT,
@@ -34,6 +35,7 @@ from orchestrator.services.clocks import noted
 from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed
 from orchestrator.services.excluding import exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
+from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.recorded import of_files
 from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
 from orchestrator.services.retrying import retry_devices
@@ -138,7 +140,7 @@ class Rollouts:
     @again
     def start(self, name: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """Let a draft run, now or at its ``start_at``. Raises Overlap when another live rollout could claim the same
-        devices."""
+        devices, Refused when some of its devices cannot go back so far."""
         now = self.clock()
         with self._writing(dry_run) as w:
             # It may supersede another, and all are locked by rising key.
@@ -150,6 +152,8 @@ class Rollouts:
             waits = row.state.start_at is not None and row.state.start_at > now
             # A scheduled rollout is bound when it really begins; whom it would claim is looked at now all the same.
             begun, sizes = (preview(w, row, now=now), None) if waits else begin(w, row, now=now)
+            if begun.scope is not None:
+                refuse_going_back(w, begun.scope, ONLY_FORWARD)
             if spec.supersedes is not None:
                 self._row(w, spec.supersedes)
             if waits:
@@ -338,10 +342,11 @@ class Rollouts:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED, RolloutStatus.CANCELLED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: there is nothing to try again.")
-            many = retry_devices(w, row, devices, now=now)
+            many, for_good = retry_devices(w, row, devices, now=now)
             sentence = _said(f"{many} devices may try again, by {by}", reason)
             order(w, row, row.state, event="retried", by=by, sentence=sentence, now=now, facts={"devices": many})
-        return Ordered(name, row.state.status, f"{many} devices of rollout {name} may try again.")
+        told = f"{many} devices of rollout {name} may try again."
+        return Ordered(name, row.state.status, f"{told} {for_good}" if for_good else told)
 
     @again
     def freeze(self, *, by: str, reason: str) -> None:

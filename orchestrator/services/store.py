@@ -32,6 +32,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
     BadOutcome,
     BuildJob,
@@ -55,7 +56,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(Protocol):
+class Reading(ReadsProtocols, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -239,7 +240,7 @@ class Reading(Protocol):
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, Protocol):
+class Writing(Reading, WritesProtocols, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

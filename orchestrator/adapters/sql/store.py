@@ -14,13 +14,22 @@ from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
+from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading
 
 
-class SqlReading(FleetReading, UpdateReading, PacingReading, JobReading, EvidenceReading, Recount):
+class SqlReading(
+    FleetReading,
+    UpdateReading,
+    PacingReading,
+    JobReading,
+    EvidenceReading,
+    ProtocolReading,
+    Recount,
+):
     """One snapshot."""
 
 
@@ -33,6 +42,7 @@ class SqlWriting(
     EvidenceSealing,
     PacingWriting,
     JobWriting,
+    ProtocolWriting,
     SqlReading,
 ):
     """One transaction."""

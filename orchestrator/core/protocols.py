@@ -1,0 +1,45 @@
+"""The protocols that devices speak, and what a device of each can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class DeviceProtocol(StrEnum):
+    """How a device talked to us last."""
+
+    __hash__ = str.__hash__
+
+    OWN = "own"
+    """The orchestrator's own; also said of whoever was never heard."""
+    DDI = "ddi"
+    MENDER = "mender"
+    AKTUALIZR = "aktualizr"
+
+
+ONLY_FORWARD: Final = frozenset({DeviceProtocol.AKTUALIZR})
+"""Their devices take no version below the one they run, whatever they are offered."""
+
+FAILED_FOR_GOOD: Final = frozenset({DeviceProtocol.AKTUALIZR})
+"""Their devices remember by its name a Target that failed, and never try it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What is known of a device by its protocol. ``highest_version``: of those that it has run."""
+
+    protocol: DeviceProtocol = DeviceProtocol.OWN
+    highest_version: int | None = None
+
+    def heard(self, protocol: DeviceProtocol, version: int | None) -> Spoken:
+        """After a check-in over ``protocol`` that says ``version`` runs. What only the own protocol was ever heard from
+        needs no note."""
+        if protocol is DeviceProtocol.OWN and self.protocol is DeviceProtocol.OWN:
+            return self
+        known = [each for each in (version, self.highest_version) if each is not None]
+        return Spoken(protocol, max(known, default=None))
+
+
+NOTHING_SPOKEN: Final = Spoken()
