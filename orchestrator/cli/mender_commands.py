@@ -98,7 +98,7 @@ def reject(ctx: typer.Context, sets: Sets, dry_run: DryRun = False, as_json: AsJ
 @command(
     app,
     "preauthorize",
-    "wave mender preauthorize --identity '{\"mac\":\"52:54:00:12:34:56\"}' --key device.pem "
+    'wave mender preauthorize --identity \'{"mac":"52:54:00:12:34:56"}\' --key device.pem '
     "--hardware-id raspberrypi4 --tag promoted",
 )
 def preauthorize(
@@ -126,7 +126,9 @@ def preauthorize(
 
 
 @command(app, "decommission", "wave mender decommission gw-7f3a --yes")
-def decommission(ctx: typer.Context, sets: Sets, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def decommission(
+    ctx: typer.Context, sets: Sets, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
     """Forget devices' identities and keys, lock them out and retire them; who asks again is a stranger."""
     call = invocation(ctx, as_json=as_json)
     named = names_of(sets)

@@ -22,7 +22,9 @@ def auth_sets(found: Sequence[AuthSet], now: datetime) -> RenderableType:
     grid = Grid(["~SET", "STATUS", "~DEVICE", "ASKED", "SEEN", "~IDENTITY"])
     for one in found:
         seen = ago(one.seen_at, now)
-        grid.add(one.id[:12], status(one.status.value), one.device_id or "-", ago(one.asked_at, now), seen, one.identity)
+        grid.add(
+            one.id[:12], status(one.status.value), one.device_id or "-", ago(one.asked_at, now), seen, one.identity
+        )
     return grid
 
 

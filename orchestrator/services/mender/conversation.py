@@ -239,9 +239,9 @@ class Conversations:
             update = None if row is None else r.update(row.key, known.person.key)
             if row is None or update is None:
                 raise NotFound("There is no such deployment for this device.")
-            events = r.events(device=device_id, rollout=row.state.name, limit=MOST_EVENTS)
+            events = r.events(device=device_id, rollout=row.state.rollout, limit=MOST_EVENTS)
         return _About(
-            rollout=row.state.name,
+            rollout=row.state.rollout,
             target=row.target_version,
             status=row.state.status,
             cancels=rules_of(row).cancels,
