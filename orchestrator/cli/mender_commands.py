@@ -98,8 +98,7 @@ def reject(ctx: typer.Context, sets: Sets, dry_run: DryRun = False, as_json: AsJ
 @command(
     app,
     "preauthorize",
-    'wave mender preauthorize --identity \'{"mac":"52:54:00:12:34:56"}\' --key device.pem '
-    "--hardware-id raspberrypi4 --tag promoted",
+    "wave mender preauthorize --identity '{\"mac\": \"52:54:00:12\"}' --key gw.pem --hardware-id rpi4 --tag main",
 )
 def preauthorize(
     ctx: typer.Context,

@@ -2,142 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
-from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from orchestrator.core.artifact import FILES, Artifact, Digests, Format
-from orchestrator.core.fleet import Target
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.update import UpdateStatus
-from orchestrator.gateway.app import Gateway
-from orchestrator.gateway.mender.door import LOG_BYTES, MenderDoor
-from orchestrator.services.mender.authentication import Authentication
-from orchestrator.services.mender.conversation import Conversations
-from orchestrator.services.mender.deployments import Deployment
-from orchestrator.services.mender.operating import Operating, Placing
-from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
+from orchestrator.gateway.mender.door import LOG_BYTES
+from orchestrator.services.mender.operating import Placing
+from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, V1, V2, Client, House
+from tests.services.fleet_world import HARDWARE, TAG, commit_of
 from tests.services.mender.keys import key_of, request_of, signature_of
-
-V1, V2 = "/api/devices/v1", "/api/devices/v2"
-AUTH = f"{V1}/authentication/auth_requests"
-INVENTORY = f"{V1}/inventory/device/attributes"
-NEXT = f"{V2}/deployments/device/deployments/next"
-NEXT_V1 = f"{V1}/deployments/device/deployments/next"
-DEPLOYMENTS = f"{V1}/deployments/device/deployments"
-
-
-class Client:
-    """What a Mender client does, one request at a time."""
-
-    def __init__(self, house: House, name: str) -> None:
-        self.house = house
-        self.name = name
-        self.token = ""
-        self.runs = "app-41"
-
-    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        return self.house.ask(method, path, headers={"authorization": f"Bearer {self.token}"}, **more)
-
-    def join(self) -> Client:
-        body, signature = request_of(self.name)
-        assert self.house.auth(body, signature).status_code == 401
-        self.house.person.accept(self.name, Placing(hardware_id=HARDWARE, tag=TAG), by="ann")
-        self.authenticate()
-        return self
-
-    def authenticate(self) -> None:
-        answer = self.house.auth(*request_of(self.name))
-        assert answer.status_code == 200
-        self.token = answer.text
-
-    def tell(self, *more: dict[str, Any], method: str = "PUT") -> int:
-        known = [{"name": "device_type", "value": HARDWARE}, {"name": "artifact_name", "value": self.runs}]
-        return self.ask(method, INVENTORY, json=[*known, *more]).status_code
-
-    def next(self) -> dict[str, Any] | None:
-        provides = {"artifact_name": self.runs, "device_type": HARDWARE}
-        answer = self.ask("POST", NEXT, json={"device_provides": provides, "update_control_map": True})
-        if answer.status_code == 204:
-            assert answer.content == b""
-            return None
-        assert answer.status_code == 200
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def offered(self) -> str:
-        found = self.next()
-        assert found is not None
-        return str(found["id"])
-
-    def says(self, deployment: str, status: str, **more: Any) -> int:
-        answer = self.ask("PUT", f"{DEPLOYMENTS}/{deployment}/status", json={"status": status, **more})
-        return answer.status_code
-
-    def log(self, deployment: str, *messages: str, level: str = "error") -> int:
-        lines = [{"timestamp": "2026-11-02T09:00:00Z", "level": level, "message": each} for each in messages]
-        return self.ask("PUT", f"{DEPLOYMENTS}/{deployment}/log", json={"messages": lines}).status_code
-
-
-class House:
-    def __init__(self) -> None:
-        self.world = World()
-        world = self.world
-        door = MenderDoor(
-            world.devices,
-            Authentication(world.store, world.devices, world.clock, token_for=timedelta(days=7), most_pending=100),
-            Conversations(world.store, world.devices, world.clock),
-        )
-        self.gateway = Gateway([door])
-        self.person = Operating(world.store, world.devices.register, world.clock)
-        for version in (41, 42):
-            self.artifact(version)
-
-    def artifact(self, version: int) -> None:
-        digests = Digests(commit_of(version), "0" * 40, "0" * 32, 1000)
-        artifact = Artifact(
-            digests, Format.MENDER, f"app-{version}.mender", f"app-{version}", f"1.{version}", (HARDWARE,), (HARDWARE,)
-        )
-        with self.world.store.writing() as w:
-            w.add_artifact(artifact)
-            w.add_target(
-                Target(f"app-{version}", version, commit_of(version), (HARDWARE,), (TAG,), FILES), now=self.world.now
-            )
-
-    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(self.gateway)
-            async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-                return await client.request(method, path, **more)
-
-        return asyncio.run(once())
-
-    def auth(self, body: bytes, signature: bytes) -> httpx.Response:
-        return self.ask("POST", AUTH, content=body, headers={"x-men-signature": signature.decode("latin-1")})
-
-    def fleet(self, count: int) -> list[Client]:
-        found = [Client(self, f"m{number}").join() for number in range(count)]
-        for each in found:
-            assert each.tell() == 200
-        return found
-
-    def status(self, client: Client) -> UpdateStatus:
-        return self.world.status(client.name)
-
-    def bad(self, client: Client) -> frozenset[str]:
-        return frozenset(self.world.update(client.name).update.bad)
-
-    def events(self, client: Client) -> list[tuple[str, str | None, str | None]]:
-        with self.world.store.reading() as r:
-            return [(event.kind, event.code, event.message) for event in r.events(device=client.name, limit=100)]
 
 
 @pytest.fixture
@@ -448,67 +325,3 @@ class TestStopping:
         assert house.status(client) is UpdateStatus.OFFERED
         assert client.says(second, "downloading") == 204
         assert house.status(client) is UpdateStatus.DOWNLOADING
-
-
-class TestFuzzed:
-    """Whatever comes, the answer is defined: no 500."""
-
-    ROUTES = [
-        ("PUT", INVENTORY),
-        ("PATCH", INVENTORY),
-        ("POST", NEXT),
-        ("POST", NEXT_V1),
-        ("GET", NEXT_V1),
-        ("POST", AUTH),
-        ("PUT", f"{DEPLOYMENTS}/%s/status"),
-        ("PUT", f"{DEPLOYMENTS}/%s/log"),
-    ]
-    JSON = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
-        lambda inner: st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["name", "value", "status", "messages", "device_provides", "artifact_name", "device_type",
-                             "id_data", "pubkey", "level", "message"]) | st.text(max_size=10),
-            inner,
-            max_size=5,
-        ),
-        max_leaves=12,
-    )  # fmt: skip
-
-    @settings(
-        max_examples=400,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
-    @given(
-        route=st.sampled_from(ROUTES),
-        body=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()),
-        query=st.dictionaries(st.sampled_from(["artifact_name", "device_type", "x"]), st.text(max_size=40), max_size=3),
-    )
-    def test_nothing_is_answered_with_500(
-        self, house: House, route: tuple[str, str], body: bytes, query: dict[str, str]
-    ) -> None:
-        client = getattr(house, "fuzzed", None)
-        if client is None:
-            (client,) = house.fleet(1)
-            house.world.apply()
-            house.fuzzed, house.deployment = client, client.offered()  # type: ignore[attr-defined]
-        method, path = route
-        path = path % house.deployment if "%s" in path else path  # type: ignore[attr-defined]
-        clean = {name: text.encode("utf-8", "replace").decode() for name, text in query.items()}
-        answer = client.ask(method, path, content=body, params=clean)
-        assert answer.status_code in (200, 204, 400, 401, 404, 409)
-
-
-@given(
-    st.integers(0, 2**32 - 1), st.integers(0, 31), st.integers(0, 2**41 - 1), st.text(max_size=20), st.text(max_size=20)
-)
-def test_the_name_of_a_deployment_is_read_back_by_its_device_alone(
-    key: int, tries: int, ms: int, device: str, other: str
-) -> None:
-    deployment = Deployment(key, tries, ms)
-    name = deployment.name(device)
-    assert Deployment.parse(name, device) == deployment
-    assert len(name) == 36 and name[14] == "8" and name[19] in "89ab"
-    if other != device:
-        assert Deployment.parse(name, other) is None

@@ -44,6 +44,32 @@ class Log(Struct, frozen=True):
     messages: Annotated[list[Line], Meta(max_length=MOST_LINES)]
 
 
+class AuthRequest(Struct, frozen=True):
+    """A request to be let in; it is read byte by byte for its signature (``services.mender.signatures``)."""
+
+    id_data: str
+    pubkey: str
+    tenant_token: str = ""
+
+
+class Source(Struct, frozen=True):
+    """Where an artifact is fetched without a token, and until when."""
+
+    uri: str
+    expire: str
+
+
+class NextArtifact(Struct, frozen=True):
+    artifact_name: str
+    device_types_compatible: list[str]
+    source: Source
+
+
+class NextDeployment(Struct, frozen=True):
+    id: str
+    artifact: NextArtifact
+
+
 def texts(attributes: list[Attribute]) -> Iterator[tuple[str, str]]:
     """Each attribute's value as one text; what is neither text, number nor a list of such is left out."""
     for each in attributes:
@@ -68,16 +94,10 @@ def queried(query: bytes) -> dict[str, str]:
     return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 
-def deployment(told: Told) -> dict[str, Any]:
+def deployment(told: Told) -> NextDeployment:
     """A deployment as the client reads it."""
-    return {
-        "id": told.id,
-        "artifact": {
-            "artifact_name": told.artifact_name,
-            "device_types_compatible": list(told.device_types),
-            "source": {"uri": told.url, "expire": _rfc3339(told.expires_at)},
-        },
-    }
+    source = Source(told.url, _rfc3339(told.expires_at))
+    return NextDeployment(told.id, NextArtifact(told.artifact_name, list(told.device_types), source))
 
 
 def _rfc3339(at: datetime) -> str:

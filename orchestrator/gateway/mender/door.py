@@ -16,16 +16,28 @@ for: these routes. Not for: what any of it means (``services.mender``).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from orchestrator.errors import Unauthorized
 from orchestrator.gateway.http import JSON, Problem, Request, Response, decoded, nothing_there
 from orchestrator.gateway.identity import let_in, shown
-from orchestrator.gateway.mender.bodies import Attributes, Log, Next, Status, deployment, provided, queried, texts
+from orchestrator.gateway.mender.bodies import (
+    Attributes,
+    AuthRequest,
+    Log,
+    Next,
+    NextDeployment,
+    Status,
+    deployment,
+    provided,
+    queried,
+    texts,
+)
+from orchestrator.gateway.openapi import Route
 from orchestrator.services.credentials import Bearer, Certificate, Credential
 from orchestrator.services.devices import Devices, Kept
 from orchestrator.services.mender.authentication import Authentication
@@ -42,10 +54,12 @@ _PREFIX: Final = "/api/devices/"
 _AUTH: Final = "v1/authentication/auth_requests"
 _INVENTORY: Final = "v1/inventory/device/attributes"
 _DEPLOYMENTS: Final = "v1/deployments/device/deployments/"
-_NEXT: Final = {"v1/deployments/device/deployments/next": 1, "v2/deployments/device/deployments/next": 2}
+_DEPLOYMENTS_NEXT: Final = "deployments/device/deployments/next"
+_NEXT: Final = {f"v1/{_DEPLOYMENTS_NEXT}": 1, f"v2/{_DEPLOYMENTS_NEXT}": 2}
 
 _NOTHING: Final = Response(204, b"", ())
-_TOKEN_HEADERS: Final = ((b"content-type", b"application/jwt"), (b"cache-control", b"no-store"))
+_JWT: Final = "application/jwt"
+_TOKEN_HEADERS: Final = ((b"content-type", _JWT.encode()), (b"cache-control", b"no-store"))
 
 
 class MenderDoor:
@@ -65,6 +79,26 @@ class MenderDoor:
 
     def problem(self, problem: Problem) -> bytes:
         return self._encode({"error": problem.message, "request_id": secrets.token_hex(8)})
+
+    def routes(self) -> Sequence[Route]:
+        def route(method: str, path: str, what: str, takes: Any = None, gives: Any = None, **more: Any) -> Route:
+            return Route(method, _PREFIX + path, what, takes, gives, own_errors=False, **more)
+
+        one, nothing = _DEPLOYMENTS + "{deployment}/", {"success": (204,)}
+        found: dict[str, Any] = {"gives": NextDeployment, "success": (200, 204)}
+        asks = "A Mender device asks for its next deployment."
+        return (
+            route(
+                "POST", _AUTH, "A Mender device asks to be let in.", AuthRequest, media="application/jwt", anybody=True
+            ),
+            route("PUT", _INVENTORY, "A Mender device says all its attributes.", Attributes),
+            route("PATCH", _INVENTORY, "A Mender device says some of its attributes.", Attributes),
+            route("POST", f"v2/{_DEPLOYMENTS_NEXT}", asks, Next, **found),
+            route("POST", f"v1/{_DEPLOYMENTS_NEXT}", asks, dict[str, Any], **found),
+            route("GET", f"v1/{_DEPLOYMENTS_NEXT}", asks, query=("artifact_name", "device_type"), **found),
+            route("PUT", one + "status", "A Mender device says how far a deployment is.", Status, **nothing),
+            route("PUT", one + "log", "A Mender device sends the log of a deployment.", Log, **nothing),
+        )
 
     async def answer(self, request: Request) -> Response:
         route = request.path[len(_PREFIX) :]
