@@ -98,7 +98,7 @@ def reject(ctx: typer.Context, sets: Sets, dry_run: DryRun = False, as_json: AsJ
 @command(
     app,
     "preauthorize",
-    "wave mender preauthorize --identity '{\"mac\": \"52:54:00:12\"}' --key gw.pem --hardware-id rpi4 --tag main",
+    'wave mender preauthorize --identity \'{"mac": "52:54:00:12"}\' --key gw.pem --hardware-id rpi4 --tag main',
 )
 def preauthorize(
     ctx: typer.Context,

@@ -70,7 +70,7 @@ class TestLettingIn:
 class TestInventory:
     def test_attributes_become_labels_and_say_what_runs(self, house: House) -> None:
         client = Client(house, "m1").join()
-        odd = [
+        odd: list[dict[str, Any]] = [
             {"name": "ip", "value": ["10.0.0.1", "10.0.0.2"]},
             {"name": "mem", "value": 512},
             {"name": "kernel", "value": " Linux\n6.1 "},
@@ -199,7 +199,7 @@ class TestDeployments:
             client.says(deployment, status)
         assert client.log(deployment, "Installing app-42", level="info") == 204
         assert client.log(deployment, "Installing app-42", level="info") == 204
-        assert (house.status(client), house.bad(client)) == (UpdateStatus.FAILED, {OutcomeClass.FAILED})
+        assert (house.status(client), house.bad(client)) == (UpdateStatus.FAILED, frozenset({OutcomeClass.FAILED}))
         assert house.events(client)[-2:] == [
             ("failed", "installing", None),
             ("noted", "log", "info: Installing app-42"),
@@ -218,7 +218,7 @@ class TestDeployments:
             assert client.says(deployment, "failure") == 204
             assert (house.status(client), house.bad(client)) == (
                 UpdateStatus.DOWNLOADING,
-                {OutcomeClass.DOWNLOAD_FAILED},
+                frozenset({OutcomeClass.DOWNLOAD_FAILED}),
             )
             assert client.offered() == deployment
         kinds = [kind for kind, _, _ in house.events(client)]
