@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.gateway.limits import Limits
+    from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
 
@@ -118,6 +119,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.mender.operating import Operating
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -157,6 +159,7 @@ def open_application(
         artifacts=Artifacts(store, files, clock),
         downloads=downloads,
         devices=devices,
+        mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
@@ -289,7 +292,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         )
         ticks.append(scheduler)
         gateway = Gateway(
-            [OwnDoor(app.devices)],
+            [OwnDoor(app.devices), _mender_door(app)],
             files=FileServer(settings.repository_path),
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
             limits=_limits(settings),
@@ -316,6 +319,21 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+
+
+def _mender_door(app: Application) -> MenderDoor:
+    from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.services.mender.authentication import Authentication
+    from orchestrator.services.mender.conversation import Conversations
+
+    authentication = Authentication(
+        app.store,
+        app.devices,
+        app.clock,
+        token_for=app.settings.mender_token_for,
+        most_pending=app.settings.mender_pending,
+    )
+    return MenderDoor(app.devices, authentication, Conversations(app.store, app.devices, app.clock))
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
