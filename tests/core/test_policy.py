@@ -179,8 +179,8 @@ def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_other
 
 ALL_KEYS = (
     "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, on_halt, "
-    "unhealthy_before, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, window, offer_window, "
-    "pace"
+    "unhealthy_before, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, window, "
+    "offer_window, pace"
 )
 
 HOLD = {"at_most": "1%", "then": "hold"}
