@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from orchestrator.core.offers import Earlier
-from orchestrator.core.protocols import Spoken
+from orchestrator.core.protocols import NOTHING_SPOKEN, Spoken
 from orchestrator.core.update import Update
 from orchestrator.services.board import Snapshot
 from orchestrator.services.check_in import filled, unchanged
