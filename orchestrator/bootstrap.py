@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
+    from orchestrator.services.providers import Providers
 
 
 LOG = logging.getLogger(__name__)
@@ -66,6 +67,27 @@ def open_provider(settings: Settings) -> OstreeProvider:
     )
 
 
+def open_providers(settings: Settings, store: SqlStore) -> Providers:
+    """Every content system of this installation: its repository, and its artifacts."""
+    from orchestrator.adapters.artifacts.provider import FileProvider, FileSettings
+    from orchestrator.services.providers import Providers
+
+    files = FileProvider(
+        FileSettings(
+            root=settings.artifacts_path,
+            program=settings.delta_program,
+            nice=settings.build_nice,
+            timeout=settings.build_timeout,
+        )
+    )
+
+    def in_use() -> set[str]:
+        with store.reading() as r:
+            return {target.provider for target in r.targets()}
+
+    return Providers((open_provider(settings), files), in_use)
+
+
 def open_application(
     settings: Settings,
     *,
@@ -76,11 +98,15 @@ def open_application(
 ) -> Application:
     """Every service over this installation's store and repository. ``poke`` is called after each change, from any
     thread. ``later`` runs work soon in another thread."""
+    from orchestrator.adapters.artifacts.keys import signing_key
+    from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.lock import process_name
     from orchestrator.services.application import Application
+    from orchestrator.services.artifacts import Artifacts
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import MOST_KEPT, Devices
+    from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -93,7 +119,9 @@ def open_application(
     from orchestrator.services.verifying import Verifier
 
     store = open_store(settings, create=create)
-    provider = open_provider(settings)
+    provider = open_providers(settings, store)
+    files = FolderStore(settings.artifacts_path)
+    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)))
     deltas = Deltas(store, provider, clock)
     # Where several processes serve one database, what one of them remembers of a device may be old.
     kept = 0 if settings.database_url.startswith("postgresql") else MOST_KEPT
@@ -106,6 +134,7 @@ def open_application(
         knows=provider.has_commit,
         later=later,
         most_kept=kept,
+        downloads=downloads,
     )
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
@@ -114,6 +143,8 @@ def open_application(
         provider=provider,
         files=Library(settings.policies),
         targets=Targets(store, provider, clock),
+        artifacts=Artifacts(store, files, clock),
+        downloads=downloads,
         devices=devices,
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
@@ -173,7 +204,7 @@ def run_builder(settings: Settings) -> None:
     store = open_store(settings)
     try:
         pace = Pace(lease=settings.lease)
-        builder = Builder(store, open_provider(settings), utc_now, owner=process_name(), pace=pace)
+        builder = Builder(store, open_providers(settings, store), utc_now, owner=process_name(), pace=pace)
         with stop_event(with_parent=True) as stop:
             builder.run(stop)
     finally:
@@ -218,6 +249,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.app import Gateway
+    from orchestrator.gateway.artifact_files import ArtifactServer
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.own import OwnDoor
@@ -243,7 +275,11 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
-        gateway = Gateway([OwnDoor(app.devices)], files=FileServer(settings.repository_path))
+        gateway = Gateway(
+            [OwnDoor(app.devices)],
+            files=FileServer(settings.repository_path),
+            artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
+        )
         server = Server(gateway, sockets=[door], signals=False, at_once=connections_possible())
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.

@@ -24,6 +24,7 @@ from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, usual_gap
 from orchestrator.services.credentials import Shown, digest_of, is_own_token, new_secret
 from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.downloads import Downloads
 from orchestrator.services.enrolment import Enrolments, Wish
 from orchestrator.services.futures import pass_on, then
 from orchestrator.services.identity import NOBODY, Identity
@@ -71,6 +72,7 @@ class Devices:
     ``settle`` stops a rollout inside a transaction; ``poke`` wakes the ticker and must not block; ``knows`` says
     whether the repository has a commit (without it, the commits of Targets count as there); ``later`` runs work soon in
     another thread, for a caller that must not wait for a look into the store (without it, looks are made at once).
+    ``downloads`` makes the URLs that offers name.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Devices:
         knows: Callable[[str], bool] | None = None,
         later: Callable[[Callable[[], None]], None] | None = None,
         most_kept: int = MOST_KEPT,
+        downloads: Downloads | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -102,8 +105,8 @@ class Devices:
         self.register = Register(store, clock, self.board.expire)
         self.identity = Identity(store, clock, later=later)
         self.counters = Counters()
-        repository = f"{settings.url}/ostree"
-        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
+        self.downloads = downloads or Downloads(settings.url)
+        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, self.downloads)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
         enrolments = Enrolments(store, self._enrolled, self.identity.spent)
         self._enrolments: Work[Wish, Device] = Work("enrolments", -1, enrolments.run)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.services.delta_program import DeltaProgram
+
 
 class Settings(BaseModel):
     """Everything an installation may set; every key has a safe default.
@@ -39,6 +41,12 @@ class Settings(BaseModel):
         default=None, min_length=1, description="Id of the GPG key that signs the repository's summary."
     )
     gpg_homedir: Path | None = Field(default=None, description="Directory of that key; without it gpg's own.")
+    artifacts: Path | None = Field(
+        default=None, description="Directory of artifacts and their deltas; without it `artifacts` under the root."
+    )
+    delta_program: DeltaProgram | None = Field(
+        default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
+    )
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property
@@ -48,6 +56,10 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def artifacts_path(self) -> Path:
+        return self.artifacts or self.root / "artifacts"
 
     @property
     def url(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
@@ -28,6 +29,7 @@ class SqlReading(
     PacingReading,
     JobReading,
     EvidenceReading,
+    ArtifactReading,
     IdentityReading,
     ProtocolReading,
     Recount,
@@ -44,6 +46,7 @@ class SqlWriting(
     EvidenceSealing,
     PacingWriting,
     JobWriting,
+    ArtifactWriting,
     IdentityWriting,
     ProtocolWriting,
     SqlReading,
