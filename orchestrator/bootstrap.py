@@ -250,10 +250,12 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen
+    from orchestrator.services.ddi import Ddi
 
     ticks: list[TickScheduler] = []
 
@@ -275,8 +277,15 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
+        ddi = DdiDoor(
+            app.devices,
+            Ddi(app.devices, app.store, settings),
+            url=settings.url,
+            tenant=settings.ddi_tenant,
+            files=ArtifactServer(settings.artifacts_path, None, utc_now),
+        )
         gateway = Gateway(
-            [OwnDoor(app.devices)],
+            [OwnDoor(app.devices), ddi],
             files=FileServer(settings.repository_path),
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )

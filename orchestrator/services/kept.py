@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from orchestrator.core.fleet import Device
 from orchestrator.core.offers import Earlier
 from orchestrator.core.protocols import NOTHING_SPOKEN, Spoken
 from orchestrator.core.update import Update
@@ -38,12 +39,13 @@ class Kept:
 
 
 class Heard(NamedTuple):
-    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, and what it has
-    had, by rollout key."""
+    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, what it has had,
+    by rollout key, and the device as it is now."""
 
     offer: Offer | None
     check_in_after: float
     had: Mapping[int, tuple[Earlier, int]]
+    device: Device
 
     def update(self, rollout_key: int) -> Update | None:
         """How far its update in that rollout is."""

@@ -260,7 +260,7 @@ def test_what_is_written_or_over_is_not_cancelled(before: EventKind) -> None:
 @pytest.mark.parametrize("before", [(), (EventKind.DOWNLOADING,), (EventKind.INSTALLING, EventKind.APPLIED)])
 def test_a_device_that_refuses_by_itself_ignores_the_offer_at_once(before: tuple[EventKind, ...]) -> None:
     life = Life().event(*before, EventKind.REFUSED)
-    assert (life.update.status, life.update.bad) == (UpdateStatus.IGNORED, {OutcomeClass.IGNORED})
+    assert (life.update.status, life.update.bad) == (UpdateStatus.IGNORED, frozenset({OutcomeClass.IGNORED}))
 
 
 def test_what_is_only_noted_is_no_start() -> None:
