@@ -105,7 +105,7 @@ def open_application(
     from orchestrator.services.application import Application
     from orchestrator.services.artifacts import Artifacts
     from orchestrator.services.deltas import Deltas
-    from orchestrator.services.devices import MOST_KEPT, Devices
+    from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
@@ -124,7 +124,7 @@ def open_application(
     downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)))
     deltas = Deltas(store, provider, clock)
     # Where several processes serve one database, what one of them remembers of a device may be old.
-    kept = 0 if settings.database_url.startswith("postgresql") else MOST_KEPT
+    kept = 0 if settings.database_url.startswith("postgresql") else settings.devices_in_memory
     devices = Devices(
         store,
         settings,
@@ -289,7 +289,9 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             files=FileServer(settings.repository_path),
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
-        server = Server(gateway, sockets=[door], signals=False, at_once=connections_possible())
+        server = Server(
+            gateway, sockets=[door], signals=False, at_once=connections_possible(), late=app.devices.pressure.late
+        )
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):

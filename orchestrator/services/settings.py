@@ -31,7 +31,13 @@ class Settings(BaseModel):
     port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
     check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
+    check_in_at_most: timedelta = Field(
+        default=timedelta(minutes=30), description="How far that may stretch while the server is overloaded."
+    )
     check_in_jitter: float = Field(default=0.2, ge=0, le=0.5, description="Part by which that is spread.")
+    devices_in_memory: int = Field(
+        default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 300 to 400 bytes each."
+    )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")

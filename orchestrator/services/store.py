@@ -34,6 +34,7 @@ from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
+from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
     BadOutcome,
@@ -58,7 +59,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, Protocol):
+class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -242,7 +243,7 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, Protocol):
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, Protocol):
+class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

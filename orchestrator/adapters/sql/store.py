@@ -15,6 +15,7 @@ from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -32,6 +33,7 @@ class SqlReading(
     ArtifactReading,
     IdentityReading,
     ProtocolReading,
+    AuthSetReading,
     Recount,
 ):
     """One snapshot."""
@@ -49,6 +51,7 @@ class SqlWriting(
     ArtifactWriting,
     IdentityWriting,
     ProtocolWriting,
+    AuthSetWriting,
     SqlReading,
 ):
     """One transaction."""

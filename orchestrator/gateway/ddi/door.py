@@ -18,23 +18,26 @@ gateway's (``GatewayToken``) or a certificate. Success is always 200: clients ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Final
 
 from orchestrator.core.artifact import Artifact
 from orchestrator.gateway.ddi import rendering
-from orchestrator.gateway.ddi.messages import Feedback, config_of, event_id, feedback_of
+from orchestrator.gateway.ddi.messages import ConfigData, Feedback, config_of, event_id, feedback_of
 from orchestrator.gateway.http import App, Handed, Problem, Request, Response, known_name, nothing_there
 from orchestrator.gateway.identity import let_in, shown
+from orchestrator.gateway.openapi import ANY_ROUTE, Route
 from orchestrator.services import ddi
 from orchestrator.services.credentials import Credential, GatewayToken
 from orchestrator.services.ddi import Ddi
 from orchestrator.services.devices import Devices
 from orchestrator.services.kept import Kept
 
-CONFIG_BYTES = 64 * 1024
-FEEDBACK_BYTES = 256 * 1024
+CONFIG_BYTES: Final = 64 * 1024
+FEEDBACK_BYTES: Final = 256 * 1024
 
-_LONGEST_ACTION = 10
+_LONGEST_ACTION: Final = 10
 
 
 class DdiDoor:
@@ -53,6 +56,30 @@ class DdiDoor:
 
     def problem(self, problem: Problem) -> bytes:
         return rendering.failure(problem.kind, problem.message)
+
+    def routes(self) -> Sequence[Route]:
+        device = self._prefix + "{device}"
+        base, stop = device + "/deploymentBase/{action}", device + "/cancelAction/{action}"
+        files = device + "/softwaremodules/{action}/artifacts"
+        late = (*ANY_ROUTE, 410)
+        told = (
+            ("GET", device, "A device of hawkBit's protocol polls.", None, ANY_ROUTE),
+            ("PUT", device + "/configData", "It says what it is and runs.", ConfigData, ANY_ROUTE),
+            ("GET", base, "What it shall install.", None, ANY_ROUTE),
+            ("POST", base + "/feedback", "How that goes.", Feedback, late),
+            ("GET", stop, "What it shall stop.", None, ANY_ROUTE),
+            ("POST", stop + "/feedback", "Whether it did.", Feedback, late),
+            ("GET", files, "The files of an action.", None, ANY_ROUTE),
+            ("GET", device + "/confirmationBase", "Nothing waits for a person there.", None, ANY_ROUTE),
+        )
+        found = [
+            Route(method, path, what, takes, own_errors=False, errors=errors)
+            for method, path, what, takes, errors in told
+        ]
+        octets, whole_or_part = "application/octet-stream", (200, 206)
+        errors = (*ANY_ROUTE, 416)
+        file = Route("GET", files + "/{name}", "A file.", media=octets, success=whole_or_part, errors=errors)
+        return (*found, file._replace(own_errors=False))
 
     async def answer(self, request: Request) -> Response | Handed:
         device_id, _, rest = request.path[len(self._prefix) :].partition("/")
