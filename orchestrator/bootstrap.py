@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
 
@@ -117,6 +119,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.mender.operating import Operating
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -156,6 +159,7 @@ def open_application(
         artifacts=Artifacts(store, files, clock),
         downloads=downloads,
         devices=devices,
+        mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
@@ -261,12 +265,10 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.artifact_files import ArtifactServer
-    from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen
-    from orchestrator.services.ddi import Ddi
 
     tls = _tls(settings)
     ticks: list[TickScheduler] = []
@@ -289,15 +291,8 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
-        ddi = DdiDoor(
-            app.devices,
-            Ddi(app.devices, app.store, settings),
-            url=settings.url,
-            tenant=settings.ddi_tenant,
-            files=ArtifactServer(settings.artifacts_path, None, utc_now),
-        )
         gateway = Gateway(
-            [OwnDoor(app.devices), ddi],
+            [OwnDoor(app.devices), _ddi_door(app), _mender_door(app)],
             files=FileServer(settings.repository_path),
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
@@ -323,6 +318,33 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+
+
+def _ddi_door(app: Application) -> DdiDoor:
+    from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.services.ddi import Ddi
+
+    settings = app.settings
+    service = Ddi(app.devices, app.store, settings)
+    # Who may have a file is asked at the door.
+    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
+
+
+def _mender_door(app: Application) -> MenderDoor:
+    from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.services.mender.authentication import Authentication
+    from orchestrator.services.mender.conversation import Conversations
+
+    authentication = Authentication(
+        app.store,
+        app.devices,
+        app.clock,
+        token_for=app.settings.mender_token_for,
+        most_pending=app.settings.mender_pending,
+    )
+    return MenderDoor(app.devices, authentication, Conversations(app.store, app.devices, app.clock))
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -179,6 +179,12 @@ late_group(
     "Tokens with which devices make themselves known: add, list, revoke.",
     panel="Fleet",
 )
+late_group(
+    "mender",
+    "mender_commands",
+    "Devices with the Mender client: list, accept, reject, preauthorize, decommission.",
+    panel="Fleet",
+)
 late_group("policy", "policy_commands", "Policies: check, list, show, and the schemas for editors.", panel="Fleet")
 
 from orchestrator.cli import house_commands  # noqa: E402, F401 - and the installation, last

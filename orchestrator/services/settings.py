@@ -49,6 +49,12 @@ class Settings(BaseModel):
     devices_in_memory: int = Field(
         default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 300 to 400 bytes each."
     )
+    mender_token_for: timedelta = Field(
+        default=timedelta(days=7), gt=timedelta(0), description="How long a Mender device's token is good."
+    )
+    mender_pending: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Mender devices that may wait for a person at once."
+    )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
