@@ -45,7 +45,8 @@ GAP_GROWTH: Final = 4
 class Arrival(NamedTuple):
     """A check-in that must be written. ``digest``: the token it was let in by; ``said`` None: it is here, and all it
     said before holds; ``also``: rollouts in which the device is known to have an update; ``tag``: the one it follows
-    now; ``over``: the protocol it spoke."""
+    now; ``over``: the protocol it spoke; ``asks``: whether it wants an offer: who only tells is given none, and does
+    not come back without a start."""
 
     key: int
     digest: bytes
@@ -53,6 +54,7 @@ class Arrival(NamedTuple):
     also: tuple[int, ...] = ()
     tag: str = ""
     over: DeviceProtocol = DeviceProtocol.OWN
+    asks: bool = True
 
 
 class Welcome(NamedTuple):
@@ -85,6 +87,16 @@ def moved(before: Device, after: Device, scopes: Iterable[Scope] = ()) -> bool:
 def as_before(device: Device) -> CheckIn:
     """What a device says that only shows that it is here."""
     return CheckIn(device.commit, device.version, healthy=device.healthy)
+
+
+def filled(said: CheckIn, before: CheckIn | None) -> CheckIn:
+    """What a device says, with what it leaves open as it said it before."""
+    if before is None or (said.hardware_id is not None and said.tag is not None and said.labels is not None):
+        return said
+    labels = before.labels if said.labels is None else said.labels
+    hardware_id = before.hardware_id if said.hardware_id is None else said.hardware_id
+    tag = before.tag if said.tag is None else said.tag
+    return CheckIn(said.commit, said.version, hardware_id, tag, labels, said.healthy)
 
 
 def unchanged(device: Device, said: CheckIn) -> bool:
@@ -136,7 +148,7 @@ class CheckIns:
                 person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, scopes)
                 known = spoken.get(one.key) or before.get(one.key, NOTHING_SPOKEN)
                 spoken[one.key] = known.heard(one.over, person.device.version)
-                self._tell(desk, tallies, person, updates[one.key], person.device.commit)
+                self._tell(desk, tallies, person, updates[one.key], person.device.commit, asks=one.asks)
         stopped = self._settle(batch, desk, tallies)
         answers: list[Welcome | WaveError] = []
         for one, let_in in zip(arrivals, admitted, strict=True):
@@ -144,7 +156,8 @@ class CheckIns:
                 answers.append(Unauthorized("The device's token is not valid any more."))
                 continue
             person, mine = people[one.key], updates[one.key]
-            answers.append(Welcome(person, mine, desk.ask(person, mine), spoken[one.key]))
+            offer = desk.ask(person, mine) if one.asks else None
+            answers.append(Welcome(person, mine, offer, spoken[one.key]))
         tallies.write(batch.w)
         desk.finish()
         for key, person in sorted(people.items()):
@@ -167,7 +180,14 @@ class CheckIns:
         return found
 
     def _tell(
-        self, desk: Desk, tallies: Tallies, person: DeviceRow, updates: dict[int, UpdateRow], running: str | None
+        self,
+        desk: Desk,
+        tallies: Tallies,
+        person: DeviceRow,
+        updates: dict[int, UpdateRow],
+        running: str | None,
+        *,
+        asks: bool,
     ) -> None:
         """Tell its updates what the device runs now.
 
@@ -191,7 +211,7 @@ class CheckIns:
                     # Leaving the tag before the start takes the offer back (RULES 3.6).
                     tallies.step(row, withdraw(update))
                     continue
-                repeated = not isinstance(desk.verdict(listed, device, row), NoOffer)
+                repeated = asks and not isinstance(desk.verdict(listed, device, row), NoOffer)
             patience = Patience(self._silent_after(desk, key), row.usual_gap)
             step = on_check_in(update, running=running, patience=patience, now=desk.batch.now, repeated=repeated)
             tallies.step(row, step)

@@ -23,7 +23,7 @@ from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
 from orchestrator.core.update import Update
 from orchestrator.errors import Busy, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
-from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, unchanged, usual_gap
+from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, unchanged, usual_gap
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
 from orchestrator.services.offering import STANDS, earlier_of
@@ -33,6 +33,7 @@ from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.views import WhyNot
+from orchestrator.services.waking import Waker
 from orchestrator.services.why_not import reasons_of
 from orchestrator.services.writer import Work, Writer
 
@@ -49,9 +50,6 @@ MOST_LOOKS: Final = 2_000
 """Looks into the store that may wait at once: whoever guesses ids fills a short queue, not the memory."""
 
 STRANGER_FOR: Final = timedelta(seconds=5)
-
-POKE_EVERY: Final = timedelta(seconds=0.5)
-"""How often the ticker is woken at most, unless something was stopped: it would do nothing but tick otherwise."""
 
 
 @dataclass(slots=True)
@@ -95,29 +93,6 @@ class Counters:
     check_ins: int = 0
     idle: int = 0
     unauthorized: int = 0
-
-
-class Waker:
-    """Wakes the ticker: at once when something was stopped, else at most twice a second, and never forgets to."""
-
-    def __init__(self, poke: Callable[[], None], clock: Callable[[], datetime]) -> None:
-        self._poke = poke
-        self._clock = clock
-        self._poked_at: datetime | None = None
-        self._owed = False
-
-    def wake(self, *, urgent: bool) -> None:
-        now = self._clock()
-        if not urgent and self._poked_at is not None and abs(now - self._poked_at) < POKE_EVERY:
-            self._owed = True
-            return
-        self._poked_at, self._owed = now, False
-        self._poke()
-
-    def catch_up(self) -> None:
-        """Called again and again: what was put off is done when its time has come."""
-        if self._owed:
-            self.wake(urgent=False)
 
 
 class Devices:
@@ -202,30 +177,36 @@ class Devices:
         *,
         known: Kept | None = None,
         over: DeviceProtocol = DeviceProtocol.OWN,
+        asks: bool = True,
     ) -> Heard | Future[Heard]:
         """A device asks. The answer at once when nothing is to be written, else when it is committed. ``said`` None: it
         only shows that it is here, and what it said before holds. ``known`` is what ``let_in`` said, which may be long
-        ago: it counts only while no person changed devices since. ``over``: the protocol it speaks.
+        ago: it counts only while no person changed devices since. ``over``: the protocol it speaks. Not ``asks``: it
+        only tells, wants no offer now, and is not counted as coming back without a start.
 
         Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, token, said, over, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._check_in(device_id, token, said, over, self._load(device_id, now), now))
+            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now, over, asks=asks)
+        return self._soon(
+            lambda: self._check_in(device_id, token, said, self._load(device_id, now), now, over, asks=asks)
+        )
 
     def _check_in(
         self,
         device_id: str,
         token: str,
         said: CheckIn | None,
-        over: DeviceProtocol,
         kept: Kept | None,
         now: datetime,
+        over: DeviceProtocol,
+        *,
+        asks: bool,
     ) -> Heard | Future[Heard]:
         kept = self._let_in(kept, token)
         self.counters.check_ins += 1
-        if kept.spoken.protocol is over and self._idle(kept, said, now):
+        if kept.spoken.protocol is over and self._idle(kept, said, now, asks=asks):
             self.counters.idle += 1
             if kept.seen_at is not None:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
@@ -237,20 +218,22 @@ class Devices:
             if said != kept.said:
                 said.check()
             tag = said.tag or tag
-        arrival = Arrival(kept.person.key, kept.person.token_digest or b"", said, tuple(kept.had), tag, over)
+        arrival = Arrival(kept.person.key, kept.person.token_digest or b"", said, tuple(kept.had), tag, over, asks)
         waiting = self.writer.submit(self._check_ins, arrival)
         return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
-    def _idle(self, kept: Kept, said: CheckIn | None, now: datetime) -> bool:
+    def _idle(self, kept: Kept, said: CheckIn | None, now: datetime, *, asks: bool) -> bool:
         """Whether nothing changed and the board has nothing for it."""
-        if said is not None and kept.said != said and not (kept.said is None and unchanged(kept.person.device, said)):
+        if said is not None and kept.said != said and not _nothing_new(kept, said):
             return False
         device = kept.person.device
-        if device.since_at is None or kept.seen_at is None or kept.outstanding:
+        if device.since_at is None or kept.seen_at is None or (asks and kept.outstanding):
             return False
         snapshot = self.board.look(now)
         if now - kept.seen_at > reach_of(snapshot, device.tag):
             return False
+        if not asks:
+            return True
         if snapshot is kept.snapshot and (kept.until is None or now < kept.until):
             return True
         kept.snapshot = None
@@ -296,7 +279,7 @@ class Devices:
         if kept is not None:
             kept.person, kept.had, kept.snapshot = welcome.person, had, None
             kept.spoken = welcome.spoken
-            kept.said = said or kept.said
+            kept.said = kept.said if said is None else filled(said, kept.said)
             kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
         return Heard(welcome.offer, self.check_in_after(welcome.person.device), had)
 
@@ -401,6 +384,24 @@ class Devices:
                 self._known[hardware_id, commit] = True
         return known
 
+    def forget(self, device_ids: Iterable[str]) -> None:
+        """After a commit that changed these devices, new ones among them: read them again when they ask."""
+        with self._guard:
+            for device_id in device_ids:
+                self._strangers.pop(device_id, None)
+                self._kept.pop(device_id, None)
+
+    def aside(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:
+        """Look something up beside the event loop, within the same bound as looks for devices. Raises Busy."""
+        if self._later is not None:
+            return self._soon(work)
+        found = work()
+        if isinstance(found, Future):
+            return found
+        done: Future[Result] = Future()
+        done.set_result(found)
+        return done
+
     def _soon(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:
         """Run in another thread; a future of what comes of it in the end. Raises Busy when too many wait for that."""
         assert self._later is not None
@@ -452,6 +453,11 @@ class Devices:
 
     def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
         return self.register.set_status(device_ids, status, because)
+
+
+def _nothing_new(kept: Kept, said: CheckIn) -> bool:
+    """Whether a check-in says what it said before, or what is stored where nothing was heard in this process."""
+    return unchanged(kept.person.device, said) if kept.said is None else filled(said, kept.said) == kept.said
 
 
 def _then(first: Future[Other], work: Callable[[Other], Result]) -> Future[Result]:
