@@ -12,6 +12,7 @@ never taken from a clock.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -96,7 +97,7 @@ class Edition:
 
     def fresh(self, lifetimes: Lifetimes, root_version: int, now: datetime) -> bool:
         """Whether its timestamp needs no new signature."""
-        return self.root_version == root_version and self.timestamp_expires_at - now > lifetimes.timestamp / 2
+        return self.root_version >= root_version and self.timestamp_expires_at - now > lifetimes.timestamp / 2
 
     def signed_again(self, lifetimes: Lifetimes, root_version: int, now: datetime) -> Edition:
         return replace(
@@ -110,3 +111,28 @@ class Edition:
 def first_of(number: int, digest: str, body: str, lifetimes: Lifetimes, *, root_version: int, now: datetime) -> Edition:
     """A new edition."""
     return Edition(number, digest, body, now + lifetimes.targets, now + lifetimes.timestamp, root_version)
+
+
+def holds(before: Content, now: Content) -> bool:
+    """Whether who was shown ``before`` need not be shown anything else: it has all of ``now``, and no newer Target. What
+    is more in it the device has run. Sizes of deltas matter only where there are some now."""
+    if before.hardware_id != now.hardware_id:
+        return False
+    known = {each.name: each for each in before.targets}
+    for each in now.targets:
+        other = known.get(each.name)
+        if other is None or other[:4] != each[:4] or (each.stats is not None and other.stats != each.stats):
+            return False
+    return not before.targets or (bool(now.targets) and before.targets[-1].version == now.targets[-1].version)
+
+
+def read_content(hardware_id: str, body: str) -> Content:
+    """The content that a body was made of. ``hardware_id`` counts where it is empty."""
+    found = []
+    for name, entry in json.loads(body).items():
+        custom, stats = entry["custom"], entry["custom"].get("delta-stats")
+        (hardware_id,) = custom["hardwareIds"]
+        sizes = None if stats is None else (stats["sha256"], stats["size"])
+        shown = Shown(name, int(custom["version"]), entry["hashes"]["sha256"], tuple(custom["tags"]), sizes)
+        found.append(shown)
+    return content_of(hardware_id, found)
