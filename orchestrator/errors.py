@@ -10,9 +10,11 @@
     ├── Refused                   understood, but the state or a rule forbids it; names what is allowed
     │   ├── WrongState            a verb that the present status does not allow
     │   ├── Overlap               two live rollouts would claim the same device
-    │   └── Unauthorized          no token, or a wrong one
+    │   ├── Unauthorized          no token, or a wrong one
+    │   └── Forbidden             a good token, and its scope does not reach so far
     ├── Conflict                  somebody else changed it meanwhile; trying again is right
     ├── Busy                      too much at once; trying again later is right
+    │   └── TooMany               more requests than one device or one address may make
     └── Unavailable               a part the program leans on is missing or broken
         ├── StoreUnavailable      database missing, locked, read-only, full, newer than this program
         ├── ContentUnavailable    repository missing, a commit that is not there, ``ostree`` missing or too old
@@ -105,6 +107,10 @@ class Unauthorized(Refused):
     kind = "unauthorized"
 
 
+class Forbidden(Refused):
+    kind = "forbidden"
+
+
 class Conflict(WaveError):
     kind = "conflict"
     exit_code = 5
@@ -113,6 +119,16 @@ class Conflict(WaveError):
 class Busy(WaveError):
     kind = "busy"
     exit_code = 5
+
+
+class TooMany(Busy):
+    """``after``: seconds until one more is allowed."""
+
+    kind = "too_many"
+
+    def __init__(self, message: str, *, after: float, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.after = after
 
 
 class Unavailable(WaveError):

@@ -172,6 +172,12 @@ late_group(
     "Devices: list, show, enroll, group, label, hold, retire, replace, token.",
     panel="Fleet",
 )
+late_group(
+    "enrolment",
+    "enrolment_commands",
+    "Tokens with which devices make themselves known: add, list, revoke.",
+    panel="Fleet",
+)
 late_group("policy", "policy_commands", "Policies: check, list, show, and the schemas for editors.", panel="Fleet")
 
 from orchestrator.cli import house_commands  # noqa: E402, F401 - and the installation, last

@@ -11,12 +11,24 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
+from math import ceil
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from orchestrator.core.fleet import check_name
-from orchestrator.errors import Busy, Conflict, InvalidInput, NotFound, Refused, Unauthorized, Unavailable, WaveError
+from orchestrator.errors import (
+    Busy,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Refused,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    WaveError,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -33,8 +45,8 @@ RETRY_SECONDS: Final = 5
 """When a device that found the server busy should come again."""
 
 KINDS: Final = frozenset(
-    "not_json invalid_report too_large too_slow not_found method_not_allowed unauthorized refused busy "
-    "store_unavailable unavailable internal".split()
+    "not_json invalid_report too_large too_slow not_found method_not_allowed unauthorized forbidden refused "
+    "too_many busy store_unavailable unavailable internal".split()
 )
 """Every kind that an error on the wire can have."""
 
@@ -196,6 +208,10 @@ def told(error: WaveError) -> Problem:
     match error:
         case Unauthorized():
             return Problem(401, "unauthorized", str(error), (b"www-authenticate", b"Bearer"))
+        case Forbidden():
+            return Problem(403, "forbidden", str(error))
+        case TooMany():
+            return Problem(429, "too_many", str(error), (b"retry-after", b"%d" % max(1, ceil(error.after))))
         case InvalidInput():
             return Problem(400, "invalid_report", str(error))
         case NotFound():

@@ -43,13 +43,13 @@ GAP_GROWTH: Final = 4
 
 
 class Arrival(NamedTuple):
-    """A check-in that must be written. ``digest``: the token it was let in by; ``said`` None: it is here, and all it
-    said before holds; ``also``: rollouts in which the device is known to have an update; ``tag``: the one it follows
-    now; ``over``: the protocol it spoke; ``asks``: whether it wants an offer: who only tells is given none, and does
-    not come back without a start."""
+    """A check-in that must be written. ``digest``: of the device's own token, where it was let in by that; ``said``
+    None: it is here, and all it said before holds; ``also``: rollouts in which the device is known to have an update;
+    ``tag``: the one it follows now; ``over``: the protocol it spoke; ``asks``: whether it wants an offer: who only
+    tells is given none, and does not come back without a start."""
 
     key: int
-    digest: bytes
+    digest: bytes | None
     said: CheckIn | None
     also: tuple[int, ...] = ()
     tag: str = ""
@@ -139,7 +139,7 @@ class CheckIns:
         admitted: list[bool] = []
         for one in arrivals:
             person = people.get(one.key)
-            admitted.append(person is not None and person.token_digest == one.digest)
+            admitted.append(person is not None and one.digest in (None, person.token_digest))
             if person is not None and admitted[-1]:
                 reach = reach_of(snapshot, person.device.tag)
                 # Where it has an update its place is frozen: there its own course moves it to no other slice.

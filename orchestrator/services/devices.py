@@ -7,28 +7,33 @@ stands; where several processes serve one database, nothing is kept (``most_kept
 
 from __future__ import annotations
 
-import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
 from orchestrator.core.position import SPACE
-from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
-from orchestrator.core.update import Update
-from orchestrator.errors import Busy, Unauthorized
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol
+from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
-from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, unchanged, usual_gap
+from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, usual_gap
+from orchestrator.services.credentials import Shown, digest_of, is_own_token, new_secret
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
-from orchestrator.services.offering import STANDS, earlier_of
-from orchestrator.services.records import CourseRow, DeviceRow, RolloutRow, UpdateRow
-from orchestrator.services.register import Register, digest_of
+from orchestrator.services.enrolment import Enrolments, Wish
+from orchestrator.services.futures import pass_on, then
+from orchestrator.services.identity import NOBODY, Identity
+from orchestrator.services.kept import Heard as Heard
+from orchestrator.services.kept import Kept as Kept
+from orchestrator.services.kept import nothing_new
+from orchestrator.services.messages import CheckIn, Enrol, Received, ReportedEvent
+from orchestrator.services.offering import earlier_of
+from orchestrator.services.records import CourseRow, RolloutRow, UpdateRow
+from orchestrator.services.register import Register
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Reading, Store, Writing
@@ -38,7 +43,6 @@ from orchestrator.services.why_not import reasons_of
 from orchestrator.services.writer import Work, Writer
 
 Result = TypeVar("Result")
-Other = TypeVar("Other")
 
 MOST_KEPT: Final = 100_000
 """Devices kept in memory; the rest is read when it comes."""
@@ -50,40 +54,6 @@ MOST_LOOKS: Final = 2_000
 """Looks into the store that may wait at once: whoever guesses ids fills a short queue, not the memory."""
 
 STRANGER_FOR: Final = timedelta(seconds=5)
-
-
-@dataclass(slots=True)
-class Kept:
-    """A device in memory: what it said last, what it has had of which rollout (and at which version of that), and the
-    last verdict: *none* as long as the snapshot is this one and ``until`` has not come."""
-
-    person: DeviceRow
-    register: object
-    said: CheckIn | None
-    had: dict[int, tuple[Earlier, int]]
-    seen_at: datetime | None
-    usual_gap: timedelta
-    snapshot: Snapshot | None = None
-    until: datetime | None = None
-    spoken: Spoken = NOTHING_SPOKEN
-
-    @property
-    def outstanding(self) -> bool:
-        return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
-
-
-class Heard(NamedTuple):
-    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, and what it has
-    had, by rollout key."""
-
-    offer: Offer | None
-    check_in_after: float
-    had: Mapping[int, tuple[Earlier, int]]
-
-    def update(self, rollout_key: int) -> Update | None:
-        """How far its update in that rollout is."""
-        found = self.had.get(rollout_key)
-        return None if found is None else found[0].update
 
 
 @dataclass(slots=True)
@@ -130,10 +100,13 @@ class Devices:
         self._waker = Waker(poke, clock)
         self.writer = Writer(store, clock=clock, between=self._waker.catch_up)
         self.register = Register(store, clock, self.board.expire)
+        self.identity = Identity(store, clock, later=later)
         self.counters = Counters()
         repository = f"{settings.url}/ostree"
         self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
+        enrolments = Enrolments(store, self._enrolled, self.identity.spent)
+        self._enrolments: Work[Wish, Device] = Work("enrolments", -1, enrolments.run)
         self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run, self.reports.rollouts)
         self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run, self.check_ins.rollouts)
 
@@ -141,6 +114,10 @@ class Devices:
 
     def close(self) -> None:
         self.writer.close()
+
+    def now(self) -> datetime:
+        """What time it is here."""
+        return self._clock()
 
     def refresh(self) -> None:
         """A rollout changed: read the board anew now."""
@@ -159,20 +136,51 @@ class Devices:
 
     # --------------------------------------------------------------------------------------------- check-ins
 
-    def let_in(self, device_id: str, token: str) -> Kept | Future[Kept]:
-        """Who asks, before anything is read of what it says; hand it on as ``known``.
+    def let_in(self, device_id: str, shown: Shown) -> Kept | Future[Kept]:
+        """Who asks, before anything is read of what it says; hand it on as ``known``. An id that nobody knows yet is
+        made known where a gateway token does that.
 
-        Raises Unauthorized for an unknown device and a wrong token alike, Busy."""
+        Raises Unauthorized for an unknown device and a wrong credential alike, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now)
         if kept is not None or self._later is None:
-            return self._let_in(kept or self._load(device_id, now), token)
-        return self._soon(lambda: self._let_in(self._load(device_id, now), token))
+            return self._enter(device_id, shown, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._enter(device_id, shown, self._load(device_id, now), now))
+
+    def _enter(self, device_id: str, shown: Shown, kept: Kept | None, now: datetime) -> Kept | Future[Kept]:
+        grant = None if kept is not None else self.identity.registers(shown, now)
+        if grant is None:
+            return self._let_in(kept, shown, now)
+        wish = Wish(grant.digest, device_id, None)
+        try:
+            wish.check()
+        except InvalidInput:
+            raise Unauthorized(NOBODY) from None  # no device can be called so
+        known = self.writer.submit(self._enrolments, wish)
+        return then(known, lambda _: self._let_in(self._load(device_id, now), shown, now))
+
+    def join(self, token: str, said: Enrol) -> Future[tuple[Device, str]]:
+        """A device makes itself known with an enrolment token: what it is now, and its own token, once it is committed.
+
+        Raises Unauthorized, Busy, InvalidInput for what cannot be; the future Refused for an id that is taken and
+        Forbidden for what the token's scope does not hold."""
+        grant = self.identity.enrolment(token, self._clock(), spent=said.token is not None)
+        secret = said.token or new_secret()[0]
+        wish = Wish(grant.digest, said.device, said.hardware_id, said.labels, digest_of(secret))
+        wish.check()
+        return then(self.writer.submit(self._enrolments, wish), lambda device: (device, secret))
+
+    def _enrolled(self, device_ids: Sequence[str]) -> None:
+        """After a commit: these are no strangers, and what is kept of them is not true any more."""
+        with self._guard:
+            for device_id in device_ids:
+                self._strangers.pop(device_id, None)
+                self._kept.pop(device_id, None)
 
     def check_in(
         self,
         device_id: str,
-        token: str,
+        shown: Shown,
         said: CheckIn | None,
         *,
         known: Kept | None = None,
@@ -184,19 +192,20 @@ class Devices:
         ago: it counts only while no person changed devices since. ``over``: the protocol it speaks. Not ``asks``: it
         only tells, wants no offer now, and is not counted as coming back without a start.
 
-        Raises Unauthorized for an unknown device and a wrong token alike, InvalidInput for what cannot be, Busy."""
+        Raises Unauthorized for an unknown device and a wrong credential alike, InvalidInput for what cannot be,
+        Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, token, said, kept or self._load(device_id, now), now, over, asks=asks)
+            return self._check_in(device_id, shown, said, kept or self._load(device_id, now), now, over, asks=asks)
         return self._soon(
-            lambda: self._check_in(device_id, token, said, self._load(device_id, now), now, over, asks=asks)
+            lambda: self._check_in(device_id, shown, said, self._load(device_id, now), now, over, asks=asks)
         )
 
     def _check_in(
         self,
         device_id: str,
-        token: str,
+        shown: Shown,
         said: CheckIn | None,
         kept: Kept | None,
         now: datetime,
@@ -204,7 +213,7 @@ class Devices:
         *,
         asks: bool,
     ) -> Heard | Future[Heard]:
-        kept = self._let_in(kept, token)
+        kept = self._let_in(kept, shown, now)
         self.counters.check_ins += 1
         if kept.spoken.protocol is over and self._idle(kept, said, now, asks=asks):
             self.counters.idle += 1
@@ -218,13 +227,14 @@ class Devices:
             if said != kept.said:
                 said.check()
             tag = said.tag or tag
-        arrival = Arrival(kept.person.key, kept.person.token_digest or b"", said, tuple(kept.had), tag, over, asks)
+        digest = (kept.person.token_digest or b"") if is_own_token(shown) else None
+        arrival = Arrival(kept.person.key, digest, said, tuple(kept.had), tag, over, asks)
         waiting = self.writer.submit(self._check_ins, arrival)
-        return _then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
+        return then(waiting, lambda welcome: self._welcomed(device_id, said, welcome))
 
     def _idle(self, kept: Kept, said: CheckIn | None, now: datetime, *, asks: bool) -> bool:
         """Whether nothing changed and the board has nothing for it."""
-        if said is not None and kept.said != said and not _nothing_new(kept, said):
+        if said is not None and kept.said != said and not nothing_new(kept, said):
             return False
         device = kept.person.device
         if device.since_at is None or kept.seen_at is None or (asks and kept.outstanding):
@@ -291,19 +301,19 @@ class Devices:
     # --------------------------------------------------------------------------------------------- reports
 
     def report(
-        self, device_id: str, token: str, events: Sequence[ReportedEvent], *, known: Kept | None = None
+        self, device_id: str, shown: Shown, events: Sequence[ReportedEvent], *, known: Kept | None = None
     ) -> Future[Received]:
         """A device tells. Done when it is committed. ``known`` as in ``check_in``. Raises Unauthorized, Busy."""
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._report(token, events, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._report(token, events, self._load(device_id, now), now))
+            return self._report(shown, events, kept or self._load(device_id, now), now)
+        return self._soon(lambda: self._report(shown, events, self._load(device_id, now), now))
 
     def _report(
-        self, token: str, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
+        self, shown: Shown, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
     ) -> Future[Received]:
-        person = self._let_in(kept, token).person
+        person = self._let_in(kept, shown, now).person
         told = Told(person.key, person.device.id, events, now)
         return self.writer.submit(self._reports, told, weight=max(1, len(events)))
 
@@ -365,12 +375,12 @@ class Devices:
             found[row.rollout_key] = (earlier, on_board.row.version if on_board is not None else 0)
         return found
 
-    def _let_in(self, kept: Kept | None, token: str) -> Kept:
-        """Compared in constant time; a stranger costs as much as a wrong token."""
-        digest = kept.person.token_digest if kept is not None else None
-        if not hmac.compare_digest(digest_of(token), digest or b"") or kept is None:
+    def _let_in(self, kept: Kept | None, shown: Shown, now: datetime) -> Kept:
+        """A stranger costs as much as a wrong token."""
+        admitted = self.identity.admits(None if kept is None else kept.person, shown, now)
+        if kept is None or not admitted:
             self.counters.unauthorized += 1
-            raise Unauthorized("The device is not known here, or its token is wrong.")
+            raise Unauthorized(NOBODY)
         return kept
 
     def _knows(self, r: Reading, hardware_id: str, commit: str) -> bool:
@@ -421,7 +431,7 @@ class Devices:
                 with self._guard:
                     self._looks -= 1
             if isinstance(found, Future):
-                _pass_on(found, done, lambda result: result)
+                pass_on(found, done, lambda result: result)
             else:
                 done.set_result(found)
 
@@ -453,26 +463,3 @@ class Devices:
 
     def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
         return self.register.set_status(device_ids, status, because)
-
-
-def _nothing_new(kept: Kept, said: CheckIn) -> bool:
-    """Whether a check-in says what it said before, or what is stored where nothing was heard in this process."""
-    return unchanged(kept.person.device, said) if kept.said is None else filled(said, kept.said) == kept.said
-
-
-def _then(first: Future[Other], work: Callable[[Other], Result]) -> Future[Result]:
-    done: Future[Result] = Future()
-    _pass_on(first, done, work)
-    return done
-
-
-def _pass_on(first: Future[Other], done: Future[Result], work: Callable[[Other], Result]) -> None:
-    def finish(future: Future[Other]) -> None:
-        try:
-            result = work(future.result())
-        except Exception as error:
-            done.set_exception(error)
-        else:
-            done.set_result(result)
-
-    first.add_done_callback(finish)

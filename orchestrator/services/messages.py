@@ -53,6 +53,26 @@ class CheckIn(Struct, frozen=True):
             check_label(key, value)
 
 
+class Enrol(Struct, frozen=True):
+    """A device makes itself known. ``hardware_id`` None: the one that its enrolment token is for. ``token``: of its own
+    making, so that it can ask again when the answer is lost; None: the server makes one."""
+
+    device: str
+    hardware_id: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    token: Annotated[str, Meta(min_length=32, max_length=256, pattern="^[!-~]+$")] | None = None
+
+
+class Enrolled(Struct, frozen=True):
+    """What it is from now on. ``token`` is its own, told this once; ``check_in_after`` in seconds."""
+
+    device: str
+    token: str
+    hardware_id: str
+    tag: str
+    check_in_after: float
+
+
 class OfferedTarget(Struct, frozen=True):
     """What to run."""
 

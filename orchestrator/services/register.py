@@ -3,7 +3,6 @@ keeps devices in memory reads them again within a second."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,28 +18,15 @@ from orchestrator.core.update import counted, retire, retired, withdraw
 from orchestrator.errors import NotFound, Refused
 from orchestrator.services.board import LISTED, REGISTER, slices_by_wave
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.credentials import new_secret
 from orchestrator.services.offering import frozen
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.store import Store, Writing
 from orchestrator.services.tallies import Tallies
 
-TOKEN_BYTES: Final = 32
-"""256 random bits: nothing that could be guessed or looked up, so a plain digest is kept."""
-
 _AT_ONCE: Final = 2_000
 
 Done = TypeVar("Done")
-
-
-def digest_of(token: str) -> bytes:
-    """What is kept of a token."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
-def new_secret() -> tuple[str, bytes]:
-    """A fresh token, and its digest."""
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    return token, digest_of(token)
 
 
 def mark(w: Writing, now: datetime) -> None:

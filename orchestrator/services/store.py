@@ -32,6 +32,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
     BadOutcome,
@@ -56,7 +57,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(ReadsProtocols, Protocol):
+class Reading(IdentityReading, ReadsProtocols, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -240,7 +241,7 @@ class Reading(ReadsProtocols, Protocol):
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, WritesProtocols, Protocol):
+class Writing(Reading, IdentityWriting, WritesProtocols, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

@@ -35,6 +35,7 @@ LISTED = (
         "target": "add list show tag import static-deltas",
         "delta": "list show build drop verify",
         "device": "list show enroll group label retire hold release replace token",
+        "enrolment": "add list revoke",
         "policy": "check list show schema",
         "db": "upgrade check",
         "journal": "show verify",

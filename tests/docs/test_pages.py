@@ -30,7 +30,7 @@ from orchestrator.gateway.http import KINDS
 from orchestrator.services.chronicle import EVENTS
 from orchestrator.services.delta_views import DeltaState
 from orchestrator.services.messages import Answer as CheckInAnswer
-from orchestrator.services.messages import CheckIn, Received, Report
+from orchestrator.services.messages import CheckIn, Enrol, Enrolled, Received, Report
 from orchestrator.services.settings import Settings
 from tests.docs import generate
 
@@ -208,7 +208,14 @@ def test_every_yaml_block_is_what_it_says(block: Block, tmp_path: Path) -> None:
         assert f"is a {kind}" in Library().check(file)
 
 
-SHAPES = {"check-in": CheckIn, "answer": CheckInAnswer, "report": Report, "received": Received}
+SHAPES = {
+    "check-in": CheckIn,
+    "answer": CheckInAnswer,
+    "report": Report,
+    "received": Received,
+    "enrol": Enrol,
+    "enrolled": Enrolled,
+}
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=str)

@@ -16,9 +16,11 @@ from orchestrator.errors import (
     BuildFailed,
     Busy,
     Conflict,
+    Forbidden,
     NotFound,
     Refused,
     StoreUnavailable,
+    TooMany,
     Unauthorized,
     WaveError,
 )
@@ -429,6 +431,8 @@ _SECRET = "password=hunter2"
         (WaveError(_SECRET), 500, "internal"),
         (NotFound("There is none."), 404, "not_found"),
         (Refused("No."), 409, "refused"),
+        (Forbidden("Not you."), 403, "forbidden"),
+        (TooMany("Slower.", after=0.2), 429, "too_many"),
     ],
 )
 def test_what_goes_wrong_inside_is_told_without_its_secrets(
@@ -443,7 +447,7 @@ def test_what_goes_wrong_inside_is_told_without_its_secrets(
     response = door.post(device, "reports", {"events": []})
     assert error(response) == (status, kind)
     assert "hunter2" not in response.text
-    assert ("retry-after" in response.headers) == (status == 503)
+    assert ("retry-after" in response.headers) == (status in (429, 503))
 
 
 def test_an_error_of_the_commit_is_told_too(door: Door) -> None:

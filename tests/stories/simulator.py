@@ -31,12 +31,13 @@ from orchestrator.core.states import RolloutStatus, WaveStatus
 from orchestrator.services import devices as device_services
 from orchestrator.services import rollouts as rollout_services
 from orchestrator.services.builder import Builder
+from orchestrator.services.credentials import digest_of
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices, Heard
 from orchestrator.services.messages import CheckIn, Received, ReportedEvent
 from orchestrator.services.queries import Queries
 from orchestrator.services.records import JobStatus
-from orchestrator.services.register import digest_of, mark
+from orchestrator.services.register import mark
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.settings import Settings
 from orchestrator.services.settling import settle

@@ -12,6 +12,7 @@ from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
+from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
@@ -27,6 +28,7 @@ class SqlReading(
     PacingReading,
     JobReading,
     EvidenceReading,
+    IdentityReading,
     ProtocolReading,
     Recount,
 ):
@@ -42,6 +44,7 @@ class SqlWriting(
     EvidenceSealing,
     PacingWriting,
     JobWriting,
+    IdentityWriting,
     ProtocolWriting,
     SqlReading,
 ):

@@ -19,7 +19,7 @@ from sqlmodel import Field
 from orchestrator.adapters.sql.columns import SORTED, Base, key_field, number_field, tally_field, text_field
 
 METADATA: Final = Base.metadata
-"""Every table there is; ``house_tables`` adds its own when it is imported."""
+"""Every table there is; ``house_tables`` and ``identity_tables`` add their own when they are imported."""
 
 
 class SoftwareTable(Base, table=True):
