@@ -1,10 +1,10 @@
 """Editions: what a device is shown of the Targets, numbered so that no device ever sees a number go down.
 
-A *content* is what stands in one ``targets.json``; most devices share a few. Each time a content is to be shown it has a
-number, the *edition*, which is the version of ``targets.json`` and ``snapshot.json``. Numbers are given out in one
-rising order for all contents together. A device is shown the newest edition of its content, unless it has had a higher
-number: then the content gets a new edition. So a withdrawn offer is an older content under a higher number, and devices
-that change alike share it.
+A *content* is what stands in one ``targets.json``; most devices share a few. It is shown under a number, the *edition*,
+which is the version of ``targets.json`` and ``snapshot.json``. Numbers are given out in one rising order for all
+contents together. A device is shown the newest edition of its content, unless it has had a higher number: then the
+content gets a new edition. So a withdrawn offer is an older content under a higher number, and devices that change
+alike share it.
 
 The version of ``timestamp.json`` is the edition times 1000 and how often it was signed again. All this is counted and
 never taken from a clock.
@@ -114,8 +114,8 @@ def first_of(number: int, digest: str, body: str, lifetimes: Lifetimes, *, root_
 
 
 def holds(before: Content, now: Content) -> bool:
-    """Whether who was shown ``before`` need not be shown anything else: it has all of ``now``, and no newer Target. What
-    is more in it the device has run. Sizes of deltas matter only where there are some now."""
+    """Whether who was shown ``before`` need not be shown anything else: it has all of ``now``, and no newer Target.
+    What is more in it the device has run. Sizes of deltas matter only where there are some now."""
     if before.hardware_id != now.hardware_id:
         return False
     known = {each.name: each for each in before.targets}

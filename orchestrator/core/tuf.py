@@ -151,9 +151,7 @@ def snapshot_document(*, version: int, expires_at: datetime, targets: bytes, roo
     }
 
 
-def timestamp_document(
-    *, version: int, expires_at: datetime, snapshot: bytes, snapshot_version: int
-) -> dict[str, Any]:
+def timestamp_document(*, version: int, expires_at: datetime, snapshot: bytes, snapshot_version: int) -> dict[str, Any]:
     """``snapshot`` is the whole signed document as served."""
     return {
         "_type": "Timestamp",
@@ -193,8 +191,8 @@ def signatures_of(document: Mapping[str, Any]) -> Mapping[str, bytes]:
 def read_root(content: bytes) -> Root:
     """A root from its document; signatures are not judged. Raises InvalidInput."""
     try:
-        document = json.loads(content) if len(content) <= LARGEST_ROOT else None
-        signed = document["signed"] if isinstance(document, dict) else {}
+        document: dict[str, Any] = json.loads(content) if len(content) <= LARGEST_ROOT else {}
+        signed = document["signed"]
         if signed["_type"] not in ("Root", "root"):
             raise ValueError("_type")
         keys = {
@@ -224,7 +222,13 @@ def _whole(role: Mapping[str, Any]) -> int:
 
 
 def target_entry(
-    *, name: str, version: int, commit: str, hardware_id: str, tags: Iterable[str], stats: Mapping[str, Any] | None = None
+    *,
+    name: str,
+    version: int,
+    commit: str,
+    hardware_id: str,
+    tags: Iterable[str],
+    stats: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One Target for one hardware id: clients leave aside a Target that lists several. ``stats`` names the file that
     says how large deltas to it are."""

@@ -20,6 +20,7 @@ from orchestrator.core.offers import Earlier
 from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.errors import WaveError
 from orchestrator.services.catalogue import Catalogue
+from orchestrator.services.credentials import Credential
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_sizes import StatsFiles
 from orchestrator.services.devices import Devices, Heard, Kept
@@ -138,7 +139,7 @@ class Aktualizr:
         file = self._stats.of(DeltaPair(offer.delta.from_commit, target.commit))
         if file is None:
             return shown, ()
-        return shown._replace(stats=file.named), (tuple(file),)
+        return shown._replace(stats=file.named), ((file.sha256, file.text),)
 
     def _under_way(self, hardware_id: str, had: Mapping[int, tuple[Earlier, int]]) -> Target | None:
         """The Target of an update that has begun and come to no end: it may be finished whatever its rollout's
@@ -198,18 +199,16 @@ class Aktualizr:
         told = Told(topic, text, len(content), digest, self._clock())
         return self._devices.writer.submit(self._papers, Paper(key, told))
 
-    def healthy(self, known: Kept, token: str, *, healthy: bool) -> Heard | Future[Heard] | None:
+    def healthy(self, known: Kept, shown: Credential, *, healthy: bool) -> Heard | Future[Heard] | None:
         """How the device finds its apps; None when that is known. It asks for nothing by that, and what it runs is as
         it said before. Raises Unauthorized, Busy."""
         device = known.person.device
         if device.healthy == healthy:
             return None
         said = CheckIn(device.commit, device.version, healthy=healthy)
-        return self._devices.check_in(
-            device.id, token, said, known=known, over=DeviceProtocol.AKTUALIZR, asks=False
-        )
+        return self._devices.check_in(device.id, shown, said, known=known, over=DeviceProtocol.AKTUALIZR, asks=False)
 
-    def _keep_papers(self, batch: Batch, papers: Sequence[Paper]) -> list[None | WaveError]:
+    def _keep_papers(self, batch: Batch, papers: Sequence[Paper]) -> list[WaveError | None]:
         for each in papers:
             before = {told.topic: told.digest for told in batch.w.told(each.device_key)}
             if before.get(each.told.topic) != each.told.digest:
@@ -225,7 +224,7 @@ class Aktualizr:
         return [None] * len(papers)
 
 
-def _log_notes(batch: Batch, told: Sequence[Sequence[Note]]) -> list[None | WaveError]:
+def _log_notes(batch: Batch, told: Sequence[Sequence[Note]]) -> list[WaveError | None]:
     rows = [
         EventRow(
             note.device_key,

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from orchestrator.core.fleet import Target
 from orchestrator.errors import WaveError
@@ -19,6 +19,8 @@ from orchestrator.services.store import Store
 MISSED_AFTER: Final = timedelta(seconds=1)
 READ_AFTER: Final = timedelta(seconds=30)
 """How old tags may be."""
+
+Found = TypeVar("Found")
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class Targets:
 
 
 class Catalogue:
-    """``later`` runs work soon in another thread (without it, at once): only a Target that nobody knows is waited for."""
+    """``later`` runs work soon in another thread (without it, at once); only for what nobody knows a caller waits."""
 
     def __init__(
         self, store: Store, clock: Callable[[], datetime], *, later: Callable[[Callable[[], None]], None] | None = None
@@ -58,9 +60,9 @@ class Catalogue:
 
     def has_tag(self, tag: str) -> bool:
         """Whether a Target carries it."""
-        return self._sought(lambda targets: True if tag in targets.tags else None) is True
+        return self._sought(lambda targets: tag if tag in targets.tags else None) is not None
 
-    def _sought(self, look: Callable[[Targets], Target | bool | None]) -> Target | None:
+    def _sought(self, look: Callable[[Targets], Found | None]) -> Found | None:
         age = MISSED_AFTER if self._read_at is None else abs(self._clock() - self._read_at)
         found = look(self._targets)
         if found is None and age >= MISSED_AFTER:
@@ -69,7 +71,7 @@ class Catalogue:
         elif age >= READ_AFTER and not self._asked:
             self._asked = True
             self._later(self._read)
-        return found  # type: ignore[return-value]
+        return found
 
     def _read(self) -> None:
         try:

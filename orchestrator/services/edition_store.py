@@ -10,8 +10,6 @@ from typing import NamedTuple, Protocol
 from orchestrator.core.editions import Edition
 
 
-
-
 class Told(NamedTuple):
     """The last that a device told of itself under a topic. ``text`` may be cut; ``size`` is of the whole, in bytes."""
 

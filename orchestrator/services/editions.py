@@ -265,9 +265,7 @@ class _Desk:
             )
         self._last += 1
         rules = self._rules
-        made = first_of(
-            self._last, digest, body, rules.lifetimes, root_version=rules.root_version, now=rules.now
-        )
+        made = first_of(self._last, digest, body, rules.lifetimes, root_version=rules.root_version, now=rules.now)
         self._by_number[made.number], self._newest[digest] = made, made.number
         self._changed.add(made.number)
         return made

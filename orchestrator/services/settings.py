@@ -39,6 +39,18 @@ class Settings(BaseModel):
         default=None, min_length=1, description="Id of the GPG key that signs the repository's summary."
     )
     gpg_homedir: Path | None = Field(default=None, description="Directory of that key; without it gpg's own.")
+    tuf: Path | None = Field(
+        default=None, description="Roots and keys for aktualizr-lite; without it `tuf` under the root."
+    )
+    tuf_timestamp_for: timedelta = Field(
+        default=timedelta(days=7), ge=timedelta(hours=1), description="How long a timestamp.json is good for."
+    )
+    tuf_targets_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a targets.json is good for."
+    )
+    tuf_root_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a new root is good for."
+    )
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property
@@ -48,6 +60,10 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def tuf_path(self) -> Path:
+        return self.tuf or self.root / "tuf"
 
     @property
     def url(self) -> str:

@@ -32,6 +32,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
@@ -57,7 +58,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(IdentityReading, ReadsProtocols, Protocol):
+class Reading(IdentityReading, ReadsProtocols, ReadsEditions, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -241,7 +242,7 @@ class Reading(IdentityReading, ReadsProtocols, Protocol):
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, IdentityWriting, WritesProtocols, Protocol):
+class Writing(Reading, IdentityWriting, WritesProtocols, WritesEditions, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

@@ -1,8 +1,8 @@
 """The TUF repository of an installation: beginning one, taking one over, new keys, and signing what devices are shown.
 
 Every root is signed by the keys of the root before it and by its own, and kept for ever; so a device that trusts any of
-them finds its way to the newest. A new root and its keys change in this order: the keys are staged, the root is written,
-the keys are moved into use; a kill between the last two is mended by whoever uses the keys next.
+them finds its way to the newest. A new root and its keys change in this order: the keys are staged, the root is
+written, the keys are moved into use; a kill between the last two is mended by whoever uses the keys next.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -232,7 +233,7 @@ class Tuf:
             )
 
     def _check_chain(self, chain: Sequence[Root]) -> None:
-        for before, after in zip(chain, chain[1:], strict=False):
+        for before, after in pairwise(chain):
             if after.version != before.version + 1:
                 raise InvalidInput(f"Root {before.version + 1} is missing between those that were given.")
             if not self._signed_by(after, before):

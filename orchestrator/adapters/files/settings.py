@@ -25,8 +25,10 @@ PREFIX: Final = "WAVE_"
 ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
-_DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
-_PATHS: Final = frozenset({"root", "repository", "gpg_homedir"})
+_DURATIONS: Final = frozenset(
+    "check_in_every tick_at_most build_timeout lease tuf_timestamp_for tuf_targets_for tuf_root_for".split()
+)
+_PATHS: Final = frozenset({"root", "repository", "gpg_homedir", "tuf"})
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:

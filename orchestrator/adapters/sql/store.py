@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
+from orchestrator.adapters.sql.editions import EditionReading, EditionWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
@@ -30,6 +31,7 @@ class SqlReading(
     EvidenceReading,
     IdentityReading,
     ProtocolReading,
+    EditionReading,
     Recount,
 ):
     """One snapshot."""
@@ -46,6 +48,7 @@ class SqlWriting(
     JobWriting,
     IdentityWriting,
     ProtocolWriting,
+    EditionWriting,
     SqlReading,
 ):
     """One transaction."""

@@ -103,7 +103,7 @@ class TufFolder:
 
     def roots(self) -> Mapping[int, bytes]:
         try:
-            names = os.listdir(self.place)
+            names = [each.name for each in self.place.iterdir()]
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -143,7 +143,7 @@ class TufFolder:
         try:
             staged = sorted(self._next.glob("*.key"))
             for each in staged:
-                os.replace(each, self._keys / each.name)
+                each.replace(self._keys / each.name)
             if staged:
                 _sync(self._keys)
         except OSError as error:
