@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.gateway.aktualizr.door import AktualizrDoor
     from orchestrator.services.application import Application
+    from orchestrator.services.providers import Providers
     from orchestrator.services.tuf import Tuf
 
 
@@ -78,6 +79,27 @@ def open_tuf(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> 
     return Tuf(TufFolder(settings.tuf_path), clock, settings.tuf_root_for, lifetimes)
 
 
+def open_providers(settings: Settings, store: SqlStore) -> Providers:
+    """Every content system of this installation: its repository, and its artifacts."""
+    from orchestrator.adapters.artifacts.provider import FileProvider, FileSettings
+    from orchestrator.services.providers import Providers
+
+    files = FileProvider(
+        FileSettings(
+            root=settings.artifacts_path,
+            program=settings.delta_program,
+            nice=settings.build_nice,
+            timeout=settings.build_timeout,
+        )
+    )
+
+    def in_use() -> set[str]:
+        with store.reading() as r:
+            return {target.provider for target in r.targets()}
+
+    return Providers((open_provider(settings), files), in_use)
+
+
 def open_application(
     settings: Settings,
     *,
@@ -88,11 +110,15 @@ def open_application(
 ) -> Application:
     """Every service over this installation's store and repository. ``poke`` is called after each change, from any
     thread. ``later`` runs work soon in another thread."""
+    from orchestrator.adapters.artifacts.keys import signing_key
+    from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.lock import process_name
     from orchestrator.services.application import Application
+    from orchestrator.services.artifacts import Artifacts
     from orchestrator.services.deltas import Deltas
-    from orchestrator.services.devices import MOST_KEPT, Devices
+    from orchestrator.services.devices import Devices
+    from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -105,10 +131,12 @@ def open_application(
     from orchestrator.services.verifying import Verifier
 
     store = open_store(settings, create=create)
-    provider = open_provider(settings)
+    provider = open_providers(settings, store)
+    files = FolderStore(settings.artifacts_path)
+    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)))
     deltas = Deltas(store, provider, clock)
     # Where several processes serve one database, what one of them remembers of a device may be old.
-    kept = 0 if settings.database_url.startswith("postgresql") else MOST_KEPT
+    kept = 0 if settings.database_url.startswith("postgresql") else settings.devices_in_memory
     devices = Devices(
         store,
         settings,
@@ -118,6 +146,7 @@ def open_application(
         knows=provider.has_commit,
         later=later,
         most_kept=kept,
+        downloads=downloads,
     )
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
@@ -126,6 +155,8 @@ def open_application(
         provider=provider,
         files=Library(settings.policies),
         targets=Targets(store, provider, clock),
+        artifacts=Artifacts(store, files, clock),
+        downloads=downloads,
         devices=devices,
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
@@ -185,7 +216,7 @@ def run_builder(settings: Settings) -> None:
     store = open_store(settings)
     try:
         pace = Pace(lease=settings.lease)
-        builder = Builder(store, open_provider(settings), utc_now, owner=process_name(), pace=pace)
+        builder = Builder(store, open_providers(settings, store), utc_now, owner=process_name(), pace=pace)
         with stop_event(with_parent=True) as stop:
             builder.run(stop)
     finally:
@@ -231,6 +262,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.aktualizr.treehub import Treehub
     from orchestrator.gateway.app import Gateway
+    from orchestrator.gateway.artifact_files import ArtifactServer
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.own import OwnDoor
@@ -258,9 +290,17 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         ticks.append(scheduler)
         files = FileServer(settings.repository_path)
         gateway = Gateway(
-            [OwnDoor(app.devices), aktualizr_door(app, later=lambda work: _aside(aside, work))], files=files
+            [OwnDoor(app.devices), aktualizr_door(app, later=lambda work: _aside(aside, work))],
+            files=files,
+            artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
-        server = Server(Treehub(gateway, files), sockets=[door], signals=False, at_once=connections_possible())
+        server = Server(
+            Treehub(gateway, files),
+            sockets=[door],
+            signals=False,
+            at_once=connections_possible(),
+            late=app.devices.pressure.late,
+        )
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):

@@ -165,6 +165,7 @@ late_group("journal", "journal_commands", "Journals: show, verify.", panel="Watc
 from orchestrator.cli import replay_commands  # noqa: E402, F401
 
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
+late_group("artifact", "artifact_commands", "Artifacts: add, list, show, verify, remove.", panel="Content")
 late_group("delta", "delta_commands", "Deltas: list, show, build, drop, verify.", panel="Content")
 late_group(
     "device",

@@ -45,6 +45,13 @@ def device_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     return []
 
 
+def artifact_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """File names of artifacts that begin so."""
+    with suppress(Exception), _call(ctx).application() as app:
+        return sorted({v.artifact.filename for v in app.artifacts.list() if v.artifact.filename.startswith(incomplete)})
+    return []
+
+
 def devices_and_rollouts(ctx: typer.Context, incomplete: str) -> list[str]:
     """What `explain` takes."""
     return rollout_names(ctx, incomplete) + device_ids(ctx, incomplete)

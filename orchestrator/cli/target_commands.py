@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.complete import target_names
-from orchestrator.cli.context import AsJson, DryRun, invocation, names_of
+from orchestrator.cli.context import AsJson, DryRun, Invocation, invocation, names_of
 from orchestrator.cli.delta_commands import Here, Log, NoWait, wait_for
 from orchestrator.cli.late import command, group
 from orchestrator.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from orchestrator.core.artifact import Artifact
+    from orchestrator.services.application import Application
 
 app = group("target")
 
@@ -25,16 +29,24 @@ HardwareId = Annotated[
     "add",
     "wave target add 42 8f3c1a --hardware-id intel-corei7-64 --tag main",
     "wave target add 42 lmp/rpi --hardware-id raspberrypi4-64 --tag main,promoted",
+    "wave target add 42 --artifact board-1.1.0.swu --tag main",
 )
 def add(
     ctx: typer.Context,
     version: Annotated[int, typer.Argument(metavar="VERSION", help="Its version, a whole number.", min=1)],
     commit: Annotated[
-        str, typer.Argument(metavar="COMMIT", help="The commit, its first digits, or a ref of the repository.")
-    ],
+        str | None, typer.Argument(metavar="[COMMIT]", help="The commit, its first digits, or a ref of the repository.")
+    ] = None,
     hardware_id: Annotated[
-        list[str], typer.Option("--hardware-id", "--hw-id", metavar="ID", help="What it is made for; repeatable.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--hardware-id", "--hw-id", metavar="ID", help="What it is made for; repeatable; else the file's."
+        ),
+    ] = None,
+    artifact: Annotated[
+        str | None,
+        typer.Option("--artifact", metavar="FILE", help="It is this file: a path, or an artifact's sha256 or name."),
+    ] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option("--tag", "--tags", "-T", metavar="TAG", help="The line it belongs to; repeatable."),
@@ -43,17 +55,30 @@ def add(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add a Target whose commit is in the repository; nothing is offered by that."""
+    """Add a Target that is a commit of the repository, or a file; nothing is offered by that."""
+    if (commit is None) == (artifact is None):
+        raise InvalidInput("A Target is a commit, or a file by --artifact: give one of both.")
     call = invocation(ctx, as_json=as_json)
     with call.application() as house:
-        target, new = house.targets.add(
-            version=version,
-            commit=commit,
-            hardware_ids=names_of(hardware_id),
-            tags=names_of(tag),
-            name=name,
-            dry_run=dry_run,
-        )
+        if commit is not None:
+            target, new = house.targets.add(
+                version=version,
+                commit=commit,
+                hardware_ids=names_of(hardware_id),
+                tags=names_of(tag),
+                name=name,
+                dry_run=dry_run,
+            )
+        else:
+            assert artifact is not None
+            target, new = house.targets.add_artifact(
+                version=version,
+                artifact=_artifact(call, house, artifact, dry_run=dry_run),
+                hardware_ids=names_of(hardware_id),
+                tags=names_of(tag),
+                name=name,
+                dry_run=dry_run,
+            )
     if as_json:
         from orchestrator.cli.render import shapes
 
@@ -62,6 +87,17 @@ def add(
     tags = f", tags {', '.join(target.tags)}" if target.tags else ""
     for_ids = ", ".join(target.hardware_ids)
     call.show(f"{what} {target.name}: version {target.version} for {for_ids}, commit {target.commit[:12]}{tags}.")
+
+
+def _artifact(call: Invocation, house: Application, which: str, *, dry_run: bool) -> Artifact:
+    """The artifact that is meant: one that is there, or a file, which is then taken in."""
+    from orchestrator.cli.progress import Bytes
+
+    path = Path(which)
+    if not path.is_file():
+        return house.artifacts.find(which)
+    with Bytes(call, "Reading" if dry_run else "Taking in") as bar:
+        return house.artifacts.take_in(path, dry_run=dry_run, progress=bar.told)
 
 
 @command(app, "list", "wave target list", "wave target list --tag promoted --json")

@@ -4,6 +4,7 @@
 
     /v1/devices/...  /healthz    the orchestrator's own protocol    ``own``
     /ostree/...                  the repository                     ``files`` (an application of its own)
+    /artifacts/...               artifacts and their deltas         ``artifact_files`` (another)
 
 Every error is ``{"error": {"kind": ..., "message": ...}}`` with one of ``http.KINDS``, unless a foreign protocol shapes
 its own. Answers for: which door, and what is told when something fails. Not for: the protocols (the doors).
@@ -16,6 +17,7 @@ import logging
 from collections.abc import Sequence
 
 from orchestrator.errors import WaveError
+from orchestrator.gateway.artifact_files import PREFIX as ARTIFACTS
 from orchestrator.gateway.http import (
     JSON,
     READ_SECONDS,
@@ -39,11 +41,18 @@ _log = logging.getLogger(__name__)
 
 class Gateway:
     """The application. ``doors`` are asked in their order who takes a path; ``files`` serves what lies below
-    ``/ostree``; ``read_seconds`` bounds slow bodies."""
+    ``/ostree``, ``artifacts`` below ``/artifacts``; ``read_seconds`` bounds slow bodies."""
 
-    def __init__(self, doors: Sequence[Door], *, files: App | None = None, read_seconds: float = READ_SECONDS) -> None:
+    def __init__(
+        self,
+        doors: Sequence[Door],
+        *,
+        files: App | None = None,
+        artifacts: App | None = None,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
         self._doors = tuple(doors)
-        self._files = files
+        self._mounted = [(at, app) for at, app in (("/ostree", files), (ARTIFACTS, artifacts)) if app is not None]
         self._read_seconds = read_seconds
         self._bridge: Bridge | None = None
 
@@ -55,9 +64,10 @@ class Gateway:
         if kind != "http":
             raise RuntimeError(f"the gateway answers HTTP, not {kind}")
         path: str = scope["path"]
-        if self._files is not None and path.startswith("/ostree/"):
-            await self._files({**scope, "root_path": scope.get("root_path", "") + "/ostree"}, receive, send)
-            return
+        for at, app in self._mounted:
+            if path.startswith(f"{at}/"):
+                await app({**scope, "root_path": scope.get("root_path", "") + at}, receive, send)
+                return
         door = next((each for each in self._doors if each.takes(path)), None)
         try:
             response = await self._answer(door, scope, receive)

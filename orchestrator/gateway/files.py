@@ -1,9 +1,10 @@
-"""Serves an OSTree archive repository to devices: read-only, over HTTP, as a bare ASGI application.
+"""Serves files to devices: read-only, over HTTP, as a bare ASGI application. By itself it serves an OSTree archive
+repository; ``artifact_files`` has it serve artifacts.
 
 Answers for: which files leave the machine, ranges, validators and caching. Not for: who may ask (put it behind TLS, or
 a proxy) nor what is in the files (commits are checked by the device).
 
-Only what a client of a repository asks for is there at all: ``config``, ``summary``, ``summary.sig``, and what lies
+Of a repository only what its clients ask for is there at all: ``config``, ``summary``, ``summary.sig``, and what lies
 below ``refs/heads``, ``objects``, ``deltas`` and ``delta-indexes``. All else is 404, so that a name says nothing;
 symbolic links too, wherever they lead (so aliases of refs are not served).
 """
@@ -64,6 +65,19 @@ class FileSent:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the file of a URL lies: ``path`` below the root, each step of it a plain name; ``forever``: what lies there
+    never changes."""
+
+    path: str
+    forever: bool
+
+
+Place = Callable[[str], Placed | None]
+"""From a name below the application's prefix, decoded and without ``..``, to the file; None: nothing is there."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
     fd: int
     size: int
@@ -72,11 +86,15 @@ class _Opened:
 
 
 class FileServer:
-    """An ASGI 3 application over the repository at ``root``. ``on_sent`` is called once per answer, in the event loop,
-    and must return at once. Mount it with ``root_path`` set to its prefix, or give it paths without a prefix."""
+    """An ASGI 3 application over the files below ``root``, a repository unless ``place`` says otherwise. ``on_sent`` is
+    called once per answer, in the event loop, and must return at once. Mount it with ``root_path`` set to its prefix,
+    or give it paths without a prefix."""
 
-    def __init__(self, root: Path, *, on_sent: Callable[[FileSent], None] | None = None) -> None:
+    def __init__(
+        self, root: Path, *, place: Place | None = None, on_sent: Callable[[FileSent], None] | None = None
+    ) -> None:
         self._root = root.absolute()
+        self._place = place or in_repository
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,18 +114,18 @@ class FileServer:
         if scope["method"] not in ("GET", "HEAD"):
             await response.short(HTTPStatus.METHOD_NOT_ALLOWED, [(b"allow", b"GET, HEAD")])
             return
-        name = servable(scope)
+        placed = servable(scope, self._place)
         try:
-            opened = _open(self._root, name) if name is not None else None
+            opened = _open(self._root, placed.path) if placed is not None else None
         except OSError as error:
-            _log.warning("cannot read %s: %s", name, error)
+            _log.warning("cannot read %s: %s", placed, error)
             await response.short(HTTPStatus.SERVICE_UNAVAILABLE, [(b"retry-after", b"30")])
             return
-        if name is None or opened is None:
+        if placed is None or opened is None:
             await response.short(HTTPStatus.NOT_FOUND)
             return
         try:
-            await _serve(self._root / name, name, opened, response)
+            await _serve(self._root / placed.path, opened, response, forever=placed.forever)
         finally:
             os.close(opened.fd)
 
@@ -148,8 +166,8 @@ class _Response:
         await self.body(b"" if self.head else text, more=False)
 
 
-def servable(scope: Scope) -> str | None:
-    """The path below the root that a request means, or None when nothing is served under that name.
+def servable(scope: Scope, place: Place) -> Placed | None:
+    """The file below the root that a request means, or None when nothing is served under that name.
 
     Decoded only once, by the server; a path in which anything but plain letters would have to be decoded is refused, so
     that no proxy in front and no file system below can read it differently.
@@ -158,9 +176,14 @@ def servable(scope: Scope) -> str | None:
     if raw is not None and re.search(rb"%(2f|5c|00|2e)", raw, re.IGNORECASE):
         return None
     name = _relative(scope)
+    return place(name) if all(_SEGMENT.fullmatch(segment) for segment in name.split("/")) else None
+
+
+def in_repository(name: str) -> Placed | None:
+    """What is served of an OSTree repository."""
     if name not in _FILES and not name.startswith(_FOLDERS):
         return None
-    return name if all(_SEGMENT.fullmatch(segment) for segment in name.split("/")) else None
+    return Placed(name, forever=_HEX.fullmatch(name) is not None)
 
 
 def _relative(scope: Scope) -> str:
@@ -196,8 +219,7 @@ def _open(root: Path, name: str) -> _Opened | None:
     return _Opened(fd, status.st_size, int(status.st_mtime), etag)
 
 
-async def _serve(path: Path, name: str, file: _Opened, response: _Response) -> None:
-    forever = _HEX.fullmatch(name)
+async def _serve(path: Path, file: _Opened, response: _Response, *, forever: bool) -> None:
     headers = [
         (b"etag", file.etag.encode()),
         (b"last-modified", formatdate(file.modified_at, usegmt=True).encode()),

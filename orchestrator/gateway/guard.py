@@ -29,6 +29,11 @@ FILES_ASIDE: Final = 256
 """Open files kept free of connections: for the database, the builders and the log."""
 
 
+LAST_WORD: Final = 0.5
+"""Seconds in which a connection that was kept open may still ask when the server stops: its device may have begun to
+speak just then."""
+
+
 def connections_possible() -> int:
     """Raise the limit of open files of this process as far as is needed and allowed; how many connections at once that
     is good for, each with a file that is sent."""
@@ -72,6 +77,22 @@ class GuardedProtocol(HttpToolsProtocol):
         # any byte ends Uvicorn's own wait between two requests, an empty line too
         if self._in_head or not self._answering():
             self._expect_head()
+
+    def shutdown(self) -> None:
+        """The server stops. What is under way ends first; what is idle gets its last word (the server has every answer
+        close its connection)."""
+        if self._answering():
+            super().shutdown()
+        else:
+            self.loop.call_later(LAST_WORD, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head or self._answering():
+            self.loop.call_later(LAST_WORD, self._end_if_idle)  # bounded by the time that a head and a body may take
+        else:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         self._in_head, self._head_bytes = True, 0

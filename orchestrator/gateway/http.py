@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from concurrent.futures import Future
 from math import ceil
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -125,19 +125,46 @@ class Request:
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and int(length[:20]) > most:
             raise too_large(most)
+        asked = _Asked(self._receive())
+        message = asked.at_once()
+        if message is not None and not message.get("more_body") and message["type"] != "http.disconnect":
+            # It came with the head, as nearly all do: a clock would cost more than all the rest of this.
+            body: bytes = message.get("body", b"")
+            if len(body) > most:
+                raise too_large(most)
+            return body
         try:
             async with asyncio.timeout(self._read_seconds):
-                message = await self._receive()
-                body: bytes = message.get("body", b"")
-                if message.get("more_body") or message["type"] == "http.disconnect":
-                    body = await _rest(message, self._receive, most)
+                return await _rest(message or await asked, self._receive, most)
         except TimeoutError:
             raise Problem(
                 408, "too_slow", f"The body did not come within {self._read_seconds:g} seconds.", CLOSE
             ) from None
-        if len(body) > most:
-            raise too_large(most)
-        return body
+
+
+class _Asked:
+    """Something awaited whose answer is taken at once when it is there."""
+
+    def __init__(self, awaited: Awaitable[Message]) -> None:
+        self._steps = awaited.__await__()
+        self._waits_for: Any = None
+
+    def at_once(self) -> Message | None:
+        """None: it has to be awaited after all. To be called once, first."""
+        try:
+            self._waits_for = next(self._steps)
+        except StopIteration as there:
+            message: Message = there.value
+            return message
+        return None
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        try:
+            yield self._waits_for
+        except BaseException as error:
+            self._steps.throw(error)
+            raise
+        return (yield from self._steps)
 
 
 class Bridge:

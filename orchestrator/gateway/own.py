@@ -13,6 +13,7 @@ Errors are ``{"error": {"kind": ..., "message": ...}}``. Answers for: these rout
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -21,9 +22,10 @@ import msgspec
 from orchestrator.errors import Unauthorized
 from orchestrator.gateway.http import JSON, Problem, Request, Response, decoded, envelope, nothing_there
 from orchestrator.gateway.identity import let_in, shown
+from orchestrator.gateway.openapi import Route
 from orchestrator.services.credentials import Bearer
 from orchestrator.services.devices import Devices
-from orchestrator.services.messages import Answer, CheckIn, Enrol, Enrolled, Report
+from orchestrator.services.messages import Answer, CheckIn, Enrol, Enrolled, Received, Report
 
 CHECK_IN_BYTES: Final = 64 * 1024
 REPORTS_BYTES: Final = 1024 * 1024
@@ -50,6 +52,14 @@ class OwnDoor:
 
     def problem(self, problem: Problem) -> bytes:
         return envelope(problem)
+
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route("POST", _PREFIX + "{device}/check-in", "A device asks, and says what it runs.", CheckIn, Answer),
+            Route("POST", _PREFIX + "{device}/reports", "A device tells what became of updates.", Report, Received),
+            Route("POST", _ENROL, "A device makes itself known with an enrolment token.", Enrol, Enrolled),
+            Route("GET", _HEALTH, "Whether this process is well.", gives=dict[str, str], errors=(503,), anybody=True),
+        )
 
     async def answer(self, request: Request) -> Response:
         path = request.path

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 import uvicorn
@@ -24,11 +25,18 @@ KEEP_ALIVE: Final = 75
 
 BACKLOG: Final = 2048
 
+TICK_SECONDS: Final = 0.1
+"""How often Uvicorn looks whether it shall stop."""
+
 
 class Server:
     """``run`` serves until ``stop`` (from any thread) or, with ``signals``, SIGINT or SIGTERM; then requests under way
     end first. ``started`` is called with the port once it listens. Give ``sockets`` instead of host and port to listen
-    on what is bound already. Port 0 takes any free one. Above ``at_once`` connections or requests each is told 503."""
+    on what is bound already. Port 0 takes any free one. Above ``at_once`` connections or requests each is told 503.
+    ``late`` is told ten times a second how late the event loop gets round to its work.
+
+    Stopping: it listens no more; every answer from then on closes its connection; a connection that says nothing gets
+    ``guard.LAST_WORD`` seconds to ask once more, so that nobody who had just begun to speak is cut off."""
 
     def __init__(
         self,
@@ -40,6 +48,7 @@ class Server:
         signals: bool = True,
         at_once: int = MOST_AT_ONCE,
         started: Callable[[int], None] = lambda port: None,
+        late: Callable[[timedelta], None] = lambda by: None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -62,7 +71,7 @@ class Server:
         )
         # libcurl, which ostree pulls with, offers h2c with every request, and Uvicorn warns of each.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        self._server = _Quiet(config, signals=signals, started=started)
+        self._server = _Quiet(config, signals=signals, started=started, late=late)
         self._sockets = list(sockets)
 
     def run(self) -> None:
@@ -93,11 +102,31 @@ class Server:
 class _Quiet(uvicorn.Server):
     """Tells when it listens, and leaves signals alone when asked to."""
 
-    def __init__(self, config: uvicorn.Config, *, signals: bool, started: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        signals: bool,
+        started: Callable[[int], None],
+        late: Callable[[timedelta], None],
+    ) -> None:
         super().__init__(config)
         self._signals = signals
         self._tell = started
+        self._late = late
+        self._ticked_at: float | None = None
         self.port = 0
+
+    async def on_tick(self, counter: int) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._ticked_at is not None and now - self._ticked_at > TICK_SECONDS:
+            self._late(timedelta(seconds=now - self._ticked_at - TICK_SECONDS))
+        self._ticked_at = now
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

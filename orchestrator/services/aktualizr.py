@@ -117,7 +117,7 @@ class Aktualizr:
         hardware_id, tag = device.hardware_id, said.tag or device.tag
         stats: tuple[tuple[str, str], ...] = ()
         ahead: Shown | None = None
-        if heard.offer is not None:
+        if heard.offer is not None and heard.offer.repository is not None:
             ahead, stats = self._offered(heard.offer, tag)
         elif (target := self._under_way(hardware_id, heard.had)) is not None:
             ahead = _shown(target, tag)

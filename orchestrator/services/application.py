@@ -14,9 +14,11 @@ from typing import Protocol
 from orchestrator.core.fleet_file import FleetFile
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.services.artifacts import Artifacts
 from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
+from orchestrator.services.downloads import Downloads
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
 from orchestrator.services.replaying import Replayer
@@ -55,6 +57,8 @@ class Application:
     provider: DeltaProvider
     files: Files
     targets: Targets
+    artifacts: Artifacts
+    downloads: Downloads
     devices: Devices
     rollouts: Rollouts
     planner: Planner

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from orchestrator.core.admission import Flow, flow, slowing
+from orchestrator.core.artifact import FILES, Artifact
 from orchestrator.core.facts import WaveState
 from orchestrator.core.offers import Terms
 from orchestrator.core.pace import Paced, counts_devices, limits
@@ -49,12 +50,13 @@ REGISTER: Final = "device-register"
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One rollout with a scope on the board. ``names``: the Target's name by hardware id. ``known``: from-commits that
-    the last look found in the repository or missing, by wave."""
+    the last look found in the repository or missing, by wave. ``artifacts``: files that its Targets are, by commit."""
 
     row: RolloutRow
     terms: Terms
     names: Mapping[str, str]
     known: Mapping[str, Mapping[str | None, bool]]
+    artifacts: Mapping[str, Artifact]
 
     @property
     def key(self) -> int:
@@ -228,11 +230,11 @@ class Board:
     def _list(self, r: Reading, row: RolloutRow, before: Listed | None, frozen: Reason | None) -> Listed:
         rules = rules_of(row)
         if before is not None and before.row.version == row.version:
-            slices, names = before.terms.slices, before.names
+            slices, names, artifacts = before.terms.slices, before.names, before.artifacts
         else:
-            slices, names = slices_by_wave(r.slices(row.key)), names_of(r, row)
+            slices, names, artifacts = slices_by_wave(r.slices(row.key)), names_of(r, row), artifacts_of(r, row)
         terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=frozen)
-        return Listed(row, terms, names, known_of(r, row))
+        return Listed(row, terms, names, known_of(r, row), artifacts)
 
 
 def begun_of(
@@ -252,6 +254,13 @@ def names_of(r: Reading, row: RolloutRow) -> dict[str, str]:
     """What the rollout's Target is called for each hardware id."""
     targets = r.targets(version=row.target_version)
     return {hardware_id: target.name for target in reversed(targets) for hardware_id in target.hardware_ids}
+
+
+def artifacts_of(r: Reading, row: RolloutRow) -> dict[str, Artifact]:
+    """The files that the rollout's Targets are, by commit."""
+    targets = r.targets(version=row.target_version)
+    commits = {target.commit for target in targets if target.provider == FILES}
+    return {commit: artifact for commit in sorted(commits) if (artifact := r.artifact(commit)) is not None}
 
 
 def known_of(r: Reading, row: RolloutRow) -> dict[str, dict[str | None, bool]]:

@@ -18,6 +18,7 @@ from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdr
 from orchestrator.errors import Unauthorized, WaveError
 from orchestrator.services.board import Board, Snapshot, reach_of
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.downloads import Downloads
 from orchestrator.services.messages import CheckIn, Offer
 from orchestrator.services.offering import Desk
 from orchestrator.services.records import DeviceRow, UpdateRow
@@ -119,7 +120,7 @@ class CheckIns:
     settle: Settle
     wake: Wake
     knows: Callable[[Writing, str, str], bool]
-    repository: str
+    downloads: Downloads
     offers: int = 0
 
     def rollouts(self, batch: Batch, arrivals: Sequence[Arrival]) -> set[int]:
@@ -131,7 +132,7 @@ class CheckIns:
     def run(self, batch: Batch, arrivals: Sequence[Arrival]) -> list[Welcome | WaveError]:
         snapshot = self.board.look(batch.now)
         tallies = Tallies(batch.now)
-        desk = Desk(batch, snapshot, tallies, lambda hw, commit: self.knows(batch.w, hw, commit), self.repository)
+        desk = Desk(batch, snapshot, tallies, lambda hw, commit: self.knows(batch.w, hw, commit), self.downloads)
         people = {one.key: row for one in arrivals if (row := batch.w.device_by_key(one.key)) is not None}
         updates = self._updates(batch, snapshot, arrivals)
         before = batch.w.spoken(people.keys())

@@ -48,6 +48,9 @@ class DeltaRecord:
 
     ``bytes`` = superblock + parts, ``fallback_bytes`` = objects outside the delta that a device fetches as well;
     a device downloads the sum. ``path`` is relative to the repository, as a URL would have it.
+
+    ``bytes`` 0 is a record that no delta is worth it, or possible, for this pair: it counts as there, and the device
+    fetches the content itself, which is ``fallback_bytes``.
     """
 
     pair: DeltaPair
@@ -58,6 +61,11 @@ class DeltaRecord:
     fallback_bytes: int
     build_seconds: float | None = None
     cpu_seconds: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is the record that devices fetch the whole content."""
+        return self.bytes == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,11 @@ class DeltaProvider(Protocol):
     def estimate(self, pair: DeltaPair) -> DeltaEstimate:
         """Without building. Cheap after the first call for each commit. Raises ContentUnavailable for a missing
         commit."""
+
+    def settled(self, pair: DeltaPair) -> DeltaRecord | None:
+        """The record that devices fetch everything (``DeltaRecord.whole``), where no build could come to anything else;
+        None where one is to be built. Cheap after the first call. Raises ContentUnavailable, CorruptDelta when the
+        content itself is not whole."""
 
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         """The published delta if every piece of it is there with the right size and checksum; None when there is none.

@@ -40,8 +40,8 @@ _MOST_REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """``ready``: recorded, and whole on disk. ``adopted``: published by somebody, verified just now, to be recorded.
-    ``lost``: recorded, but gone or broken. ``failed``: given up by the builders."""
+    """``ready``: recorded, and whole on disk. ``adopted``: published by somebody, verified just now, to be recorded; so
+    is that a pair is served whole. ``lost``: recorded, but gone or broken. ``failed``: given up by the builders."""
 
     ready: Mapping[DeltaPair, DeltaRecord] = field(default_factory=dict)
     adopted: tuple[DeltaRecord, ...] = ()
@@ -73,6 +73,7 @@ class StockTaker:
         """Hold what the store says against what is on disk. Outside of any session. Raises ContentUnavailable."""
         ready: dict[DeltaPair, DeltaRecord] = {}
         adopted: list[DeltaRecord] = []
+        whole: list[DeltaRecord] = []
         lost: list[DeltaPair] = []
         failed: set[DeltaPair] = set()
         for pair, (record, job) in said.items():
@@ -82,13 +83,18 @@ class StockTaker:
                 else:
                     lost.append(pair)
                 continue
+            if (settled := self._settled(pair)) is not None:
+                ready[pair] = settled
+                if adopt:
+                    whole.append(settled)
+                continue
             under_way = job is not None and job.status is JobStatus.RUNNING
             if adopt and not under_way and len(adopted) < ADOPT_AT_ONCE and (found := self._adopt(pair, now)):
                 adopted.append(found)
                 ready[pair] = found
             elif job is not None and job.status is JobStatus.FAILED:
                 failed.add(pair)
-        return Stock(ready, tuple(adopted), tuple(lost), frozenset(failed))
+        return Stock(ready, (*adopted, *whole), tuple(lost), frozenset(failed))
 
     def forget(self, pair: DeltaPair) -> None:
         """It was dropped, or found broken."""
@@ -127,6 +133,14 @@ class StockTaker:
                     from_commit, pair.to_commit, bytes=cost.likely_bytes, seconds=cost.build_seconds, state=state
                 )
         return graph
+
+    def _settled(self, pair: DeltaPair) -> DeltaRecord | None:
+        """The record that its devices fetch everything, where nothing is to be built."""
+        try:
+            return self._provider.settled(pair)
+        except CorruptDelta as error:
+            LOG.warning("the content of %s does not hold: %s", pair_text(pair), error)
+            return None
 
     def _is_whole(self, pair: DeltaPair, now: datetime) -> bool:
         found_at = self._found_at.get(pair)

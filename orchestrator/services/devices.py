@@ -17,25 +17,27 @@ from typing import Final, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
-from orchestrator.core.position import SPACE
 from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol
 from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
 from orchestrator.services.check_in import Arrival, CheckIns, Settle, Welcome, filled, usual_gap
 from orchestrator.services.credentials import Shown, digest_of, is_own_token, new_secret
 from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.downloads import Downloads
 from orchestrator.services.enrolment import Enrolments, Wish
 from orchestrator.services.futures import pass_on, then
 from orchestrator.services.identity import NOBODY, Identity
 from orchestrator.services.kept import Heard as Heard
 from orchestrator.services.kept import Kept as Kept
-from orchestrator.services.kept import nothing_new
+from orchestrator.services.kept import awaited, nothing_new, spread_of
 from orchestrator.services.messages import CheckIn, Enrol, Received, ReportedEvent
 from orchestrator.services.offering import earlier_of
+from orchestrator.services.pressure import Pressure
 from orchestrator.services.records import CourseRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
+from orchestrator.services.shelf import Shelf
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.views import WhyNot
 from orchestrator.services.waking import Waker
@@ -44,7 +46,7 @@ from orchestrator.services.writer import Work, Writer
 
 Result = TypeVar("Result")
 
-MOST_KEPT: Final = 100_000
+MOST_KEPT: Final = 1_000_000
 """Devices kept in memory; the rest is read when it comes."""
 
 MOST_STRANGERS: Final = 10_000
@@ -71,6 +73,7 @@ class Devices:
     ``settle`` stops a rollout inside a transaction; ``poke`` wakes the ticker and must not block; ``knows`` says
     whether the repository has a commit (without it, the commits of Targets count as there); ``later`` runs work soon in
     another thread, for a caller that must not wait for a look into the store (without it, looks are made at once).
+    ``downloads`` makes the URLs that offers name.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Devices:
         knows: Callable[[str], bool] | None = None,
         later: Callable[[Callable[[], None]], None] | None = None,
         most_kept: int = MOST_KEPT,
+        downloads: Downloads | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -91,21 +95,21 @@ class Devices:
         self._knows_commit = knows
         self._known: dict[tuple[str, str], bool] = {}
         self._later = later
-        self._most_kept = most_kept
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept = Shelf(most_kept)
         self._strangers: OrderedDict[str, datetime] = OrderedDict()
         self._looks = 0
         self._guard = threading.Lock()
         self.board = Board(store, clock=clock, later=later)
         self._waker = Waker(poke, clock)
         self.writer = Writer(store, clock=clock, between=self._waker.catch_up)
+        self.pressure = Pressure(settings, lambda: self.writer.waiting, self.writer.most_waiting)
         self.register = Register(store, clock, self.board.expire)
         self.identity = Identity(store, clock, later=later)
         self.counters = Counters()
-        repository = f"{settings.url}/ostree"
-        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, repository)
+        self.downloads = downloads or Downloads(settings.url)
+        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, self.downloads)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
-        enrolments = Enrolments(store, self._enrolled, self.identity.spent)
+        enrolments = Enrolments(store, self.forget, self.identity.spent)
         self._enrolments: Work[Wish, Device] = Work("enrolments", -1, enrolments.run)
         self._reports: Work[Told, Received] = Work("reports", 0, self.reports.run, self.reports.rollouts)
         self._check_ins: Work[Arrival, Welcome] = Work("check-ins", 1, self.check_ins.run, self.check_ins.rollouts)
@@ -170,13 +174,6 @@ class Devices:
         wish.check()
         return then(self.writer.submit(self._enrolments, wish), lambda device: (device, secret))
 
-    def _enrolled(self, device_ids: Sequence[str]) -> None:
-        """After a commit: these are no strangers, and what is kept of them is not true any more."""
-        with self._guard:
-            for device_id in device_ids:
-                self._strangers.pop(device_id, None)
-                self._kept.pop(device_id, None)
-
     def check_in(
         self,
         device_id: str,
@@ -197,23 +194,26 @@ class Devices:
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._check_in(device_id, shown, said, kept or self._load(device_id, now), now, over, asks=asks)
-        return self._soon(
-            lambda: self._check_in(device_id, shown, said, self._load(device_id, now), now, over, asks=asks)
-        )
+            kept = self._admitted(kept or self._load(device_id, now), known, shown, now)
+            return self._check_in(device_id, shown, said, kept, now, over, asks=asks)
+
+        def looked_up() -> Heard | Future[Heard]:
+            kept = self._let_in(self._load(device_id, now), shown, now)
+            return self._check_in(device_id, shown, said, kept, now, over, asks=asks)
+
+        return self._soon(looked_up)
 
     def _check_in(
         self,
         device_id: str,
         shown: Shown,
         said: CheckIn | None,
-        kept: Kept | None,
+        kept: Kept,
         now: datetime,
         over: DeviceProtocol,
         *,
         asks: bool,
     ) -> Heard | Future[Heard]:
-        kept = self._let_in(kept, shown, now)
         self.counters.check_ins += 1
         if kept.spoken.protocol is over and self._idle(kept, said, now, asks=asks):
             self.counters.idle += 1
@@ -221,7 +221,8 @@ class Devices:
                 kept.usual_gap = usual_gap(kept.usual_gap, now - kept.seen_at)
             kept.seen_at = now
             self.writer.touch(kept.person.key, now, kept.usual_gap)
-            return Heard(None, self.check_in_after(kept.person.device), kept.had)
+            after = self.pressure.check_in_after(kept.place_in_jitter(), now, needed=awaited(kept.had))
+            return Heard(None, after, kept.had)
         tag = kept.person.device.tag
         if said is not None:
             if said != kept.said:
@@ -284,19 +285,20 @@ class Devices:
         return how if isinstance(how, NoOffer) else None
 
     def _welcomed(self, device_id: str, said: CheckIn | None, welcome: Welcome) -> Heard:
-        kept = self._kept.get(device_id)
         had = self._had(welcome.updates.values())
-        if kept is not None:
-            kept.person, kept.had, kept.snapshot = welcome.person, had, None
-            kept.spoken = welcome.spoken
-            kept.said = kept.said if said is None else filled(said, kept.said)
-            kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
-        return Heard(welcome.offer, self.check_in_after(welcome.person.device), had)
+        with self._kept.lock:
+            kept = self._kept.get(device_id)
+            if kept is not None:
+                kept.person, kept.had, kept.snapshot = welcome.person, had, None
+                kept.spoken = welcome.spoken
+                kept.said = kept.said if said is None else filled(said, kept.said)
+                kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
+        needed = welcome.offer is not None or awaited(had)
+        return Heard(welcome.offer, self.check_in_after(welcome.person.device, needed=needed), had)
 
-    def check_in_after(self, device: Device) -> float:
-        """Seconds until this device shall ask again: its own fixed part of the jitter, so that a fleet spreads."""
-        every, jitter = self._settings.check_in_every.total_seconds(), self._settings.check_in_jitter
-        return round(every * (1 + jitter * (2 * device.member.hash.low / SPACE - 1)), 1)
+    def check_in_after(self, device: Device, *, needed: bool = False) -> float:
+        """Seconds until this device shall ask again; see ``Pressure``."""
+        return self.pressure.check_in_after(spread_of(device), self._clock(), needed=needed)
 
     # --------------------------------------------------------------------------------------------- reports
 
@@ -307,34 +309,33 @@ class Devices:
         now = self._clock()
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
-            return self._report(shown, events, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._report(shown, events, self._load(device_id, now), now))
+            return self._report(events, self._admitted(kept or self._load(device_id, now), known, shown, now), now)
+        return self._soon(lambda: self._report(events, self._let_in(self._load(device_id, now), shown, now), now))
 
-    def _report(
-        self, shown: Shown, events: Sequence[ReportedEvent], kept: Kept | None, now: datetime
-    ) -> Future[Received]:
-        person = self._let_in(kept, shown, now).person
+    def _report(self, events: Sequence[ReportedEvent], kept: Kept, now: datetime) -> Future[Received]:
+        person = kept.person
         told = Told(person.key, person.device.id, events, now)
         return self.writer.submit(self._reports, told, weight=max(1, len(events)))
 
     def _reported(self, touched: Mapping[str, list[CourseRow]]) -> None:
         """After a commit: what is kept of the devices whose updates moved is not true any more."""
         for device_id, rows in touched.items():
-            if (kept := self._kept.get(device_id)) is None:
-                continue
-            kept.snapshot = None
-            for row in rows:
-                if row.rollout_key not in kept.had:
-                    self._kept.pop(device_id, None)  # of an offer that another process gave; read anew when it asks
-                    break
-                earlier, version = kept.had[row.rollout_key]
-                kept.had[row.rollout_key] = (replace(earlier, update=earlier.update.come_to(row.update)), version)
+            with self._kept.lock:
+                if (kept := self._kept.get(device_id)) is None:
+                    continue
+                kept.snapshot = None
+                for row in rows:
+                    if row.rollout_key not in kept.had:
+                        self._kept.drop(device_id)  # of an offer that another process gave; read anew when it asks
+                        break
+                    earlier, version = kept.had[row.rollout_key]
+                    kept.had[row.rollout_key] = (replace(earlier, update=earlier.update.come_to(row.update)), version)
 
     # --------------------------------------------------------------------------------------------- who is it
 
     def _in_memory(self, device_id: str, now: datetime, known: Kept | None = None) -> Kept | None:
         """The device as it is kept, or as it was read for this request, while no person changed devices since."""
-        kept = self._kept.get(device_id, known)
+        kept = self._kept.get(device_id) or known
         if kept is None or kept.register != self.board.look(now).register:
             return None
         return kept
@@ -359,10 +360,7 @@ class Devices:
             device = person.device
             kept = Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
             kept.spoken = spoken.get(person.key, NOTHING_SPOKEN)
-            if self._most_kept:
-                self._kept[device_id] = kept
-                while len(self._kept) > self._most_kept:
-                    self._kept.popitem(last=False)
+            self._kept.put(device_id, kept)
         return kept
 
     def _had(self, rows: Iterable[UpdateRow]) -> dict[int, tuple[Earlier, int]]:
@@ -383,6 +381,10 @@ class Devices:
             raise Unauthorized(NOBODY)
         return kept
 
+    def _admitted(self, kept: Kept | None, known: Kept | None, shown: Shown, now: datetime) -> Kept:
+        """The same, and at once when it is what ``let_in`` said of this request: nobody changed devices since."""
+        return kept if kept is not None and kept is known else self._let_in(kept, shown, now)
+
     def _knows(self, r: Reading, hardware_id: str, commit: str) -> bool:
         """Whether the repository has the commit: those of Targets, and what it says itself. Only a yes is kept."""
         known = self._known.get((hardware_id, commit), False)
@@ -399,16 +401,20 @@ class Devices:
         with self._guard:
             for device_id in device_ids:
                 self._strangers.pop(device_id, None)
-                self._kept.pop(device_id, None)
+                self._kept.drop(device_id)
 
     def aside(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:
         """Look something up beside the event loop, within the same bound as looks for devices. Raises Busy."""
         if self._later is not None:
             return self._soon(work)
-        found = work()
+        done: Future[Result] = Future()
+        try:
+            found = work()
+        except Exception as error:
+            done.set_exception(error)
+            return done
         if isinstance(found, Future):
             return found
-        done: Future[Result] = Future()
         done.set_result(found)
         return done
 

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from math import nan
+from typing import Final, NamedTuple
 
+from orchestrator.core.fleet import Device
 from orchestrator.core.offers import Earlier
+from orchestrator.core.position import SPACE
 from orchestrator.core.protocols import NOTHING_SPOKEN, Spoken
-from orchestrator.core.update import Update
+from orchestrator.core.update import Update, UpdateStatus
 from orchestrator.services.board import Snapshot
 from orchestrator.services.check_in import filled, unchanged
 from orchestrator.services.messages import CheckIn, Offer
 from orchestrator.services.offering import STANDS
 from orchestrator.services.records import DeviceRow
 
+AWAITED: Final = STANDS | {UpdateStatus.APPLIED}
+"""Devices whose update stands so are waited for."""
+
 
 @dataclass(slots=True)
 class Kept:
     """A device in memory: what it said last, what it has had of which rollout (and at which version of that), and the
-    last verdict: *none* as long as the snapshot is this one and ``until`` has not come."""
+    last verdict: *none* as long as the snapshot is this one and ``until`` has not come. ``register``: the mark under
+    which it was read. ``spread``: see ``spread_of``; nan until it is asked for."""
 
     person: DeviceRow
     register: object
@@ -31,10 +38,16 @@ class Kept:
     snapshot: Snapshot | None = None
     until: datetime | None = None
     spoken: Spoken = NOTHING_SPOKEN
+    spread: float = nan
 
     @property
     def outstanding(self) -> bool:
         return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
+
+    def place_in_jitter(self) -> float:
+        if self.spread != self.spread:
+            self.spread = spread_of(self.person.device)
+        return self.spread
 
 
 class Heard(NamedTuple):
@@ -49,6 +62,16 @@ class Heard(NamedTuple):
         """How far its update in that rollout is."""
         found = self.had.get(rollout_key)
         return None if found is None else found[0].update
+
+
+def spread_of(device: Device) -> float:
+    """Where in the jitter a device lies, from -1 to 1: its own fixed part, so that a fleet spreads."""
+    return 2 * device.member.hash.low / SPACE - 1
+
+
+def awaited(had: Mapping[int, tuple[Earlier, int]]) -> bool:
+    """Whether decisions wait for what this device says next."""
+    return any(earlier.update.status in AWAITED for earlier, _ in had.values())
 
 
 def nothing_new(kept: Kept, said: CheckIn) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from orchestrator.core.fleet import check_commit, check_label, check_name
 from orchestrator.errors import InvalidReport
@@ -82,20 +82,35 @@ class OfferedTarget(Struct, frozen=True):
 
 
 class OfferedDelta(Struct, frozen=True, rename={"from_commit": "from"}):
-    """Where the delta is below the repository, and how many bytes it is in all."""
+    """Where the delta is below the repository, and how many bytes it is in all. Of a file also its own URL, its sha256,
+    and the name of the program that made it and that applies it."""
 
     from_commit: str
     path: str
     bytes: int
+    url: str | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+    program: str | UnsetType = UNSET
+
+
+class OfferedArtifact(Struct, frozen=True):
+    """The file that a Target is. ``sha256`` is the Target's commit. ``url`` holds for a day; a check-in renews it."""
+
+    url: str
+    filename: str
+    bytes: int
+    sha256: str
 
 
 class Offer(Struct, frozen=True):
-    """A Target for this device. ``delta`` None: fetch it whole (or it has it already)."""
+    """A Target for this device. ``delta`` None: fetch it whole (or it has it already). ``repository`` None: the Target
+    is a file, and ``artifact`` says which."""
 
     rollout: str
     target: OfferedTarget
-    repository: str
+    repository: str | None
     delta: OfferedDelta | None = None
+    artifact: OfferedArtifact | UnsetType = UNSET
 
 
 class Answer(Struct, frozen=True):

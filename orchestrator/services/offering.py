@@ -33,6 +33,7 @@ from orchestrator.services.board import (
     WHOLE,
     Listed,
     Snapshot,
+    artifacts_of,
     begun_of,
     candidates,
     known_of,
@@ -42,6 +43,7 @@ from orchestrator.services.board import (
 )
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.downloads import Downloads
 from orchestrator.services.messages import Offer, OfferedDelta, OfferedTarget
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.tallies import Tallies
@@ -99,7 +101,7 @@ class Desk:
     snapshot: Snapshot
     tallies: Tallies
     knows: Callable[[str, str], bool]
-    repository: str
+    downloads: Downloads
     given: int = 0
     _rollouts: dict[int, Listed | None] = field(default_factory=dict)
     _by_tag: dict[str, list[Listed]] = field(default_factory=dict)
@@ -142,11 +144,11 @@ class Desk:
         rules = rules_of(row)
         before = self.snapshot.listed.get(row.key)
         if before is not None and before.row.version == row.version:
-            slices, names = before.terms.slices, before.names
+            slices, names, artifacts = before.terms.slices, before.names, before.artifacts
         else:
-            slices, names = slices_by_wave(w.slices(row.key)), names_of(w, row)
+            slices, names, artifacts = slices_by_wave(w.slices(row.key)), names_of(w, row), artifacts_of(w, row)
         terms = terms_of(row, rules=rules, slices=slices, r=w, frozen=self._frozen[0])
-        return Listed(row, terms, names, known_of(w, row))
+        return Listed(row, terms, names, known_of(w, row), artifacts)
 
     def ask(self, person: DeviceRow, updates: dict[int, UpdateRow]) -> Offer | None:
         """The offer for this device, written into the transaction; or None. ``updates``: its own, by rollout, changed
@@ -236,7 +238,9 @@ class Desk:
         record: DeltaRecord | None,
     ) -> Offer | None:
         device, before = person.device, updates.get(listed.key)
-        by_delta = None if how is Way.SAME else how is Way.DELTA
+        if record is not None and (how is not Way.DELTA or record.whole):
+            record = None
+        by_delta = None if how is Way.SAME else record is not None
         if before is not None and before.update.status in STANDS:
             if before.by_delta != by_delta:
                 before.by_delta = by_delta
@@ -256,7 +260,7 @@ class Desk:
             if key != listed.key and row.update.status is UpdateStatus.OFFERED:
                 self.tallies.step(row, withdraw(row.update))
         self.given += 1
-        return self._offer(listed, device, record if how is Way.DELTA else None)
+        return self._offer(listed, device, record)
 
     def _renew(self, listed: Listed, device: Device, row: UpdateRow, by_delta: bool | None) -> None:
         """The offer once more; wave, slice and places stay."""
@@ -301,4 +305,7 @@ class Desk:
             delta = OfferedDelta(record.pair.from_commit, record.path, record.bytes + record.fallback_bytes)
         name = listed.names.get(device.hardware_id, f"{scope.version}")
         target = OfferedTarget(name, scope.version, scope.commits[device.hardware_id])
-        return Offer(scope.rollout, target, self.repository, delta)
+        artifact = listed.artifacts.get(target.commit)
+        if artifact is not None:
+            return self.downloads.offer(scope.rollout, target, artifact, delta, now=self.batch.now)
+        return Offer(scope.rollout, target, self.downloads.repository, delta)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.services.delta_program import DeltaProgram
+
 
 class Settings(BaseModel):
     """Everything an installation may set; every key has a safe default.
@@ -29,7 +31,13 @@ class Settings(BaseModel):
     port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
     check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
+    check_in_at_most: timedelta = Field(
+        default=timedelta(minutes=30), description="How far that may stretch while the server is overloaded."
+    )
     check_in_jitter: float = Field(default=0.2, ge=0, le=0.5, description="Part by which that is spread.")
+    devices_in_memory: int = Field(
+        default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 300 to 400 bytes each."
+    )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
@@ -39,6 +47,12 @@ class Settings(BaseModel):
         default=None, min_length=1, description="Id of the GPG key that signs the repository's summary."
     )
     gpg_homedir: Path | None = Field(default=None, description="Directory of that key; without it gpg's own.")
+    artifacts: Path | None = Field(
+        default=None, description="Directory of artifacts and their deltas; without it `artifacts` under the root."
+    )
+    delta_program: DeltaProgram | None = Field(
+        default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
+    )
     tuf: Path | None = Field(
         default=None, description="Roots and keys for aktualizr-lite; without it `tuf` under the root."
     )
@@ -64,6 +78,10 @@ class Settings(BaseModel):
     @property
     def tuf_path(self) -> Path:
         return self.tuf or self.root / "tuf"
+
+    @property
+    def artifacts_path(self) -> Path:
+        return self.artifacts or self.root / "artifacts"
 
     @property
     def url(self) -> str:

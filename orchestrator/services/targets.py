@@ -12,9 +12,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from orchestrator.core.artifact import FILES, Artifact
 from orchestrator.core.fleet import Target, check_commit, check_name
 from orchestrator.core.rollout_file import LARGEST_VERSION
 from orchestrator.errors import ContentUnavailable, InvalidInput, NotFound, Refused, WaveError
+from orchestrator.services.artifacts import hardware_of
 from orchestrator.services.commits import resolve_commit, short
 from orchestrator.services.delta_provider import DeltaProvider, DeltaRecord
 from orchestrator.services.records import RunningCount
@@ -98,16 +100,53 @@ class Targets:
         repository does not have, Refused when one of the hardware ids has another commit under this version already
         (RULES 6.3), InvalidInput for what cannot be a name.
         """
+        found = self._commit(commit)
+        with self.store.reading() as r:
+            artifact = r.artifact(found)
+        if artifact is not None:
+            hardware_ids = hardware_of(artifact, hardware_ids)
+        provider = self.provider.name if artifact is None else FILES
+        return self._add(self._made(name, version, found, hardware_ids, tags, provider), dry_run=dry_run)
+
+    def add_artifact(
+        self,
+        *,
+        version: int,
+        artifact: Artifact,
+        hardware_ids: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        dry_run: bool = False,
+    ) -> tuple[Target, bool]:
+        """Add one that is a file: its commit is the file's sha256. Without hardware ids it is for those of the file.
+
+        Raises NotFound when the artifact is not recorded, Refused when the file is for other hardware, else as ``add``.
+        """
+        target = self._made(name, version, artifact.sha256, hardware_of(artifact, hardware_ids), tags, FILES)
+        return self._add(target, dry_run=dry_run)
+
+    def _made(
+        self,
+        name: str | None,
+        version: int,
+        commit: str,
+        hardware_ids: Sequence[str],
+        tags: Sequence[str],
+        provider: str,
+    ) -> Target:
         target = Target(
             name=name if name is not None else f"{'-'.join(hardware_ids)}-{version}",
             version=_checked_version(version),
-            commit=self._commit(commit),
+            commit=commit,
             hardware_ids=_checked_list(hardware_ids, "hardware id", MOST_HARDWARE_IDS),
             tags=_checked_list(tags, "tag", MOST_TAGS),
-            provider=self.provider.name,
+            provider=provider,
             added_at=self.clock(),
         )
         check_name(target.name, "Target name")
+        return target
+
+    def _add(self, target: Target, *, dry_run: bool) -> tuple[Target, bool]:
         if not target.hardware_ids:
             raise InvalidInput("A Target needs a hardware id.", remedy="Name the boards it is made for.")
         with self.store.reading() as r:
@@ -118,6 +157,10 @@ class Targets:
         if dry_run:
             return target, same is None
         with self.store.writing() as w:
+            if target.provider == FILES and w.artifact(target.commit) is None:
+                raise NotFound(
+                    f"The artifact {short(target.commit)} was removed meanwhile.", remedy="Add the file again."
+                )
             new = w.add_target(target, now=self.clock())
         return target, new
 

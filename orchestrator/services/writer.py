@@ -91,7 +91,7 @@ class Writer:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._most_waiting = most_waiting
+        self.most_waiting = most_waiting
         self._most_at_once = most_at_once
         self._touch_every = touch_every.total_seconds()
         self._between = between
@@ -134,7 +134,7 @@ class Writer:
         with self._change:
             if not self.alive:
                 raise Busy("The server is shutting down.", remedy="Ask again in a minute.")
-            if self._weight + weight > self._most_waiting and self._queue:
+            if self._weight + weight > self.most_waiting and self._queue:
                 raise Busy("Too many devices are writing at once.", remedy="Ask again in a few seconds.")
             self._weight += weight
             self._queue.append(_Waiting(work, item, weight, future))

@@ -13,30 +13,31 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import uvloop
 
 from orchestrator.core.states import RolloutStatus
+from orchestrator.gateway.http import JSON, Receive, Send
 from tests.benchmarks.figures import figure
+from tests.benchmarks.http_load import Make, Rate, cpu_seconds, load
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
-CONNECTIONS = 64
-Make = Callable[[], bytes]
-See = Callable[[bytes, float, float], None]
-
-
 # ------------------------------------------------------------------------------------------------- servers
+
+
+async def bare(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    """The least that any application on this server costs: an answer that is always the same."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"38"), JSON]})
+    await send({"type": "http.response.body", "body": b'{"offer":null,"check_in_after":300.0} '})
 
 
 def serve(which: str, path: str) -> None:
@@ -55,6 +56,8 @@ def serve(which: str, path: str) -> None:
         from tests.benchmarks.plain_gateway import make_app
 
         app: object = make_app(path)
+    elif which == "bare":
+        app = bare
     else:
         from orchestrator.adapters.scheduler import TickScheduler
         from orchestrator.adapters.sql.store import open_store
@@ -111,72 +114,7 @@ def running(which: str, path: Path) -> Iterator[tuple[int, int]]:
         child.wait(30)
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 # ------------------------------------------------------------------------------------------------- load
-
-
-class Client(asyncio.Protocol):
-    """One connection: the next request when the answer is there. ``see`` gets the body, and when it was asked and
-    answered."""
-
-    def __init__(self, make: Make, see: See, wrong: list[bytes]) -> None:
-        self._make, self._see, self._wrong = make, see, wrong
-        self._buffer = b""
-        self._asked = 0.0
-        self.transport: asyncio.Transport | None = None
-        self.stopping = False
-        self.stopped = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's has another base
-        self._ask()
-
-    def _ask(self) -> None:
-        assert self.transport is not None
-        if self.stopping:
-            self.transport.close()
-            return
-        self._asked = time.perf_counter()
-        self.transport.write(self._make())
-
-    def data_received(self, received: bytes) -> None:
-        self._buffer += received
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        at = self._buffer.index(b"content-length: ") + 16
-        length = int(self._buffer[at : self._buffer.index(b"\r", at)])
-        body = self._buffer[end + 4 :]
-        if len(body) < length:
-            return
-        if not self._buffer.startswith(b"HTTP/1.1 200"):
-            self._wrong.append(self._buffer[:400])
-        self._buffer = b""
-        self._see(body, self._asked, time.perf_counter())
-        self._ask()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.stopped.done():
-            self.stopped.set_result(None)
-
-
-async def load(port: int, make: Make, see: See, *, until: asyncio.Event) -> list[bytes]:
-    """Keep 64 connections busy until told; what was answered with anything but 200."""
-    wrong: list[bytes] = []
-    loop = asyncio.get_running_loop()
-    clients = [
-        (await loop.create_connection(lambda: Client(make, see, wrong), "127.0.0.1", port))[1]
-        for _ in range(CONNECTIONS)
-    ]
-    await until.wait()
-    for client in clients:
-        client.stopping = True
-    await asyncio.wait([client.stopped for client in clients], timeout=30)
-    return wrong
 
 
 def post(device: str, what: str, token: str, body: bytes) -> bytes:
@@ -228,22 +166,6 @@ def reports(tokens: dict[str, str], per_post: int) -> Make:
         return head + b",".join(items) + b"]}"
 
     return make
-
-
-@dataclass
-class Rate:
-    answers: int = 0
-    seconds: float = 0.0
-    cpu: float = 0.0
-    waits: list[float] = field(default_factory=list)
-
-    def line(self, name: str, each: int = 1) -> str:
-        waits = sorted(self.waits)
-        unit = f"{each * self.answers / self.seconds:9,.0f} /s"
-        return (
-            f"{name:44} {unit}  {1e6 * self.cpu / max(1, each * self.answers):7.0f} us CPU"
-            f"  median {1e3 * statistics.median(waits):6.1f} ms  99 % {1e3 * waits[int(0.99 * len(waits))]:6.1f} ms"
-        )
 
 
 def measure(which: str, path: Path, make: Make, seconds: float) -> Rate:

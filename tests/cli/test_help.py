@@ -33,6 +33,7 @@ LISTED = (
     f"{group} {name}"
     for group, names in {
         "target": "add list show tag import static-deltas",
+        "artifact": "add list show verify remove",
         "delta": "list show build drop verify",
         "device": "list show enroll group label retire hold release replace token",
         "enrolment": "add list revoke",

@@ -33,6 +33,7 @@ from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
 from orchestrator.core.tolerances import Limit, OwnClass, Tolerate, Tolerated
 from orchestrator.core.window import Hours, Window
 from orchestrator.services.settings import Settings
+from tests.gateway.every_door import DESCRIPTION, description
 
 ROOT: Final = Path(__file__).parents[2]
 _PART: Final = re.compile(
@@ -57,6 +58,10 @@ def names_in(text: str) -> list[str]:
 
 def main() -> int:
     """Write every page that differs; the exit code."""
+    described = description()
+    if not DESCRIPTION.exists() or DESCRIPTION.read_text(encoding="utf-8") != described:
+        DESCRIPTION.write_text(described, encoding="utf-8")
+        print(f"{DESCRIPTION.relative_to(ROOT)} written anew.")
     for page in pages():
         before = page.read_text(encoding="utf-8")
         after = renewed(before)

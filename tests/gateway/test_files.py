@@ -18,7 +18,7 @@ import uvicorn
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.gateway.files import CHUNK_BYTES, FileSent, FileServer, servable
+from orchestrator.gateway.files import CHUNK_BYTES, FileSent, FileServer, in_repository, servable
 from tests.adapters.ostree_trees import Versions, make_versions, ostree
 
 PART = "deltas/ab/cdef+g_h-ij/0"
@@ -322,11 +322,12 @@ SEGMENTS = st.sampled_from(
 @example(["objects", "..", "..", "outside"], True)
 def test_no_path_leads_out(root: Path, segments: list[str], slash: bool) -> None:
     path = ("/" if slash else "") + "/".join(segments)
-    name = servable({"path": path})
+    placed = servable({"path": path}, in_repository)
     messages = run(FileServer(root), path)
     if messages[0]["status"] == 404:
         return
-    assert name is not None
+    assert placed is not None
+    name = placed.path
     assert not any(part.startswith(".") for part in name.split("/"))
     served = (root / name).resolve()
     assert served.is_relative_to(root.resolve())

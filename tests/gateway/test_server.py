@@ -6,10 +6,13 @@ import contextlib
 import json
 import resource
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -179,3 +182,67 @@ def test_it_listens_on_a_socket_it_is_given_and_only_one_can(world: World) -> No
             Server(Gateway([OwnDoor(world.devices)]), port=port, signals=False).run()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_a_stopping_server_hears_out_who_had_just_begun_to_speak(world: World) -> None:
+    """A connection that was kept open asks after the stop, another is in the middle of its body: both are answered and
+    closed. One that stays silent is closed; a new one finds nobody."""
+    (device,) = world.enroll(1)
+    start = f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nauthorization: Bearer {world.tokens[device]}\r\n"
+    ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    with serving(Gateway([OwnDoor(world.devices)])) as (server, port), contextlib.ExitStack() as open_ones:
+        kept, silent, slow = (open_ones.enter_context(connected(port)) for _ in range(3))
+        for line in (kept, silent):
+            line.sendall(ask)
+            assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        slow.sendall(start.encode() + b"content-length: 2\r\n\r\n{")
+        time.sleep(0.1)
+        server.stop()
+        while True:
+            try:
+                connected(port).close()
+            except OSError:
+                break
+        kept.sendall(ask)
+        slow.sendall(b"}")
+        for line in (kept, slow):
+            answer = line.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200") and b"\r\nconnection: close\r\n" in answer
+            assert line.recv(65536) == b""
+        assert silent.recv(65536) == b""
+
+
+def test_what_the_queue_cannot_take_is_told_to_come_again_and_the_rest_is_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is held by somebody else while three times as many report as the queue takes: some are told 503
+    at once, and wait for nothing; when it is free again the others are acknowledged, and exactly they are there."""
+    with contextlib.closing(World(f"sqlite:///{tmp_path / 'wave.db'}")) as world:
+        devices = world.fleet(30)
+        world.apply(policy={"slices": {"first": 30}})
+        for device in devices:
+            world.check_in(device)
+        monkeypatch.setattr(world.devices.writer, "most_waiting", 10)
+        holding = sqlite3.connect(tmp_path / "wave.db", isolation_level=None)
+        with contextlib.closing(holding), serving(Gateway([OwnDoor(world.devices)])) as (_, port):
+            holding.execute("BEGIN IMMEDIATE")
+
+            def report(device: str) -> httpx.Response:
+                event = {"id": f"of-{device}", "rollout": "lmp-42", "target": 42, "event": "downloading"}
+                url = f"http://127.0.0.1:{port}/v1/devices/{device}/reports"
+                headers = {"authorization": f"Bearer {world.tokens[device]}"}
+                return httpx.post(url, json={"events": [event]}, headers=headers, timeout=30)
+
+            with ThreadPoolExecutor(30) as people:
+                asked = {device: people.submit(report, device) for device in devices}
+                told_busy = next(as_completed(asked.values())).result()
+                assert told_busy.status_code == 503 and told_busy.headers["retry-after"] == "5"
+                while sum(each.done() for each in asked.values()) < 10:
+                    time.sleep(0.01)
+                assert {each.result().status_code for each in asked.values() if each.done()} == {503}
+                assert world.devices.writer.waiting <= 10
+                holding.execute("ROLLBACK")
+            taken = {device for device, each in asked.items() if each.result().status_code == 200}
+        with world.store.reading() as r:
+            assert {event.device for event in r.events(rollout="lmp-42", limit=100)} == taken
+        assert 10 <= len(taken) <= 20

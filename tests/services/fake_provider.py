@@ -74,6 +74,9 @@ class FakeProvider:
         self._check(pair)
         return DeltaEstimate(likely_bytes=100, at_most_bytes=1000, objects=7, build_seconds=10.0)
 
+    def settled(self, pair: DeltaPair) -> DeltaRecord | None:
+        return None
+
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         self.found.append(pair)
         try:

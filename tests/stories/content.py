@@ -45,6 +45,9 @@ class Content:
                 raise ContentUnavailable(f"The commit {commit} is not there.")
         return DeltaEstimate(likely_bytes=1_000_000, at_most_bytes=20_000_000, objects=100, build_seconds=self.seconds)
 
+    def settled(self, pair: DeltaPair) -> DeltaRecord | None:
+        return None
+
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         return self.whole.get(pair)
 

@@ -7,12 +7,13 @@ written in it, or given as ``WAVE_`` and the key in capitals.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from orchestrator.adapters.files.source import read_source
 from orchestrator.core.document import did_you_mean
@@ -28,7 +29,7 @@ ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 _DURATIONS: Final = frozenset(
     "check_in_every tick_at_most build_timeout lease tuf_timestamp_for tuf_targets_for tuf_root_for".split()
 )
-_PATHS: Final = frozenset({"root", "repository", "gpg_homedir", "tuf"})
+_PATHS: Final = frozenset({"root", "repository", "gpg_homedir", "tuf", "artifacts"})
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
@@ -82,6 +83,12 @@ def _read(key: str, value: Any, *, beside: Path | None = None) -> Any:
         return parse_duration(value)
     if key in _PATHS and isinstance(value, str):
         return beside / value if beside is not None else Path(value)
+    if key == "delta_program" and isinstance(value, str):
+        # in the environment, where there is only text
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise InvalidInput("must be a mapping; as text, in JSON.") from None
     if key == "policies":
         many = value if isinstance(value, list) else str(value).split(":")
         return tuple(beside / each if beside is not None else Path(each) for each in many)
@@ -95,6 +102,8 @@ def as_environment(settings: Settings) -> dict[str, str]:
         value = getattr(settings, key)
         if isinstance(value, Path):
             found[PREFIX + key.upper()] = str(value.absolute())
+        elif isinstance(value, BaseModel):
+            found[PREFIX + key.upper()] = value.model_dump_json()
         elif isinstance(value, tuple):
             found[PREFIX + key.upper()] = ":".join(str(each.absolute()) for each in value)
         elif value is not None:

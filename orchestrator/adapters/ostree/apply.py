@@ -17,7 +17,7 @@ from typing import Literal
 from orchestrator.adapters.ostree.command import CommandFailed, OstreeCommand, explain, is_disk_full
 from orchestrator.adapters.ostree.layout import read_superblock
 from orchestrator.adapters.ostree.objects import object_path, read_content
-from orchestrator.adapters.ostree.workspace import Workspace
+from orchestrator.adapters.workspace import Workspace
 from orchestrator.errors import BuildFailed, CorruptDelta
 from orchestrator.services.delta_provider import DeltaPair
 

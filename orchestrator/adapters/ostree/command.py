@@ -1,47 +1,26 @@
 """Runs the ``ostree`` command: own process group, time limit, cancellation, errors in our words.
 
-A subprocess and not a library, so that a crash of ostree stays outside and a build can be niced and killed whole. The
-child dies with the thread that waits for it (``setpriv --pdeathsig``, where there is one), so a killed worker leaves no
-ostree computing for nobody.
+A subprocess and not a library, so that a crash of ostree stays outside and a build can be niced and killed whole.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import selectors
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
+from orchestrator.adapters.commands import Cancelled, CommandResult, TimedOut, start, watch
 from orchestrator.errors import BuildFailed, ContentUnavailable, WaveError
 
 OLDEST_VERSION = (2020, 8)
 """The first libostree that writes delta indexes, which devices need to find a delta."""
 
-LOOK_UP_SECONDS = 0.25
-"""How often ``cancelled`` is asked while a command runs."""
-
-_KEEP = 64 * 1024  # bytes of each output stream that are kept, counted from its end
 _INSTALL = "Install it (Debian: `apt-get install ostree`), or name it in the settings."
-
-
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """How a command ended: ``stdout`` and ``stderr`` are the last 64 KiB of each, ``cpu_seconds`` its user and system
-    time."""
-
-    stdout: str
-    stderr: str
-    returncode: int
-    cpu_seconds: float
 
 
 class CommandFailed(WaveError):
@@ -92,25 +71,17 @@ class OstreeCommand:
         limit = timeout if timeout is not None else self._timeout
         started = time.monotonic()
         try:
-            process = subprocess.Popen(
-                [*self._prefix(), self._path(), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "LC_ALL": "C"},
-                start_new_session=True,
-                pass_fds=tuple(keep_open),
-            )
+            process = start([self._path(), *arguments], nice=self._nice, keep_open=keep_open)
         except OSError as error:
             raise ContentUnavailable(f"{self._executable} cannot be run: {error.strerror}.", remedy=_INSTALL) from error
         try:
-            result = _watch(process, started + limit.total_seconds(), cancelled, on_line)
-        except _TimedOut:
+            result = watch(process, started + limit.total_seconds(), cancelled, on_line)
+        except TimedOut:
             raise BuildFailed(
                 f"`ostree {_verb(arguments)}` was ended after {limit.total_seconds():g} seconds.",
                 remedy="Give builds more time, or make them cheaper with a smaller max_bsdiff_size.",
             ) from None
-        except _Cancelled:
+        except Cancelled:
             raise BuildFailed(f"`ostree {_verb(arguments)}` was cancelled.") from None
         if result.returncode:
             raise CommandFailed(_verb(arguments), result)
@@ -121,14 +92,6 @@ class OstreeCommand:
         if path is None:
             raise ContentUnavailable(f"The command `{self._executable}` is not there.", remedy=_INSTALL)
         return path
-
-    def _prefix(self) -> list[str]:
-        prefix = []
-        if self._nice and (nice := shutil.which("nice")):
-            prefix += [nice, "-n", str(self._nice)]
-        if setpriv := shutil.which("setpriv"):
-            prefix += [setpriv, "--pdeathsig", "KILL"]
-        return prefix
 
 
 @lru_cache(maxsize=16)
@@ -142,86 +105,6 @@ def _version(command: OstreeCommand, path: str, mtime: int, inode: int) -> tuple
     if found is None:
         raise ContentUnavailable(f"{path} does not look like OSTree: it names no version.", remedy=_INSTALL)
     return tuple(map(int, found.groups()))
-
-
-class _TimedOut(Exception):
-    pass
-
-
-class _Cancelled(Exception):
-    pass
-
-
-def _watch(
-    process: subprocess.Popen[bytes],
-    deadline: float,
-    cancelled: Callable[[], bool] | None,
-    on_line: Callable[[str], None] | None,
-) -> CommandResult:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    kept = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
-    out, err = kept
-    ended = os.pidfd_open(process.pid)
-    try:
-        with selectors.DefaultSelector() as selector:
-            for fd in (*kept, ended):
-                if fd != ended:
-                    os.set_blocking(fd, False)
-                selector.register(fd, selectors.EVENT_READ)
-            running = True
-            while running:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise _TimedOut
-                for key, _ in selector.select(min(left, LOOK_UP_SECONDS)):
-                    if key.fd == ended:
-                        running = False
-                    elif not _drain(key.fd, kept[key.fd], on_line):
-                        selector.unregister(key.fd)
-                if running and cancelled is not None and cancelled():
-                    raise _Cancelled
-        # the process is gone; a child of its own could hold the pipes open, so only what is there already is read
-        for fd in kept:
-            while _drain(fd, kept[fd], on_line, more=False):
-                pass
-    finally:
-        os.close(ended)
-        cpu = _reap(process)
-        process.stdout.close()
-        process.stderr.close()
-    return CommandResult(
-        stdout=kept[out].decode(errors="replace"),
-        stderr=kept[err].decode(errors="replace"),
-        returncode=process.returncode,
-        cpu_seconds=cpu,
-    )
-
-
-def _drain(fd: int, kept: bytearray, on_line: Callable[[str], None] | None, *, more: bool = True) -> bool:
-    """Read once; False at the end of the stream, or when nothing is there and no ``more`` is expected."""
-    try:
-        piece = os.read(fd, 65536)
-    except BlockingIOError:
-        return more
-    if not piece:
-        return False
-    kept += piece
-    del kept[:-_KEEP]
-    if on_line is not None:
-        for line in re.split(rb"[\r\n]+", piece):
-            if line.strip():
-                on_line(line.decode(errors="replace").strip())
-    return True
-
-
-def _reap(process: subprocess.Popen[bytes]) -> float:
-    """Kill what is left of the group, wait for the child, return its CPU seconds."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _verb(arguments: Sequence[str]) -> str:

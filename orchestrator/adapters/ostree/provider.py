@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from orchestrator.adapters import workspace
 from orchestrator.adapters.ostree import estimate as estimates
-from orchestrator.adapters.ostree import workspace
 from orchestrator.adapters.ostree.apply import ScratchApply
 from orchestrator.adapters.ostree.command import CommandFailed, OstreeCommand, explain, missing_repository
 from orchestrator.adapters.ostree.layout import delta_path, indexed_digest, inspect, published_pairs, read_superblock
@@ -85,6 +85,9 @@ class OstreeProvider:
     def estimate(self, pair: DeltaPair) -> DeltaEstimate:
         self._check_commits(pair)
         return estimates.estimate(self._repository, pair, max_bsdiff_size=self._settings.max_bsdiff_size)
+
+    def settled(self, pair: DeltaPair) -> DeltaRecord | None:
+        return None
 
     def find(self, pair: DeltaPair) -> DeltaRecord | None:
         folder = self._repository / delta_path(pair)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.editions import EditionReading, EditionWriting
@@ -15,6 +16,7 @@ from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
+from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -29,9 +31,11 @@ class SqlReading(
     PacingReading,
     JobReading,
     EvidenceReading,
+    ArtifactReading,
     IdentityReading,
     ProtocolReading,
     EditionReading,
+    AuthSetReading,
     Recount,
 ):
     """One snapshot."""
@@ -46,9 +50,11 @@ class SqlWriting(
     EvidenceSealing,
     PacingWriting,
     JobWriting,
+    ArtifactWriting,
     IdentityWriting,
     ProtocolWriting,
     EditionWriting,
+    AuthSetWriting,
     SqlReading,
 ):
     """One transaction."""

@@ -13,11 +13,13 @@ from orchestrator.cli.render.json import iso, plain
 from orchestrator.core.outcomes import Answer, OutcomeClass, in_order
 
 if TYPE_CHECKING:
+    from orchestrator.core.artifact import Artifact
     from orchestrator.core.evidence.clock import ClockFacts
     from orchestrator.core.evidence.crossing import Step
     from orchestrator.core.facts import BudgetFacts, MonitorFacts
     from orchestrator.core.fleet import Device, Target
     from orchestrator.core.states import Reason, Standing
+    from orchestrator.services.artifacts import ArtifactView
     from orchestrator.services.delta_views import DeltaView
     from orchestrator.services.records import UpdateRow
     from orchestrator.services.targets import TargetView
@@ -264,6 +266,32 @@ def target(value: Target) -> dict[str, Any]:
         "tags": list(value.tags),
         "provider": value.provider,
         "added_at": iso(value.added_at),
+    }
+
+
+def artifact(value: Artifact) -> dict[str, Any]:
+    return {
+        "sha256": value.sha256,
+        "sha1": value.digests.sha1,
+        "md5": value.digests.md5,
+        "bytes": value.size,
+        "format": value.format.value,
+        "filename": value.filename,
+        "name": value.name,
+        "version": value.version,
+        "hardware_ids": list(value.hardware_ids),
+        "compatible": list(value.compatible),
+        "added_at": iso(value.added_at),
+    }
+
+
+def artifact_view(value: ArtifactView) -> dict[str, Any]:
+    return {
+        **artifact(value.artifact),
+        "targets": list(value.targets),
+        "deltas": value.deltas,
+        "devices": value.devices,
+        "there": value.there,
     }
 
 

@@ -1,0 +1,1 @@
+"""What a file says of itself: its format by its first bytes, then name, version and hardware."""

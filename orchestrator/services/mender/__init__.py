@@ -1,0 +1,1 @@
+"""What devices with the Mender client ask for and tell, in our words."""
