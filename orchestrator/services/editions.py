@@ -24,7 +24,7 @@ from orchestrator.core.editions import (
     holds,
     read_content,
 )
-from orchestrator.errors import NotFound, Unavailable, WaveError
+from orchestrator.errors import InvalidInput, NotFound, Refused, Unavailable, WaveError
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tuf import NOT_BEGUN, Bodies, Mint, Tuf
 from orchestrator.services.writer import Batch, Work, Writer
@@ -88,8 +88,11 @@ class Editions:
         self._work: Work[Wish, Chosen] = Work("editions", 2, self._choose)
 
     def mint(self) -> Mint:
-        """Raises NotFound before ``wave tuf init``, Unavailable, Refused."""
-        mint = self._tuf.mint()
+        """Raises NotFound before ``wave tuf init``, Unavailable."""
+        try:
+            mint = self._tuf.mint()
+        except (Refused, InvalidInput) as error:
+            raise Unavailable(str(error)) from error  # no fault of whoever asks
         if mint is None:
             raise NotFound(NOT_BEGUN)
         return mint
@@ -125,7 +128,7 @@ class Editions:
         return done
 
     def bodies(self, edition: Edition) -> Bodies:
-        """What is served of it. Raises NotFound, Unavailable, Refused."""
+        """What is served of it. Raises NotFound, Unavailable."""
         mint = self.mint()
         key = (edition.number, edition.signings, mint.root.version)
         found = self._bodies.get(key)

@@ -54,6 +54,10 @@ class House:
         service = Aktualizr(self.world.store, self.devices, self.editions, catalogue, stats, self.world.clock)
         self.gateway = Gateway([OwnDoor(self.devices), AktualizrDoor(self.devices, service)])
 
+    def tuf_again(self) -> Tuf:
+        """As another process would have it."""
+        return Tuf(TufFolder(self.folder), self.world.clock, lifetimes=self.lifetimes)
+
     def ask(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"", **more: Any
     ) -> httpx.Response:
