@@ -15,9 +15,13 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
+    import ssl
+
+    from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
     from orchestrator.services.tuf import Tuf
@@ -79,6 +83,13 @@ def open_tuf(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> 
     return Tuf(TufFolder(settings.tuf_path), clock, settings.tuf_root_for, lifetimes)
 
 
+def open_authority(settings: Settings) -> FileAuthority:
+    """The installation's own certificate authority; nothing is read before it is used."""
+    from orchestrator.adapters.authority import FileAuthority
+
+    return FileAuthority(settings.root / "ca")
+
+
 def open_providers(settings: Settings, store: SqlStore) -> Providers:
     """Every content system of this installation: its repository, and its artifacts."""
     from orchestrator.adapters.artifacts.provider import FileProvider, FileSettings
@@ -119,6 +130,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.mender.operating import Operating
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -158,6 +170,7 @@ def open_application(
         artifacts=Artifacts(store, files, clock),
         downloads=downloads,
         devices=devices,
+        mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
@@ -166,6 +179,7 @@ def open_application(
         turn=Turn(ticker, store, process_name(), settings.lease),
         verifier=Verifier(store),
         replayer=Replayer(store),
+        authority=lambda: open_authority(settings),
         clock=clock,
     )
 
@@ -268,6 +282,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen
 
+    tls = _tls(settings)
     ticks: list[TickScheduler] = []
 
     def poke() -> None:
@@ -290,7 +305,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         ticks.append(scheduler)
         files = FileServer(settings.repository_path)
         gateway = Gateway(
-            [OwnDoor(app.devices), aktualizr_door(app, later=lambda work: _aside(aside, work))],
+            [OwnDoor(app.devices), _mender_door(app), aktualizr_door(app, later=lambda work: _aside(aside, work))],
             files=files,
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
@@ -299,6 +314,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             sockets=[door],
             signals=False,
             at_once=connections_possible(),
+            tls=tls,
             late=app.devices.pressure.late,
         )
         environment = {**os.environ, **as_environment(settings)}
@@ -333,6 +349,37 @@ def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], No
     stats = StatsFiles(open_provider(app.settings).sizes)
     service = Aktualizr(app.store, app.devices, editions, catalogue, stats, app.clock)
     return AktualizrDoor(app.devices, service)
+
+
+def _mender_door(app: Application) -> MenderDoor:
+    from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.services.mender.authentication import Authentication
+    from orchestrator.services.mender.conversation import Conversations
+
+    authentication = Authentication(
+        app.store,
+        app.devices,
+        app.clock,
+        token_for=app.settings.mender_token_for,
+        most_pending=app.settings.mender_pending,
+    )
+    return MenderDoor(app.devices, authentication, Conversations(app.store, app.devices, app.clock))
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """What the gateway serves with. Raises InvalidInput for files that cannot be used or that others may read."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    from orchestrator.adapters.files.private import check_private
+    from orchestrator.gateway.tls import server_context
+
+    check_private(settings.tls_key)
+    return server_context(
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        client_ca=settings.tls_client_ca,
+        required=settings.tls_client_required,
+    )
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 from orchestrator.gateway.http import Door
+from orchestrator.gateway.mender.door import MenderDoor
 from orchestrator.gateway.openapi import describe
 from orchestrator.gateway.own import OwnDoor
+from orchestrator.services.mender.authentication import Authentication
+from orchestrator.services.mender.conversation import Conversations
 from tests.services.fleet_world import World
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def every_door(world: World) -> list[Door]:
-    return [OwnDoor(world.devices)]
+    return [OwnDoor(world.devices), mender_door(world)]
+
+
+def mender_door(world: World) -> MenderDoor:
+    authentication = Authentication(
+        world.store, world.devices, world.clock, token_for=timedelta(days=7), most_pending=100
+    )
+    return MenderDoor(world.devices, authentication, Conversations(world.store, world.devices, world.clock))
 
 
 def description() -> str:
