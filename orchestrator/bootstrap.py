@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
@@ -305,7 +306,12 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         ticks.append(scheduler)
         files = FileServer(settings.repository_path)
         gateway = Gateway(
-            [OwnDoor(app.devices), _mender_door(app), aktualizr_door(app, later=lambda work: _aside(aside, work))],
+            [
+                OwnDoor(app.devices),
+                _ddi_door(app),
+                _mender_door(app),
+                aktualizr_door(app, later=lambda work: _aside(aside, work)),
+            ],
             files=files,
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
@@ -349,6 +355,18 @@ def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], No
     stats = StatsFiles(open_provider(app.settings).sizes)
     service = Aktualizr(app.store, app.devices, editions, catalogue, stats, app.clock)
     return AktualizrDoor(app.devices, service)
+
+
+def _ddi_door(app: Application) -> DdiDoor:
+    from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.services.ddi import Ddi
+
+    settings = app.settings
+    service = Ddi(app.devices, app.store, settings)
+    # Who may have a file is asked at the door.
+    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
 
 
 def _mender_door(app: Application) -> MenderDoor:
