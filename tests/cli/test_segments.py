@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.cli.house import House
@@ -37,6 +39,37 @@ def test_a_segment_is_left_out_shown_and_taken_back_in(fleet: House) -> None:
     assert said.endswith("only budgets, and the clock of silence where there is one, watch who has a place.")
     assert fleet.json("status", "lmp-42")["excluded"] == []
     fleet.tick()
+    fleet.ok("db", "check")
+
+
+def test_from_the_start_by_way_of_exclude_and_include_to_the_end(fleet: House) -> None:
+    """The canary is open; half of it confirms, version 30 is left out, the rest of it arrives; 30 is taken back in, and
+    in the end everybody runs the Target."""
+    until_lab_baked(fleet)
+    fleet.devices_do("confirmed", most=10)
+    fleet.ok("exclude", "lmp-42", OLD, "--reason", "old loaders hang", "--yes")
+    fleet.tick()
+    fleet.devices_do("confirmed")
+    for _ in range(4):
+        fleet.tick(timedelta(hours=2))
+        fleet.devices_do("confirmed")
+    waves = {each["wave"]: each["status"] for each in fleet.json("status", "lmp-42")["waves"]}
+    assert waves["canary"] == "passed"
+    fleet.ok("db", "check")
+    said = " ".join(fleet.ok("include", "lmp-42", OLD, "--reason", "loader 7 is out", "--yes").split())
+    assert "its devices with a place may be offered again, 0 devices more in a later slice" in said
+    for _ in range(2):
+        fleet.tick(timedelta(hours=2))
+        fleet.devices_do("confirmed")
+    explained = " ".join(fleet.ok("explain", "lmp-42").split())
+    assert explained.count("rollout/silent") == 1, "those that ended with the attempt before are not told twice"
+    fleet.ok("promote", "lmp-42", "rest")
+    for _ in range(6):
+        fleet.tick(timedelta(hours=3))
+        fleet.devices_do("confirmed")
+    assert fleet.json("status", "lmp-42")["status"] == "completed"
+    assert len([name for name in fleet.tokens if fleet.json("explain", name)["version"] == 42]) == 64
+    assert "nothing differs" in " ".join(fleet.ok("replay", "lmp-42").split())
     fleet.ok("db", "check")
 
 
