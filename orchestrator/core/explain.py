@@ -24,7 +24,7 @@ from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import OnSegment, Otherwise
 from orchestrator.core.reasons import clock_state, devices, does, moment, names, percent, step_of
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, watching
+from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, halting, watching
 from orchestrator.core.states import WATCHED_ROLLOUT, ReasonKind, RolloutStatus, WaveStatus
 
 NAMED: Final = 3
@@ -177,8 +177,10 @@ def _by_evidence(answer: Answer, state: RolloutState, facts: Facts, steps: Mappi
             alike.setdefault((kind, monitor.outcomes, monitor.tolerance, monitor.alpha), []).append(monitor)
     for group in sorted(alike.values(), key=lambda each: -max(monitor.bad for monitor in each)):
         yield _needed(group, step_of(group[0], steps.get(group[0].monitor)))
-    if facts.clock is not None and facts.clock.answer is answer:
-        yield f"Too many devices are not heard of in time: {clock_state(facts.clock)}."
+    clocks = () if facts.clock is None else (facts.clock, halting(facts.clock))
+    for clock in clocks:
+        if clock is not None and clock.answer is answer:
+            yield f"Too many devices are not heard of in time: {clock_state(clock)}."
     for budget in facts.budgets:
         if budget.answer is answer and not budget.reached:
             left = budget.limit - (budget.bad - budget.base)

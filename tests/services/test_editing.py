@@ -188,6 +188,16 @@ def test_a_more_severe_answer_forgets_nothing(running: World) -> None:
     holds(running)
 
 
+def test_a_lower_tolerance_whose_answer_then_becomes_a_halt_has_a_monitor_of_its_own(running: World) -> None:
+    for then in ("hold", "halt"):
+        tolerate = {"failed": "5%", "download_failed": {"at_most": "3%", "then": then}}
+        assert applied(running, *files(policy={**POLICY, "tolerate": tolerate})).written
+    answers = {each.spec.key: each.spec.answer for each in monitors(running) if each.spec.scope == "rollout"}
+    assert answers["rollout/download_failed@3%"] is Answer.HOLD
+    assert answers["rollout/download_failed@3%-halt"] is Answer.HALT
+    holds(running)
+
+
 def test_both_monitors_of_a_segment_count(world: World) -> None:
     """After a lower tolerance a segment has two of a class: a report reaches both, and both are accepted by name."""
     for version in (41, 42):

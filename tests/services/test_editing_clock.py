@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -14,7 +15,7 @@ from orchestrator.errors import Refused
 from orchestrator.services.clocks import as_text, from_text
 from tests.core.evidence.clock_world import clock
 from tests.services.fleet_world import World
-from tests.services.test_editing import NAME, POLICY, applied, files, running
+from tests.services.test_editing import NAME, POLICY, applied, files, holds, running
 
 __all__ = ["running"]
 TOLERATE = POLICY["tolerate"]
@@ -51,6 +52,26 @@ def test_a_lower_tolerance_of_silence_leaves_the_clock_what_it_has_seen(timed: W
     found = applied(timed, *files(policy={**POLICY, "tolerate": {**TOLERATE, "silent": silent}})).edited
     assert found is not None and CLOCK not in found.begins + found.closes
     assert (timed.row().clock, timed.row().state.clock_from) == (before.clock, 0)
+
+
+def test_a_hold_that_becomes_a_halt_leaves_the_clock_what_it_has_seen(timed: World) -> None:
+    """It goes on to hold with the alpha it has, and halts beside that by a part of the reserve."""
+
+    def silent(then: str) -> dict[str, object]:
+        return {**POLICY, "tolerate": {**TOLERATE, "silent": {"at_most": "2%", "then": then}}}
+
+    applied(timed, *files(policy=silent("hold")), allow_wider=["canary"], reason="x")
+    before, held = timed.row(), from_text(timed.row().clock or "")
+    timed.later(timedelta(hours=1))
+    found = applied(timed, *files(policy=silent("halt"))).edited
+    assert found is not None and CLOCK not in found.begins + found.closes
+    row = timed.row()
+    after = from_text(row.clock or "")
+    assert row.state.clock_from == before.state.clock_from
+    assert after == replace(held, halts=newcomer_alpha(0.05, row.state.newcomers))
+    applied(timed, *files(policy={**silent("halt"), "budget": {"failed": 20}}))
+    assert from_text(timed.row().clock or "") == after
+    holds(timed)
 
 
 def test_another_edit_leaves_the_clock_alone(timed: World) -> None:
