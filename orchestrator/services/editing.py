@@ -18,7 +18,7 @@ from difflib import unified_diff
 
 from orchestrator.core.decide import decide
 from orchestrator.core.document import Document
-from orchestrator.core.editing import LATER, WATCHED, Change, Wider, changes, fixed, wider
+from orchestrator.core.editing import LATER, Change, Wider, changes, fixed, weighed, wider
 from orchestrator.core.evidence.allowance import BESIDE, MonitorSpec, newcomer_alpha
 from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.evidence.darkness import Darkness
@@ -385,9 +385,9 @@ def _clock(
     """The clock of silence under the policy's word; whether that is paid from the reserve, as what comes after so many
     newcomers, and whether the clock begins anew by it.
 
-    It goes on where it tolerates no less than the policy now: it would forget what it has seen. Where it held and is to
-    halt, it goes on too, holds as before, and halts beside by a part of the reserve. What a person's word loosens begins
-    anew; what was learnt stays."""
+    It goes on where it tolerates no less than the policy now: it would forget what it has seen. Where it held and is
+    to halt, it goes on too, holds as before, and halts beside that by a part of the reserve. What a person's word
+    loosens begins anew; what was learnt stays."""
     old, silent = (each.tolerate.silence(learnt=True) for each in (Policy.from_canonical(row.policy), policy))
     if after.clock is None or silent == old:
         return after.clock, False, False
@@ -429,7 +429,7 @@ def _budgets(w: Writing, row: RolloutRow, policy: Policy, facts: Facts) -> None:
 def _larger_budgets(row: RolloutRow, edited: RolloutRow, policy: Policy, facts: Facts) -> tuple[Wider, ...]:
     """Budgets that would stop later, or not at all, each told for the waves that have begun."""
     after = {budget.name: budget for budget in budgets_of(policy, row.devices, dark_of(edited.clock))}
-    begun = [wave.wave for wave in row.state.waves if wave.status in WATCHED]
+    begun = weighed(row.state)
     found = []
     for old in facts.budgets:
         new = after.get(old.name)

@@ -347,6 +347,24 @@ def test_loosening_a_wave_that_has_begun_needs_a_persons_word(running: World, ke
     holds(running)
 
 
+@pytest.mark.parametrize("key", ["tolerate", "silent_after", "budget failed"])
+def test_what_passed_waves_have_shown_is_not_loosened_without_a_word(running: World, key: str) -> None:
+    """Nothing is open; but the devices of the wave that has passed are evidence, and watched on."""
+    manual = {**POLICY, "promote": "manual"}
+    assert applied(running, *files(policy=manual)).written
+    running.rollouts.complete(NAME, by="bo", wave="canary", reason="x")
+    running.tick()
+    assert running.row().state.wave("canary").status is WaveStatus.PASSED
+    both = files(policy={**WIDER[key], "promote": "manual"})
+    with pytest.raises(Refused) as refused:
+        applied(running, *both)
+    assert f"{key} of wave canary" in refused.value.message
+    assert applied(running, *both, allow_wider=["canary"], reason="meant").written
+    bake = {**manual, "bake": {"at_least": "1h", "at_most": "48h"}, "tolerate": both[1].document()["tolerate"]}
+    assert applied(running, *files(policy={**WIDER[key], **bake})).written, "what has passed bakes no more"
+    holds(running)
+
+
 def test_tightening_needs_no_word(running: World) -> None:
     tighter = {
         **POLICY,

@@ -80,6 +80,32 @@ def test_another_edit_leaves_the_clock_alone(timed: World) -> None:
     assert (timed.row().clock, timed.row().state.clock_from) == (before.clock, 0)
 
 
+def test_what_it_finds_during_a_pause_is_not_edited_away_either(timed: World) -> None:
+    """Nobody was told of it yet, because a pause is not held: resuming would. Nine that began are never heard of."""
+    silent = {"at_most": "2%", "then": "hold"}
+    policy = {**POLICY, "tolerate": {**TOLERATE, "silent": silent}}
+    applied(timed, *files(policy=policy), allow_wider=["canary"], reason="x")
+    timed.later(timedelta(minutes=2))
+    key = timed.row().key
+    with timed.store.reading() as r:
+        pending = [each for each, update in r.list_updates(key, limit=100) if not update.update.resolved]
+    for device in pending:
+        timed.report(device, "installing")
+    timed.rollouts.pause(NAME, by="bo")
+    timed.later(timedelta(hours=20))
+    assert timed.row().state.status is RolloutStatus.PAUSED
+    for then in ("hold", "count"):
+        looser = {**policy, "tolerate": {**TOLERATE, "silent": {"at_most": "60%", "then": then}}}
+        with pytest.raises(Refused) as refused:
+            applied(timed, *files(policy=looser), allow_wider=["canary"], reason="x")
+        assert f"--accept {CLOCK}" in (refused.value.remedy or "")
+    with pytest.raises(Refused, match=CLOCK):
+        timed.rollouts.resume(NAME, by="bo")
+    timed.rollouts.resume(NAME, by="bo", accept=[CLOCK], reason="they are in a tunnel")
+    assert applied(timed, *files(policy=looser), allow_wider=["canary"], reason="x").written
+    assert timed.row().state.status is RolloutStatus.RUNNING
+
+
 def test_what_it_has_found_is_not_edited_away(timed: World) -> None:
     row = timed.row()
     standing = Standing(Reason(ReasonKind.SILENCE, "18 of 20 were not heard of."), timed.now, "policy")
