@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +12,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import ContentUnavailable, StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
+    import ssl
+
+    from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.gateway.limits import Limits
+    from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
+    from orchestrator.services.tuf import Tuf
 
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +76,23 @@ def open_provider(settings: Settings) -> OstreeProvider:
     )
 
 
+def open_tuf(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Tuf:
+    """Roots and keys for aktualizr-lite; nothing is touched before it is used."""
+    from orchestrator.adapters.tuf.keys import TufFolder
+    from orchestrator.core.editions import Lifetimes
+    from orchestrator.services.tuf import Tuf
+
+    lifetimes = Lifetimes(settings.tuf_timestamp_for, settings.tuf_targets_for)
+    return Tuf(TufFolder(settings.tuf_path), clock, settings.tuf_root_for, lifetimes)
+
+
+def open_authority(settings: Settings) -> FileAuthority:
+    """The installation's own certificate authority; nothing is read before it is used."""
+    from orchestrator.adapters.authority import FileAuthority
+
+    return FileAuthority(settings.root / "ca")
+
+
 def open_providers(settings: Settings, store: SqlStore) -> Providers:
     """Every content system of this installation: its repository, and its artifacts."""
     from orchestrator.adapters.artifacts.provider import FileProvider, FileSettings
@@ -107,6 +133,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.mender.operating import Operating
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -146,6 +173,7 @@ def open_application(
         artifacts=Artifacts(store, files, clock),
         downloads=downloads,
         devices=devices,
+        mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
@@ -154,6 +182,7 @@ def open_application(
         turn=Turn(ticker, store, process_name(), settings.lease),
         verifier=Verifier(store),
         replayer=Replayer(store),
+        authority=lambda: open_authority(settings),
         clock=clock,
     )
 
@@ -190,8 +219,14 @@ def initialise(root: Path) -> list[str]:
     open_store(settings, create=True).close()
     if fresh:
         made.append(f"database {settings.root / 'wave.db'}")
-    if make_repository(settings.repository_path):
-        made.append(f"repository {settings.repository_path}")
+    try:
+        if make_repository(settings.repository_path):
+            made.append(f"repository {settings.repository_path}")
+    except ContentUnavailable:
+        # an installation for devices that take files needs neither
+        if shutil.which("ostree") is not None:
+            raise
+        made.append("no repository, for `ostree` is not there: Targets can be files")
     return made
 
 
@@ -248,6 +283,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
+    from orchestrator.gateway.aktualizr.treehub import Treehub
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.artifact_files import ArtifactServer
     from orchestrator.gateway.files import FileServer
@@ -255,6 +291,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen
 
+    tls = _tls(settings)
     ticks: list[TickScheduler] = []
 
     def poke() -> None:
@@ -275,13 +312,26 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
+        files = FileServer(settings.repository_path)
         gateway = Gateway(
-            [OwnDoor(app.devices)],
-            files=FileServer(settings.repository_path),
+            [
+                OwnDoor(app.devices),
+                _ddi_door(app),
+                _mender_door(app),
+                aktualizr_door(app, later=lambda work: _aside(aside, work)),
+            ],
+            files=files,
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
+            limits=_limits(settings),
         )
         server = Server(
-            gateway, sockets=[door], signals=False, at_once=connections_possible(), late=app.devices.pressure.late
+            Treehub(gateway, files),
+            sockets=[door],
+            signals=False,
+            at_once=connections_possible(),
+            tls=tls,
+            proxies=settings.trusted_proxies,
+            late=app.devices.pressure.late,
         )
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
@@ -297,6 +347,77 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+
+
+def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], None] | None = None) -> AktualizrDoor:
+    """The door for aktualizr-lite over the services of an installation."""
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.services.aktualizr import Aktualizr
+    from orchestrator.services.catalogue import Catalogue
+    from orchestrator.services.delta_sizes import StatsFiles
+    from orchestrator.services.devices import MOST_KEPT
+    from orchestrator.services.editions import Editions
+
+    kept = 0 if app.settings.database_url.startswith("postgresql") else MOST_KEPT
+    tuf = open_tuf(app.settings, clock=app.clock)
+    editions = Editions(app.store, app.devices.writer, tuf, app.clock, later=later, most_kept=kept)
+    catalogue = Catalogue(app.store, app.clock, later=later)
+    stats = StatsFiles(open_provider(app.settings).sizes)
+    service = Aktualizr(app.store, app.devices, editions, catalogue, stats, app.clock)
+    return AktualizrDoor(app.devices, service)
+
+
+def _ddi_door(app: Application) -> DdiDoor:
+    from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.services.ddi import Ddi
+
+    settings = app.settings
+    service = Ddi(app.devices, app.store, settings)
+    # Who may have a file is asked at the door.
+    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
+
+
+def _mender_door(app: Application) -> MenderDoor:
+    from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.services.mender.authentication import Authentication
+    from orchestrator.services.mender.conversation import Conversations
+
+    authentication = Authentication(
+        app.store,
+        app.devices,
+        app.clock,
+        token_for=app.settings.mender_token_for,
+        most_pending=app.settings.mender_pending,
+    )
+    return MenderDoor(app.devices, authentication, Conversations(app.store, app.devices, app.clock))
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """What the gateway serves with. Raises InvalidInput for files that cannot be used or that others may read."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    from orchestrator.adapters.files.private import check_private
+    from orchestrator.gateway.tls import server_context
+
+    check_private(settings.tls_key)
+    return server_context(
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        client_ca=settings.tls_client_ca,
+        required=settings.tls_client_required,
+    )
+
+
+def _limits(settings: Settings) -> Limits | None:
+    """How often one may ask; None where nothing is limited."""
+    from orchestrator.gateway.limits import Limits
+
+    per_device, per_address, failures = settings.limit_per_device, settings.limit_per_address, settings.limit_failures
+    if per_device.off and per_address.off and failures.off:
+        return None
+    return Limits(per_device=per_device, per_address=per_address, failures=failures)
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from orchestrator.services.application import Application, Files
     from orchestrator.services.settings import Settings
+    from orchestrator.services.tuf import Tuf
 
 PIPED_WIDTH: Final = 1000
 """Columns when nobody sees the lines: a sentence stays on one line, for grep."""
@@ -46,6 +47,7 @@ class Openers:
     load_settings: Callable[[Path | None, Mapping[str, str]], Settings]
     open_application: Opens
     open_files: Callable[[Settings], Files]
+    open_tuf: Callable[[Settings], Tuf]
     serve: Callable[[Settings], None]
     run_builder: Callable[[Settings], None]
     upgrade_database: Callable[[Settings], str]
@@ -179,11 +181,15 @@ def invocation(ctx: typer.Context, *, as_json: bool = False) -> Invocation:
     return call
 
 
+def is_asked(call: Invocation, *, yes: bool, dry_run: bool = False) -> bool:
+    """Whether a person sits there who is to be asked first."""
+    return not (yes or dry_run or call.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(call: Invocation, question: str, *, yes: bool, dry_run: bool = False) -> None:
     """Ask before something dangerous, when a person sits there. Raises typer.Abort on a no."""
-    if yes or dry_run or call.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return
-    typer.confirm(question, abort=True, err=True)
+    if is_asked(call, yes=yes, dry_run=dry_run):
+        typer.confirm(question, abort=True, err=True)
 
 
 def names_of(words: Sequence[str] | None) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from orchestrator.errors import (
     Busy,
     Conflict,
     Forbidden,
+    Gone,
     InvalidInput,
     NotFound,
     Refused,
@@ -45,7 +46,7 @@ RETRY_SECONDS: Final = 5
 """When a device that found the server busy should come again."""
 
 KINDS: Final = frozenset(
-    "not_json invalid_report too_large too_slow not_found method_not_allowed unauthorized forbidden refused "
+    "not_json invalid_report too_large too_slow not_found gone method_not_allowed unauthorized forbidden refused "
     "too_many busy store_unavailable unavailable internal".split()
 )
 """Every kind that an error on the wire can have."""
@@ -73,30 +74,65 @@ class Response(NamedTuple):
     headers: Headers = (JSON,)
 
 
+class Handed(NamedTuple):
+    """Another application answers, asked with this scope."""
+
+    app: App
+    scope: Scope
+
+
 class Door(Protocol):
     """One protocol of devices."""
 
     def takes(self, path: str) -> bool:
         """Whether requests under this path are this protocol's. Asked of every request: cheap."""
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response | Handed:
         """Raises Problem and WaveError for what is no success."""
 
     def problem(self, problem: Problem) -> bytes:
         """The body of an error, in the protocol's own shape."""
 
 
+class Limiting(Protocol):
+    """How often one may ask."""
+
+    def arrive(self, scope: Scope) -> bool:
+        """A request from an address begins; whether that was wrong too often. Raises TooMany."""
+
+    def wrong(self, scope: Scope) -> None:
+        """It was refused because nobody could tell who asked."""
+
+    def device(self, device_id: str) -> None:
+        """A device was let in. Raises TooMany."""
+
+    def suspected(self, scope: Scope) -> TooMany:
+        """What a stranger is told whose address was wrong too often."""
+
+
 class Request:
-    """One request; its body is read within ``read_seconds``, and only when it is asked for."""
+    """One request; its body is read within ``read_seconds``, and only when it is asked for. ``limits``: how often its
+    device may ask; ``suspect``: its address was wrong too often, so only who is known in memory is served."""
 
-    __slots__ = ("_read_seconds", "_receive", "bridge", "path", "scope")
+    __slots__ = ("_read_seconds", "_receive", "bridge", "limits", "path", "scope", "suspect")
 
-    def __init__(self, scope: Scope, receive: Receive, bridge: Bridge, read_seconds: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        bridge: Bridge,
+        read_seconds: float,
+        limits: Limiting | None = None,
+        *,
+        suspect: bool = False,
+    ) -> None:
         self.scope = scope
         self.path: str = scope["path"]
         self.bridge = bridge
         self._receive = receive
         self._read_seconds = read_seconds
+        self.limits = limits
+        self.suspect = suspect
 
     @property
     def method(self) -> str:
@@ -109,6 +145,16 @@ class Request:
             if name == wanted:
                 return bytes(value)
         return None
+
+    def asked_by(self, device_id: str) -> None:
+        """This device was let in, and asked once more. Raises TooMany."""
+        if self.limits is not None:
+            self.limits.device(device_id)
+
+    def check_suspect(self) -> None:
+        """Before anything that costs a look into the store for somebody who is not known yet. Raises TooMany."""
+        if self.suspect and self.limits is not None:
+            raise self.limits.suspected(self.scope)
 
     def only(self, *methods: str) -> None:
         """Raises Problem for any other method."""
@@ -239,6 +285,8 @@ def told(error: WaveError) -> Problem:
             return Problem(403, "forbidden", str(error))
         case TooMany():
             return Problem(429, "too_many", str(error), (b"retry-after", b"%d" % max(1, ceil(error.after))))
+        case Gone():
+            return Problem(410, "gone", str(error))
         case InvalidInput():
             return Problem(400, "invalid_report", str(error))
         case NotFound():

@@ -19,11 +19,9 @@ from typing import Final
 
 from orchestrator.errors import Unauthorized
 from orchestrator.gateway.http import Request, known_name
+from orchestrator.gateway.tls import CERTIFICATE
 from orchestrator.services.credentials import Bearer, Certificate, Credential, GatewayToken, TargetToken
 from orchestrator.services.devices import Devices, Kept
-
-CERTIFICATE: Final = "wave.certificate"
-"""Where among the ASGI scope's ``extensions`` the verified client certificate of the connection stands."""
 
 _SCHEMES: Final[Mapping[bytes, Callable[[str], Credential]]] = {
     b"bearer": Bearer,
@@ -54,9 +52,22 @@ def certificate_of(request: Request) -> Certificate | None:
     return found if isinstance(found, Certificate) else None
 
 
-async def let_in(devices: Devices, device_id: str, credential: Credential, request: Request) -> Kept:
+async def let_in(
+    devices: Devices, device_id: str, credential: Credential, request: Request, *, content: bool = False
+) -> Kept:
     """The device that asks, before a byte of the body is read: strangers cost a short look at most. Hand it on as
-    ``known``, with the same credential. Raises Unauthorized for an unknown device and a wrong credential alike,
-    Busy."""
-    found = devices.let_in(known_name(device_id), credential)
-    return await request.committed(found) if isinstance(found, Future) else found
+    ``known``, with the same credential. ``content``: it only fetches, many things one after another, and that is not
+    counted as asking. Raises Unauthorized for an unknown device and a wrong credential alike, TooMany, Busy."""
+    name = known_name(device_id)
+    if request.suspect:
+        kept = devices.remembered(name, credential)
+        if kept is None:
+            request.check_suspect()
+    else:
+        kept = None
+    if kept is None:
+        found = devices.let_in(name, credential)
+        kept = await request.committed(found) if isinstance(found, Future) else found
+    if not content:
+        request.asked_by(name)
+    return kept

@@ -15,10 +15,12 @@ from orchestrator.core.fleet_file import FleetFile
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.artifacts import Artifacts
+from orchestrator.services.authority import Authority
 from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.mender.operating import Operating
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
 from orchestrator.services.replaying import Replayer
@@ -60,6 +62,7 @@ class Application:
     artifacts: Artifacts
     downloads: Downloads
     devices: Devices
+    mender: Operating
     rollouts: Rollouts
     planner: Planner
     queries: Queries
@@ -68,6 +71,7 @@ class Application:
     turn: Turn
     verifier: Verifier
     replayer: Replayer
+    authority: Callable[[], Authority]
     clock: Callable[[], datetime]
 
     def close(self) -> None:

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from orchestrator.core.limits import Limit, LimitField
 from orchestrator.services.delta_program import DeltaProgram
 
 
@@ -30,6 +33,28 @@ class Settings(BaseModel):
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
+    tls_certificate: Path | None = Field(
+        default=None, description="The gateway's certificate in PEM, with its chain; with it only HTTPS is spoken."
+    )
+    tls_key: Path | None = Field(default=None, description="Its key in PEM, readable by its owner alone.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Authorities in PEM whose client certificates name devices."
+    )
+    tls_client_required: bool = Field(
+        default=False, description="Whether every connection must show a client certificate."
+    )
+    trusted_proxies: str | None = Field(
+        default=None, description="Addresses and networks, with commas, whose `X-Forwarded-For` is believed."
+    )
+    limit_per_device: LimitField = Field(
+        default=Limit(10, "s", 60), description="How often one device may ask, such as `10/s burst 60`, or `off`."
+    )
+    limit_per_address: LimitField = Field(
+        default=Limit(200, "s", 2_000), description="The same for one address, behind which a whole site may stand."
+    )
+    limit_failures: LimitField = Field(
+        default=Limit(5, "s", 50), description="The same for requests of one address that show a wrong credential."
+    )
     check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
     check_in_at_most: timedelta = Field(
         default=timedelta(minutes=30), description="How far that may stretch while the server is overloaded."
@@ -37,6 +62,12 @@ class Settings(BaseModel):
     check_in_jitter: float = Field(default=0.2, ge=0, le=0.5, description="Part by which that is spread.")
     devices_in_memory: int = Field(
         default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 300 to 400 bytes each."
+    )
+    mender_token_for: timedelta = Field(
+        default=timedelta(days=7), gt=timedelta(0), description="How long a Mender device's token is good."
+    )
+    mender_pending: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Mender devices that may wait for a person at once."
     )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
@@ -53,6 +84,30 @@ class Settings(BaseModel):
     delta_program: DeltaProgram | None = Field(
         default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
     )
+    tuf: Path | None = Field(
+        default=None, description="Roots and keys for aktualizr-lite; without it `tuf` under the root."
+    )
+    tuf_timestamp_for: timedelta = Field(
+        default=timedelta(days=7), ge=timedelta(hours=1), description="How long a timestamp.json is good for."
+    )
+    tuf_targets_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a targets.json is good for."
+    )
+    tuf_root_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a new root is good for."
+    )
+    ddi_tenant: str = Field(
+        default="DEFAULT", pattern="^[A-Za-z0-9_-]{1,64}$", description="The tenant that hawkBit's clients name."
+    )
+    ddi_version_attributes: tuple[str, ...] = Field(
+        default=("sw_version", "swVersion", "version", "os_version"),
+        description="Attributes in which hawkBit's clients say the version that they run; the first one there counts.",
+    )
+    ddi_hardware_attributes: tuple[str, ...] = Field(
+        default=("hardware_id", "hw_boardname", "board"),
+        description="Attributes in which hawkBit's clients say their hardware id; one that no Target is for says"
+        " nothing, and without one it is as enrolled.",
+    )
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property
@@ -64,10 +119,35 @@ class Settings(BaseModel):
         return self.repository or self.root / "repo"
 
     @property
+    def tuf_path(self) -> Path:
+        return self.tuf or self.root / "tuf"
+
+    @property
     def artifacts_path(self) -> Path:
         return self.artifacts or self.root / "artifacts"
 
     @property
     def url(self) -> str:
         """Where devices reach the gateway, without a slash at the end."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+        scheme = "http" if self.tls_certificate is None else "https"
+        return (self.public_url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, text: str | None) -> str | None:
+        for each in () if text is None else text.split(","):
+            try:
+                ip_network(each.strip())
+            except ValueError:
+                raise ValueError(f"{each.strip()!r} is no address and no network") from None
+        return text
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.tls_client_required and self.tls_client_ca is None:
+            raise ValueError("tls_client_required needs tls_client_ca")
+        return self

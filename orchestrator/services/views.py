@@ -14,7 +14,9 @@ from orchestrator.core.explain import Outlook
 from orchestrator.core.facts import NONE_APART, Apart, BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import Outcome
+from orchestrator.core.protocols import NOTHING_SPOKEN, Spoken
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
+from orchestrator.services.edition_store import Told
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
 
@@ -103,19 +105,23 @@ class WhyNot:
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """A device, what it is in, its updates and its last events."""
+    """A device, what it is in, its updates and last events, what its protocol lets know, and what it told of
+    itself."""
 
     device: Device
     rollouts: tuple[WhyNot, ...]
     updates: tuple[tuple[str, UpdateRow], ...]
     events: tuple[LoggedEvent, ...]
+    spoken: Spoken = NOTHING_SPOKEN
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedDelta:
-    """A required delta before it is built. ``state``: ready, building, queued, failed, missing, left out,
-    unknown (the repository lacks the from commit) or no target (it lacks the Target's, so nobody can be served). Bytes
-    are estimates until it is ready; ``loose_bytes`` is what a device fetches without it."""
+    """A required delta before it is built. ``state``: ready, whole (no delta is worth it or possible: its devices fetch
+    everything, and nobody waits), building, queued, failed, missing, left out, unknown (the repository lacks the from
+    commit) or no target (it lacks the Target's, so nobody can be served). Bytes are estimates until it is ready;
+    ``loose_bytes`` is what a device fetches without it."""
 
     from_commit: str | None
     to_commit: str

@@ -26,8 +26,14 @@ PREFIX: Final = "WAVE_"
 ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
-_DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
-_PATHS: Final = frozenset({"root", "repository", "gpg_homedir", "artifacts"})
+_DURATIONS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation is timedelta)
+_PATHS: Final = frozenset(
+    key for key, field in Settings.model_fields.items() if field.annotation in (Path, Path | None)
+)
+"""By their types, so that none can be forgotten here: a builder is handed all settings as text."""
+
+_TEXTS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation == tuple[str, ...])
+"""Lists of words; in the environment with a colon between."""
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
@@ -51,7 +57,8 @@ def load_settings(path: Path | None, overrides: Mapping[str, str], environment: 
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidInput(f"The setting {'.'.join(map(str, first['loc']))} cannot be taken: {first['msg']}.") from None
+        where = "settings" if not first["loc"] else f"setting {'.'.join(map(str, first['loc']))}"
+        raise InvalidInput(f"The {where} cannot be taken: {first['msg']}.") from None
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -87,6 +94,8 @@ def _read(key: str, value: Any, *, beside: Path | None = None) -> Any:
             return json.loads(value)
         except ValueError:
             raise InvalidInput("must be a mapping; as text, in JSON.") from None
+    if key in _TEXTS and isinstance(value, str):
+        return tuple(value.split(":"))
     if key == "policies":
         many = value if isinstance(value, list) else str(value).split(":")
         return tuple(beside / each if beside is not None else Path(each) for each in many)
@@ -103,7 +112,9 @@ def as_environment(settings: Settings) -> dict[str, str]:
         elif isinstance(value, BaseModel):
             found[PREFIX + key.upper()] = value.model_dump_json()
         elif isinstance(value, tuple):
-            found[PREFIX + key.upper()] = ":".join(str(each.absolute()) for each in value)
+            found[PREFIX + key.upper()] = ":".join(
+                str(each.absolute()) if isinstance(each, Path) else each for each in value
+            )
         elif value is not None:
             found[PREFIX + key.upper()] = _shown(value)
     return {key: value for key, value in found.items() if value}

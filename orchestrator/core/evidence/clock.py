@@ -305,8 +305,9 @@ class Untouched:
 @dataclass(frozen=True, slots=True)
 class ClockFacts:
     """The clock as a decision sees it. ``seen``: by checkpoint and hardware id; ``next_at``: when the next devices
-    pass one without having been heard of; ``untouched``: looked at only when it has crossed; ``dark``: the fleet's
-    darkness at the hard stop. ``halts`` as of the clock."""
+    pass one without having been heard of; ``dark``: the fleet's darkness at the hard stop. Looked at only when it has
+    crossed: ``untouched``, and ``boards``, the hardware ids that are watched as segments, with their devices. ``halts``
+    as of the clock."""
 
     tolerance: float
     alpha: float
@@ -317,6 +318,7 @@ class ClockFacts:
     next_at: datetime | None = None
     untouched: Untouched | None = None
     dark: float = 0.0
+    boards: tuple[tuple[str, int], ...] = ()
     halts: float | None = None
 
     def under(self, *, tolerance: float, alpha: float, answer: Answer) -> ClockFacts:
@@ -372,7 +374,7 @@ def clock_facts(
     )
     many = len(clock.learnt[FLEET].checkpoints)
     own = (clock.tolerance, clock.alpha, clock.answer, clock.devices)
-    return ClockFacts(*own, many, seen, next_at, untouched, clock.dark.fleet, clock.halts)
+    return ClockFacts(*own, many, seen, next_at, untouched, clock.dark.fleet, halts=clock.halts)
 
 
 @dataclass(frozen=True, slots=True)
