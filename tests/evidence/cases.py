@@ -73,6 +73,9 @@ RIVALS: Final[Mapping[str, Callable[[], Watcher]]] = {
     "group > 2 %": lambda: GroupThreshold(TOLERANCE),
 }
 
+HISTORY: Final = 2_000
+"""Devices of an earlier release, from which the clock of silence was learnt: so silence halts, the third class to."""
+
 EXCLUDED: Final = "with a segment of 5 % that fails at 50 %"
 ORDERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "reports as they come": {},
@@ -111,7 +114,7 @@ def late(bound: Policy) -> Setting:
 
 def _setting(bound: Policy, waves: str, fleet: int, scenario: Scenario, **more: Any) -> Setting:
     shape = Shape(fleet, hashed=False)
-    given = {"budgets": False, "seed": SEED, "tick": TICK, "history": 0, **more}
+    given = {"budgets": False, "seed": SEED, "tick": TICK, "history": HISTORY, **more}
     return Setting(bound, waves_of(waves), shape, scenario, **given)
 
 
@@ -129,6 +132,8 @@ def false_halts() -> list[Case]:
             found.append(Case(f"at the tolerance, {words}", rule, at_stake(bound(), 1.0, **how)))
         for words in ("reports as they come", "failures first", "all of these, failures first"):
             found.append(Case(f"at half of it, {words}", rule, at_stake(bound(), 0.5, **ORDERS[words])))
+    alone = replace(at_stake(policy(), 1.0), history=0)
+    found.append(Case("at the tolerance, no history: two classes halt", "standard", alone))
     found.append(Case(f"at the tolerance, {EXCLUDED}", "standard", without_one(policy(), 1.0)))
     found.append(Case(f"at half of it, {EXCLUDED}", "standard", without_one(policy(), 0.5)))
     for rule, watcher in RIVALS.items():
@@ -169,12 +174,14 @@ def one_hardware() -> list[Case]:
     scenario = Scenario(
         "hw-d", "One hardware id fails.", 0.5, 0.0, {FAILED: 0.3}, dimension="hardware_id", value="hw-d"
     )
-    usual = _setting(policy(), "all", 2_000, scenario, history=2_000)
+    usual = _setting(policy(), "all", 2_000, scenario)
+    alone = replace(usual, history=0)
     quick = replace(usual.shape, habits=(HABITS[0],))
     return [
         Case("slices as they are", "standard", usual),
-        Case("reports one by one", "standard", one_by_one(replace(usual, shape=quick)), weight=0.3),
-        Case("slices as they are, no history: two classes halt", "standard", replace(usual, history=0)),
+        # Nobody stays dark here: going one by one, a rollout waits for a dark device until a person lets it go on.
+        Case("reports one by one, no history", "standard", one_by_one(replace(alone, shape=quick)), weight=0.3),
+        Case("slices as they are, no history: two classes halt", "standard", alone),
     ]
 
 
@@ -189,7 +196,7 @@ def silence() -> list[Case]:
         ("half of 20 canaries brick", half),
         ("1.5 times slower to report", slow),
     ):
-        setting = _setting(policy(), f"canary {CANARIES}, rest", 1_000, scenario, tick=60, history=2_000, days=10)
+        setting = _setting(policy(), f"canary {CANARIES}, rest", 1_000, scenario, tick=60, days=10)
         quick = replace(setting, shape=replace(setting.shape, habits=(HABITS[0],)))
         weight = 0.3 if scenario is slow else 1.0
         found.append(Case(f"{words}, all report within minutes", "standard", quick, weight=weight))
@@ -227,7 +234,7 @@ def fleets_of_fifty() -> list[Case]:
         trouble: dict[Outcome, float] = {} if rate is None else {FAILED: rate}
         scenario = Scenario("fifty", "A small fleet.", level=level, quiet=0.0, trouble=trouble)
         for waves in ("canary 10, rest", "lab 5, rest"):
-            setting = _setting(policy(), waves, 50, scenario, insists=True)
+            setting = _setting(policy(), waves, 50, scenario, insists=True, history=0)
             found.append(Case(f"{words}, waves {waves}", "standard", replace(setting, budgets=True)))
     return found
 

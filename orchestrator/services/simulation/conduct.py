@@ -124,11 +124,7 @@ class Conduct:
     def takes(self, device: int, fate: Fate) -> int:
         """Seconds from the start of installing to the outcome."""
         usual = self._delays[self.fleet.kind_of[device]][int(self.rng.random() * _QUANTILES)]
-        if self.scenario.order is Order.MIXED:
-            return usual
-        if self.scenario.order is Order.FAILURES_FIRST:
-            return max(usual, HOUR // 4) if fate is Fate.CONFIRMED else 60
-        return min(usual, HOUR // 6) if fate is Fate.CONFIRMED else HOUR
+        return in_order(self.scenario.order, usual, good=fate is Fate.CONFIRMED)
 
     def offline(self, share: float) -> dict[int, tuple[int, int]]:
         """Devices without a connection when the rollout starts: when each was last seen (before the start, so
@@ -162,6 +158,17 @@ class Conduct:
         if self.fleet.kinds[self.fleet.kind_of[device]].labels.get(outage.label) != outage.value:
             return None
         return ends + int(self.rng.random() * self.habit(device).gap)
+
+
+def in_order(order: Order, usual: int, *, good: bool) -> int:
+    """Seconds to an outcome that usually takes ``usual``, where reports come in this order."""
+    match order:
+        case Order.MIXED:
+            return usual
+        case Order.FAILURES_FIRST:
+            return max(usual, HOUR // 4) if good else 60
+        case Order.SUCCESSES_FIRST:
+            return min(usual, HOUR // 6) if good else HOUR
 
 
 def usual_time(habit: Habit, rng: Random) -> int:

@@ -172,7 +172,9 @@ class Run:
     def _clock(self) -> Silence | None:
         setting = self.setting
         alpha = clock_alpha(false_halt=setting.policy.false_halt, devices=sum(self.size.values()))
-        clock = learnt(setting.policy, setting.shape, alpha, setting.history, f"{setting.seed}/{self.number % PASTS}")
+        past = f"{setting.seed}/{self.number % PASTS}"
+        order = setting.scenario.order
+        clock = learnt(setting.policy, setting.shape, alpha, setting.history, past, order)
         return None if clock is None else Silence(clock, lambda minutes: untouched(self, minutes))
 
     def _started(self) -> RolloutState:

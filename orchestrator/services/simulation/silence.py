@@ -31,8 +31,9 @@ from orchestrator.core.evidence.clock import (
     reading,
 )
 from orchestrator.core.policy import Policy
-from orchestrator.services.simulation.conduct import usual_time
+from orchestrator.services.simulation.conduct import in_order, usual_time
 from orchestrator.services.simulation.fleet import Shape, ShapeKey, made
+from orchestrator.services.simulation.scenarios import Order
 
 if TYPE_CHECKING:
     from orchestrator.services.simulation.play import Run
@@ -47,12 +48,13 @@ LOOKED_AT: Final = 500
 """Untouched devices that are looked at."""
 
 
-def learnt(policy: Policy, shape: Shape, alpha: float, history: int, seed: str) -> Clock | None:
+def learnt(policy: Policy, shape: Shape, alpha: float, history: int, seed: str, order: Order) -> Clock | None:
     """The clock that a rollout to such a fleet would have after an earlier release to ``history`` of its devices, which
-    took their usual time; None without history, or where the policy leaves it nothing to say."""
+    took their usual time and reported in this order; None without history, or where the policy leaves it nothing to
+    say."""
     silent = policy.tolerate.silence(learnt=True)
     return bind_clock(
-        _curves(ShapeKey(shape), history, seed),
+        _curves(ShapeKey(shape), history, seed, order),
         tolerance=silent.at_most,
         alpha=alpha,
         answer=silent.then,
@@ -61,13 +63,14 @@ def learnt(policy: Policy, shape: Shape, alpha: float, history: int, seed: str) 
 
 
 @lru_cache(maxsize=64)
-def _curves(key: ShapeKey, history: int, seed: str) -> dict[str, Curve]:
+def _curves(key: ShapeKey, history: int, seed: str, order: Order) -> dict[str, Curve]:
     fleet = made(key.shape)
     rng = Random(f"past of {seed}")
     past = []
     for device in rng.sample(range(fleet.devices), min(history, fleet.devices)):
         kind = fleet.kinds[fleet.kind_of[device]]
-        took = None if rng.random() < NATURAL else timedelta(seconds=usual_time(kind.habit, rng))
+        usual = usual_time(kind.habit, rng)
+        took = None if rng.random() < NATURAL else timedelta(seconds=in_order(order, usual, good=True))
         past.append(Delay(kind.hardware_id, device, took))
     return learn(past)
 
