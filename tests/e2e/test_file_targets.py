@@ -131,8 +131,8 @@ def test_from_init_to_a_confirmed_device(machine: Machine, serving: Callable[[],
             assert (whole.status_code, whole.content) == (206, b"the second")
             assert stranger.get(offer["artifact"]["url"].partition("?")[0]).status_code == 403
             assert stranger.get(f"{url}/artifacts/urls.key").status_code == 403
-        for file, content in (("old", ONE), ("delta", delta)):
-            (machine.folder / file).write_bytes(content)
+        for place, content in (("old", ONE), ("delta", delta)):
+            (machine.folder / place).write_bytes(content)
         places = [str(machine.folder / each) for each in ("old", "delta", "new")]
         subprocess.run(["xdelta3", "-d", "-s", *places], check=True, timeout=60)
         assert (machine.folder / "new").read_bytes() == TWO
