@@ -70,11 +70,26 @@ class House:
         self.asked.append((method, path, found.status_code))
         return found
 
+    async def _call(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        """One request without a library between."""
+        sent: list[Any] = []
+        named = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "headers": named}
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.gateway(scope, receive, send)
+        self.asked.append((method, path, sent[0]["status"]))
+        return sent[0]["status"], sent[1]["body"]
+
     def client(self, device: str, version: int = 41, *, tags: str = TAG) -> Client:
         base = f"/d/{device}/{self.world.tokens[device]}"
 
         def ask(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
-            found = self.ask(method, f"{base}{path}", headers, body)
-            return found.status_code, found.content
+            return asyncio.run(self._call(method, f"{base}{path}", headers, body))
 
         return Client(device, HARDWARE, tags, software(version), ask, self.world.clock)
