@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.ostree_trees import ostree
-from tests.e2e.faults import FIELD, LAB, House, begins_on, until
+from tests.e2e.faults import FIELD, LAB, ROOT, House, begins_on, until
 from tests.gateway.aktualizr.client import Client, Software, monotone
 from tests.gateway.aktualizr.verifier import Rejected
 
@@ -147,3 +148,20 @@ def test_a_real_ostree_fetches_the_content_and_the_file_of_sizes_is_what_ostree_
         ostree(repo, "pull", "gateway", begun)
         ostree(repo, "pull", "--require-static-deltas", "gateway", wanted)
         assert wanted in ostree(repo, "show", wanted)
+
+
+def test_the_lines_of_the_page_reach_the_gateway(house: House) -> None:
+    """The real client is not here, so what it would ask by its settings is asked."""
+    house.ok("tuf", "init")
+    house.serve()
+    page = (ROOT / "docs/devices/aktualizr.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"<!-- toml: (\w+) -->\n```toml\n(.*?)```", page, re.DOTALL))
+    token = house.tokens["lab-0"]
+    for kind, known in (("prefix", 200), ("certificate", 401)):  # no certificate on a plain connection
+        text = blocks[kind].replace("https://wave.example:8700", "").replace("gw-7f3a/TOKEN", f"lab-0/{token}")
+        said = tomllib.loads(text)
+        assert said["tls"]["server"] == said["provision"]["server"]
+        ask = transport(house, "")
+        assert ask("GET", said["tls"]["server"] + "/device", {}, b"")[0] == known
+        assert ask("GET", said["uptane"]["repo_server"] + "/1.root.json", {}, b"")[0] == known
+        assert ask("GET", said["pacman"]["ostree_server"] + "/config", {}, b"")[0] == 200
