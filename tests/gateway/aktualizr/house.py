@@ -14,8 +14,8 @@ from orchestrator.adapters.tuf.keys import TufFolder
 from orchestrator.core.editions import Lifetimes
 from orchestrator.gateway.aktualizr.door import AktualizrDoor
 from orchestrator.gateway.app import Gateway
-from orchestrator.gateway.identity import CERTIFICATE
 from orchestrator.gateway.own import OwnDoor
+from orchestrator.gateway.tls import CERTIFICATE
 from orchestrator.services.aktualizr import Aktualizr
 from orchestrator.services.catalogue import Catalogue
 from orchestrator.services.credentials import Certificate
