@@ -15,6 +15,9 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
+    import ssl
+
+    from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
@@ -65,6 +68,13 @@ def open_provider(settings: Settings) -> OstreeProvider:
             gpg_homedir=settings.gpg_homedir,
         ),
     )
+
+
+def open_authority(settings: Settings) -> FileAuthority:
+    """The installation's own certificate authority; nothing is read before it is used."""
+    from orchestrator.adapters.authority import FileAuthority
+
+    return FileAuthority(settings.root / "ca")
 
 
 def open_providers(settings: Settings, store: SqlStore) -> Providers:
@@ -154,6 +164,7 @@ def open_application(
         turn=Turn(ticker, store, process_name(), settings.lease),
         verifier=Verifier(store),
         replayer=Replayer(store),
+        authority=lambda: open_authority(settings),
         clock=clock,
     )
 
@@ -255,6 +266,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen
 
+    tls = _tls(settings)
     ticks: list[TickScheduler] = []
 
     def poke() -> None:
@@ -281,7 +293,12 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
         server = Server(
-            gateway, sockets=[door], signals=False, at_once=connections_possible(), late=app.devices.pressure.late
+            gateway,
+            sockets=[door],
+            signals=False,
+            at_once=connections_possible(),
+            tls=tls,
+            late=app.devices.pressure.late,
         )
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
@@ -297,6 +314,22 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """What the gateway serves with. Raises InvalidInput for files that cannot be used or that others may read."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    from orchestrator.adapters.files.private import check_private
+    from orchestrator.gateway.tls import server_context
+
+    check_private(settings.tls_key)
+    return server_context(
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        client_ca=settings.tls_client_ca,
+        required=settings.tls_client_required,
+    )
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:

@@ -8,7 +8,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = {"alembic", "apscheduler", "fastapi", "networkx", "pydantic", "sqlalchemy", "sqlmodel", "uvicorn", "yaml"}
+HEAVY = {
+    "alembic",
+    "apscheduler",
+    "cryptography",
+    "fastapi",
+    "networkx",
+    "pydantic",
+    "sqlalchemy",
+    "sqlmodel",
+    "uvicorn",
+    "yaml",
+}
 
 HELP = """
 import sys

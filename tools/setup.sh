@@ -2,7 +2,7 @@
 # Gets a checkout ready to run. `make` calls it; there is no need to call it by hand.
 #
 #   tools/setup.sh python             .venv with the exact versions of requirements.lock, and this project in it
-#   tools/setup.sh system NAME ...    the programs NAME (ostree, postgresql, gnupg) by apt, where they are missing;
+#   tools/setup.sh system NAME ...    the programs NAME (ostree, postgresql, gnupg, curl, openssl) by apt, where they are missing;
 #                                     with them Python's venv module, while there is no .venv
 #
 # PYTHON=/path/to/python3 chooses the interpreter. Every failure ends with one sentence that says what to do.

@@ -183,6 +183,7 @@ late_group("policy", "policy_commands", "Policies: check, list, show, and the sc
 
 from orchestrator.cli import house_commands  # noqa: E402, F401 - and the installation, last
 
+late_group("ca", "ca_commands", "Certificates: init, issue, server, revoke, list.", panel="Installation")
 late_group("db", "db_commands", "The database: upgrade, check.", panel="Installation")
 
 app = typer.Typer(

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from orchestrator.gateway.tls import CERTIFICATE, peer_certificate
+
 HEAD_SECONDS: Final = 10.0
 """How long the head of a request may take, from the first byte, and the first byte on a new connection."""
 
@@ -55,9 +57,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._late: asyncio.TimerHandle | None = None
+        self._extensions: dict[str, Any] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.scheme == "https" and (certificate := peer_certificate(transport)) is not None:
+            self._extensions = {CERTIFICATE: certificate}
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + TOLD_AT_ONCE:
             transport.abort()
         else:
@@ -97,6 +102,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head, self._head_bytes = True, 0
         super().on_message_begin()
+        if self._extensions is not None:
+            self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -19,11 +19,9 @@ from typing import Final
 
 from orchestrator.errors import Unauthorized
 from orchestrator.gateway.http import Request, known_name
+from orchestrator.gateway.tls import CERTIFICATE
 from orchestrator.services.credentials import Bearer, Certificate, Credential, GatewayToken, TargetToken
 from orchestrator.services.devices import Devices, Kept
-
-CERTIFICATE: Final = "wave.certificate"
-"""Where among the ASGI scope's ``extensions`` the verified client certificate of the connection stands."""
 
 _SCHEMES: Final[Mapping[bytes, Callable[[str], Credential]]] = {
     b"bearer": Bearer,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -14,6 +15,7 @@ import uvicorn
 
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.guard import MOST_AT_ONCE, GuardedProtocol
+from orchestrator.gateway.tls import TlsLoop
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
 
@@ -33,7 +35,8 @@ class Server:
     """``run`` serves until ``stop`` (from any thread) or, with ``signals``, SIGINT or SIGTERM; then requests under way
     end first. ``started`` is called with the port once it listens. Give ``sockets`` instead of host and port to listen
     on what is bound already. Port 0 takes any free one. Above ``at_once`` connections or requests each is told 503.
-    ``late`` is told ten times a second how late the event loop gets round to its work.
+    With ``tls`` it speaks nothing else. ``late`` is told ten times a second how late the event loop gets round to its
+    work.
 
     Stopping: it listens no more; every answer from then on closes its connection; a connection that says nothing gets
     ``guard.LAST_WORD`` seconds to ask once more, so that nobody who had just begun to speak is cut off."""
@@ -47,6 +50,7 @@ class Server:
         sockets: Sequence[socket.socket] = (),
         signals: bool = True,
         at_once: int = MOST_AT_ONCE,
+        tls: ssl.SSLContext | None = None,
         started: Callable[[int], None] = lambda port: None,
         late: Callable[[timedelta], None] = lambda by: None,
     ) -> None:
@@ -68,6 +72,7 @@ class Server:
             limit_concurrency=at_once,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=STOP_WITHIN,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         # libcurl, which ostree pulls with, offers h2c with every request, and Uvicorn warns of each.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -76,7 +81,8 @@ class Server:
 
     def run(self) -> None:
         """Serve in this thread, on an event loop of its own. Raises Unavailable when the port cannot be had."""
-        loop_factory = self._server.config.get_loop_factory()
+        config = self._server.config
+        loop_factory = TlsLoop if config.ssl_context_factory is not None else config.get_loop_factory()
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(self.serve())
 

@@ -15,6 +15,7 @@ from orchestrator.core.fleet_file import FleetFile
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.artifacts import Artifacts
+from orchestrator.services.authority import Authority
 from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
@@ -68,6 +69,7 @@ class Application:
     turn: Turn
     verifier: Verifier
     replayer: Replayer
+    authority: Callable[[], Authority]
     clock: Callable[[], datetime]
 
     def close(self) -> None:

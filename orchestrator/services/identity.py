@@ -227,7 +227,9 @@ class Identity:
         """Take such an order back. Raises InvalidInput, NotFound."""
         known = _named(kind, value)
         if not self._change(lambda w: w.allow_certificates(kind, known)):
-            raise NotFound(f"No certificate was revoked by the {kind} {known}.")
+            raise NotFound(
+                f"No certificate was revoked by the {kind} {known}.", remedy="`wave ca list` shows what was."
+            )
 
     def revoked_certificates(self) -> Sequence[Revoked]:
         with self._store.reading() as r:

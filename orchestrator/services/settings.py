@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orchestrator.services.delta_program import DeltaProgram
 
@@ -30,6 +31,16 @@ class Settings(BaseModel):
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
+    tls_certificate: Path | None = Field(
+        default=None, description="The gateway's certificate in PEM, with its chain; with it only HTTPS is spoken."
+    )
+    tls_key: Path | None = Field(default=None, description="Its key in PEM, readable by its owner alone.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Authorities in PEM whose client certificates name devices."
+    )
+    tls_client_required: bool = Field(
+        default=False, description="Whether every connection must show a client certificate."
+    )
     check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
     check_in_at_most: timedelta = Field(
         default=timedelta(minutes=30), description="How far that may stretch while the server is overloaded."
@@ -70,4 +81,15 @@ class Settings(BaseModel):
     @property
     def url(self) -> str:
         """Where devices reach the gateway, without a slash at the end."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+        scheme = "http" if self.tls_certificate is None else "https"
+        return (self.public_url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.tls_client_required and self.tls_client_ca is None:
+            raise ValueError("tls_client_required needs tls_client_ca")
+        return self

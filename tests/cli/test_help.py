@@ -37,6 +37,7 @@ LISTED = (
         "delta": "list show build drop verify",
         "device": "list show enroll group label retire hold release replace token",
         "enrolment": "add list revoke",
+        "ca": "init issue server revoke list",
         "policy": "check list show schema",
         "db": "upgrade check",
         "journal": "show verify",

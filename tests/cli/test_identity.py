@@ -1,8 +1,12 @@
-"""``wave enrolment``: tokens are shown once, listed without themselves, and ended."""
+"""``wave enrolment`` and ``wave ca``: tokens are shown once and listed without themselves, certificates signed and
+revoked."""
 
 from __future__ import annotations
 
+import json
+import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +87,69 @@ def test_what_makes_no_sense_is_refused(house: House, words: str, said: str) -> 
 def test_a_name_that_nobody_has_is_told(house: House) -> None:
     ended = house.run("enrolment", "revoke", "enr-none", "--yes")
     assert ended.exit_code == 3 and "There is no enrolment token enr-none" in ended.stderr
+
+
+# ------------------------------------------------------------------------------------------------- certificates
+
+CERTIFICATE = set("subject serial fingerprint not_before not_after certificate".split())
+
+
+def test_an_authority_signs_and_revokes(house: House, tmp_path: Path) -> None:
+    assert "wave ca init" in house.run("ca", "issue", "gw-1", "--out", str(tmp_path / "x")).stderr
+    made = house.ok("ca", "init", "--name", "Acme devices")
+    assert "Acme devices" in made and "tls_client_ca" in made
+    assert house.run("ca", "init").exit_code == 4
+    told = house.ok("ca", "issue", "gw-1", "--out", str(tmp_path / "gw-1"))
+    assert [line[0] for line in told.splitlines()] == ["+", "+", "+"]
+    key = tmp_path / "gw-1" / "gw-1.key"
+    assert key.stat().st_mode & 0o777 == 0o600 and "PRIVATE KEY" not in told
+    server = house.json("ca", "server", "localhost", "127.0.0.1", "--out", str(tmp_path / "gw"), "--days", "90")
+    assert set(server) == CERTIFICATE | {"files"} and "PRIVATE KEY" not in json.dumps(server)
+    assert house.ok("ca", "revoke", "gw-1", "--yes") == "What has the device gw-1 is revoked.\n"
+    assert house.json("ca", "revoke", "--serial", "00:AB") == {"kind": "serial", "value": "00:AB", "revoked": True}
+    assert "gw-1" in house.ok("ca", "list")
+    assert [(each["kind"], each["value"]) for each in house.json("ca", "list")] == [
+        ("device", "gw-1"),
+        ("serial", "ab"),
+    ]
+    assert "good again" in house.ok("ca", "revoke", "--serial", "ab", "--undo")
+    assert house.run("ca", "revoke", "--serial", "ab", "--undo").exit_code == 3
+    renewed = house.json("ca", "issue", "gw-1", "--out", str(tmp_path / "again"))
+    assert renewed["not_before"] > house.json("ca", "list")[0]["revoked_at"]
+
+
+def test_a_request_is_signed_and_its_key_stays_where_it_is(house: House, tmp_path: Path) -> None:
+    house.ok("ca", "init")
+    made = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=gw-1 -keyout k.pem -out r.pem"
+    subprocess.run(made.split(), cwd=tmp_path, check=True, capture_output=True)
+    told = house.run("ca", "issue", "gw-1", "--csr", str(tmp_path / "r.pem"))
+    assert told.stdout.startswith("-----BEGIN CERTIFICATE-----") and "serial" in told.stderr
+    (tmp_path / "gw-1.pem").write_text(told.stdout, encoding="ascii")
+    # the world's clock is another; signatures and purposes are what is looked at
+    checked = f"openssl verify -no_check_time -purpose sslclient -CAfile {house.root}/ca/ca.pem gw-1.pem"
+    subprocess.run(checked.split(), cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("issue gw-1", "must go somewhere"),
+        ("issue gw-1 --csr nothing.pem", "cannot be read"),
+        ("issue gw-2 --csr pyproject.toml", "no certificate signing request"),
+        ("revoke", "one of the three"),
+        ("revoke gw-1 --serial ab", "one of the three"),
+        ("revoke --serial xyz --yes", "hex digits"),
+        ("server --out x -- -a", "neither a host name nor an address"),
+    ],
+)
+def test_what_makes_no_sense_of_certificates_is_refused(house: House, words: str, said: str) -> None:
+    house.ok("ca", "init")
+    ended = house.run("ca", *words.split())
+    assert (ended.exit_code, said in ended.stderr) == (2, True), ended.stderr
+
+
+def test_a_request_may_not_be_endless(house: House, tmp_path: Path) -> None:
+    house.ok("ca", "init")
+    (tmp_path / "long.pem").write_bytes(b"x" * 70_000)
+    assert "too large" in house.run("ca", "issue", "gw-1", "--csr", str(tmp_path / "long.pem")).stderr
+    assert "No certificate was revoked." in house.ok("ca", "list")

@@ -161,18 +161,17 @@ def starts_late() -> list[Case]:
 
 
 def one_hardware() -> list[Case]:
-    """A hardware id with 5 % of the fleet, where 30 % fail; all else at half of the tolerance."""
+    """A hardware id with 5 % of the fleet, where 30 % fail; all else at half of the tolerance. With the fleet's history
+    known three classes halt, and share the allowance."""
     scenario = Scenario(
         "hw-d", "One hardware id fails.", 0.5, 0.0, {FAILED: 0.3}, dimension="hardware_id", value="hw-d"
     )
-    usual = _setting(policy(), "all", 2_000, scenario)
+    usual = _setting(policy(), "all", 2_000, scenario, history=2_000)
     quick = replace(usual.shape, habits=(HABITS[0],))
     return [
         Case("slices as they are", "standard", usual),
-        Case("reports one by one", "standard", one_by_one(replace(usual, shape=quick)), weight=0.5),
-        Case(
-            "slices as they are, two dimensions", "standard", replace(usual, policy=policy(segments=list(SEGMENTS[:2])))
-        ),
+        Case("reports one by one", "standard", one_by_one(replace(usual, shape=quick)), weight=0.3),
+        Case("slices as they are, no history: two classes halt", "standard", replace(usual, history=0)),
     ]
 
 

@@ -84,6 +84,16 @@ class Measured:
         right = sum([each.segment for each in one.excluded] == ["hardware_id=hw-d"] for one in self.runs)
         return chance(right, len(self.runs))
 
+    @property
+    def named_rightly(self) -> Chance:
+        """The same, or halted by a monitor over the whole that crossed first, in a sentence that names the segment."""
+        right = sum(
+            [each.segment for each in one.excluded] == ["hardware_id=hw-d"]
+            or (one.ending is Ending.HALTED and "Segment hardware_id=hw-d carries" in one.sentence)
+            for one in self.runs
+        )
+        return chance(right, len(self.runs))
+
     def of_exclusion(self, what: str) -> Quantiles | None:
         """Quantiles of a figure of the first exclusion, such as ``reported``."""
         return quantiles([getattr(each.excluded[0], what) for each in self.runs if each.excluded])

@@ -26,8 +26,11 @@ PREFIX: Final = "WAVE_"
 ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
-_DURATIONS: Final = frozenset({"check_in_every", "tick_at_most", "build_timeout", "lease"})
-_PATHS: Final = frozenset({"root", "repository", "gpg_homedir", "artifacts"})
+_DURATIONS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation is timedelta)
+_PATHS: Final = frozenset(
+    key for key, field in Settings.model_fields.items() if field.annotation in (Path, Path | None)
+)
+"""By their types, so that none can be forgotten here: a builder is handed all settings as text."""
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
@@ -51,7 +54,8 @@ def load_settings(path: Path | None, overrides: Mapping[str, str], environment: 
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidInput(f"The setting {'.'.join(map(str, first['loc']))} cannot be taken: {first['msg']}.") from None
+        where = "settings" if not first["loc"] else f"setting {'.'.join(map(str, first['loc']))}"
+        raise InvalidInput(f"The {where} cannot be taken: {first['msg']}.") from None
 
 
 def _from_file(file: Path) -> dict[str, Any]:

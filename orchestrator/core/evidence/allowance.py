@@ -39,6 +39,9 @@ SMALL_FLEET_PART: Final = 0.5
 MOST_VALUES: Final = 100
 """Of one dimension: the largest segments, each of which has monitors from the start. More would leave none enough
 allowance to find anything, and every look reads them all."""
+LEAST_WEIGHED: Final = 0.05
+"""Of the rollout's devices: a segment with fewer weighs no more than one of this size, so that a handful of devices do
+not take the allowance from all others."""
 MOST_NEWCOMERS: Final = 100
 """Segments that appear after the start and are given monitors."""
 
@@ -154,7 +157,10 @@ def allot_segments(
     the policy names, the eligible devices at the start of each of its segments (by population).
 
     * A tenth of ``false_exclude`` is the reserve for newcomers (:func:`allot_newcomer`). The rest is split equally over
-      the classes that halt, then over the dimensions, then over the segments that can fire with what they would get.
+      the classes that halt, then over the dimensions; then over the segments that can fire with what they would get, by
+      their weight: for each device in it, those that are not. A part more or less costs a segment about as many devices
+      whatever its size, which is much of a small one and little of a large one; and what is wrong with nearly all
+      devices, the monitor over the rollout finds. One below 5 % of the devices weighs as much as one of 5 %.
     * A segment with fewer devices than its first limit needs gets no monitor, nor does the only segment of a dimension,
       which is the whole rollout once more; a dimension without any leaves its part to the others.
     * Of one dimension the ``MOST_VALUES`` largest segments are watched, ties by name. The others are seen by the
@@ -175,23 +181,20 @@ def allot_segments(
         for dimension, segments in sorted(sizes.items())
         if len(segments) > 1
     }
+    known = {segment: many for found in largest.values() for segment, many in found}
     for outcome, tolerance in classes.items():
         part = false_exclude * (1.0 - RESERVE_PART) / len(classes)
-        able: dict[str, int] = {}
         shares: dict[str, float] = {}
         dimensions = list(largest)
         while dimensions:
-            each = part / len(dimensions)
-            firing = {name: _firing(largest[name], tolerance, each) for name in dimensions}
+            firing = {name: _firing(largest[name], devices, tolerance, part / len(dimensions)) for name in dimensions}
             if all(firing.values()):
+                shares = {segment: alpha for found in firing.values() for segment, alpha in found.items()}
                 break
             dimensions = [name for name in dimensions if firing[name]]
-        for name in dimensions:
-            able |= dict(firing[name])
-            shares |= {segment: part / len(dimensions) / len(firing[name]) for segment, _ in firing[name]}
         specs += [
-            _spec(f"{SEGMENT}{segment}", (outcome,), tolerance, shares[segment], Answer.HALT, devices=able[segment])
-            for segment in sorted(able)
+            _spec(f"{SEGMENT}{segment}", (outcome,), tolerance, shares[segment], Answer.HALT, devices=known[segment])
+            for segment in sorted(shares)
         ]
     return tuple(specs)
 
@@ -223,15 +226,27 @@ def _halting(tolerate: Mapping[Outcome, Tolerance]) -> dict[Outcome, float]:
     }
 
 
-def _firing(segments: Sequence[tuple[str, int]], tolerance: float, allowance: float) -> Sequence[tuple[str, int]]:
-    """Of ``segments``, largest first, those that can fire when they share ``allowance`` equally: as ``_able_to_fire``,
-    by bisection, because fewer sharers make each of them more able."""
-    able = bisect_left(
-        range(1, len(segments) + 1),
-        True,
-        key=lambda count: segments[count - 1][1] < staircase(tolerance, allowance / count).first,
-    )
-    return segments[:able]
+def _firing(
+    segments: Sequence[tuple[str, int]], devices: int, tolerance: float, allowance: float
+) -> Mapping[str, float]:
+    """Of ``segments``, largest first, those that can fire when they share ``allowance`` by their weight, with the alpha
+    of each. The smallest are left out first, by bisection, because fewer sharers make each of them more able."""
+    watched = [(name, size, _weight(size, devices)) for name, size in segments if size < devices]
+
+    def shared(count: int) -> dict[str, float]:
+        whole = math.fsum(weight for *_, weight in watched[:count])
+        return {name: allowance * weight / whole for name, _, weight in watched[:count]}
+
+    def in_vain(count: int) -> bool:
+        alphas = shared(count)
+        return any(size < staircase(tolerance, alphas[name]).first for name, size, _ in reversed(watched[:count]))
+
+    return shared(bisect_left(range(1, len(watched) + 1), True, key=in_vain))
+
+
+def _weight(size: int, devices: int) -> float:
+    """For each device of a segment, those of the rollout that are none."""
+    return 1.0 / max(size / devices, LEAST_WEIGHED) - 1.0
 
 
 def newcomer_alpha(allowance: float, newcomer: int) -> float:

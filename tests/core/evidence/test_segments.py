@@ -63,11 +63,30 @@ def test_twelve_segments_under_the_standard_shares() -> None:
 
 def test_a_segment_too_small_to_fire_gets_nothing_and_leaves_its_part() -> None:
     """Two cm4 in a row can be found at 0.5 %; at 2 % they cannot, and rpi4 and imx8 share what they leave."""
-    specs = allotted({"hardware_id": {"rpi4": 5_000, "imx8": 300, "cm4": 2}})
+    specs = allotted({"hardware_id": {"rpi4": 5_000, "imx8": 5_000, "cm4": 2}}, false_exclude=0.01)
     alphas = {spec.key: spec.alpha for spec in specs}
-    assert alphas["segment:hardware_id=rpi4/failed"] == pytest.approx(0.045 / 3 / 2)
+    assert alphas["segment:hardware_id=rpi4/failed"] == pytest.approx(0.009 / 3 / 2)
     assert "segment:hardware_id=cm4/failed" not in alphas
-    assert alphas["segment:hardware_id=rpi4/silent"] == pytest.approx(0.045 / 3 / 3)
+    assert alphas["segment:hardware_id=rpi4/silent"] == pytest.approx(0.009 / 3 / (1 + 1 + 19))
+
+
+def test_a_small_segment_has_more_of_the_allowance_than_a_large_one() -> None:
+    """By how many devices are outside for each one inside: 60, 25, 10 and 5 % weigh 2/3, 3, 9 and 19. With three
+    classes and dimensions the smallest then needs 4 failed within 13 places instead of 10."""
+    boards = {"a": 1_200, "b": 500, "c": 200, "d": 100}
+    alphas = {spec.key: spec.alpha for spec in allotted({"hardware_id": boards}, devices=2_000)}
+    whole = 2 / 3 + 3 + 9 + 19
+    for name, weight in zip(boards, (2 / 3, 3, 9, 19), strict=True):
+        assert alphas[f"segment:hardware_id={name}/failed"] == pytest.approx(0.045 / 3 * weight / whole)
+    assert staircase(0.02, alphas["segment:hardware_id=d/failed"] / 3).limit(4) == 13
+    assert staircase(0.02, 0.045 / 3 / 3 / 4).limit(4) == 10
+
+
+def test_a_handful_of_devices_does_not_take_the_allowance_from_the_others() -> None:
+    """Four of 2,000 weigh no more than 5 % of them would."""
+    alphas = {spec.key: spec.alpha for spec in allotted({"hardware_id": {"a": 1_896, "c": 100, "e": 4}}, devices=2_000)}
+    tiny, small = (alphas[f"segment:hardware_id={name}/failed"] for name in ("e", "c"))
+    assert tiny == pytest.approx(small)
 
 
 def test_a_dimension_that_says_nothing_leaves_its_part_to_the_others() -> None:
@@ -113,19 +132,19 @@ def test_the_allowance_is_never_overspent_and_nobody_has_a_part_in_vain(
 
 
 @given(SIZES)
-def test_whoever_has_no_monitor_could_not_have_fired_with_one(sizes: dict[str, dict[str, int]]) -> None:
-    """With one sharer more in its dimension, for any of those left out."""
+def test_whoever_has_no_monitor_could_not_have_fired_beside_the_others(sizes: dict[str, dict[str, int]]) -> None:
+    """The largest of those left out, with its part of what its dimension has, beside those watched."""
     specs = allotted(sizes)
     for outcome in (FAILED, SILENT):
         mine = [spec for spec in specs if spec.outcomes == (outcome,)]
         for dimension, found in named(sizes).items():
             watched: list[MonitorSpec] = [spec for spec in mine if (spec.segment or "").startswith(f"{dimension}=")]
-            if not watched:
-                continue
-            part = math.fsum(spec.alpha for spec in watched)
-            stairs = staircase(watched[0].tolerance, part / (len(watched) + 1))
             left_out = [size for name, size in found.items() if name not in {spec.segment for spec in watched}]
-            assert all(size < stairs.first for size in left_out)
+            if not watched or not left_out:
+                continue
+            # None has 5 % of the 10,000 devices, so that all weigh the same.
+            part = math.fsum(spec.alpha for spec in watched)
+            assert max(left_out) < staircase(watched[0].tolerance, part / (len(watched) + 1)).first
 
 
 def test_only_classes_that_halt_stop_a_segment() -> None:

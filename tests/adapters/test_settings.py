@@ -1,0 +1,33 @@
+"""Settings of TLS: what belongs together, and where paths count from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.adapters.files.settings import as_environment, load_settings
+from orchestrator.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("tls_certificate: a.pem", "belong together"),
+        ("tls_client_ca: a.pem", "needs tls_certificate"),
+        ("tls_certificate: a.pem\ntls_key: b.pem\ntls_client_required: true", "needs tls_client_ca"),
+    ],
+)
+def test_settings_of_tls_belong_together(tmp_path: Path, page: str, said: str) -> None:
+    (tmp_path / "wave.yaml").write_text(page, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=said):
+        load_settings(tmp_path / "wave.yaml", {}, {})
+
+
+def test_paths_of_tls_count_from_the_file_and_the_url_follows(tmp_path: Path) -> None:
+    (tmp_path / "wave.yaml").write_text("tls_certificate: a.pem\ntls_key: b.key\n", encoding="utf-8")
+    settings = load_settings(tmp_path / "wave.yaml", {}, {})
+    assert (settings.tls_certificate, settings.tls_key) == (tmp_path / "a.pem", tmp_path / "b.key")
+    assert settings.url == "https://127.0.0.1:8700"
+    again = load_settings(None, {}, as_environment(settings))
+    assert again.tls_key == tmp_path / "b.key" and again.tls_client_required is False
