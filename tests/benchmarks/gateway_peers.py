@@ -5,9 +5,9 @@ callable on the same server.
 
 goosebit 0.2.12 is installed from the package index into an environment of its own (``.benchmarks``) and started as its
 documentation starts it: Uvicorn, one process, SQLite, its own defaults. ``tuned`` is the same with whatever was found
-to help it: uvloop and httptools, no access log, no log, SQLite's WAL with ``synchronous NORMAL``. Ours is ``wave serve``
-as it is: devices' tokens are checked, last-seen is written, and feedback is acknowledged when it is on the disk
-(``synchronous FULL``). goosebit checks no tokens as it ships.
+to help it: uvloop and httptools, no log, SQLite's WAL with ``synchronous NORMAL``. Ours is ``wave serve`` as it is:
+devices' tokens are checked, last-seen is written, and feedback is acknowledged when it is on the disk (``synchronous
+FULL``). goosebit checks no tokens as it ships.
 
 Feedback is what a device sends for one update: ``proceeding`` twice and ``closed`` with success once. Each message is
 sent once and each is acknowledged; then both are asked how many successes they counted.
@@ -20,18 +20,23 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvloop
 
+from orchestrator.core.update import UpdateStatus
 from tests.benchmarks.figures import figure
 from tests.benchmarks.gateway_rates import check_ins, measure, ours, reports
 from tests.benchmarks.http_load import Make, Rate, cpu_seconds, load, work_off
+from tests.load.serving import ALONE, Running, free_port, of_files, process, wave_serve
+from tests.services.fleet_world import World
 
 GOOSEBIT = "0.2.12"
 PEERS = Path(".benchmarks")
@@ -216,6 +221,97 @@ def against_bare(folder: Path, devices: int, seconds: float, rounds: int) -> Non
             f"{mine.per_second / bare.per_second:.2f} of its rate ({mine.per_second:,.0f} a second, "
             f"99 % within {mine.wait(0.99):.0f} ms), {mine.per_cpu_second / bare.per_cpu_second:.2f} by CPU",
             f"at least {wanted}",
+        )
+
+
+class Wave:
+    """``wave serve`` over a fresh installation with devices that speak DDI."""
+
+    def __init__(self, folder: Path, devices: int, *, slices: int) -> None:
+        self._folder = folder
+        self._root = folder / f"wave-{time.monotonic_ns()}"
+        self.tokens = of_files(self._root, devices, slices=slices)
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Running]:
+        port = free_port()
+        with process(wave_serve(self._root, port), port, ALONE, self._folder) as running:
+            yield running
+
+    def offers(self, running: Running) -> dict[str, int]:
+        """Every device polls once; the action that each is shown."""
+        actions: dict[str, int] = {}
+
+        def see(body: bytes, asked: float, answered: float) -> None:
+            found = re.search(rb"/controller/v1/([^/]+)/deploymentBase/(\d+)", body)
+            if found:
+                actions[found[1].decode()] = int(found[2])
+
+        polls = [poll(device, token) for device, token in self.tokens.items()]
+        if wrong := uvloop.run(work_off(running.port, polls, see)):
+            raise SystemExit(f"{len(wrong)} answers were wrong, such as {wrong[0]!r}")
+        return actions
+
+    def counted(self) -> tuple[int, int]:
+        """Devices that applied the Target, and events in the log."""
+        with contextlib.closing(World(f"sqlite:///{self._root / 'wave.db'}")) as world, world.store.reading() as r:
+            row = r.rollout("lmp-42")
+            assert row is not None
+            statuses = Counter[UpdateStatus]()
+            for found in r.count_updates(row.key).values():
+                statuses.update(found)
+            done = statuses[UpdateStatus.APPLIED] + statuses[UpdateStatus.CONFIRMED]
+            return done, len(r.events(rollout="lmp-42", limit=10**9))
+
+
+def against_goosebit(folder: Path, devices: int, seconds: float) -> None:
+    """Both as they are, and goosebit tuned: polls of an idle fleet, and the feedback of a fleet that updates."""
+    few = max(100, devices // 10)  # as many as it does in a reasonable time
+    idles: dict[str, Rate] = {}
+    feedbacks: dict[str, Rate] = {}
+    counted: dict[str, str] = {}
+    tokens = {f"dev-{number:07}": f"token-{number}" for number in range(few)}
+    for which in ("as shipped", "tuned"):
+        peer = Goosebit(folder, few, tuned=which == "tuned", rollout=False)
+        with peer.serving() as running:
+            idles[which] = idle(running, tokens, seconds)
+        peer = Goosebit(folder, few, tuned=which == "tuned", rollout=True)
+        with peer.serving() as running:
+            feedbacks[which] = told(running, [an_update(device, token, 1) for device, token in tokens.items()])
+        counted[which] = f"{peer.successes()} of {few}"
+    ours_idle = Wave(folder, devices, slices=1)
+    with ours_idle.serving() as running:
+        idles["ours"] = idle(running, ours_idle.tokens, seconds)
+    ours_busy = Wave(folder, devices, slices=devices)
+    with ours_busy.serving() as running:
+        actions = ours_busy.offers(running)
+        if len(actions) != devices:
+            raise SystemExit(f"{len(actions)} of {devices} devices were offered the Target")
+        updates = [an_update(device, ours_busy.tokens[device], action) for device, action in actions.items()]
+        feedbacks["ours"] = told(running, updates)
+    applied, events = ours_busy.counted()
+    counted["ours"] = f"{applied:,} of {devices:,}"
+    for what, rates, wanted in (("idle polls", idles, 60), ("feedback", feedbacks, 30)):
+        for which, rate in rates.items():
+            print(rate.line(f"DDI {what}, {which}"))
+        mine, shipped, tuned = (rates[which] for which in ("ours", "as shipped", "tuned"))
+        figure(
+            f"DDI {what} against goosebit {GOOSEBIT}",
+            f"{mine.per_second / shipped.per_second:.0f} times ({mine.per_second:,.0f} a second), "
+            f"{mine.per_cpu_second / shipped.per_cpu_second:.0f} times by CPU, 99 % within {mine.wait(0.99):.0f} ms "
+            f"(its {shipped.wait(0.99):,.0f}); against it tuned {mine.per_second / tuned.per_second:.0f} and "
+            f"{mine.per_cpu_second / tuned.per_cpu_second:.0f} times",
+            f"at least {wanted} times, both; 99 % lower",
+        )
+    figure(
+        f"successes counted, each acknowledged once, against goosebit {GOOSEBIT}",
+        f"{counted['ours']}, {events:,} of {3 * devices:,} messages logged; goosebit {counted['as shipped']}, "
+        f"tuned {counted['tuned']}",
+        "every one, once",
+    )
+    if (applied, events) != (devices, 3 * devices):
+        raise SystemExit(
+            f"of {devices} successes {applied} were counted, of {3 * devices} messages {events} are logged"
         )
 
 

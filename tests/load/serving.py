@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -15,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.bootstrap import initialise
-from tests.services.fleet_world import World
+from orchestrator.core.artifact import FILES, Artifact, Digests, Format
+from orchestrator.core.fleet import Target
+from tests.services.fleet_world import HARDWARE, TAG, World
 
 STARTS_WITHIN = 60.0
 ALONE = {"WAVE_BUILDERS": "0"}
@@ -63,6 +66,32 @@ def wave_serve(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "orchestrator", "--root", str(root), "serve", "--port", str(port)]
 
 
+_NOTHING_STOPS = {each: {"at_most": "15%", "then": "count"} for each in ("ignored", "silent", "download_failed")}
+
+
+def of_files(root: Path, devices: int, *, slices: int) -> dict[str, str]:
+    """The same for devices of foreign protocols, which take files: none has an offer yet."""
+    initialise(root)
+    world = World(f"sqlite:///{root / 'wave.db'}", now=datetime.now(UTC))
+    try:
+        for version in (41, 42):
+            content = f"image {version}".encode()
+            sums = (hash_of(content).hexdigest() for hash_of in (hashlib.sha256, hashlib.sha1, hashlib.md5))
+            digests = Digests(*sums, len(content))
+            artifact = Artifact(digests, Format.SWU, "image.swu", "demo", f"1.{version}.0", (HARDWARE,))
+            with world.store.writing() as w:
+                w.add_artifact(artifact)
+                target = Target(f"{HARDWARE}-{version}", version, artifact.sha256, (HARDWARE,), (TAG,), provider=FILES)
+                w.add_target(target, now=world.now)
+            if version == 41:
+                runs = {"commit": artifact.sha256, "version": 41, "since_at": world.now, "last_seen_at": world.now}
+        fleet = world.enroll(devices, **runs)
+        world.apply(policy={"slices": {"first": slices}, "tolerate": _NOTHING_STOPS})
+        return {device: world.tokens[device] for device in fleet}
+    finally:
+        world.close()
+
+
 def installation(root: Path, devices: int, *, slices: int, offered: bool) -> dict[str, str]:
     """An installation with a fleet and a running rollout that nothing stops; tokens by device. ``slices``: how many
     devices the first slice has; ``offered``: every device has its offer."""
@@ -70,8 +99,7 @@ def installation(root: Path, devices: int, *, slices: int, offered: bool) -> dic
     world = World(f"sqlite:///{root / 'wave.db'}", now=datetime.now(UTC))
     try:
         fleet = world.fleet(devices)
-        count = {each: {"at_most": "15%", "then": "count"} for each in ("ignored", "silent", "download_failed")}
-        world.apply(policy={"slices": {"first": slices}, "tolerate": count})
+        world.apply(policy={"slices": {"first": slices}, "tolerate": _NOTHING_STOPS})
         if offered:
             for device in fleet:
                 world.check_in(device)

@@ -246,18 +246,19 @@ def main() -> None:
             raise SystemExit(f"{told_after.answers:,} events were acknowledged, {logged:,} are in the log")
     answers = asked_after.answers + told_after.answers
     by, a_minute = growth(memory)
+    print(f"memory: {by:+.1f} MiB from the first fifth to the last, {a_minute:+.2f} a minute")
     rate = answers / took
     for what, waits in (("check-ins", asked_after), ("reports", told_after)):
         print(
             f"{what}: {waits.answers:,}, {waits.answers / took:,.0f} a second, 50 % within {waits.within(0.5):.1f} ms, "
             f"99 % within {waits.within(0.99):.1f} ms"
         )
+    waits = f"99 % within {asked_after.within(0.99):.0f} ms, of reports {told_after.within(0.99):.0f} ms"
+    carries = f"carries {rate * POLL_SECONDS:,.0f} devices at an interval of 5 minutes"
     figure(
-        f"{options.minutes:g} minutes of a fleet of {options.devices:,} on SQLite, a report in {REPORTS_ONE_IN} requests",
-        f"{rate:,.0f} a second, no error; 99 % within {asked_after.within(0.99):.0f} ms, "
-        f"of reports {told_after.within(0.99):.0f} ms; memory {memory[-1]:,.0f} MiB, {by:+.1f} MiB after the first minute "
-        f"({a_minute:+.2f} a minute); carries {rate * POLL_SECONDS:,.0f} devices at an interval of 5 minutes, "
-        f"{rate * 86_400 / 1e6:,.0f} million requests a day",
+        f"{options.minutes:g} minutes of {options.devices:,} devices on SQLite, a report in {REPORTS_ONE_IN} requests",
+        f"{rate:,.0f} a second, no error; {waits}; memory {memory[-1]:,.0f} MiB, {by:+.1f} MiB after the first minute; "
+        f"{carries}, {rate * 86_400 / 1e6:,.0f} million requests a day",
         "no error, flat",
     )
     if by > options.grows:
