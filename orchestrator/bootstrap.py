@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
+    from orchestrator.services.tuf import Tuf
 
 
 LOG = logging.getLogger(__name__)
@@ -68,6 +72,16 @@ def open_provider(settings: Settings) -> OstreeProvider:
             gpg_homedir=settings.gpg_homedir,
         ),
     )
+
+
+def open_tuf(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Tuf:
+    """Roots and keys for aktualizr-lite; nothing is touched before it is used."""
+    from orchestrator.adapters.tuf.keys import TufFolder
+    from orchestrator.core.editions import Lifetimes
+    from orchestrator.services.tuf import Tuf
+
+    lifetimes = Lifetimes(settings.tuf_timestamp_for, settings.tuf_targets_for)
+    return Tuf(TufFolder(settings.tuf_path), clock, settings.tuf_root_for, lifetimes)
 
 
 def open_authority(settings: Settings) -> FileAuthority:
@@ -117,6 +131,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.mender.operating import Operating
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -156,6 +171,7 @@ def open_application(
         artifacts=Artifacts(store, files, clock),
         downloads=downloads,
         devices=devices,
+        mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
@@ -259,6 +275,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
+    from orchestrator.gateway.aktualizr.treehub import Treehub
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.artifact_files import ArtifactServer
     from orchestrator.gateway.files import FileServer
@@ -287,13 +304,19 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
+        files = FileServer(settings.repository_path)
         gateway = Gateway(
-            [OwnDoor(app.devices)],
-            files=FileServer(settings.repository_path),
+            [
+                OwnDoor(app.devices),
+                _ddi_door(app),
+                _mender_door(app),
+                aktualizr_door(app, later=lambda work: _aside(aside, work)),
+            ],
+            files=files,
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
         server = Server(
-            gateway,
+            Treehub(gateway, files),
             sockets=[door],
             signals=False,
             at_once=connections_possible(),
@@ -314,6 +337,51 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+
+
+def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], None] | None = None) -> AktualizrDoor:
+    """The door for aktualizr-lite over the services of an installation."""
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.services.aktualizr import Aktualizr
+    from orchestrator.services.catalogue import Catalogue
+    from orchestrator.services.delta_sizes import StatsFiles
+    from orchestrator.services.devices import MOST_KEPT
+    from orchestrator.services.editions import Editions
+
+    kept = 0 if app.settings.database_url.startswith("postgresql") else MOST_KEPT
+    tuf = open_tuf(app.settings, clock=app.clock)
+    editions = Editions(app.store, app.devices.writer, tuf, app.clock, later=later, most_kept=kept)
+    catalogue = Catalogue(app.store, app.clock, later=later)
+    stats = StatsFiles(open_provider(app.settings).sizes)
+    service = Aktualizr(app.store, app.devices, editions, catalogue, stats, app.clock)
+    return AktualizrDoor(app.devices, service)
+
+
+def _ddi_door(app: Application) -> DdiDoor:
+    from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.services.ddi import Ddi
+
+    settings = app.settings
+    service = Ddi(app.devices, app.store, settings)
+    # Who may have a file is asked at the door.
+    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
+
+
+def _mender_door(app: Application) -> MenderDoor:
+    from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.services.mender.authentication import Authentication
+    from orchestrator.services.mender.conversation import Conversations
+
+    authentication = Authentication(
+        app.store,
+        app.devices,
+        app.clock,
+        token_for=app.settings.mender_token_for,
+        most_pending=app.settings.mender_pending,
+    )
+    return MenderDoor(app.devices, authentication, Conversations(app.store, app.devices, app.clock))
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -44,9 +44,9 @@ UPDATE_MEANING: Final[Mapping[UpdateStatus, str]] = {
     UpdateStatus.FAILED: "Said that it could not.",
     UpdateStatus.ROLLED_BACK: "Went back to what it had.",
     UpdateStatus.SILENT: "Nothing that counts was heard in time.",
-    UpdateStatus.IGNORED: "Came back three times and never started.",
+    UpdateStatus.IGNORED: "Came back three times and never started, or said that it will not.",
     UpdateStatus.LEFT: "Runs something that is neither the old nor the new commit.",
-    UpdateStatus.WITHDRAWN: "The offer was taken back before it started.",
+    UpdateStatus.WITHDRAWN: "The offer was taken back before it started, or it stopped when it was told to.",
     UpdateStatus.RETIRED: "Its device was retired before it came to an outcome.",
 }
 

@@ -272,6 +272,7 @@ _OF_ALL: Final[_Directions] = {
     "false_exclude": ("false_exclude", _less),
     "on_segment": ("on_segment", _ranked(OnSegment.HALT, OnSegment.EXCLUDE)),
     "escalate_over": ("escalate_over", _more),
+    "cancels": ("on_halt", _ranked(True, False)),
 }
 
 _OFFERS: Final = frozenset({*_PACE, "offer_window", "from_unknown", "otherwise"})

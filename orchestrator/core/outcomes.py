@@ -28,7 +28,7 @@ class OutcomeClass(StrEnum):
     SILENT = "silent"
     """It was given the offer and nothing that counts was heard within the policy's time."""
     IGNORED = "ignored"
-    """It came back three times after the offer and never started."""
+    """It came back three times after the offer and never started, or said that it will not."""
     DOWNLOAD_FAILED = "download_failed"
     """It could not fetch the content: often the network's fault and not the release's."""
 

@@ -46,6 +46,7 @@ from orchestrator.core.evidence.confident import rate_of
 from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace
+from orchestrator.core.stopping import OnHalt, OnHaltField
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
 from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
 
@@ -300,7 +301,6 @@ class Policy(Document):
 
     later: ClassVar[Mapping[str, str]] = {
         "notify": "",
-        "on_halt": "A halt always withdraws the offers of devices that have not started.",
         "gates": "For a person's word before a wave opens, write promote: manual.",
         "observe_only": "To only count a class, write {at_most: 2%, then: count}.",
         "retain": "",
@@ -333,6 +333,12 @@ class Policy(Document):
         description="With more than this share of the rollout's devices excluded it halts instead. Default 20%.",
     )
     budget: Budget = Field(default_factory=Budget, description="Hard stops of the operator's own, checked first.")
+    on_halt: OnHaltField | None = Field(
+        default=None,
+        description="A halt always takes back offers that have not started: withdraw. With cancel, devices that have"
+        " started are told to stop too, where their protocol knows how. Default [withdraw].",
+        examples=[["withdraw", "cancel"]],
+    )
     unhealthy_before: Annotated[UnhealthyBefore, BeforeValidator(choice(UnhealthyBefore))] = Field(
         default=UnhealthyBefore.COUNT,
         description="Devices that said that they were unhealthy at their offer: count them as all others, or exclude"
@@ -393,6 +399,11 @@ class Policy(Document):
         return self
 
     @property
+    def cancels(self) -> bool:
+        """Whether a halt tells devices that have started to stop."""
+        return self.on_halt is not None and OnHalt.CANCEL in self.on_halt
+
+    @property
     def tolerances(self) -> Mapping[Outcome, Tolerance]:
         """Of every class that is counted by itself, defaults included, as long as no darkness is learnt."""
         return self.tolerances_over(None)
@@ -434,6 +445,7 @@ __all__ = [
     "Early",
     "FromUnknown",
     "Limit",
+    "OnHalt",
     "OnSegment",
     "Otherwise",
     "Pace",

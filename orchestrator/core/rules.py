@@ -11,7 +11,15 @@ from orchestrator.core.codes import NOT_TOLD_APART, Classes
 from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Outcome, Tolerance
 from orchestrator.core.pace import Pace, Per, Rate
-from orchestrator.core.policy import Early, FromUnknown, OnSegment, Otherwise, Policy, Promotion, UnhealthyBefore
+from orchestrator.core.policy import (
+    Early,
+    FromUnknown,
+    OnSegment,
+    Otherwise,
+    Policy,
+    Promotion,
+    UnhealthyBefore,
+)
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.window import Window
 
@@ -54,7 +62,7 @@ class Rules:
     file tells its waves apart (``label:region``), and those that the policy watches: ``segments``.
     ``on_segment``, ``escalate_over`` and ``false_exclude`` as in the policy.
     ``classes``: in which class of ``tolerate`` a failure counts. ``unhealthy_apart``: devices that say that they are
-    unhealthy at their offer are left out of what is counted.
+    unhealthy at their offer are left out of what is counted. ``cancels``: a halt tells started devices to stop.
     """
 
     waves: tuple[WaveRules, ...]
@@ -77,6 +85,7 @@ class Rules:
     escalate_over: float = 0.2
     classes: Classes = NOT_TOLD_APART
     unhealthy_apart: bool = False
+    cancels: bool = False
 
     def wave(self, name: str) -> WaveRules:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -142,6 +151,7 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
         escalate_over=policy.escalate_over,
         classes=policy.tolerate.classes,
         unhealthy_apart=policy.unhealthy_before is UnhealthyBefore.EXCLUDE,
+        cancels=policy.cancels,
     )
 
 

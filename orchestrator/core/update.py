@@ -36,6 +36,7 @@ __all__ = [
     "IGNORED_AFTER",
     "KINDS_OF_FAILURE",
     "LOOKS_IN_A_PATIENCE",
+    "STOPPABLE",
     "UNDER_WAY",
     "UPDATE_MEANING",
     "Counts",
@@ -46,6 +47,7 @@ __all__ = [
     "Taken",
     "Update",
     "UpdateStatus",
+    "comes_back",
     "counted",
     "difference",
     "offer",
@@ -72,6 +74,12 @@ class EventKind(StrEnum):
     FAILED = "failed"
     VERIFY_FAILED = "verify_failed"
     ROLLED_BACK = "rolled_back"
+    CANCELLED = "cancelled"
+    """It was told to stop, has stopped, and runs what it had."""
+    REFUSED = "refused"
+    """It will not have the Target, though nobody told it to stop."""
+    NOTED = "noted"
+    """It said something that changes nothing."""
 
 
 KINDS_OF_FAILURE: Final[Mapping[EventKind, OutcomeClass]] = {
@@ -111,6 +119,9 @@ _BEYOND: Final = 5
 
 _ENDED: Final = frozenset({UpdateStatus.FAILED, UpdateStatus.ROLLED_BACK, UpdateStatus.SILENT, UpdateStatus.IGNORED})
 """A bad end is never overturned (RULES 3.4); only a retry leaves it."""
+
+STOPPABLE: Final = frozenset({UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING, UpdateStatus.INSTALLING})
+"""What a device can still stop; later it has written the Target."""
 
 _AT_REST: Final = _ENDED | {UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED}
 """Here a device that does not run the Target says nothing by what it runs."""
@@ -243,6 +254,12 @@ def on_event(
         case EventKind.DOWNLOAD_FAILED:
             outcome = outcome or OutcomeClass.DOWNLOAD_FAILED
             after = _download_failed(_begun(update, now), outcome, patience=patience, now=now)
+        case EventKind.CANCELLED:
+            after = _cancelled(update)
+        case EventKind.REFUSED:
+            after = _refused(update)
+        case EventKind.NOTED:
+            after = update
     return _step(update, after)
 
 
@@ -253,23 +270,30 @@ def on_check_in(
     given, so that coming back without a start says something (RULES 3.7)."""
     if running == update.to_commit:
         return _step(update, _running_target(update, patience=patience, now=now))
-    if running is None or update.status in _AT_REST:
+    if update.status in _AT_REST:
         return Step(update, changed=False)
-    if update.status is UpdateStatus.CONFIRMED:
-        if update.bad_outcome:
-            return Step(update, changed=False)  # a retry that had succeeded: its outcomes are counted
-        # It ran the Target and runs something else now: back to the old one is a rollback, a third is a departure.
-        if running == update.from_commit:
-            return _step(update, _bad(update, OutcomeClass.ROLLED_BACK, UpdateStatus.ROLLED_BACK))
-        return _step(update, _left(update))
-    if update.from_commit is not None and running != update.from_commit:
-        return _step(update, _left(update))
+    if running is not None:
+        if update.status is UpdateStatus.CONFIRMED:
+            if update.bad_outcome:
+                return Step(update, changed=False)  # a retry that had succeeded: its outcomes are counted
+            # It ran the Target and runs something else now: back to the old one is a rollback, a third is a departure.
+            if running == update.from_commit:
+                return _step(update, _bad(update, OutcomeClass.ROLLED_BACK, UpdateStatus.ROLLED_BACK))
+            return _step(update, _left(update))
+        if update.from_commit is not None and running != update.from_commit:
+            return _step(update, _left(update))
     if update.status is UpdateStatus.OFFERED and repeated:
         # Not started in this try, whatever it did in one before.
         seen = replace(update, check_ins=update.check_ins + 1)
         over = seen.check_ins >= IGNORED_AFTER
         return _step(update, _bad(seen, OutcomeClass.IGNORED, UpdateStatus.IGNORED) if over else seen)
     return Step(update, changed=False)
+
+
+def comes_back(update: Update, every: timedelta, now: datetime) -> bool:
+    """Whether a look by a device that is to look once in ``every`` says that it came back without a start. Clients that
+    look several times before they begin say so once in that time."""
+    return now >= update.offered_at + (update.check_ins + 1) * every
 
 
 def on_deadline(
@@ -350,6 +374,22 @@ def _download_failed(update: Taken, outcome: Outcome, *, patience: Patience, now
     if update.status not in (UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING):
         return update
     return replace(update, status=UpdateStatus.DOWNLOADING, deadline_at=now + patience.length)
+
+
+def _cancelled(update: Taken) -> Taken:
+    """As ``withdraw``, also of one that has started: an outcome would be of our making. What is written already cannot
+    be taken back by a word."""
+    if update.status not in STOPPABLE:
+        return update
+    return replace(update, status=UpdateStatus.WITHDRAWN, deadline_at=None)
+
+
+def _refused(update: Taken) -> Taken:
+    """It counts as ignoring the offer at once, instead of after three check-ins. Of one that is withdrawn, or at an
+    end, it says nothing."""
+    if update.status not in STOPPABLE and update.status is not UpdateStatus.APPLIED:
+        return update
+    return _bad(update, OutcomeClass.IGNORED, UpdateStatus.IGNORED)
 
 
 def _progress(update: Taken, status: UpdateStatus, *, patience: Patience, now: datetime) -> Taken:

@@ -20,6 +20,7 @@ from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.mender.operating import Operating
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
 from orchestrator.services.replaying import Replayer
@@ -61,6 +62,7 @@ class Application:
     artifacts: Artifacts
     downloads: Downloads
     devices: Devices
+    mender: Operating
     rollouts: Rollouts
     planner: Planner
     queries: Queries

@@ -49,6 +49,12 @@ class Settings(BaseModel):
     devices_in_memory: int = Field(
         default=1_000_000, ge=0, description="Devices remembered between check-ins, at about 300 to 400 bytes each."
     )
+    mender_token_for: timedelta = Field(
+        default=timedelta(days=7), gt=timedelta(0), description="How long a Mender device's token is good."
+    )
+    mender_pending: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Mender devices that may wait for a person at once."
+    )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
@@ -64,6 +70,30 @@ class Settings(BaseModel):
     delta_program: DeltaProgram | None = Field(
         default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
     )
+    tuf: Path | None = Field(
+        default=None, description="Roots and keys for aktualizr-lite; without it `tuf` under the root."
+    )
+    tuf_timestamp_for: timedelta = Field(
+        default=timedelta(days=7), ge=timedelta(hours=1), description="How long a timestamp.json is good for."
+    )
+    tuf_targets_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a targets.json is good for."
+    )
+    tuf_root_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a new root is good for."
+    )
+    ddi_tenant: str = Field(
+        default="DEFAULT", pattern="^[A-Za-z0-9_-]{1,64}$", description="The tenant that hawkBit's clients name."
+    )
+    ddi_version_attributes: tuple[str, ...] = Field(
+        default=("sw_version", "swVersion", "version", "os_version"),
+        description="Attributes in which hawkBit's clients say the version that they run; the first one there counts.",
+    )
+    ddi_hardware_attributes: tuple[str, ...] = Field(
+        default=("hardware_id", "hw_boardname", "board"),
+        description="Attributes in which hawkBit's clients say their hardware id; one that no Target is for says"
+        " nothing, and without one it is as enrolled.",
+    )
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property
@@ -73,6 +103,10 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def tuf_path(self) -> Path:
+        return self.tuf or self.root / "tuf"
 
     @property
     def artifacts_path(self) -> Path:

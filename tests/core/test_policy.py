@@ -14,7 +14,7 @@ from orchestrator.core.document import InvalidDocument, Problem
 from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.pace import Rate
-from orchestrator.core.policy import OnSegment, Otherwise, Policy, Promotion
+from orchestrator.core.policy import OnHalt, OnSegment, Otherwise, Policy, Promotion
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import bind
 from orchestrator.core.slices import next_size
@@ -33,6 +33,7 @@ PAGE: dict[str, Any] = {
     "false_exclude": "4%",
     "on_segment": "halt",
     "escalate_over": "30%",
+    "on_halt": ["cancel", "withdraw"],
     "budget": {"failed": "3%", "silent": 40},
     "silent_after": "24h",
     "slices": {"first": 10, "growth": 1.5},
@@ -63,6 +64,7 @@ def test_a_page_is_read() -> None:
     assert policy.tolerances[OutcomeClass.DOWNLOAD_FAILED] == Tolerance(0.15, Answer.HOLD)
     assert policy.segments == ("hardware_id", "label:region")
     assert (policy.false_exclude, policy.on_segment, policy.escalate_over) == (0.04, OnSegment.HALT, 0.3)
+    assert policy.on_halt == (OnHalt.WITHDRAW, OnHalt.CANCEL)
     assert policy.deltas.otherwise is Otherwise.FULL
     assert policy.deltas.within == timedelta(0)
     assert policy.bake.at_most == timedelta(days=2)
@@ -176,8 +178,9 @@ def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_other
 
 
 ALL_KEYS = (
-    "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, unhealthy_before, "
-    "silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, window, offer_window, pace"
+    "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, on_halt, "
+    "unhealthy_before, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, window, "
+    "offer_window, pace"
 )
 
 HOLD = {"at_most": "1%", "then": "hold"}
@@ -200,6 +203,12 @@ REFUSED = [
         "segments: has 9 dimensions; 8 at most can be watched.",
     ),
     ({"on_segment": "hold"}, "on_segment: must be one of exclude, halt, not 'hold'."),
+    ({"on_halt": "cancel"}, "on_halt: must be [withdraw] or [withdraw, cancel], not 'cancel'."),
+    (
+        {"on_halt": ["cancel"]},
+        "on_halt: must be [withdraw] or [withdraw, cancel]: a halt always withdraws what has not started.",
+    ),
+    ({"on_halt": ["withdraw", "notify"]}, "on_halt: must be one of withdraw, cancel, not 'notify'."),
     ({"escalate_over": "0%"}, "escalate_over: must be more than 0% and at most 100%, not '0%'."),
     ({"false_exclude": "60%"}, "false_exclude: must be more than 0% and at most 50%, not '60%'."),
     ({"tolerate": {"failed": "0%"}}, "tolerate.failed: must be more than 0% and less than 100%, not '0%'."),
@@ -297,7 +306,7 @@ def test_what_is_refused_and_how(keys: dict[str, object], sentence: str) -> None
 
 @pytest.mark.parametrize(
     "key",
-    "notify on_halt gates observe_only retain".split(),
+    "notify gates observe_only retain".split(),
 )
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
     assert refusal({"policy": "x", key: "anything"}).startswith(f"{key}: is not in this version.")

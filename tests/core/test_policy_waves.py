@@ -55,7 +55,7 @@ def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
                 {key: []},
                 f"{key}: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
             )
-            for key in ("segments", "false_exclude", "on_segment", "escalate_over")
+            for key in ("segments", "false_exclude", "on_segment", "escalate_over", "on_halt")
         ),
         (
             {"pomote": "manual"},

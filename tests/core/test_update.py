@@ -24,6 +24,7 @@ from orchestrator.core.update import (
     Step,
     Update,
     UpdateStatus,
+    comes_back,
     counted,
     offer,
     offer_again,
@@ -219,6 +220,52 @@ def test_three_check_ins_with_the_offer_and_no_start_are_ignoring_it() -> None:
     for _ in range(IGNORED_AFTER - 1):
         assert life.runs(OLD).update.status is UpdateStatus.OFFERED
     assert life.runs(OLD).update.status is UpdateStatus.IGNORED
+
+
+def test_a_device_that_cannot_say_what_it_runs_ignores_an_offer_as_others_do() -> None:
+    life = Life(None)
+    for _ in range(IGNORED_AFTER):
+        life.runs(None)
+    assert life.update.status is UpdateStatus.IGNORED
+
+
+def test_looks_close_together_come_back_once() -> None:
+    """The offer at 12:00, looks every minute, one asked for each hour: it has come back at 13:00, 14:00 and 15:00."""
+    life = Life()
+    back = []
+    for minute in range(1, 200):
+        life.now = NOW + minute * HOUR / 60
+        if comes_back(life.update, HOUR, life.now):
+            back.append(minute)
+            life.runs(OLD)
+    assert back == [60, 120, 180]
+    assert life.update.status is UpdateStatus.IGNORED
+
+
+def test_a_device_that_stops_when_it_is_told_to_has_no_outcome() -> None:
+    life = Life().event(EventKind.DOWNLOADING, EventKind.INSTALLING, EventKind.CANCELLED)
+    assert (life.update.status, life.update.deadline_at) == (UpdateStatus.WITHDRAWN, None)
+    assert (life.sum.started, life.sum.withdrawn, life.sum.resolved, life.sum.bad) == (1, 1, 0, ())
+    assert not life.runs(OLD).update.bad, "it runs what it had, as it was told to"
+    assert life.again().event(EventKind.INSTALLING, EventKind.APPLIED).runs(NEW).sum.confirmed == 1
+
+
+@pytest.mark.parametrize("before", [EventKind.APPLIED, EventKind.FAILED])
+def test_what_is_written_or_over_is_not_cancelled(before: EventKind) -> None:
+    life = Life().event(EventKind.INSTALLING, before)
+    status = life.update.status
+    assert life.event(EventKind.CANCELLED).update.status is status
+
+
+@pytest.mark.parametrize("before", [(), (EventKind.DOWNLOADING,), (EventKind.INSTALLING, EventKind.APPLIED)])
+def test_a_device_that_refuses_by_itself_ignores_the_offer_at_once(before: tuple[EventKind, ...]) -> None:
+    life = Life().event(*before, EventKind.REFUSED)
+    assert (life.update.status, life.update.bad) == (UpdateStatus.IGNORED, frozenset({OutcomeClass.IGNORED}))
+
+
+def test_what_is_only_noted_is_no_start() -> None:
+    life = Life().event(EventKind.NOTED)
+    assert (life.update.status, life.update.started) == (UpdateStatus.OFFERED, False)
 
 
 def test_a_device_ignores_nothing_while_nothing_is_offered() -> None:

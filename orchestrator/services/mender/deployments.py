@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from orchestrator.core.states import RolloutStatus
+from orchestrator.core.stopping import STOPPED, told_to_stop
 from orchestrator.core.update import EventKind, Update, UpdateStatus
 
 _EPOCH: Final = datetime(2020, 1, 1, tzinfo=UTC)
@@ -97,22 +98,27 @@ class Judgement(StrEnum):
     """What to do with a status."""
 
     REPORT = "it counts"
-    ABORT = "the device shall stop: the update was withdrawn, or another offer took its place"
-    IGNORE = "it is the end of what was aborted, and says nothing about the Target"
+    ABORT = "the device shall stop: its offer was withdrawn, another took its place, or the policy says so"
+    STOPPED = "it has stopped as it was told to, which is no outcome"
+    IGNORE = "it is the end of an offer before the one that stands, and says nothing about that"
 
 
-def judge(status: DeploymentStatus, update: Update, rollout: RolloutStatus, *, current: bool) -> Judgement:
-    """``current``: whether the deployment is the offer that stands, and none before it.
+def judge(
+    status: DeploymentStatus, update: Update, rollout: RolloutStatus, *, current: bool, cancels: bool
+) -> Judgement:
+    """``current``: whether the deployment is the offer that stands, and none before it. ``cancels``: a halt tells
+    started devices to stop.
 
     A halt and a cancellation withdraw only from who has not started (RULES 1.2), also in the moment before the
     withdrawal is written. Who succeeded in spite of it did, and says so."""
-    not_started = update.status is UpdateStatus.OFFERED
-    stopped = not_started and rollout in (RolloutStatus.HALTED, RolloutStatus.CANCELLED)
-    if current and not stopped and update.status not in (UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED):
+    not_started = update.status is UpdateStatus.OFFERED and rollout in STOPPED
+    over = update.status in (UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED)
+    stops = not_started or over or told_to_stop(rollout, update, cancels=cancels)
+    if status in _DONE or (current and not stops):
         return Judgement.REPORT
-    if status in _DONE:
-        return Judgement.REPORT
-    return Judgement.IGNORE if status is DeploymentStatus.FAILURE else Judgement.ABORT
+    if status is not DeploymentStatus.FAILURE:
+        return Judgement.ABORT
+    return Judgement.STOPPED if current else Judgement.IGNORE
 
 
 def event_of(status: DeploymentStatus, update: Update, said_before: Iterable[str]) -> EventKind:
@@ -149,6 +155,6 @@ def course_of(deployment_id: str, event_ids: Iterable[str], status: DeploymentSt
     return Course(attempt, tuple(said))
 
 
-def event_id(deployment_id: str, course: Course, status: DeploymentStatus) -> str:
+def event_id(deployment_id: str, course: Course, what: str) -> str:
     """The same for the same status, however often it is sent."""
-    return f"{deployment_id}/{course.attempt}/{status}"
+    return f"{deployment_id}/{course.attempt}/{what}"
