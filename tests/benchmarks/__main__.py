@@ -21,6 +21,7 @@ EVERY: dict[str, list[str]] = {
     "opening": [],
     "reports_store": [],
     "gateway_rates": [],
+    "gateway_peers": [],
     "delta_builds": [],
     "startup": [],
 }
