@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,7 @@ def run(root: Path, *, cases: int, seed: int) -> Fuzz:
             for operation in operations:
                 known = frozenset(str(status) for status in operation.definition.raw["responses"])
                 for mode in GenerationMode:
-                    _generate(
-                        operation, mode, per_mode, seed + fuzz.sent, lambda case, known=known: fuzz.case(case, known)
-                    )
+                    _generate(operation, mode, per_mode, seed + fuzz.sent, partial(fuzz.case, known=known))
         late = resident(server.pid)
     words = (root / f"{port}.log").read_text()
     assert not fuzz.wrong, fuzz.wrong[0]

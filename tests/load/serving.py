@@ -76,8 +76,8 @@ def of_files(root: Path, devices: int, *, slices: int) -> dict[str, str]:
     try:
         for version in (41, 42):
             content = f"image {version}".encode()
-            sums = (hash_of(content).hexdigest() for hash_of in (hashlib.sha256, hashlib.sha1, hashlib.md5))
-            digests = Digests(*sums, len(content))
+            sha256, sha1 = hashlib.sha256(content).hexdigest(), hashlib.sha1(content).hexdigest()
+            digests = Digests(sha256, sha1, hashlib.md5(content).hexdigest(), len(content))
             artifact = Artifact(digests, Format.SWU, "image.swu", "demo", f"1.{version}.0", (HARDWARE,))
             with world.store.writing() as w:
                 w.add_artifact(artifact)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import exp, log
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -79,7 +80,12 @@ def make_house(root: Path, devices: int, first: int) -> None:
     try:
         world.target(41)
         world.target(42)
-        runs = {"commit": commit_of(41), "version": 41, "since_at": world.now, "last_seen_at": world.now}
+        runs: dict[str, Any] = {
+            "commit": commit_of(41),
+            "version": 41,
+            "since_at": world.now,
+            "last_seen_at": world.now,
+        }
         for page in pages(devices):
             with world.store.writing() as w:
                 fleet = ((Device(name_of(n), HARDWARE, TAG, **runs), digest_of(token_of(n))) for n in page)
@@ -253,12 +259,12 @@ def main() -> None:
             f"{what}: {waits.answers:,}, {waits.answers / took:,.0f} a second, 50 % within {waits.within(0.5):.1f} ms, "
             f"99 % within {waits.within(0.99):.1f} ms"
         )
-    waits = f"99 % within {asked_after.within(0.99):.0f} ms, of reports {told_after.within(0.99):.0f} ms"
+    within = f"99 % within {asked_after.within(0.99):.0f} ms, of reports {told_after.within(0.99):.0f} ms"
     carries = f"carries {rate * POLL_SECONDS:,.0f} devices at an interval of 5 minutes"
     figure(
         f"{options.minutes:g} minutes of {options.devices:,} devices on SQLite, a report in {REPORTS_ONE_IN} requests",
-        f"{rate:,.0f} a second, no error; {waits}; memory {memory[-1]:,.0f} MiB, {by:+.1f} MiB after the first minute; "
-        f"{carries}, {rate * 86_400 / 1e6:,.0f} million requests a day",
+        f"{rate:,.0f} a second, no error; {within}; memory {memory[-1]:,.0f} MiB, {by:+.1f} MiB after the first "
+        f"minute; {carries}, {rate * 86_400 / 1e6:,.0f} million requests a day",
         "no error, flat",
     )
     if by > options.grows:
