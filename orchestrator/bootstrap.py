@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
+    from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
@@ -291,7 +292,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         )
         ticks.append(scheduler)
         gateway = Gateway(
-            [OwnDoor(app.devices), _mender_door(app)],
+            [OwnDoor(app.devices), _ddi_door(app), _mender_door(app)],
             files=FileServer(settings.repository_path),
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
@@ -317,6 +318,18 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+
+
+def _ddi_door(app: Application) -> DdiDoor:
+    from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.services.ddi import Ddi
+
+    settings = app.settings
+    service = Ddi(app.devices, app.store, settings)
+    # Who may have a file is asked at the door.
+    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
 
 
 def _mender_door(app: Application) -> MenderDoor:

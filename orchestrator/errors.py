@@ -10,6 +10,7 @@
     ├── Refused                   understood, but the state or a rule forbids it; names what is allowed
     │   ├── WrongState            a verb that the present status does not allow
     │   ├── Overlap               two live rollouts would claim the same device
+    │   ├── Gone                  it was there, and is over
     │   ├── Unauthorized          no token, or a wrong one
     │   └── Forbidden             a good token, and its scope does not reach so far
     ├── Conflict                  somebody else changed it meanwhile; trying again is right
@@ -101,6 +102,10 @@ class WrongState(Refused):
 
 class Overlap(Refused):
     kind = "overlap"
+
+
+class Gone(Refused):
+    kind = "gone"
 
 
 class Unauthorized(Refused):

@@ -28,9 +28,14 @@ def check_commit(text: str) -> str:
     return text
 
 
+def is_name(text: str) -> bool:
+    """Whether it can name a device, hardware id, tag, group or Target."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(text: str, what: str) -> str:
     """The text itself when it can name a device, hardware id, tag, group or Target. Raises InvalidInput."""
-    if not _NAME.fullmatch(text):
+    if not is_name(text):
         raise InvalidInput(
             f"{text[:80]!r} cannot be a {what}: use letters, digits and . _ : -, beginning with a letter or digit, "
             "128 at most."

@@ -25,6 +25,7 @@ from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.pace import Paced
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
+from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_OSTREE, DeviceProtocol
 from orchestrator.core.reasons import (
     budget_sentence,
     devices,
@@ -50,6 +51,7 @@ class NoOfferKind(StrEnum):
     UNDER_WAY = "under_way"
     TAG = "tag"
     HARDWARE = "hardware"
+    CONTENT = "content"
     ALREADY_THERE = "already_there"
     VERSION = "version"
     EXCLUDED = "excluded"
@@ -178,6 +180,22 @@ def label_limits(terms: Terms, wave: str, device: Device) -> tuple[LabelLimit, .
         if per is not None and value is not None:
             found.append(LabelLimit(per.label, value, per.at_most, of))
     return tuple(found)
+
+
+def unfit(protocol: DeviceProtocol, *, file: bool) -> NoOffer | None:
+    """What a device's protocol has against a Target that is a ``file``, or an OSTree commit."""
+    if protocol not in (TAKES_OSTREE if file else TAKES_FILES):
+        return None
+    takes, it_is = ("files", "an OSTree commit") if protocol in TAKES_FILES else ("OSTree commits", "a file")
+    return NoOffer(NoOfferKind.CONTENT, f"It speaks {SPOKEN_AS[protocol]}, which takes {takes}; the Target is {it_is}.")
+
+
+def awaited(protocol: DeviceProtocol, no: NoOffer, device: Device) -> NoOffer:
+    """What is waited for of a device that has written the Target, where its protocol says no more than that."""
+    if protocol is not DeviceProtocol.DDI or no.kind is not NoOfferKind.UNDER_WAY:
+        return no
+    never = "" if device.commit is not None else " It has never said one, so it would never be confirmed."
+    return NoOffer(no.kind, f"It has written the Target, and is confirmed when its configData says its version.{never}")
 
 
 def elsewhere(rollout: str) -> NoOffer:

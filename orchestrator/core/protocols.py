@@ -22,6 +22,23 @@ class DeviceProtocol(StrEnum):
 ONLY_FORWARD: Final = frozenset({DeviceProtocol.AKTUALIZR})
 """Their devices take no version below the one they run, whatever they are offered."""
 
+LOOKS_TWICE: Final = frozenset({DeviceProtocol.DDI})
+"""Their devices look several times before they begin."""
+
+TAKES_FILES: Final = frozenset({DeviceProtocol.DDI, DeviceProtocol.MENDER})
+"""Their devices take a Target that is a file, and no other."""
+
+TAKES_OSTREE: Final = frozenset({DeviceProtocol.AKTUALIZR})
+"""Their devices take a Target that is an OSTree commit, and no other."""
+
+SPOKEN_AS: Final = {
+    DeviceProtocol.OWN: "the orchestrator's own protocol",
+    DeviceProtocol.DDI: "hawkBit's protocol",
+    DeviceProtocol.MENDER: "Mender's protocol",
+    DeviceProtocol.AKTUALIZR: "aktualizr's protocol",
+}
+"""As sentences call them."""
+
 FAILED_FOR_GOOD: Final = frozenset({DeviceProtocol.AKTUALIZR})
 """Their devices remember by its name a Target that failed, and never try it again."""
 

@@ -24,6 +24,7 @@ from orchestrator.gateway.http import (
     App,
     Bridge,
     Door,
+    Handed,
     Problem,
     Receive,
     Request,
@@ -73,12 +74,15 @@ class Gateway:
             response = await self._answer(door, scope, receive)
         except ConnectionResetError:
             return  # the device hung up before it had said everything
+        if isinstance(response, Handed):
+            await response.app(response.scope, receive, send)
+            return
         body = response.body
         length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": response.status, "headers": [length, *response.headers]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    async def _answer(self, door: Door | None, scope: Scope, receive: Receive) -> Response:
+    async def _answer(self, door: Door | None, scope: Scope, receive: Receive) -> Response | Handed:
         try:
             if door is None:
                 raise nothing_there()

@@ -21,6 +21,7 @@ from orchestrator.errors import (
     Busy,
     Conflict,
     Forbidden,
+    Gone,
     InvalidInput,
     NotFound,
     Refused,
@@ -45,7 +46,7 @@ RETRY_SECONDS: Final = 5
 """When a device that found the server busy should come again."""
 
 KINDS: Final = frozenset(
-    "not_json invalid_report too_large too_slow not_found method_not_allowed unauthorized forbidden refused "
+    "not_json invalid_report too_large too_slow not_found gone method_not_allowed unauthorized forbidden refused "
     "too_many busy store_unavailable unavailable internal".split()
 )
 """Every kind that an error on the wire can have."""
@@ -73,13 +74,20 @@ class Response(NamedTuple):
     headers: Headers = (JSON,)
 
 
+class Handed(NamedTuple):
+    """Another application answers, asked with this scope."""
+
+    app: App
+    scope: Scope
+
+
 class Door(Protocol):
     """One protocol of devices."""
 
     def takes(self, path: str) -> bool:
         """Whether requests under this path are this protocol's. Asked of every request: cheap."""
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response | Handed:
         """Raises Problem and WaveError for what is no success."""
 
     def problem(self, problem: Problem) -> bytes:
@@ -239,6 +247,8 @@ def told(error: WaveError) -> Problem:
             return Problem(403, "forbidden", str(error))
         case TooMany():
             return Problem(429, "too_many", str(error), (b"retry-after", b"%d" % max(1, ceil(error.after))))
+        case Gone():
+            return Problem(410, "gone", str(error))
         case InvalidInput():
             return Problem(400, "invalid_report", str(error))
         case NotFound():

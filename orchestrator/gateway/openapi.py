@@ -33,6 +33,7 @@ _MEANING: Final = {
     405: "Another method.",
     408: "The body took too long.",
     409: "A rule forbids it.",
+    410: "It is over.",
     413: "Too large.",
     416: "No such range.",
     429: "Too often.",

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, Protocol
 
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.offers import NoOffer
-from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol, Spoken
-from orchestrator.core.update import Patience, UpdateStatus, on_check_in, withdraw
+from orchestrator.core.protocols import LOOKS_TWICE, NOTHING_SPOKEN, DeviceProtocol, Spoken
+from orchestrator.core.update import Patience, UpdateStatus, comes_back, on_check_in, withdraw
 from orchestrator.errors import Unauthorized, WaveError
 from orchestrator.services.board import Board, Snapshot, reach_of
 from orchestrator.services.chronicle import rules_of
@@ -114,13 +114,15 @@ def unchanged(device: Device, said: CheckIn) -> bool:
 
 @dataclass(slots=True)
 class CheckIns:
-    """Runs batches. ``wake`` is called after a commit that changed what decisions depend on."""
+    """Runs batches. ``wake`` is called after a commit that changed what decisions depend on. ``every``: how often
+    devices are told to come at least."""
 
     board: Board
     settle: Settle
     wake: Wake
     knows: Callable[[Writing, str, str], bool]
     downloads: Downloads
+    every: timedelta
     offers: int = 0
 
     def rollouts(self, batch: Batch, arrivals: Sequence[Arrival]) -> set[int]:
@@ -149,7 +151,7 @@ class CheckIns:
                 person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, scopes)
                 known = spoken.get(one.key) or before.get(one.key, NOTHING_SPOKEN)
                 spoken[one.key] = known.heard(one.over, person.device.version)
-                self._tell(desk, tallies, person, updates[one.key], person.device.commit, asks=one.asks)
+                self._tell(desk, tallies, person, updates[one.key], one)
         stopped = self._settle(batch, desk, tallies)
         answers: list[Welcome | WaveError] = []
         for one, let_in in zip(arrivals, admitted, strict=True):
@@ -157,7 +159,7 @@ class CheckIns:
                 answers.append(Unauthorized("The device's token is not valid any more."))
                 continue
             person, mine = people[one.key], updates[one.key]
-            offer = desk.ask(person, mine) if one.asks else None
+            offer = desk.ask(person, mine, one.over) if one.asks else None
             answers.append(Welcome(person, mine, offer, spoken[one.key]))
         tallies.write(batch.w)
         desk.finish()
@@ -181,14 +183,7 @@ class CheckIns:
         return found
 
     def _tell(
-        self,
-        desk: Desk,
-        tallies: Tallies,
-        person: DeviceRow,
-        updates: dict[int, UpdateRow],
-        running: str | None,
-        *,
-        asks: bool,
+        self, desk: Desk, tallies: Tallies, person: DeviceRow, updates: dict[int, UpdateRow], arrival: Arrival
     ) -> None:
         """Tell its updates what the device runs now.
 
@@ -197,6 +192,7 @@ class CheckIns:
         """
         if person.device.status is DeviceStatus.RETIRED:
             return  # it left all denominators, and nothing of it counts
+        running, now = person.device.commit, desk.batch.now
         started = [row for row in updates.values() if row.update.started or row.update.to_commit == running]
         newest = max(started, key=lambda row: (row.update.offered_at, row.rollout_key), default=None)
         for key in sorted(updates):
@@ -212,9 +208,10 @@ class CheckIns:
                     # Leaving the tag before the start takes the offer back (RULES 3.6).
                     tallies.step(row, withdraw(update))
                     continue
-                repeated = asks and not isinstance(desk.verdict(listed, device, row), NoOffer)
+                counts = arrival.asks and (arrival.over not in LOOKS_TWICE or comes_back(update, self.every, now))
+                repeated = counts and not isinstance(desk.verdict(listed, device, row, arrival.over), NoOffer)
             patience = Patience(self._silent_after(desk, key), row.usual_gap)
-            step = on_check_in(update, running=running, patience=patience, now=desk.batch.now, repeated=repeated)
+            step = on_check_in(update, running=running, patience=patience, now=now, repeated=repeated)
             tallies.step(row, step)
 
     def _silent_after(self, desk: Desk, key: int) -> timedelta:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus
-from orchestrator.core.offers import Earlier, NoOffer, may_offer, way
+from orchestrator.core.offers import Earlier, NoOffer, may_offer, unfit, way
 from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol
 from orchestrator.errors import Busy, InvalidInput, Unauthorized
 from orchestrator.services.board import Board, Listed, Snapshot, reach_of
@@ -107,7 +107,8 @@ class Devices:
         self.identity = Identity(store, clock, later=later)
         self.counters = Counters()
         self.downloads = downloads or Downloads(settings.url)
-        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, self.downloads)
+        every = settings.check_in_every * (1 - settings.check_in_jitter)
+        self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, self.downloads, every)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
         enrolments = Enrolments(store, self.forget, self.identity.spent)
         self._enrolments: Work[Wish, Device] = Work("enrolments", -1, enrolments.run)
@@ -222,7 +223,7 @@ class Devices:
             kept.seen_at = now
             self.writer.touch(kept.person.key, now, kept.usual_gap)
             after = self.pressure.check_in_after(kept.place_in_jitter(), now, needed=awaited(kept.had))
-            return Heard(None, after, kept.had)
+            return Heard(None, after, kept.had, kept.person.device)
         tag = kept.person.device.tag
         if said is not None:
             if said != kept.said:
@@ -251,21 +252,22 @@ class Devices:
         until: datetime | None = None
         for listed in snapshot.by_tag.get(device.tag, ()):
             had, version = kept.had.get(listed.key, (None, 0))
-            no = self._no(snapshot, listed, device, had, now)
+            no = self._no(snapshot, listed, kept, had, now)
             if no is None or (had is not None and had.update.bad_outcome and version != listed.row.version):
                 return False
             until = no.until if until is None or (no.until is not None and no.until < until) else until
         kept.snapshot, kept.until = snapshot, until
         return True
 
-    def _no(
-        self, snapshot: Snapshot, listed: Listed, device: Device, had: Earlier | None, now: datetime
-    ) -> NoOffer | None:
+    def _no(self, snapshot: Snapshot, listed: Listed, kept: Kept, had: Earlier | None, now: datetime) -> NoOffer | None:
         """Why this rollout surely offers nothing, from the snapshot; None when it might."""
+        device = kept.person.device
         found = may_offer(listed.terms, device, had, now)
         if isinstance(found, NoOffer):
             return found
         to_commit = listed.terms.scope.commits[device.hardware_id]
+        if (no := unfit(kept.spoken.protocol, file=to_commit in listed.artifacts)) is not None:
+            return no
         known = device.commit is not None and (
             listed.known.get(found.wave, {}).get(device.commit)
             or self._known.get((device.hardware_id, device.commit), False)
@@ -294,7 +296,9 @@ class Devices:
                 kept.said = kept.said if said is None else filled(said, kept.said)
                 kept.seen_at, kept.usual_gap = welcome.person.device.last_seen_at, welcome.person.device.usual_gap
         needed = welcome.offer is not None or awaited(had)
-        return Heard(welcome.offer, self.check_in_after(welcome.person.device, needed=needed), had)
+        return Heard(
+            welcome.offer, self.check_in_after(welcome.person.device, needed=needed), had, welcome.person.device
+        )
 
     def check_in_after(self, device: Device, *, needed: bool = False) -> float:
         """Seconds until this device shall ask again; see ``Pressure``."""

@@ -51,12 +51,13 @@ class Kept:
 
 
 class Heard(NamedTuple):
-    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, and what it has
-    had, by rollout key."""
+    """What came of a check-in: the offer that stands, in how many seconds the device shall ask again, what it has had,
+    by rollout key, and the device as it is now."""
 
     offer: Offer | None
     check_in_after: float
     had: Mapping[int, tuple[Earlier, int]]
+    device: Device
 
     def update(self, rollout_key: int) -> Update | None:
         """How far its update in that rollout is."""

@@ -25,8 +25,10 @@ from orchestrator.core.offers import (
     label_limits,
     may_offer,
     outstanding,
+    unfit,
     way,
 )
+from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.states import Reason
 from orchestrator.core.update import Patience, Update, UpdateStatus, counted, offer, offer_again, withdraw
 from orchestrator.services.board import (
@@ -150,20 +152,22 @@ class Desk:
         terms = terms_of(row, rules=rules, slices=slices, r=w, frozen=self._frozen[0])
         return Listed(row, terms, names, known_of(w, row), artifacts)
 
-    def ask(self, person: DeviceRow, updates: dict[int, UpdateRow]) -> Offer | None:
+    def ask(
+        self, person: DeviceRow, updates: dict[int, UpdateRow], over: DeviceProtocol = DeviceProtocol.OWN
+    ) -> Offer | None:
         """The offer for this device, written into the transaction; or None. ``updates``: its own, by rollout, changed
-        as offers are given and withdrawn."""
+        as offers are given and withdrawn. ``over``: the protocol it asks by."""
         busy = next((key for key, row in updates.items() if row.update.under_way), None)
         for listed in self.candidates(person.device.tag):
             if busy is not None and busy != listed.key:
                 continue
-            verdict = self.verdict(listed, person.device, updates.get(listed.key))
+            verdict = self.verdict(listed, person.device, updates.get(listed.key), over)
             if not isinstance(verdict, NoOffer):
                 return self._give(listed, person, updates, *verdict)
         return None
 
     def verdict(
-        self, listed: Listed, device: Device, update: UpdateRow | None
+        self, listed: Listed, device: Device, update: UpdateRow | None, over: DeviceProtocol
     ) -> NoOffer | tuple[Offerable, Way, DeltaRecord | None]:
         """Whether it may be offered, and how it gets the content."""
         earlier = earlier_of(update, listed.row.state)
@@ -174,6 +178,8 @@ class Desk:
             if (full := limit.reached(self._flying(listed.key, limit))) is not None:
                 return full
         to_commit = listed.terms.scope.commits[device.hardware_id]
+        if (no := unfit(over, file=to_commit in listed.artifacts)) is not None:
+            return no
         record = self._delta(DeltaPair(device.commit, to_commit)) if device.commit not in (None, to_commit) else None
         known = self._known(listed, found.wave, device)
         late = record is None and known and device.commit != to_commit

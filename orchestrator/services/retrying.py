@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from orchestrator.core import update
+from orchestrator.core.ddi import MOST_TRIES
 from orchestrator.core.protocols import FAILED_FOR_GOOD
 from orchestrator.errors import NotFound, Refused
 from orchestrator.services.chronicle import rules_of
@@ -29,6 +30,12 @@ def retry_devices(w: Writing, row: RolloutRow, devices: Sequence[str], *, now: d
         raise Refused(
             f"Device {fine} has no bad outcome in rollout {row.state.rollout}, or is excluded: nothing to try again."
         )
+    spent = [each for each in again if each.update.tries >= MOST_TRIES]
+    if devices and spent:
+        raise Refused(
+            f"A device has {MOST_TRIES} tries at a rollout at most.", remedy="Bring it up to date in another."
+        )
+    again = [each for each in again if each.update.tries < MOST_TRIES]
     tallies = Tallies(now)
     for each in again:
         patience = update.Patience(rules_of(row).silent_after, each.usual_gap)

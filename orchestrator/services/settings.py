@@ -70,6 +70,18 @@ class Settings(BaseModel):
     delta_program: DeltaProgram | None = Field(
         default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
     )
+    ddi_tenant: str = Field(
+        default="DEFAULT", pattern="^[A-Za-z0-9_-]{1,64}$", description="The tenant that hawkBit's clients name."
+    )
+    ddi_version_attributes: tuple[str, ...] = Field(
+        default=("sw_version", "swVersion", "version", "os_version"),
+        description="Attributes in which hawkBit's clients say the version that they run; the first one there counts.",
+    )
+    ddi_hardware_attributes: tuple[str, ...] = Field(
+        default=("hardware_id", "hw_boardname", "board"),
+        description="Attributes in which hawkBit's clients say their hardware id; one that no Target is for says"
+        " nothing, and without one it is as enrolled.",
+    )
     lease: timedelta = Field(default=timedelta(seconds=30), description="Length of the ticker's and builders' leases.")
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from orchestrator.core.artifact import FILES
 from orchestrator.core.decide import decide
 from orchestrator.core.membership import wave_of, why_in
 from orchestrator.core.offers import (
@@ -12,13 +13,17 @@ from orchestrator.core.offers import (
     Offerable,
     Terms,
     Way,
+    awaited,
     elsewhere,
     label_limits,
     may_offer,
     outstanding,
+    unfit,
     way,
 )
 from orchestrator.core.position import SPACE, position
+from orchestrator.core.protocols import NOTHING_SPOKEN
+from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
 from orchestrator.services.board import begun_of, candidates, known_of, slices_by_wave, terms_of
 from orchestrator.services.chronicle import rules_of
@@ -59,7 +64,14 @@ def _why(
     terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=r.frozen())
     update = r.update(row.key, person.key)
     earlier = earlier_of(update, row.state)
+    protocol = r.spoken([person.key]).get(person.key, NOTHING_SPOKEN).protocol
     found = may_offer(terms, device, earlier, now)
+    if isinstance(found, NoOffer) and update is not None and update.update.status is UpdateStatus.APPLIED:
+        found = awaited(protocol, found, device)
+    if isinstance(found, Offerable):
+        targets = {target.commit: target.provider for target in r.targets(version=row.target_version)}
+        file = targets.get(terms.scope.commits[device.hardware_id]) == FILES
+        found = unfit(protocol, file=file) or found
     if isinstance(found, Offerable) and not outstanding(earlier):
         reached = (each.reached(r.flying_with(row.key, each)) for each in label_limits(terms, found.wave, device))
         found = next((no for no in reached if no is not None), found)

@@ -24,12 +24,14 @@ from orchestrator.core.offers import (
     Way,
     label_limits,
     may_offer,
+    unfit,
     way,
 )
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.pace import Per, Rate
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import SPACE, position, wave_salt
+from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import ROLLOUT, Slice, exact_ranks, wave_population
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
@@ -133,8 +135,31 @@ def test_each_reason_has_a_kind_and_a_sentence(
 
 
 def test_every_reason_is_tested() -> None:
-    asked_elsewhere = {NoOfferKind.PER, NoOfferKind.ELSEWHERE, NoOfferKind.DELTA, NoOfferKind.FROM_UNKNOWN}
+    asked_elsewhere = {
+        NoOfferKind.PER,
+        NoOfferKind.ELSEWHERE,
+        NoOfferKind.DELTA,
+        NoOfferKind.FROM_UNKNOWN,
+        NoOfferKind.CONTENT,
+    }
     assert {each[0] for each in REASONS} | asked_elsewhere == set(NoOfferKind)
+
+
+@pytest.mark.parametrize("protocol", DeviceProtocol)
+def test_a_protocol_takes_files_or_commits_or_both(protocol: DeviceProtocol) -> None:
+    takes = {file for file in (True, False) if unfit(protocol, file=file) is None}
+    assert (
+        takes
+        == {
+            DeviceProtocol.OWN: {True, False},
+            DeviceProtocol.DDI: {True},
+            DeviceProtocol.MENDER: {True},
+            DeviceProtocol.AKTUALIZR: {False},
+        }[protocol]
+    )
+    for file in {True, False} - takes:
+        no = unfit(protocol, file=file)
+        assert no is not None and no.kind is NoOfferKind.CONTENT and no.until is None
 
 
 @given(st.sets(st.sampled_from(range(len(REASONS))), min_size=1))

@@ -6,10 +6,13 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+from orchestrator.gateway.artifact_files import ArtifactServer
+from orchestrator.gateway.ddi.door import DdiDoor
 from orchestrator.gateway.http import Door
 from orchestrator.gateway.mender.door import MenderDoor
 from orchestrator.gateway.openapi import describe
 from orchestrator.gateway.own import OwnDoor
+from orchestrator.services.ddi import Ddi
 from orchestrator.services.mender.authentication import Authentication
 from orchestrator.services.mender.conversation import Conversations
 from tests.services.fleet_world import World
@@ -18,7 +21,10 @@ DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def every_door(world: World) -> list[Door]:
-    return [OwnDoor(world.devices), mender_door(world)]
+    service = Ddi(world.devices, world.store, world.settings)
+    files = ArtifactServer(Path("/nowhere"), None, world.clock)
+    ddi = DdiDoor(world.devices, service, url=world.settings.url, tenant=world.settings.ddi_tenant, files=files)
+    return [OwnDoor(world.devices), ddi, mender_door(world)]
 
 
 def mender_door(world: World) -> MenderDoor:

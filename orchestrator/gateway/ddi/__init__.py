@@ -1,0 +1,1 @@
+"""hawkBit's Direct Device Integration: the protocol of SWUpdate, the RAUC updater and Zephyr."""

@@ -1,0 +1,396 @@
+"""What devices that speak hawkBit's Direct Device Integration are told, and what is made of what they say.
+
+All that lasts is in the updates themselves: an action is one try of one device at one rollout (``core.ddi``), linked
+until its client closes it. A poll only shows that the device is here. What a device runs it says in ``configData``;
+that alone confirms. What is remembered here is only remembered in memory, and lost with it nothing goes wrong: a device
+is asked once more what it runs, or once more to stop.
+
+Answers for: which action a device sees, what its words do. Not for: JSON, addresses (``gateway.ddi``).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from orchestrator.core.artifact import Artifact
+from orchestrator.core.ddi import (
+    MOST_TRIES,
+    Execution,
+    Said,
+    Standing,
+    action_of,
+    event_of,
+    event_of_cancellation,
+    linked,
+    parts_of,
+    standing,
+)
+from orchestrator.core.fleet import Device, is_name, wrong_key, wrong_value
+from orchestrator.core.offers import Earlier, NoOffer, may_offer
+from orchestrator.core.protocols import DeviceProtocol
+from orchestrator.core.states import RolloutStatus
+from orchestrator.core.stopping import STOPPED, told_to_stop
+from orchestrator.core.update import EventKind, Update, UpdateStatus
+from orchestrator.errors import Gone, NotFound, TooMany
+from orchestrator.services.board import Snapshot
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.credentials import Shown
+from orchestrator.services.devices import Devices
+from orchestrator.services.futures import then
+from orchestrator.services.kept import Heard, Kept
+from orchestrator.services.messages import MOST_LABELS, CheckIn, Received, ReportedEvent
+from orchestrator.services.records import RolloutRow
+from orchestrator.services.running import Dictionary, Runs, Words, unknown_commit
+from orchestrator.services.settings import Settings
+from orchestrator.services.store import Store
+
+MOST_ENTRIES: Final = 1_000
+"""Feedback on one action that is kept; as many as hawkBit keeps. An end is taken beyond it."""
+
+MOST_REMEMBERED: Final = 100_000
+"""Devices of which something is remembered in memory."""
+
+MOST_FILES: Final = 1_000
+
+
+_LATER: Final = 3_600.0
+"""Seconds; there will be no more room then either."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Poll(NamedTuple):
+    """What a poll is told. ``action`` None: there is nothing to do; ``stops``: it is to be cancelled;
+    ``asks_config``: the device shall say what it runs."""
+
+    check_in_after: float
+    action: int | None
+    update: Update | None
+    stops: bool
+    asks_config: bool
+
+
+class Feedback(NamedTuple):
+    """What a device says about an action. ``id``: the same for the same words."""
+
+    id: str
+    said: Said
+    at: str | None
+    code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """A rollout as far as its actions need it."""
+
+    name: str
+    target: int
+    status: RolloutStatus
+    cancels: bool
+
+
+class Remembered(Generic[Key, Value]):
+    """The newest of something; the oldest is forgotten first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: OrderedDict[Key, Value] = OrderedDict()
+
+    def get(self, key: Key) -> Value | None:
+        return self._known.get(key)
+
+    def put(self, key: Key, value: Value) -> None:
+        self._known[key] = value
+        self._known.move_to_end(key)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+
+class Ddi:
+    """The use cases of the protocol. ``let_in`` is ``Devices.let_in``: a device is in before anything here is asked."""
+
+    def __init__(self, devices: Devices, store: Store, settings: Settings) -> None:
+        self._devices = devices
+        self._store = store
+        self._version_attributes = settings.ddi_version_attributes
+        self._hardware_attributes = settings.ddi_hardware_attributes
+        self._dictionary = Dictionary(store)
+        self._looked_up: tuple[Snapshot | None, dict[int, About]] = (None, {})
+        self._files: Remembered[str, Artifact] = Remembered(MOST_FILES)
+        self._entries: Remembered[tuple[int, int], int] = Remembered(MOST_REMEMBERED)
+        self._goes_on: Remembered[tuple[int, str], bool] = Remembered(MOST_REMEMBERED)
+        self._told: Remembered[str, bool] = Remembered(MOST_REMEMBERED)
+
+    # --------------------------------------------------------------------------------------------- polls
+
+    def poll(self, device_id: str, shown: Shown, *, known: Kept | None = None) -> Poll | Future[Poll]:
+        """A device shows that it is here, which confirms nothing. Raises as ``Devices.check_in``."""
+        found = self._devices.check_in(device_id, shown, None, known=known, over=DeviceProtocol.DDI)
+        if isinstance(found, Future):
+            return then(found, self._answer)
+        current = _current(found) if found.had else None
+        if current is None or self._known_about(current[0]) is not None:
+            return self._answer(found)
+        return self._devices.aside(lambda: self._answer(found))
+
+    def _answer(self, heard: Heard) -> Poll:
+        current = _current(heard)
+        asks_config = self._asks_config(heard)
+        if current is None:
+            return Poll(heard.check_in_after, None, None, stops=False, asks_config=asks_config)
+        key, update = current
+        if update.tries > MOST_TRIES:
+            return Poll(heard.check_in_after, None, None, stops=False, asks_config=asks_config)
+        action = action_of(key, update.tries)
+        stops = self._stops(heard.device, key, update, action)
+        return Poll(heard.check_in_after, action, update, stops, asks_config)
+
+    def _asks_config(self, heard: Heard) -> bool:
+        """Until it has said what it runs, and again whenever that would confirm."""
+        if any(earlier.update.status is UpdateStatus.APPLIED for earlier, _ in heard.had.values()):
+            return True
+        return heard.device.commit is None and self._told.get(heard.device.id) is None
+
+    def _stops(self, device: Device, key: int, update: Update, action: int) -> bool:
+        about = self._about(key)
+        asked = about is not None and told_to_stop(about.status, update, cancels=about.cancels)
+        return asked and self._goes_on.get((action, device.id)) is None
+
+    # --------------------------------------------------------------------------------------------- deployments
+
+    def ready(self, kept: Kept, action: int, *, late: bool = False) -> Future[None] | None:
+        """To be awaited before anything is asked of an action, so that the event loop need not wait for the store;
+        None: all is at hand. Raises NotFound for what is no action of this device, with ``late`` Gone for an earlier
+        try."""
+        key, earlier = _found(kept, action, late=late)
+        commit = earlier.update.to_commit
+        listed = self._snapshot().listed.get(key)
+        if listed is not None and commit in listed.artifacts:
+            return None
+
+        def look() -> None:
+            self._about(key)
+            self._artifact(key, commit)
+
+        known = self._known_about(key) is not None and self._files.get(commit) is not None
+        return None if known else self._devices.aside(look)
+
+    def deployment(self, kept: Kept, action: int) -> Artifact:
+        """What to install. Raises NotFound where nothing is: the action is over, or being cancelled, or its offer may
+        not be given now."""
+        key, earlier = _found(kept, action)
+        update, device = earlier.update, kept.person.device
+        if not linked(update) or self._stops(device, key, update, action):
+            raise _no_action(action)
+        if update.status is UpdateStatus.OFFERED:
+            now = self._devices.now()
+            listed = self._snapshot().listed.get(key)
+            if listed is None or isinstance(may_offer(listed.terms, device, earlier, now), NoOffer):
+                raise _no_action(action)
+        return self._artifact(key, update.to_commit)
+
+    def download(self, kept: Kept, action: int) -> Artifact:
+        """The file of an action: also of one that shall stop, for it may be fetching it, and of one that is written.
+        Raises NotFound."""
+        key, earlier = _found(kept, action)
+        if earlier.update.status is UpdateStatus.OFFERED:
+            return self.deployment(kept, action)
+        if not linked(earlier.update) and earlier.update.status is not UpdateStatus.APPLIED:
+            raise _no_action(action)
+        return self._artifact(key, earlier.update.to_commit)
+
+    def fetching(self, kept: Kept, shown: Shown, action: int) -> Future[Received] | None:
+        """The device fetches the file. That is a start, which not all say themselves. None: it is known already."""
+        key, earlier = _found(kept, action)
+        about = self._about(key)
+        if earlier.update.status is not UpdateStatus.OFFERED or about is None:
+            return None
+        event = ReportedEvent(f"ddi-fetch-{action}", about.name, about.target, EventKind.DOWNLOADING)
+        return self._devices.report(kept.person.device.id, shown, [event], known=kept)
+
+    def cancelling(self, kept: Kept, action: int) -> bool:
+        """Whether the action shall stop. Raises NotFound for what is no action of this device."""
+        key, earlier = _found(kept, action)
+        return self._stops(kept.person.device, key, earlier.update, action)
+
+    # --------------------------------------------------------------------------------------------- feedback
+
+    def feedback(self, kept: Kept, shown: Shown, action: int, told: Feedback) -> Future[None]:
+        """Done when it is committed. Raises NotFound for what was never an action of this device, Gone for one that is
+        over, TooMany after a thousand."""
+        key, earlier = _found(kept, action, late=True)
+        about = self._about(key)
+        if about is None:
+            raise _no_action(action)
+        kind = event_of(told.said)
+        where = standing(earlier.update, kind, stopped=about.status in STOPPED)
+        if where is Standing.GONE:
+            raise _gone(action)
+        self._count(kept, action, kind)
+
+        def answer(received: Received) -> None:
+            if where is Standing.LATE and not received.duplicates:
+                raise _gone(action)
+
+        return then(self._report(kept, shown, about, told, kind), answer)
+
+    def cancelled(self, kept: Kept, shown: Shown, action: int, told: Feedback) -> Future[None]:
+        """The device's word on a cancellation. Raises as ``feedback``; Gone as well where nothing was cancelled."""
+        key, earlier = _found(kept, action, late=True)
+        about, update = self._about(key), earlier.update
+        if about is None:
+            raise _no_action(action)
+        asked = told_to_stop(about.status, update, cancels=about.cancels)
+        if not asked and update.status is not UpdateStatus.WITHDRAWN:
+            raise _gone(action)
+        kind = event_of_cancellation(told.said) if asked else EventKind.NOTED
+        self._count(kept, action, kind)
+
+        def answer(received: Received) -> None:
+            if told.said.execution is Execution.REJECTED:
+                self._goes_on.put((action, kept.person.device.id), True)
+
+        return then(self._report(kept, shown, about, told, kind), answer)
+
+    def _report(self, kept: Kept, shown: Shown, about: About, told: Feedback, kind: EventKind) -> Future[Received]:
+        event = ReportedEvent(told.id, about.name, about.target, kind, told.at, told.code, told.message)
+        return self._devices.report(kept.person.device.id, shown, [event], known=kept)
+
+    def _count(self, kept: Kept, action: int, kind: EventKind) -> None:
+        so_far = self._entries.get((action, kept.person.key)) or 0
+        if so_far >= MOST_ENTRIES and kind not in _ENDS:
+            raise TooMany(f"There are {MOST_ENTRIES:,} entries on action {action} already.", after=_LATER)
+        self._entries.put((action, kept.person.key), so_far + 1)
+
+    # --------------------------------------------------------------------------------------------- configData
+
+    def configure(self, kept: Kept, shown: Shown, attributes: Mapping[str, str], mode: str) -> Heard | Future[Heard]:
+        """The device says what it is and runs: its attributes are its labels, and the one that names its version says
+        what it runs. That alone confirms. Raises as ``Devices.check_in``."""
+        words = self._words(kept.person.device, attributes if mode != "remove" else {})
+        labels = _labels(kept.person.device, attributes, mode)
+        now = self._devices.now()
+        runs = self._dictionary.known(words, now)
+        if runs is not None:
+            return self._says(kept, shown, words, runs, labels)
+        return self._devices.aside(lambda: self._says(kept, shown, words, self._dictionary.look_up(words, now), labels))
+
+    def _words(self, device: Device, attributes: Mapping[str, str]) -> Words:
+        named = [attributes.get(name, "").strip() for name in self._hardware_attributes]
+        said = (attributes.get(name, "").strip() for name in self._version_attributes)
+        return Words(device.hardware_id, tuple(filter(is_name, named)), next((each for each in said if each), None))
+
+    def _says(
+        self, kept: Kept, shown: Shown, words: Words, runs: Runs, labels: dict[str, str]
+    ) -> Heard | Future[Heard]:
+        device = kept.person.device
+        if runs.commit is None or words.version is None:
+            return self._heard(
+                kept, shown, CheckIn(device.commit, device.version, runs.hardware_id, None, labels, device.healthy)
+            )
+        # What it ran when it was offered something had no name here then: under that it is known until it is over.
+        nameless, commit = unknown_commit(runs.hardware_id, words.version), runs.commit
+        if any(earlier.update.from_commit == nameless for earlier, _ in kept.had.values()):
+            commit = nameless
+        return self._heard(kept, shown, CheckIn(commit, None, runs.hardware_id, None, labels, device.healthy))
+
+    def _heard(self, kept: Kept, shown: Shown, said: CheckIn) -> Heard | Future[Heard]:
+        device_id = kept.person.device.id
+        found = self._devices.check_in(device_id, shown, said, known=kept, over=DeviceProtocol.DDI, asks=False)
+
+        def remember(heard: Heard) -> Heard:
+            self._told.put(device_id, True)
+            return heard
+
+        return then(found, remember) if isinstance(found, Future) else remember(found)
+
+    # --------------------------------------------------------------------------------------------- rollouts
+
+    def _about(self, key: int) -> About | None:
+        """From memory, else from the store."""
+        known = self._known_about(key)
+        if known is None:
+            with self._store.reading() as r:
+                row = r.rollout_by_key(key)
+            if row is None:
+                return None
+            known = self._looked_up[1][key] = _about(row)
+        return known
+
+    def _known_about(self, key: int) -> About | None:
+        snapshot = self._snapshot()
+        listed = snapshot.listed.get(key)
+        if listed is not None:
+            row = listed.row
+            return About(row.state.rollout, row.target_version, row.state.status, listed.rules.cancels)
+        if self._looked_up[0] is not snapshot:
+            self._looked_up = (snapshot, {})  # something changed: what is not on the board may stand otherwise now
+        return self._looked_up[1].get(key)
+
+    def _snapshot(self) -> Snapshot:
+        return self._devices.board.look(self._devices.now())
+
+    def _artifact(self, key: int, commit: str) -> Artifact:
+        listed = self._snapshot().listed.get(key)
+        found = listed.artifacts.get(commit) if listed is not None else None
+        found = found or self._files.get(commit)
+        if found is None:
+            with self._store.reading() as r:
+                found = r.artifact(commit)
+            if found is None:
+                raise NotFound("The file of this action is not here.")
+            self._files.put(commit, found)
+        return found
+
+
+_ENDS: Final = frozenset({EventKind.APPLIED, EventKind.FAILED, EventKind.VERIFY_FAILED, EventKind.CANCELLED})
+
+
+def _about(row: RolloutRow) -> About:
+    return About(row.state.rollout, row.target_version, row.state.status, rules_of(row).cancels)
+
+
+def _current(heard: Heard) -> tuple[int, Update] | None:
+    """The one action that is shown: what has begun, wherever its rollout stands; else the offer that stands now."""
+    open_ones = [(key, earlier.update) for key, (earlier, _) in heard.had.items() if linked(earlier.update)]
+    begun = [(key, update) for key, update in open_ones if update.status is not UpdateStatus.OFFERED]
+    found = begun or (open_ones if heard.offer is not None else [])
+    return max(found, key=lambda each: (each[1].offered_at, each[0]), default=None)
+
+
+def _found(kept: Kept, action: int, *, late: bool = False) -> tuple[int, Earlier]:
+    """The device's update that has this number. Raises NotFound, and with ``late`` Gone for an earlier try."""
+    key, tries = parts_of(action)
+    found = kept.had.get(key)
+    if found is None or tries < 1 or tries > found[0].update.tries:
+        raise _no_action(action)
+    if tries < found[0].update.tries:
+        raise _gone(action) if late else _no_action(action)
+    return key, found[0]
+
+
+def _no_action(action: int) -> NotFound:
+    return NotFound(f"There is no action {action} for this device.")
+
+
+def _gone(action: int) -> Gone:
+    return Gone(f"Action {action} is over.")
+
+
+def _labels(device: Device, attributes: Mapping[str, str], mode: str) -> dict[str, str]:
+    """What cannot be a label is left out: a device cannot be taught another name for it."""
+    good = {key: value for key, value in attributes.items() if not wrong_key(key) and not wrong_value(value)}
+    match mode:
+        case "replace":
+            labels = good
+        case "remove":
+            labels = {key: value for key, value in device.labels.items() if key not in attributes}
+        case _:
+            labels = {**device.labels, **good}
+    return dict(sorted(labels.items())[:MOST_LABELS])
