@@ -15,6 +15,7 @@ from orchestrator.cli.context import Openers, install
 if TYPE_CHECKING:
     from orchestrator.services.application import Application, Files
     from orchestrator.services.settings import Settings
+    from orchestrator.services.tuf import Tuf
 
 
 def _load_settings(path: Path | None, overrides: Mapping[str, str]) -> Settings:
@@ -33,6 +34,12 @@ def _open_files(settings: Settings) -> Files:
     from orchestrator.adapters.files.library import Library
 
     return Library(settings.policies)
+
+
+def _open_tuf(settings: Settings) -> Tuf:
+    from orchestrator import bootstrap
+
+    return bootstrap.open_tuf(settings)
 
 
 def _serve(settings: Settings) -> None:
@@ -69,6 +76,7 @@ def main() -> int:
             load_settings=_load_settings,
             open_application=_open_application,
             open_files=_open_files,
+            open_tuf=_open_tuf,
             serve=_serve,
             run_builder=_run_builder,
             upgrade_database=_upgrade_database,

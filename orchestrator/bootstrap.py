@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
     from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
+    from orchestrator.services.tuf import Tuf
 
 
 LOG = logging.getLogger(__name__)
@@ -70,6 +72,16 @@ def open_provider(settings: Settings) -> OstreeProvider:
             gpg_homedir=settings.gpg_homedir,
         ),
     )
+
+
+def open_tuf(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Tuf:
+    """Roots and keys for aktualizr-lite; nothing is touched before it is used."""
+    from orchestrator.adapters.tuf.keys import TufFolder
+    from orchestrator.core.editions import Lifetimes
+    from orchestrator.services.tuf import Tuf
+
+    lifetimes = Lifetimes(settings.tuf_timestamp_for, settings.tuf_targets_for)
+    return Tuf(TufFolder(settings.tuf_path), clock, settings.tuf_root_for, lifetimes)
 
 
 def open_authority(settings: Settings) -> FileAuthority:
@@ -263,6 +275,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
+    from orchestrator.gateway.aktualizr.treehub import Treehub
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.artifact_files import ArtifactServer
     from orchestrator.gateway.files import FileServer
@@ -291,13 +304,19 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
         )
         ticks.append(scheduler)
+        files = FileServer(settings.repository_path)
         gateway = Gateway(
-            [OwnDoor(app.devices), _ddi_door(app), _mender_door(app)],
-            files=FileServer(settings.repository_path),
+            [
+                OwnDoor(app.devices),
+                _ddi_door(app),
+                _mender_door(app),
+                aktualizr_door(app, later=lambda work: _aside(aside, work)),
+            ],
+            files=files,
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
         )
         server = Server(
-            gateway,
+            Treehub(gateway, files),
             sockets=[door],
             signals=False,
             at_once=connections_possible(),
@@ -318,6 +337,24 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+
+
+def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], None] | None = None) -> AktualizrDoor:
+    """The door for aktualizr-lite over the services of an installation."""
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.services.aktualizr import Aktualizr
+    from orchestrator.services.catalogue import Catalogue
+    from orchestrator.services.delta_sizes import StatsFiles
+    from orchestrator.services.devices import MOST_KEPT
+    from orchestrator.services.editions import Editions
+
+    kept = 0 if app.settings.database_url.startswith("postgresql") else MOST_KEPT
+    tuf = open_tuf(app.settings, clock=app.clock)
+    editions = Editions(app.store, app.devices.writer, tuf, app.clock, later=later, most_kept=kept)
+    catalogue = Catalogue(app.store, app.clock, later=later)
+    stats = StatsFiles(open_provider(app.settings).sizes)
+    service = Aktualizr(app.store, app.devices, editions, catalogue, stats, app.clock)
+    return AktualizrDoor(app.devices, service)
 
 
 def _ddi_door(app: Application) -> DdiDoor:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from orchestrator.services.application import Application, Files
     from orchestrator.services.settings import Settings
+    from orchestrator.services.tuf import Tuf
 
 PIPED_WIDTH: Final = 1000
 """Columns when nobody sees the lines: a sentence stays on one line, for grep."""
@@ -46,6 +47,7 @@ class Openers:
     load_settings: Callable[[Path | None, Mapping[str, str]], Settings]
     open_application: Opens
     open_files: Callable[[Settings], Files]
+    open_tuf: Callable[[Settings], Tuf]
     serve: Callable[[Settings], None]
     run_builder: Callable[[Settings], None]
     upgrade_database: Callable[[Settings], str]

@@ -12,6 +12,7 @@ from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy
+from orchestrator.core.protocols import NOTHING_SPOKEN
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
@@ -84,7 +85,9 @@ class Queries:
                 raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
             updates = tuple(r.updates_of_device(row.key))
             events = tuple(r.events(device=device_id, limit=20))
-        return DeviceView(row.device, tuple(self.why_not(device_id)), updates, events)
+            spoken = r.spoken([row.key]).get(row.key, NOTHING_SPOKEN)
+            told = tuple(r.told(row.key))
+        return DeviceView(row.device, tuple(self.why_not(device_id)), updates, events, spoken, told)
 
     def is_device(self, name: str) -> bool:
         with self.store.reading() as r:

@@ -70,6 +70,18 @@ class Settings(BaseModel):
     delta_program: DeltaProgram | None = Field(
         default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
     )
+    tuf: Path | None = Field(
+        default=None, description="Roots and keys for aktualizr-lite; without it `tuf` under the root."
+    )
+    tuf_timestamp_for: timedelta = Field(
+        default=timedelta(days=7), ge=timedelta(hours=1), description="How long a timestamp.json is good for."
+    )
+    tuf_targets_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a targets.json is good for."
+    )
+    tuf_root_for: timedelta = Field(
+        default=timedelta(days=365), ge=timedelta(days=1), description="How long a new root is good for."
+    )
     ddi_tenant: str = Field(
         default="DEFAULT", pattern="^[A-Za-z0-9_-]{1,64}$", description="The tenant that hawkBit's clients name."
     )
@@ -91,6 +103,10 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def tuf_path(self) -> Path:
+        return self.tuf or self.root / "tuf"
 
     @property
     def artifacts_path(self) -> Path:

@@ -33,6 +33,7 @@ from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
@@ -59,7 +60,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Protocol):
+class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -243,7 +244,7 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Pr
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, Protocol):
+class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, WritesEditions, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

@@ -14,7 +14,9 @@ from orchestrator.core.explain import Outlook
 from orchestrator.core.facts import NONE_APART, Apart, BudgetFacts, Excluded, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import Outcome
+from orchestrator.core.protocols import NOTHING_SPOKEN, Spoken
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
+from orchestrator.services.edition_store import Told
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
 
@@ -103,12 +105,15 @@ class WhyNot:
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """A device, what it is in, its updates and its last events."""
+    """A device, what it is in, its updates and last events, what its protocol lets know, and what it told of
+    itself."""
 
     device: Device
     rollouts: tuple[WhyNot, ...]
     updates: tuple[tuple[str, UpdateRow], ...]
     events: tuple[LoggedEvent, ...]
+    spoken: Spoken = NOTHING_SPOKEN
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

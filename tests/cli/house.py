@@ -67,6 +67,7 @@ class House:
                 load_settings=bootstrap.load_settings,
                 open_application=self.open,
                 open_files=lambda settings: Library(settings.policies),
+                open_tuf=lambda settings: bootstrap.open_tuf(settings, clock=lambda: self.now),
                 serve=lambda settings: None,
                 run_builder=lambda settings: None,
                 upgrade_database=bootstrap.upgrade_database,

@@ -38,6 +38,7 @@ LISTED = (
         "device": "list show enroll group label retire hold release replace token",
         "enrolment": "add list revoke",
         "ca": "init issue server revoke list",
+        "tuf": "init rotate show",
         "policy": "check list show schema",
         "db": "upgrade check",
         "journal": "show verify",

@@ -55,7 +55,7 @@ def test_the_keys_are_promised(fleet: House) -> None:
     assert set(rollout["budgets"][0]) == BUDGET
     assert set(rollout["reason"]) == {"kind", "sentence"}
     device = fleet.json("explain", "lab-00")
-    assert set(device) == DEVICE | {"rollouts", "updates", "events"}
+    assert set(device) == DEVICE | {"rollouts", "updates", "events", "protocol", "highest_version", "told"}
     assert set(device["updates"][0]) == UPDATE
     assert all(set(each) == WHY for each in device["rollouts"])
     listed = fleet.json("device", "list", "--limit", "1")

@@ -32,6 +32,9 @@ _PATHS: Final = frozenset(
 )
 """By their types, so that none can be forgotten here: a builder is handed all settings as text."""
 
+_TEXTS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation == tuple[str, ...])
+"""Lists of words; in the environment with a colon between."""
+
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     """Raises InvalidFile for the file's faults and InvalidInput for the environment's and the command line's."""
@@ -91,6 +94,8 @@ def _read(key: str, value: Any, *, beside: Path | None = None) -> Any:
             return json.loads(value)
         except ValueError:
             raise InvalidInput("must be a mapping; as text, in JSON.") from None
+    if key in _TEXTS and isinstance(value, str):
+        return tuple(value.split(":"))
     if key == "policies":
         many = value if isinstance(value, list) else str(value).split(":")
         return tuple(beside / each if beside is not None else Path(each) for each in many)
@@ -107,7 +112,9 @@ def as_environment(settings: Settings) -> dict[str, str]:
         elif isinstance(value, BaseModel):
             found[PREFIX + key.upper()] = value.model_dump_json()
         elif isinstance(value, tuple):
-            found[PREFIX + key.upper()] = ":".join(str(each.absolute()) for each in value)
+            found[PREFIX + key.upper()] = ":".join(
+                str(each.absolute()) if isinstance(each, Path) else each for each in value
+            )
         elif value is not None:
             found[PREFIX + key.upper()] = _shown(value)
     return {key: value for key, value in found.items() if value}

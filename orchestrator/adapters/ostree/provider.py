@@ -18,7 +18,7 @@ from orchestrator.adapters import workspace
 from orchestrator.adapters.ostree import estimate as estimates
 from orchestrator.adapters.ostree.apply import ScratchApply
 from orchestrator.adapters.ostree.command import CommandFailed, OstreeCommand, explain, missing_repository
-from orchestrator.adapters.ostree.layout import delta_path, indexed_digest, inspect, published_pairs
+from orchestrator.adapters.ostree.layout import delta_path, indexed_digest, inspect, published_pairs, read_superblock
 from orchestrator.adapters.ostree.objects import checked_commit, object_path, read_history, read_refs
 from orchestrator.errors import BuildFailed, ContentUnavailable, CorruptDelta, NotFound
 from orchestrator.services.delta_provider import (
@@ -28,6 +28,7 @@ from orchestrator.services.delta_provider import (
     DeltaPair,
     DeltaRecord,
 )
+from orchestrator.services.delta_sizes import DeltaSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,17 @@ class OstreeProvider:
             raise ContentUnavailable(
                 f"The delta {folder} cannot be read: {error.strerror}.", remedy="See the machine's log."
             ) from error
+
+    def sizes(self, pair: DeltaPair) -> DeltaSizes | None:
+        """What a published delta's table of contents says, as ``ostree static-delta show`` sums it up; nothing else of
+        it is read."""
+        try:
+            found = read_superblock(self._repository / delta_path(pair), pair)
+        except (CorruptDelta, OSError):
+            return None
+        packed = [each.size for each in found.parts] + [each.size for each in found.fallbacks]
+        unpacked = [each.unpacked_size for each in found.parts] + [each.unpacked_size for each in found.fallbacks]
+        return DeltaSizes(sum(packed), sum(unpacked))
 
     def published(self) -> Sequence[DeltaPair]:
         self._check_repository()

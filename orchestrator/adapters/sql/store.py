@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
 from orchestrator.adapters.sql.devices import DeviceWriting
+from orchestrator.adapters.sql.editions import EditionReading, EditionWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
@@ -33,6 +34,7 @@ class SqlReading(
     ArtifactReading,
     IdentityReading,
     ProtocolReading,
+    EditionReading,
     AuthSetReading,
     Recount,
 ):
@@ -51,6 +53,7 @@ class SqlWriting(
     ArtifactWriting,
     IdentityWriting,
     ProtocolWriting,
+    EditionWriting,
     AuthSetWriting,
     SqlReading,
 ):

@@ -15,9 +15,13 @@ from orchestrator.cli.render.words import ago, clock, digest, plural, span, stat
 from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer
+from orchestrator.core.protocols import NOTHING_SPOKEN
 from orchestrator.core.reasons import apart_sentence, budget_sentence, monitor_state
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
+
+SHOWN_OF_TOLD: Final = 300
+"""Characters of what a device told of itself that people are shown; JSON has all that is kept."""
 
 UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
 """Waves that a cancelled rollout leaves as they stood."""
@@ -124,6 +128,10 @@ def _device(view: DeviceView, now: datetime) -> Iterator[RenderableType]:
     yield Paragraph(
         f"Runs {runs} (commit {digest(d.commit)}){'' if d.healthy else '; it says it is not healthy'}", indent=2
     )
+    if view.spoken != NOTHING_SPOKEN:
+        highest = view.spoken.highest_version
+        ran = "" if highest is None else f"; the highest version it has run is {highest}"
+        yield Paragraph(f"Speaks {view.spoken.protocol}{ran}", indent=2)
     if not view.rollouts:
         yield Text()
         yield Paragraph("No rollout that could still offer anything is for this device.")
@@ -144,6 +152,13 @@ def _device(view: DeviceView, now: datetime) -> Iterator[RenderableType]:
                 clock(made.confirmed_at, now),
             )
         yield grid
+    if view.told:
+        yield Text()
+        yield heading("What it told of itself")
+        for told in view.told:
+            text = " ".join(told.text.split())
+            shown = text if len(text) <= SHOWN_OF_TOLD else f"{text[:SHOWN_OF_TOLD]}… ({told.size:,} bytes)"
+            yield Paragraph(f"{clock(told.received_at, now)}  {told.topic}: {shown}", indent=2, hang=4)
     if view.events:
         yield Text()
         yield heading("Last events")

@@ -251,6 +251,9 @@ def device_view(value: DeviceView) -> dict[str, Any]:
         "rollouts": [why_not(each) for each in value.rollouts],
         "updates": [{"rollout": name, **update(row)} for name, row in value.updates],
         "events": [plain(event) for event in value.events],
+        "protocol": value.spoken.protocol.value,
+        "highest_version": value.spoken.highest_version,
+        "told": [plain(told) for told in value.told],
     }
 
 
