@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.e2e.faults import PATIENCE, House, free_port, until
-from tests.services.mender.keys import key_of, private_pem_of
+from tests.services.mender.keys import key_of, pem_of, private_pem_of
 
 TYPE: Final = "simdev"
 MODULE: Final = "/etc/mender"
@@ -55,9 +55,10 @@ def artifact(house: House, version: int, script: str = GOOD, *, padding: int = 0
 
 
 class Client:
-    """One device. ``name`` is its identity, and as which it is accepted."""
+    """One device. ``name`` is its identity, and as which it is accepted. ``strict``: it takes only what is signed with a
+    key that nobody has."""
 
-    def __init__(self, house: House, name: str, *, key: str = "rsa") -> None:
+    def __init__(self, house: House, name: str, *, key: str = "rsa", strict: bool = False) -> None:
         self.house = house
         self.name = name
         self.root = house.root / "devices" / name
@@ -72,13 +73,16 @@ class Client:
         script = self.root / "identity" / "mender-device-identity"
         script.write_text(f"#!/bin/sh\necho id={name}\n")
         script.chmod(0o755)
-        settings = {
+        settings: dict[str, Any] = {
             "ServerURL": f"http://127.0.0.1:{house.port}",
             "UpdatePollIntervalSeconds": 1,
             "InventoryPollIntervalSeconds": 2,
             "RetryPollIntervalSeconds": 1,
             "DBus": {"Enabled": False},
         }
+        if strict:
+            (self.root / "verify.pem").write_text(pem_of(key_of("nobody", "rsa")))
+            settings["ArtifactVerifyKey"] = str(self.root / "verify.pem")
         (self.root / "mender.conf").write_text(json.dumps(settings))
         self.log = self.root / "log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -132,7 +136,7 @@ class Client:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.said()[-3000:]}") from None
 
-    def update(self, rollout: str) -> tuple[str, int] | None:
+    def update(self, rollout: str) -> tuple[int, int] | None:
         """Status of its update, and whether anything bad of it was counted."""
         rows = self.house.rows(
             "SELECT u.status, u.bad FROM device_update u JOIN device d ON d.key = u.device_key "
