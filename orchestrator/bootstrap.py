@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.gateway.aktualizr.door import AktualizrDoor
     from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.gateway.limits import Limits
     from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
@@ -314,6 +315,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             ],
             files=files,
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
+            limits=_limits(settings),
         )
         server = Server(
             Treehub(gateway, files),
@@ -398,6 +400,16 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         client_ca=settings.tls_client_ca,
         required=settings.tls_client_required,
     )
+
+
+def _limits(settings: Settings) -> Limits | None:
+    """How often one may ask; None where nothing is limited."""
+    from orchestrator.gateway.limits import Limits
+
+    per_device, per_address, failures = settings.limit_per_device, settings.limit_per_address, settings.limit_failures
+    if per_device.off and per_address.off and failures.off:
+        return None
+    return Limits(per_device=per_device, per_address=per_address, failures=failures)
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:

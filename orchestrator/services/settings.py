@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from orchestrator.core.limits import Limit, LimitField
 from orchestrator.services.delta_program import DeltaProgram
 
 
@@ -40,6 +41,15 @@ class Settings(BaseModel):
     )
     tls_client_required: bool = Field(
         default=False, description="Whether every connection must show a client certificate."
+    )
+    limit_per_device: LimitField = Field(
+        default=Limit(10, "s", 60), description="How often one device may ask, such as `10/s burst 60`, or `off`."
+    )
+    limit_per_address: LimitField = Field(
+        default=Limit(200, "s", 2_000), description="The same for one address, behind which a whole site may stand."
+    )
+    limit_failures: LimitField = Field(
+        default=Limit(5, "s", 50), description="The same for requests of one address that show a wrong credential."
     )
     check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
     check_in_at_most: timedelta = Field(
