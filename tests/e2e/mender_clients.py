@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,10 +56,18 @@ def artifact(house: House, version: int, script: str = GOOD, *, padding: int = 0
 
 
 class Client:
-    """One device. ``name`` is its identity, and as which it is accepted. ``strict``: it takes only what is signed with a
-    key that nobody has."""
+    """One device. ``name`` is its identity, and as which it is accepted. ``strict``: it takes only what is signed
+    with a key that nobody has. ``settings``: of its own, asked in haste all the same."""
 
-    def __init__(self, house: House, name: str, *, key: str = "rsa", strict: bool = False) -> None:
+    def __init__(
+        self,
+        house: House,
+        name: str,
+        *,
+        key: str = "rsa",
+        strict: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.house = house
         self.name = name
         self.root = house.root / "devices" / name
@@ -73,8 +82,8 @@ class Client:
         script = self.root / "identity" / "mender-device-identity"
         script.write_text(f"#!/bin/sh\necho id={name}\n")
         script.chmod(0o755)
-        settings: dict[str, Any] = {
-            "ServerURL": f"http://127.0.0.1:{house.port}",
+        conf: dict[str, Any] = {
+            **(settings or {"ServerURL": f"http://127.0.0.1:{house.port}"}),
             "UpdatePollIntervalSeconds": 1,
             "InventoryPollIntervalSeconds": 2,
             "RetryPollIntervalSeconds": 1,
@@ -82,8 +91,8 @@ class Client:
         }
         if strict:
             (self.root / "verify.pem").write_text(pem_of(key_of("nobody", "rsa")))
-            settings["ArtifactVerifyKey"] = str(self.root / "verify.pem")
-        (self.root / "mender.conf").write_text(json.dumps(settings))
+            conf["ArtifactVerifyKey"] = str(self.root / "verify.pem")
+        (self.root / "mender.conf").write_text(json.dumps(conf))
         self.log = self.root / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -130,9 +139,9 @@ class Client:
     def go_on(self) -> None:
         (self.etc / "go").touch()
 
-    def until(self, what: str, holds: Any) -> None:
+    def until(self, what: str, holds: Callable[[], object]) -> None:
         try:
-            until(f"{self.name}: {what}", holds)
+            until(f"{self.name}: {what}", lambda: bool(holds()))
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.said()[-3000:]}") from None
 
@@ -202,15 +211,16 @@ def accept(house: House, clients: Sequence[Client], *, tag: str = "main", group:
     """Wait until they ask, and let them in; then until they have said what they are."""
     names = [each.name for each in clients]
     for each in clients:
-        each.until("it asks", lambda each=each: waits(house, each.name))
+        each.until("it asks", partial(waits, house, each.name))
     more = ["--group", group] if group else []
     house.ok("mender", "accept", *names, "--hardware-id", TYPE, "--tag", tag, *more)
     for each in clients:
-        each.until(
-            "it has come",
-            lambda each=each: house.rows(f"SELECT 1 FROM device WHERE id = '{each.name}' AND last_seen_at IS NOT NULL"),
-        )
+        each.until("it has come", partial(has_come, house, each.name))
 
 
 def waits(house: House, name: str) -> bool:
     return bool(house.rows(f"SELECT 1 FROM auth_set WHERE identity LIKE '%\"{name}\"%'"))
+
+
+def has_come(house: House, name: str) -> bool:
+    return bool(house.rows(f"SELECT 1 FROM device WHERE id = '{name}' AND last_seen_at IS NOT NULL"))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from orchestrator.core.update import UpdateStatus
-from tests.e2e.faults import House, until
-from tests.e2e.mender_clients import FAIL, WAIT, Client, Wire, accept, artifact
+from tests.e2e.faults import ROOT, House, until
+from tests.e2e.mender_clients import FAIL, GOOD, MODULE, WAIT, Client, Wire, accept, artifact, has_come, waits
 
 POLICY = """policy: quick
 tolerate:
@@ -24,6 +29,7 @@ on_halt: [withdraw, cancel]
 deltas: {cover: 100%, within: 0s, otherwise: full}
 bake: {at_least: 1s, reports: 95%, at_most: 10m}
 """
+PAGE = ROOT / "docs" / "devices" / "mender.md"
 NUMBERS = {status: number for number, status in enumerate(UpdateStatus)}
 
 Opener = Callable[..., House]
@@ -115,14 +121,9 @@ def test_a_bad_release_halts_in_the_first_wave_and_nobody_of_the_second_is_offer
     shown = house.ok("device", "show", failed.name).out
     assert "the disk is on fire" in shown and "failed [installing]" in shown
     # Each of the second wave comes again, and is told that there is nothing.
+    seen = {each.name: last_seen(house, each.name) for each in field}
     for each in field:
-        before = house.rows(f"SELECT last_seen_at FROM device WHERE id = '{each.name}'")
-        each.until(
-            "it comes again",
-            lambda each=each, before=before: (
-                house.rows(f"SELECT last_seen_at FROM device WHERE id = '{each.name}'") > before
-            ),
-        )
+        each.until("it comes again", partial(comes_again, house, each.name, seen[each.name]))
         assert each.update(name) is None and each.version is None
     house.counts_up()
 
@@ -133,13 +134,12 @@ def test_a_damaged_download_an_aborted_one_and_a_power_cut(tmp_path: Path, endin
     that this release is not signed by."""
     house = House.bare(tmp_path / "house")
     ending.callback(house.close)
-    damaging, holding = Wire(house.port), Wire(house.port)
-    for wire in (damaging, holding):
-        ending.callback(wire.close)
-    damaging.damage.set()
+    wire = Wire(house.port)
+    ending.callback(wire.close)
+    wire.damage.set()
     house.ok("init")
     house.file("quick.yaml", POLICY)
-    house.settings(more=f"public_url: http://127.0.0.1:{damaging.port}")
+    house.settings(more=f"public_url: http://127.0.0.1:{wire.port}")
     house.serve()
     damaged, cut, strict = clients(house, ending, "damaged", "cut", "strict")
     for each in (damaged, cut, strict):
@@ -161,21 +161,54 @@ def test_a_damaged_download_an_aborted_one_and_a_power_cut(tmp_path: Path, endin
     damaged.until("the download failed", lambda: ("download_failed", "downloading") in damaged.events())
     strict.until("the signature does not hold", lambda: ("download_failed", "downloading") in strict.events())
     assert damaged.version is strict.version is None
-    damaging.damage.clear()
+    wire.damage.clear()
     comes_to(damaged, first, UpdateStatus.CONFIRMED)
     assert damaged.version == "2"
 
-    # Another server under the same roof, whose downloads can be held up.
-    house.servers[-1].stop()
-    house.settings(more=f"public_url: http://127.0.0.1:{holding.port}")
-    house.serve()
-    holding.open.clear()
+    # An order ends what is being fetched: the client hears of it when it says how far it is.
+    wire.open.clear()
+    carried = wire.carried
     target(house, 4, artifact(house, 4, padding=400_000), "damaged")
     third = rollout(house, 4, tag="damaged")
-    damaged.until("the download has begun", lambda: holding.carried > 65536)
+    damaged.until("the download has begun", lambda: wire.carried > carried)
     house.ok("cancel", third, "--yes")
-    holding.open.set()
+    wire.open.set()
     comes_to(damaged, third, UpdateStatus.WITHDRAWN)
     assert damaged.version == "2" and damaged.update(third) == (NUMBERS[UpdateStatus.WITHDRAWN], 0)
     assert "aborted" in damaged.said()
     house.counts_up()
+
+
+def last_seen(house: House, name: str) -> int:
+    return int(house.value(f"SELECT last_seen_at FROM device WHERE id = '{name}'"))
+
+
+def comes_again(house: House, name: str, after: int) -> bool:
+    return last_seen(house, name) > after
+
+
+def test_the_page_for_operators_works_line_by_line(house: House, ending: ExitStack) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    settings = json.loads(_blocks(page, "conf")[0])
+    settings["ServerURL"] = settings["ServerURL"].replace("wave.example:8700", f"127.0.0.1:{house.port}")
+    device = Client(house, "gw-7f3a", settings=settings)
+    ending.callback(device.kill)
+    device.start()
+    device.until("it asks", lambda: waits(house, device.name))
+    house.file("app-2.yaml", _blocks(page, "yaml")[0])
+    house.file("install.sh", GOOD.format(at=MODULE, version=2))
+    for line in "".join(_blocks(page, "sh")).replace("\\\n", " ").splitlines():
+        program, *words = shlex.split(line)
+        if program == "wave":
+            house.ok(*words)
+            if words[:2] == ["mender", "accept"]:
+                device.until("it has come", lambda: has_come(house, device.name))
+        else:
+            assert program == "mender-artifact"
+            subprocess.run([program, *words], cwd=house.root, check=True, capture_output=True, timeout=60)
+    comes_to(device, "app-2", UpdateStatus.CONFIRMED)
+    assert device.version == "2"
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
