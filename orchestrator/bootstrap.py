@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import ContentUnavailable, StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
@@ -218,8 +219,14 @@ def initialise(root: Path) -> list[str]:
     open_store(settings, create=True).close()
     if fresh:
         made.append(f"database {settings.root / 'wave.db'}")
-    if make_repository(settings.repository_path):
-        made.append(f"repository {settings.repository_path}")
+    try:
+        if make_repository(settings.repository_path):
+            made.append(f"repository {settings.repository_path}")
+    except ContentUnavailable:
+        # an installation for devices that take files needs neither
+        if shutil.which("ostree") is not None:
+            raise
+        made.append("no repository, for `ostree` is not there: Targets can be files")
     return made
 
 

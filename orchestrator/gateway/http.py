@@ -146,6 +146,11 @@ class Request:
                 return bytes(value)
         return None
 
+    def asked_by(self, device_id: str) -> None:
+        """This device was let in, and asked once more. Raises TooMany."""
+        if self.limits is not None:
+            self.limits.device(device_id)
+
     def check_suspect(self) -> None:
         """Before anything that costs a look into the store for somebody who is not known yet. Raises TooMany."""
         if self.suspect and self.limits is not None:

@@ -68,6 +68,6 @@ async def let_in(
     if kept is None:
         found = devices.let_in(name, credential)
         kept = await request.committed(found) if isinstance(found, Future) else found
-    if request.limits is not None and not content:
-        request.limits.device(name)
+    if not content:
+        request.asked_by(name)
     return kept

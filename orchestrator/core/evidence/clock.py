@@ -303,8 +303,8 @@ class Untouched:
 @dataclass(frozen=True, slots=True)
 class ClockFacts:
     """The clock as a decision sees it. ``seen``: by checkpoint and hardware id; ``next_at``: when the next devices
-    pass one without having been heard of; ``untouched``: looked at only when it has crossed; ``dark``: the fleet's
-    darkness at the hard stop."""
+    pass one without having been heard of; ``dark``: the fleet's darkness at the hard stop. Looked at only when it has
+    crossed: ``untouched``, and ``boards``, the hardware ids that are watched as segments, with their devices."""
 
     tolerance: float
     alpha: float
@@ -315,6 +315,7 @@ class ClockFacts:
     next_at: datetime | None = None
     untouched: Untouched | None = None
     dark: float = 0.0
+    boards: tuple[tuple[str, int], ...] = ()
 
     def under(self, *, tolerance: float, alpha: float, answer: Answer) -> ClockFacts:
         """What was seen, under another tolerance and answer."""
