@@ -330,6 +330,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             signals=False,
             at_once=connections_possible(),
             tls=tls,
+            proxies=settings.trusted_proxies,
             late=app.devices.pressure.late,
         )
         environment = {**os.environ, **as_environment(settings)}

@@ -136,7 +136,8 @@ def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
     seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
     tolerance = f"tolerance {percent(monitor.tolerance)}"
     if monitor.accepted:
-        return f"{seen}; accepted by a person and closed; {tolerance}"
+        how = "accepted by a person and closed" if monitor.crossed_at is not None else "closed by an order"
+        return f"{seen}; {how}; {tolerance}"
     if monitor.crossed_at is not None:
         count, place = monitor.crossed_at
         return f"{seen}; crossed by the {ordinal(count)} at place {place}; {tolerance}"

@@ -81,6 +81,23 @@ def clock_stop(state: RolloutState, facts: Facts) -> HaltRollout | HoldRollout |
         return None
     if state.status is RolloutStatus.HELD and state.standing.reason.kind is ReasonKind.ENVIRONMENT:
         return None
+    if (stricter := halting(clock)) is not None and isinstance(stop := _clock_stop(stricter), HaltRollout):
+        return stop
+    return _clock_stop(clock)
+
+
+def halting(clock: ClockFacts) -> ClockFacts | None:
+    """The same clock as it halts, where an edit has made its hold a halt: by all that it has seen, with an alpha of
+    its own. None where it has one answer.
+
+    No evidence is left out for it: there is only one process of it, and the more is tolerated the smaller it is. So
+    whichever tolerance and alpha an edit comes to choose, a release within them crosses with at most that chance."""
+    if clock.halts is None:
+        return None
+    return replace(clock, alpha=clock.halts, answer=Answer.HALT, halts=None)
+
+
+def _clock_stop(clock: ClockFacts) -> HaltRollout | HoldRollout | None:
     found = reading(clock)
     if found is None or not found.crossed:
         return None

@@ -20,6 +20,7 @@ from orchestrator.gateway.own import OwnDoor
 from orchestrator.services.credentials import GrantKind
 from orchestrator.services.devices import Devices
 from tests.gateway.test_protocol import error
+from tests.gateway.test_server import serving
 from tests.services.fleet_world import HARDWARE, TAG, World
 
 HERE, THERE = "203.0.113.5", "198.51.100.7"
@@ -188,6 +189,23 @@ def test_an_address_that_is_wrong_too_often_waits_and_its_good_devices_are_serve
     assert error(door.ask("/v1/enroll", token, json=asked)) == (429, "too_many")
     door.now += 180
     assert door.ask("/v1/enroll", token, json=asked).status_code == 200
+
+
+def test_only_a_trusted_proxy_says_for_whom_it_asks(world: World) -> None:
+    fleet = world.enroll(3)
+
+    def ask(port: int, device: str, forwarded: str) -> int:
+        headers = {"authorization": f"Bearer {world.tokens[device]}", "x-forwarded-for": forwarded}
+        url = f"http://127.0.0.1:{port}/v1/devices/{device}/check-in"
+        return httpx.post(url, json={}, headers=headers).status_code
+
+    door = Limited(world, per_address=Limit(1, "min", 1))
+    with serving(door.gateway, proxies="127.0.0.1, 10.0.0.0/8") as (_, port):
+        assert [ask(port, device, HERE) for device in fleet] == [200, 429, 429]
+        assert ask(port, fleet[1], f"{HERE}, {THERE}, 10.0.0.1") == 200, "the last that no proxy of ours is"
+        assert ask(port, fleet[1], f"127.0.0.1, {THERE}") == 429, "what somebody says of himself is not believed"
+    with serving(door.gateway) as (_, port):
+        assert {ask(port, device, HERE) for device in fleet} == {200}
 
 
 def test_without_limits_nobody_is_told_to_wait(world: World) -> None:

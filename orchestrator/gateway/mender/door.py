@@ -121,6 +121,7 @@ class MenderDoor:
     async def _ask_in(self, request: Request) -> Response:
         body = await request.body(AUTH_BYTES)
         signature = request.header(b"x-men-signature") or b""
+        # Behind one router there may be a thousand devices: who is known is heard whatever its neighbours do.
         asking = self._authentication.ask(body, signature, strangers=not request.suspect)
         try:
             token = await request.committed(asking)
