@@ -34,7 +34,15 @@ from orchestrator.core.reasons import (
     names,
 )
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.slices import ROLLOUT, Slice, dimension_of, segment_population, slice_of, wave_population
+from orchestrator.core.slices import (
+    ROLLOUT,
+    WANDERING,
+    Slice,
+    dimension_of,
+    segment_population,
+    slice_of,
+    wave_population,
+)
 from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
 from orchestrator.core.update import Update, UpdateStatus
 
@@ -307,6 +315,20 @@ def place_in(
     places = piece.places(at, (ROLLOUT, wave_population(wave), *segments_of(device, dimensions)))
     mine = (places.pop(ROLLOUT), places.pop(wave_population(wave)))
     return Offerable(wave, piece.number, mine, places)
+
+
+def mistaken(terms: Terms, before: Device, after: Device) -> bool:
+    """Whether the slice that holds a device without an offer would take it for one that it counted in the version it
+    runs now, and give it a place that is another's."""
+    value = segment_value(after, WANDERING)
+    if value is None or value == segment_value(before, WANDERING):
+        return False
+    selector = wave_of(before.member, terms.scope.selectors)
+    if selector is None or before.since_at is None:
+        return False
+    at = position(before.member.hash, selector.salt)
+    piece = slice_of(terms.slices.get(selector.wave, ()), at, before.since_at)
+    return piece is not None and piece.takes_anyone(segment_population(WANDERING, value))
 
 
 def segments_of(device: Device, dimensions: Sequence[str]) -> tuple[str, ...]:
