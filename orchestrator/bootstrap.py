@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import ContentUnavailable, StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.gateway.aktualizr.door import AktualizrDoor
     from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.gateway.limits import Limits
     from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
     from orchestrator.services.providers import Providers
@@ -217,8 +219,14 @@ def initialise(root: Path) -> list[str]:
     open_store(settings, create=True).close()
     if fresh:
         made.append(f"database {settings.root / 'wave.db'}")
-    if make_repository(settings.repository_path):
-        made.append(f"repository {settings.repository_path}")
+    try:
+        if make_repository(settings.repository_path):
+            made.append(f"repository {settings.repository_path}")
+    except ContentUnavailable:
+        # an installation for devices that take files needs neither
+        if shutil.which("ostree") is not None:
+            raise
+        made.append("no repository, for `ostree` is not there: Targets can be files")
     return made
 
 
@@ -314,6 +322,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             ],
             files=files,
             artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
+            limits=_limits(settings),
         )
         server = Server(
             Treehub(gateway, files),
@@ -321,6 +330,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             signals=False,
             at_once=connections_possible(),
             tls=tls,
+            proxies=settings.trusted_proxies,
             late=app.devices.pressure.late,
         )
         environment = {**os.environ, **as_environment(settings)}
@@ -398,6 +408,16 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         client_ca=settings.tls_client_ca,
         required=settings.tls_client_required,
     )
+
+
+def _limits(settings: Settings) -> Limits | None:
+    """How often one may ask; None where nothing is limited."""
+    from orchestrator.gateway.limits import Limits
+
+    per_device, per_address, failures = settings.limit_per_device, settings.limit_per_address, settings.limit_failures
+    if per_device.off and per_address.off and failures.off:
+        return None
+    return Limits(per_device=per_device, per_address=per_address, failures=failures)
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 # Gets a checkout ready to run. `make` calls it; there is no need to call it by hand.
 #
 #   tools/setup.sh python             .venv with the exact versions of requirements.lock, and this project in it
-#   tools/setup.sh system NAME ...    the programs NAME (ostree, postgresql, gnupg, curl, openssl) by apt, where they are missing;
+#   tools/setup.sh system NAME ...    the programs NAME (ostree, postgresql, gnupg ...) by apt, where they are missing;
 #                                     with them Python's venv module, while there is no .venv
 #
 # PYTHON=/path/to/python3 chooses the interpreter. Every failure ends with one sentence that says what to do.
@@ -20,6 +20,7 @@ present() {
             command -v initdb >/dev/null 2>&1 && return 0
             for initdb in /usr/lib/postgresql/*/bin/initdb; do [ -x "$initdb" ] && return 0; done
             return 1 ;;
+        squashfs-tools) command -v mksquashfs >/dev/null 2>&1 && command -v unsquashfs >/dev/null 2>&1 ;;
         gnupg) command -v gpg >/dev/null 2>&1 && command -v gpg-agent >/dev/null 2>&1 ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac

@@ -181,11 +181,15 @@ def invocation(ctx: typer.Context, *, as_json: bool = False) -> Invocation:
     return call
 
 
+def is_asked(call: Invocation, *, yes: bool, dry_run: bool = False) -> bool:
+    """Whether a person sits there who is to be asked first."""
+    return not (yes or dry_run or call.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(call: Invocation, question: str, *, yes: bool, dry_run: bool = False) -> None:
     """Ask before something dangerous, when a person sits there. Raises typer.Abort on a no."""
-    if yes or dry_run or call.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return
-    typer.confirm(question, abort=True, err=True)
+    if is_asked(call, yes=yes, dry_run=dry_run):
+        typer.confirm(question, abort=True, err=True)
 
 
 def names_of(words: Sequence[str] | None) -> tuple[str, ...]:

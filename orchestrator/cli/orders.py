@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import typer
 
-from orchestrator.cli.context import AsJson, Because, DryRun, Yes, confirm, invocation
+from orchestrator.cli.context import AsJson, Because, DryRun, Yes, confirm, invocation, is_asked
 from orchestrator.cli.late import top
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def order(
             call = invocation(ctx, as_json=as_json)
             made = function(**own)
             given = Given(by=call.by, reason=reason, dry_run=dry_run)
-            if made.question is not None:
+            if made.question is not None and is_asked(call, yes=yes, dry_run=dry_run):
+                # What cannot be ordered is refused before anybody is asked.
+                with call.application() as app:
+                    made.give(app.rollouts, Given(by=call.by, reason=reason, dry_run=True))
                 confirm(call, made.question, yes=yes, dry_run=dry_run)
             with call.application() as app:
                 done = made.give(app.rollouts, given)

@@ -62,7 +62,7 @@ def boundaries(slices: Iterable[SliceFacts], tolerate: Mapping[Outcome, Toleranc
     stains = [outcome for outcome, each in tolerate.items() if each.then is Answer.HALT and outcome not in ends]
     counts = [
         (
-            max(0, piece.members - piece.excluded - piece.apart.offered),
+            piece.counted,
             max(0, piece.confirmed - sum(piece.bad.get(outcome, 0) for outcome in stains)),
         )
         for piece in slices

@@ -139,12 +139,15 @@ def _above(spec: RolloutFile, begun: Mapping[str, object]) -> list[Any]:
 
 
 def wider(state: RolloutState, before: Rules, after: Rules) -> tuple[Wider, ...]:
-    """Which rules of waves that are open, baking or passed would become looser."""
+    """Which rules of waves that are open, baking or passed would become looser. What judges the evidence is told for
+    those that are watched; where none is, for those that have passed, because their devices are the evidence."""
+    watched = set(weighed(state))
     known = {rules.wave for rules in after.waves}
     found: list[Wider] = []
     for wave in state.waves:
         if wave.wave not in known or wave.status not in WATCHED | {WaveStatus.PASSED}:
             continue
+        concerns = _OFFERS | _JUDGES if wave.wave in watched else _OFFERS
         pairs: tuple[tuple[Rules | WaveRules, Rules | WaveRules, _Directions], ...] = (
             (before, after, _OF_ALL),
             (before.wave(wave.wave), after.wave(wave.wave), _OF_A_WAVE),
@@ -152,12 +155,19 @@ def wider(state: RolloutState, before: Rules, after: Rules) -> tuple[Wider, ...]
         for old, new, directions in pairs:
             for field in dataclasses.fields(old):
                 key, looser = directions.get(field.name, (field.name, _changed))
-                if wave.status is WaveStatus.PASSED and field.name not in _OFFERS:
+                if wave.status is WaveStatus.PASSED and field.name not in concerns:
                     continue
                 one, other = getattr(old, field.name), getattr(new, field.name)
                 if one != other and looser(one, other):
                     found.append(Wider(wave.wave, key, *_differing(one, other)))
     return tuple(found)
+
+
+def weighed(state: RolloutState) -> tuple[str, ...]:
+    """The waves for which a person's word about the evidence is asked: those to which every rule still applies; where
+    there is none, those that have passed."""
+    found = [wave.wave for wave in state.waves if wave.status in WATCHED]
+    return tuple(found or (wave.wave for wave in state.waves if wave.status is WaveStatus.PASSED))
 
 
 def _differing(one: Any, other: Any) -> tuple[str, str]:
@@ -277,3 +287,17 @@ _OF_ALL: Final[_Directions] = {
 
 _OFFERS: Final = frozenset({*_PACE, "offer_window", "from_unknown", "otherwise"})
 """What still concerns the stragglers of a wave that has passed."""
+
+_JUDGES: Final = frozenset(
+    {
+        "tolerate",
+        "classes",
+        "unhealthy_apart",
+        "silent_after",
+        "segments",
+        "false_exclude",
+        "on_segment",
+        "escalate_over",
+    }
+)
+"""What judges the evidence of the whole rollout, whatever wave it is from."""

@@ -24,7 +24,7 @@ from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import OnSegment, Otherwise
 from orchestrator.core.reasons import clock_state, devices, does, moment, names, percent, step_of
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, watching
+from orchestrator.core.safety import FIRST_BAD, SMALL_WAVE, clock_stop, halting, watching
 from orchestrator.core.states import WATCHED_ROLLOUT, ReasonKind, RolloutStatus, WaveStatus
 
 NAMED: Final = 3
@@ -77,6 +77,8 @@ def stopped_by(state: RolloutState, facts: Facts) -> tuple[str, ...]:
     """What a resume has to accept, by name."""
     kind = state.standing.reason.kind
     first = [FIRST_BAD] if kind is ReasonKind.FIRST_BAD else [CLOCK] if kind is ReasonKind.SILENCE else []
+    if not first and state.status is RolloutStatus.HELD and (stop := clock_stop(state, facts)) is not None:
+        first = [CLOCK] if stop.reason.kind is ReasonKind.SILENCE else []
     crossed = (monitor.monitor for monitor in _crossed(state, facts))
     return (*first, *crossed, *(f"budget/{budget.name}" for budget in facts.budgets if budget.reached))
 
@@ -105,6 +107,7 @@ def _advances(state: RolloutState, facts: Facts, rules: Rules, plan: Plan) -> It
                     f" `wave exclude {name} {segment} --reason TEXT`."
                 )
             yield f"A person has looked and resumes it: `wave resume {name}{accepts}{because}`."
+            yield from _held_waves(state)
             yield f"Or ends it: `wave cancel {name}`."
         case RolloutStatus.CANCELLED:
             yield "It has ended."
@@ -114,12 +117,18 @@ def _advances(state: RolloutState, facts: Facts, rules: Rules, plan: Plan) -> It
                 wave = waves[waiting.wave] if waiting.wave is not None else None
                 if wave is None or (wave.status is not WaveStatus.PENDING and wave.hold is None):
                     yield _wait(waiting, wave, facts, rules)
-            for wave in state.waves:
-                if wave.hold is not None:
-                    yield (
-                        f"{wave.wave} is held; a person lets it go on, `wave resume {name} --wave {wave.wave}`,"
-                        f" or pass, `wave complete {name} {wave.wave}`."
-                    )
+            yield from _held_waves(state)
+
+
+def _held_waves(state: RolloutState) -> Iterator[str]:
+    """What each wave that is held for itself waits for, whatever the rollout waits for."""
+    name = state.rollout
+    for wave in state.waves:
+        if wave.hold is not None:
+            yield (
+                f"{wave.wave} is held; a person lets it go on, `wave resume {name} --wave {wave.wave}`,"
+                f" or pass, `wave complete {name} {wave.wave}`."
+            )
 
 
 def _wait(waiting: Waiting, state: WaveState | None, facts: Facts, rules: Rules) -> str:
@@ -177,8 +186,10 @@ def _by_evidence(answer: Answer, state: RolloutState, facts: Facts, steps: Mappi
             alike.setdefault((kind, monitor.outcomes, monitor.tolerance, monitor.alpha), []).append(monitor)
     for group in sorted(alike.values(), key=lambda each: -max(monitor.bad for monitor in each)):
         yield _needed(group, step_of(group[0], steps.get(group[0].monitor)))
-    if facts.clock is not None and facts.clock.answer is answer:
-        yield f"Too many devices are not heard of in time: {clock_state(facts.clock)}."
+    clocks = () if facts.clock is None else (facts.clock, halting(facts.clock))
+    for clock in clocks:
+        if clock is not None and clock.answer is answer:
+            yield f"Too many devices are not heard of in time: {clock_state(clock)}."
     for budget in facts.budgets:
         if budget.answer is answer and not budget.reached:
             left = budget.limit - (budget.bad - budget.base)

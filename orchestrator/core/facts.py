@@ -137,10 +137,16 @@ class SliceFacts:
     apart: Apart = NONE_APART
 
     @property
+    def counted(self) -> int:
+        """Members that count: those of excluded segments do not, nor those apart, once they were offered the Target.
+        Never fewer than were offered it and count: who is left out may have changed since that was looked at."""
+        return max(self.offered, self.members - self.excluded - self.apart.offered)
+
+    @property
     def reachable(self) -> int:
-        """Members of whom an outcome can be expected: the retired leave denominators (RULES 7.7), and so do those of
-        excluded segments and those apart, once they were offered the Target."""
-        return max(0, self.members - self.retired - self.excluded - self.apart.offered)
+        """Members of whom an outcome can be expected: of those that count the retired leave denominators (RULES
+        7.7)."""
+        return max(0, self.counted - self.retired)
 
     @property
     def reported(self) -> int:

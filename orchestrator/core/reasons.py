@@ -25,6 +25,7 @@ from orchestrator.core.facts import Apart, BudgetFacts, DeltaFacts, MonitorFacts
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order, word
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
+from orchestrator.core.slices import segment_population
 from orchestrator.core.states import WaveStatus
 
 # ------------------------------------------------------------------------------------------------- words
@@ -135,7 +136,8 @@ def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
     seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
     tolerance = f"tolerance {percent(monitor.tolerance)}"
     if monitor.accepted:
-        return f"{seen}; accepted by a person and closed; {tolerance}"
+        how = "accepted by a person and closed" if monitor.crossed_at is not None else "closed by an order"
+        return f"{seen}; {how}; {tolerance}"
     if monitor.crossed_at is not None:
         count, place = monitor.crossed_at
         return f"{seen}; crossed by the {ordinal(count)} at place {place}; {tolerance}"
@@ -195,6 +197,12 @@ def carries_sentence(monitor: MonitorFacts) -> str:
     return f"Segment {monitor.segment} {CARRIES}: {seen}."
 
 
+def carries_silence_sentence(board: ClockReading) -> str:
+    """Which hardware id the silence is in; ``board``: what its devices say by themselves."""
+    segment = segment_population("hardware_id", board.seen[0].hardware_id)
+    return f"Segment {segment} {CARRIES}: {_count(board)} silent after {board.minutes} min, and the others are not."
+
+
 def excluded_offer_sentence(segment: str, state: RolloutState) -> str:
     """Why a device of an excluded segment has no offer."""
     why = next(each.standing.reason.sentence for each in state.excluded if each.segment == segment)
@@ -227,8 +235,9 @@ def _count(found: ClockReading) -> str:
 
 def clock_sentence(facts: ClockFacts, found: ClockReading) -> str:
     """The clock test has crossed: what was seen, what was usual, the limit, and what the untouched devices say."""
+    # The limit is for silence that is spread over the boards as the devices are; that of one board crosses sooner.
     at = limit(found)
-    said = f"{clock_seen(found)}{'' if at is None else f' (limit {at})'}."
+    said = f"{clock_seen(found)}{'' if at is None else f' (limit {min(at, found.silent)})'}."
     look = facts.untouched
     if look is None or not look.devices:
         return f"{said} No untouched device was due in that time, so nothing else explains it."

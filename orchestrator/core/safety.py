@@ -1,5 +1,5 @@
 """What must stop now, whatever else: budgets first, then monitors and the clock of silence that halt the whole, then
-segments, then what holds.
+segments, then what holds. A silence that one segment carries excludes it.
 
 ``decide`` asks it before everything, and the transaction that counts a report asks it at once (RULES 1.4). A segment
 that is excluded leaves the others to be counted without it: whoever asked asks again.
@@ -13,6 +13,7 @@ from typing import Final
 
 from orchestrator.core.decisions import ExcludeSegment, HaltRollout, HoldRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
+from orchestrator.core.evidence.carrying import carrier, seen_beside
 from orchestrator.core.evidence.clock import ClockFacts, explained, reading
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, MonitorFacts, RolloutState, WaveFacts
@@ -21,6 +22,7 @@ from orchestrator.core.policy import OnSegment
 from orchestrator.core.reasons import (
     budget_sentence,
     carries_sentence,
+    carries_silence_sentence,
     clock_sentence,
     environment_sentence,
     escalated_sentence,
@@ -54,7 +56,7 @@ def safety(state: RolloutState, facts: Facts, rules: Rules) -> Stop | None:
         return HaltRollout(_naming(reason, state, facts))
     clock = clock_stop(state, facts)
     if isinstance(clock, HaltRollout):
-        return clock
+        return _dark_board(clock, state, facts, rules)
     if segments:
         return _segment(max(segments, key=_weight), state, facts, rules)
     if state.status in (RolloutStatus.HELD, RolloutStatus.PAUSED):
@@ -79,13 +81,47 @@ def clock_stop(state: RolloutState, facts: Facts) -> HaltRollout | HoldRollout |
         return None
     if state.status is RolloutStatus.HELD and state.standing.reason.kind is ReasonKind.ENVIRONMENT:
         return None
+    if (stricter := halting(clock)) is not None and isinstance(stop := _clock_stop(stricter), HaltRollout):
+        return stop
+    return _clock_stop(clock)
+
+
+def halting(clock: ClockFacts) -> ClockFacts | None:
+    """The same clock as it halts, where an edit has made its hold a halt: by all that it has seen, with an alpha of
+    its own. None where it has one answer.
+
+    No evidence is left out for it: there is only one process of it, and the more is tolerated the smaller it is. So
+    whichever tolerance and alpha an edit comes to choose, a release within them crosses with at most that chance."""
+    if clock.halts is None:
+        return None
+    return replace(clock, alpha=clock.halts, answer=Answer.HALT, halts=None)
+
+
+def _clock_stop(clock: ClockFacts) -> HaltRollout | HoldRollout | None:
     found = reading(clock)
     if found is None or not found.crossed:
         return None
     if explained(clock):
         return HoldRollout(Reason(ReasonKind.ENVIRONMENT, environment_sentence(clock, found)))
-    reason = Reason(ReasonKind.SILENCE, clock_sentence(clock, found))
+    sentence, board = clock_sentence(clock, found), carrier(clock)
+    if board is not None and seen_beside(clock, board):
+        sentence = f"{sentence} {carries_silence_sentence(board)}"
+    reason = Reason(ReasonKind.SILENCE, sentence)
     return HaltRollout(reason) if clock.answer is Answer.HALT else HoldRollout(reason)
+
+
+def _dark_board(halt: HaltRollout, state: RolloutState, facts: Facts, rules: Rules) -> Stop:
+    """Where one watched hardware id carries the silence it is left out instead, as for any other failure of its own:
+    long before the hard stop lets its monitor say so. It is on the clock's account (``false_halt``)."""
+    clock = heeded(state, facts)
+    board = None if clock is None else carrier(clock)
+    if clock is None or board is None:
+        return halt
+    hardware_id = board.seen[0].hardware_id
+    devices = dict(clock.boards).get(hardware_id)
+    if devices is None or rules.on_segment is OnSegment.HALT:
+        return halt
+    return _left_out(segment_population("hardware_id", hardware_id), devices, halt.reason, state, facts, rules)
 
 
 def heeded(state: RolloutState, facts: Facts) -> ClockFacts | None:
@@ -106,15 +142,20 @@ def watching(state: RolloutState, monitors: Iterable[MonitorFacts]) -> list[Moni
 def _segment(monitor: MonitorFacts, state: RolloutState, facts: Facts, rules: Rules) -> Stop:
     """One segment at a time, the one with the most evidence: without it others that share devices may be fine."""
     assert monitor.segment is not None
-    sentence, devices = monitor_sentence(monitor), segment_devices(monitor)
+    reason = Reason(ReasonKind.SEGMENT, monitor_sentence(monitor))
     if rules.on_segment is OnSegment.HALT:
-        return HaltRollout(Reason(ReasonKind.SEGMENT, sentence))
+        return HaltRollout(reason)
+    return _left_out(monitor.segment, segment_devices(monitor), reason, state, facts, rules)
+
+
+def _left_out(segment: str, devices: int, why: Reason, state: RolloutState, facts: Facts, rules: Rules) -> Stop:
+    """The segment is excluded, unless too much would be: then the rollout halts."""
     together = devices + sum(each.devices for each in state.excluded)
     if together > rules.escalate_over * facts.devices:
-        escalated = escalated_sentence(monitor.segment, state, together, facts.devices, rules.escalate_over)
-        return HaltRollout(Reason(ReasonKind.SEGMENT, f"{sentence} {escalated}"))
-    reason = Reason(ReasonKind.SEGMENT, f"{excluded_sentence(monitor.segment, devices)} {sentence}")
-    return ExcludeSegment(monitor.segment, reason, devices)
+        escalated = escalated_sentence(segment, state, together, facts.devices, rules.escalate_over)
+        return HaltRollout(Reason(why.kind, f"{why.sentence} {escalated}"))
+    reason = Reason(ReasonKind.SEGMENT, f"{excluded_sentence(segment, devices)} {why.sentence}")
+    return ExcludeSegment(segment, reason, devices)
 
 
 def segment_devices(monitor: MonitorFacts) -> int:

@@ -15,10 +15,12 @@ the places in it are pure functions of the device and the slice table: no row an
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import partial
+from itertools import accumulate
 from typing import Final
 
 from orchestrator.core.position import SPACE
@@ -45,6 +47,16 @@ def segment_population(dimension: str, value: str) -> str:
 def dimension_of(segment: str) -> str:
     """``hardware_id`` of ``hardware_id=rpi4``. Segments of one dimension share no device."""
     return segment.partition("=")[0]
+
+
+WANDERING: Final = "source_version"
+"""The dimension in which a device may change and keep its slice: between the slice's opening and the offer another
+update may reach it. With another hardware id or label it is in a later slice (``since``)."""
+
+
+def settled(segment: str) -> bool:
+    """Whether who had a place in this segment when a slice opened is in it still, or is in the slice no more."""
+    return dimension_of(segment) != WANDERING
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +91,25 @@ class Ranks:
 
     def at_or_below(self, position: int) -> int:
         """How many members stand there or before, whoever asks; above 1,000 members rounded down."""
+        return self.counting()(position)
+
+    def counting(self) -> Callable[[int], int]:
+        """``at_or_below`` for many positions."""
         if not self.counts:
-            return bisect_right(self.positions, position)
-        if position < self.low:
-            return 0
-        if position >= self.upto:
-            return self.members
-        width = self.upto - self.low
-        scaled = (position - self.low) * BINS
-        stretch = scaled // width
-        return sum(self.counts[:stretch]) + self.counts[stretch] * (scaled - stretch * width) // width
+            return partial(bisect_right, self.positions)
+        low, upto, width, members, counts = self.low, self.upto, self.upto - self.low, self.members, self.counts
+        before = (0, *accumulate(counts))
+
+        def at_or_below(position: int) -> int:
+            if position < low:
+                return 0
+            if position >= upto:
+                return members
+            scaled = (position - low) * BINS
+            stretch = scaled // width
+            return before[stretch] + counts[stretch] * (scaled - stretch * width) // width
+
+        return at_or_below
 
 
 def exact_ranks(positions: Iterable[int]) -> Ranks:

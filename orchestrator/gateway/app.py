@@ -25,6 +25,7 @@ from orchestrator.gateway.http import (
     Bridge,
     Door,
     Handed,
+    Limiting,
     Problem,
     Receive,
     Request,
@@ -42,7 +43,8 @@ _log = logging.getLogger(__name__)
 
 class Gateway:
     """The application. ``doors`` are asked in their order who takes a path; ``files`` serves what lies below
-    ``/ostree``, ``artifacts`` below ``/artifacts``; ``read_seconds`` bounds slow bodies."""
+    ``/ostree``, ``artifacts`` below ``/artifacts``; ``read_seconds`` bounds slow bodies, and
+    ``limits`` how often one may ask the doors; content is not limited."""
 
     def __init__(
         self,
@@ -51,10 +53,12 @@ class Gateway:
         files: App | None = None,
         artifacts: App | None = None,
         read_seconds: float = READ_SECONDS,
+        limits: Limiting | None = None,
     ) -> None:
         self._doors = tuple(doors)
         self._mounted = [(at, app) for at, app in (("/ostree", files), (ARTIFACTS, artifacts)) if app is not None]
         self._read_seconds = read_seconds
+        self._limits = limits
         self._bridge: Bridge | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +90,10 @@ class Gateway:
         try:
             if door is None:
                 raise nothing_there()
-            return await door.answer(Request(scope, receive, self._to_loop(), self._read_seconds))
+            limits = self._limits
+            suspect = limits is not None and limits.arrive(scope)
+            request = Request(scope, receive, self._to_loop(), self._read_seconds, limits, suspect=suspect)
+            return await door.answer(request)
         except Problem as error:
             problem = error
         except WaveError as error:
@@ -98,6 +105,8 @@ class Gateway:
         except Exception:
             _log.exception("a request could not be answered")
             problem = Problem(500, "internal", "The server made a mistake; it has written it down.")
+        if problem.status == 401 and self._limits is not None:
+            self._limits.wrong(scope)
         body = envelope(problem) if door is None else door.problem(problem)
         return Response(problem.status, body, (JSON, *problem.headers))
 

@@ -94,17 +94,45 @@ class Door(Protocol):
         """The body of an error, in the protocol's own shape."""
 
 
+class Limiting(Protocol):
+    """How often one may ask."""
+
+    def arrive(self, scope: Scope) -> bool:
+        """A request from an address begins; whether that was wrong too often. Raises TooMany."""
+
+    def wrong(self, scope: Scope) -> None:
+        """It was refused because nobody could tell who asked."""
+
+    def device(self, device_id: str) -> None:
+        """A device was let in. Raises TooMany."""
+
+    def suspected(self, scope: Scope) -> TooMany:
+        """What a stranger is told whose address was wrong too often."""
+
+
 class Request:
-    """One request; its body is read within ``read_seconds``, and only when it is asked for."""
+    """One request; its body is read within ``read_seconds``, and only when it is asked for. ``limits``: how often its
+    device may ask; ``suspect``: its address was wrong too often, so only who is known in memory is served."""
 
-    __slots__ = ("_read_seconds", "_receive", "bridge", "path", "scope")
+    __slots__ = ("_read_seconds", "_receive", "bridge", "limits", "path", "scope", "suspect")
 
-    def __init__(self, scope: Scope, receive: Receive, bridge: Bridge, read_seconds: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        bridge: Bridge,
+        read_seconds: float,
+        limits: Limiting | None = None,
+        *,
+        suspect: bool = False,
+    ) -> None:
         self.scope = scope
         self.path: str = scope["path"]
         self.bridge = bridge
         self._receive = receive
         self._read_seconds = read_seconds
+        self.limits = limits
+        self.suspect = suspect
 
     @property
     def method(self) -> str:
@@ -117,6 +145,16 @@ class Request:
             if name == wanted:
                 return bytes(value)
         return None
+
+    def asked_by(self, device_id: str) -> None:
+        """This device was let in, and asked once more. Raises TooMany."""
+        if self.limits is not None:
+            self.limits.device(device_id)
+
+    def check_suspect(self) -> None:
+        """Before anything that costs a look into the store for somebody who is not known yet. Raises TooMany."""
+        if self.suspect and self.limits is not None:
+            raise self.limits.suspected(self.scope)
 
     def only(self, *methods: str) -> None:
         """Raises Problem for any other method."""

@@ -52,9 +52,22 @@ def certificate_of(request: Request) -> Certificate | None:
     return found if isinstance(found, Certificate) else None
 
 
-async def let_in(devices: Devices, device_id: str, credential: Credential, request: Request) -> Kept:
+async def let_in(
+    devices: Devices, device_id: str, credential: Credential, request: Request, *, content: bool = False
+) -> Kept:
     """The device that asks, before a byte of the body is read: strangers cost a short look at most. Hand it on as
-    ``known``, with the same credential. Raises Unauthorized for an unknown device and a wrong credential alike,
-    Busy."""
-    found = devices.let_in(known_name(device_id), credential)
-    return await request.committed(found) if isinstance(found, Future) else found
+    ``known``, with the same credential. ``content``: it only fetches, many things one after another, and that is not
+    counted as asking. Raises Unauthorized for an unknown device and a wrong credential alike, TooMany, Busy."""
+    name = known_name(device_id)
+    if request.suspect:
+        kept = devices.remembered(name, credential)
+        if kept is None:
+            request.check_suspect()
+    else:
+        kept = None
+    if kept is None:
+        found = devices.let_in(name, credential)
+        kept = await request.committed(found) if isinstance(found, Future) else found
+    if not content:
+        request.asked_by(name)
+    return kept

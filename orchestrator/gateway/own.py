@@ -98,6 +98,7 @@ class OwnDoor:
         credential = shown(request)
         if not isinstance(credential, Bearer):
             raise Unauthorized("An enrolment token is shown as `Authorization: Bearer TOKEN`.")
+        request.check_suspect()
         self._devices.identity.enrolment(credential.token, self._devices.now())  # before a byte of the body is read
         said = decoded(self._enrol_of, await request.body(ENROL_BYTES))
         device, token = await request.committed(self._devices.join(credential.token, said))

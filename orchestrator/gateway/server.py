@@ -35,8 +35,8 @@ class Server:
     """``run`` serves until ``stop`` (from any thread) or, with ``signals``, SIGINT or SIGTERM; then requests under way
     end first. ``started`` is called with the port once it listens. Give ``sockets`` instead of host and port to listen
     on what is bound already. Port 0 takes any free one. Above ``at_once`` connections or requests each is told 503.
-    With ``tls`` it speaks nothing else. ``late`` is told ten times a second how late the event loop gets round to its
-    work.
+    With ``tls`` it speaks nothing else. ``proxies``: addresses whose word for whom they ask is believed. ``late`` is
+    told ten times a second how late the event loop gets round to its work.
 
     Stopping: it listens no more; every answer from then on closes its connection; a connection that says nothing gets
     ``guard.LAST_WORD`` seconds to ask once more, so that nobody who had just begun to speak is cut off."""
@@ -51,6 +51,7 @@ class Server:
         signals: bool = True,
         at_once: int = MOST_AT_ONCE,
         tls: ssl.SSLContext | None = None,
+        proxies: str | None = None,
         started: Callable[[int], None] = lambda port: None,
         late: Callable[[timedelta], None] = lambda by: None,
     ) -> None:
@@ -67,7 +68,8 @@ class Server:
             log_config=None,
             server_header=False,
             date_header=True,
-            proxy_headers=False,
+            proxy_headers=proxies is not None,
+            forwarded_allow_ips=proxies or "",
             backlog=BACKLOG,
             limit_concurrency=at_once,
             timeout_keep_alive=KEEP_ALIVE,

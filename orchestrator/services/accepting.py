@@ -12,7 +12,7 @@ from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.facts import BudgetFacts, Facts
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import monitor_sentence
-from orchestrator.core.safety import FIRST_BAD, watching
+from orchestrator.core.safety import FIRST_BAD, clock_stop, watching
 from orchestrator.core.slices import ROLLOUT, wave_population
 from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, Refused
@@ -97,6 +97,11 @@ def stopping(row: RolloutRow, facts: Facts) -> dict[str, str]:
         found[FIRST_BAD] = standing.sentence
     if row.state.status in (RolloutStatus.HELD, RolloutStatus.HALTED) and standing.kind is ReasonKind.SILENCE:
         found[CLOCK] = standing.sentence
+    elif row.state.status in (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD):
+        # While it is paused or held for something else, nobody was told yet of a clock that holds.
+        stop = clock_stop(row.state, facts)
+        if stop is not None and stop.reason.kind is ReasonKind.SILENCE:
+            found[CLOCK] = stop.reason.sentence
     return found
 
 

@@ -75,10 +75,15 @@ def usual_gap(before: timedelta, gap: timedelta) -> timedelta:
     return before + (min(gap, GAP_GROWTH * before) - before) * GAP_WEIGHT
 
 
+def another(before: Device, after: Device) -> bool:
+    """Whether it is another device to the slices by tag, hardware id or label."""
+    return (before.tag, before.hardware_id, before.labels) != (after.tag, after.hardware_id, after.labels)
+
+
 def moved(before: Device, after: Device, scopes: Iterable[Scope] = ()) -> bool:
     """Whether it is another device to the slices: by tag, hardware id or label (groups move it by themselves), or
     because it became eligible for one of ``scopes`` by what it runs: slices opened before did not count it."""
-    if (before.tag, before.hardware_id, before.labels) != (after.tag, after.hardware_id, after.labels):
+    if another(before, after):
         return True
     if (before.commit, before.version) == (after.commit, after.version):
         return False
@@ -268,6 +273,9 @@ def _heard(
         w.save_device(person.key, after)
         stored = w.device_by_key(person.key)
         after = replace(after, labels=stored.device.labels if stored is not None else before.labels)
-    if before.since_at is None or gap is None or gap > reach or moved(before, after, scopes):
+    if another(before, after):
+        # No slice that is open counted it as it is, not even one that opened while this was under way.
+        after = replace(after, since_at=w.after_slices(now))
+    elif before.since_at is None or gap is None or gap > reach or moved(before, after, scopes):
         after = replace(after, since_at=now)
     return replace(person, device=after)

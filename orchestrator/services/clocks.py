@@ -74,6 +74,7 @@ def noted(text: str | None) -> dict[str, Any]:
             "dark": clock.dark._asdict(),
             "tolerance": clock.tolerance,
             "answer": clock.answer.value,
+            **({} if clock.halts is None else {"halts": clock.halts}),
             "digest": hashlib.sha256(text.encode()).hexdigest(),
         }
     }

@@ -66,7 +66,6 @@ class Counterfactual:
 
     def __post_init__(self) -> None:
         self.found = Diverging(self.steps)
-        self.recount = Recount(classes=self.policy.tolerances)
 
     def run(self) -> Replayed:
         for step in self.steps:
@@ -175,7 +174,8 @@ class Counterfactual:
         alpha = clock_alpha(false_halt=self.policy.false_halt, devices=self.devices)
         if clock is None or silent.then is Answer.COUNT or not alpha:
             return None
-        return clock.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)
+        found = clock.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)
+        return found if "hardware_id" in self.policy.segments else replace(found, boards=())
 
     def _count(self, step: Counted) -> None:
         self.bad += not step.line.apart

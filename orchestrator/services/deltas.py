@@ -46,12 +46,14 @@ class Ensured:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What the waves of a rollout would need: each wave's plan, the graph with the costs, and the jobs there are."""
+    """What the waves of a rollout would need: each wave's plan, the graph with the costs, and the jobs there are.
+    ``whole``: pairs for which it is settled that no delta is worth it, or possible."""
 
     waves: Mapping[str, DeltaPlan]
     graph: CommitGraph
     jobs: Mapping[DeltaPair, JobStatus]
     builders: int
+    whole: frozenset[DeltaPair] = frozenset()
 
     @property
     def seconds(self) -> float:
@@ -157,7 +159,8 @@ class Deltas:
             for wave, found in needs.items()
         }
         jobs = {pair: job.status for pair, (_, job) in said.items() if job is not None}
-        return Preview(plans, graph, jobs, builders)
+        whole = frozenset(pair for pair, record in stock.ready.items() if record.whole)
+        return Preview(plans, graph, jobs, builders, whole)
 
     def _look(
         self, scope: Scope, wave: str, rules: Rules, *, now: datetime, adopt: bool, builders: int

@@ -152,6 +152,12 @@ class Devices:
             return self._enter(device_id, shown, kept or self._load(device_id, now), now)
         return self._soon(lambda: self._enter(device_id, shown, self._load(device_id, now), now))
 
+    def remembered(self, device_id: str, shown: Shown) -> Kept | None:
+        """The device, where it is in memory and the credential speaks for it; the store is not looked into."""
+        now = self._clock()
+        kept = self._in_memory(device_id, now)
+        return kept if kept is not None and self.identity.admits(kept.person, shown, now) else None
+
     def _enter(self, device_id: str, shown: Shown, kept: Kept | None, now: datetime) -> Kept | Future[Kept]:
         grant = None if kept is not None else self.identity.registers(shown, now)
         if grant is None:

@@ -18,7 +18,7 @@ from difflib import unified_diff
 
 from orchestrator.core.decide import decide
 from orchestrator.core.document import Document
-from orchestrator.core.editing import LATER, WATCHED, Change, Wider, changes, fixed, wider
+from orchestrator.core.editing import LATER, Change, Wider, changes, fixed, weighed, wider
 from orchestrator.core.evidence.allowance import BESIDE, MonitorSpec, newcomer_alpha
 from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.evidence.darkness import Darkness
@@ -143,16 +143,16 @@ def edit(
     refuse_overlap(w, after, supersedes=None)
     sizes = _sizes(w, after, row.state, facts, policy, now)
     added, begins, closes = _monitors(w, row, after, spec, policy, facts, sizes, now)
-    text, again = _clock(row, after, policy, facts, newcomers(w, row) + added)
+    text, paid, again = _clock(row, after, policy, facts, newcomers(w, row) + added)
     after = replace(after, clock=text)
     _budgets(w, after, policy, facts)
     w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
     state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
-    state = replace(state, newcomers=row.state.newcomers + added)
+    state = replace(state, newcomers=row.state.newcomers + added + paid)
     if again:
-        state = replace(state, newcomers=state.newcomers + 1, clock_from=minute_of(now) + 1)
+        state = replace(state, clock_from=minute_of(now) + 1)
         begins, closes = (*begins, CLOCK), (*closes, CLOCK)
     about = {
         **of_files(after),
@@ -344,8 +344,7 @@ def _monitors(
     for each in wanted:
         if (each.scope, each.outcomes, each.tolerance, each.answer) in same:
             continue
-        key = f"{each.key}{BESIDE}{100 * each.tolerance:g}%" if each.key in kept else each.key
-        paid = replace(each, key=key, alpha=newcomer_alpha(_allowance(each, policy), number + 1))
+        paid = replace(each, key=_beside(each, kept), alpha=newcomer_alpha(_allowance(each, policy), number + 1))
         if each.wave is not None and sizes[each.wave] < staircase(paid.tolerance, paid.alpha).first:
             continue  # it could never fire, and what never fires is given nothing
         number += 1
@@ -353,6 +352,12 @@ def _monitors(
     w.close_monitors(row.key, gone, now=now)
     begin_monitors_anew(w, row, fresh, facts)
     return number - first, tuple(each.key for each in fresh), tuple(gone)
+
+
+def _beside(spec: MonitorSpec, kept: Collection[str]) -> str:
+    """A key that none of those that go on has: its own, with its tolerance, or with its tolerance and answer."""
+    named = f"{spec.key}{BESIDE}{100 * spec.tolerance:g}%"
+    return next(key for key in (spec.key, named, f"{named}-{spec.answer}") if key not in kept)
 
 
 def _looked_at_again(w: Writing, row: RolloutRow, policy: Policy, now: datetime) -> str | None:
@@ -374,21 +379,29 @@ def _bears(spec: MonitorSpec, policy: Policy, dark: Darkness | None) -> bool:
     return math.fsum(each.at_most for each in now) <= spec.tolerance
 
 
-def _clock(row: RolloutRow, after: RolloutRow, policy: Policy, facts: Facts, newcomers: int) -> tuple[str | None, bool]:
-    """The clock of silence under the policy's word, and whether it begins anew by it: what was learnt stays, and it is
-    paid from the reserve as what comes after so many newcomers. It goes on where it tolerates no less than the policy
-    now: it would forget what it has seen."""
+def _clock(
+    row: RolloutRow, after: RolloutRow, policy: Policy, facts: Facts, newcomers: int
+) -> tuple[str | None, bool, bool]:
+    """The clock of silence under the policy's word; whether that is paid from the reserve, as what comes after so many
+    newcomers, and whether the clock begins anew by it.
+
+    It goes on where it tolerates no less than the policy now: it would forget what it has seen. Where it held and is
+    to halt, it goes on too, holds as before, and halts beside that by a part of the reserve. What a person's word
+    loosens begins anew; what was learnt stays."""
     old, silent = (each.tolerate.silence(learnt=True) for each in (Policy.from_canonical(row.policy), policy))
     if after.clock is None or silent == old:
-        return after.clock, False
+        return after.clock, False, False
     before = from_text(after.clock)
-    if before.answer is silent.then and silent.at_most <= before.tolerance:
-        return after.clock, False
+    alpha = newcomer_alpha(policy.false_halt, newcomers + 1)
+    if silent.at_most <= before.tolerance:
+        if silent.then is (before.answer if before.halts is None else Answer.HALT):
+            return after.clock, False, False
+        if silent.then is Answer.HALT:
+            return as_text(replace(before, halts=alpha)), True, False
     stopped = stopping(row, facts)
     if CLOCK in stopped:
         raise _would_free(row, CLOCK, stopped[CLOCK])
-    alpha = newcomer_alpha(policy.false_halt, newcomers + 1)
-    return as_text(before.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True
+    return as_text(before.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True, True
 
 
 def _allowance(spec: MonitorSpec, policy: Policy) -> float:
@@ -416,7 +429,7 @@ def _budgets(w: Writing, row: RolloutRow, policy: Policy, facts: Facts) -> None:
 def _larger_budgets(row: RolloutRow, edited: RolloutRow, policy: Policy, facts: Facts) -> tuple[Wider, ...]:
     """Budgets that would stop later, or not at all, each told for the waves that have begun."""
     after = {budget.name: budget for budget in budgets_of(policy, row.devices, dark_of(edited.clock))}
-    begun = [wave.wave for wave in row.state.waves if wave.status in WATCHED]
+    begun = weighed(row.state)
     found = []
     for old in facts.budgets:
         new = after.get(old.name)

@@ -17,7 +17,7 @@ from orchestrator.core.states import Reason, ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, NotFound, Refused
 from orchestrator.services.accepting import begin_monitors_anew, stopping
 from orchestrator.services.chronicle import order, rules_of, watching
-from orchestrator.services.records import RolloutRow
+from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.register import mark
 from orchestrator.services.store import Writing
 
@@ -32,7 +32,8 @@ def exclude_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     sentence = f"Segment {segment} excluded by {by}: {_because(reason)}"
     state = transitions.exclude(row.state, segment, devices, Reason(ReasonKind.ORDERED, sentence), now, by)
     before = _bad_in_small_waves(w, row, now)
-    withdrawn = counted(w.leave_out(replace(row, state=state)), "offer")
+    withdrawn = counted(w.unstarted(row.key, segment), "offer")
+    _leave_out(w, replace(row, state=state))
     # The bad devices that leave with it were accepted with it, or never: the next one is a first one again.
     gone = before - _bad_in_small_waves(w, row, now)
     state = replace(state, first_bad_accepted=max(0, state.first_bad_accepted - gone))
@@ -66,12 +67,19 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     waiting = w.let_back_in(row, segment, since=left_out.standing.since, now=now)
     mark(w, now)  # what is kept in memory of these devices is read again
     about = {"included": segment, "attempt": state.attempt, **watching(w, row)}
-    w.leave_out(order(w, row, state, event="included", by=by, sentence=sentence, now=now, facts=about))
+    _leave_out(w, order(w, row, state, event="included", by=by, sentence=sentence, now=now, facts=about))
     return (
         f"Segment {segment} of rollout {row.state.rollout} is taken back in: its devices with a place may be offered"
         f" again, {counted(waiting, 'device')} more in a later slice, and {counted(len(specs), 'monitor')} will begin"
-        " anew with the next slice."
+        " anew with the next slice. Until that opens only budgets, and the clock of silence where there is one, watch"
+        " who has a place."
     )
+
+
+def _leave_out(w: Writing, row: RolloutRow) -> None:
+    """At once as far as one step goes, which is all of a small fleet; the outbox does the rest."""
+    if w.leave_out(row).after is not None:
+        w.add_effects([Effect(EffectKind.LEAVE_OUT, row.state.rollout)])
 
 
 def _bad_in_small_waves(w: Writing, row: RolloutRow, now: datetime) -> int:

@@ -26,6 +26,7 @@ from orchestrator.core.slices import dimension_of, sizes
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.services import pacing
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
+from orchestrator.services.delta_stock import pair_of
 from orchestrator.services.deltas import Deltas, Preview
 from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
@@ -247,7 +248,10 @@ def _deltas(preview: Preview, bound: Bound, wave: str, lacking: Collection[str])
     Targets' commits that the repository does not have."""
     plan = preview.waves[wave]
     seconds = {(b.from_commit, b.to_commit): b.seconds for b in plan.builds}
-    state = {(need.from_commit, need.to_commit): "ready" for need in plan.ready}
+    state = {
+        (need.from_commit, need.to_commit): "whole" if pair_of(need) in preview.whole else "ready"
+        for need in plan.ready
+    }
     state |= {(need.from_commit, need.to_commit): "failed" for need in plan.failed}
     state |= {
         (need.from_commit, need.to_commit): "no target" if need.to_commit in lacking else "unknown"

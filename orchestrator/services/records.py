@@ -229,6 +229,18 @@ class BuildJob:
     ended_at: datetime | None = None
 
 
+MOVED_AT_ONCE: Final = 10_000
+"""Updates among which those of excluded segments are looked for in one transaction."""
+
+
+class Moved(NamedTuple):
+    """One step of leaving segments out: how many offers it withdrew; ``after``: the update after which the next step
+    goes on, None when everything is done."""
+
+    withdrawn: int
+    after: int | None
+
+
 class EffectKind(StrEnum):
     """What the outbox can ask for; each is done idempotently after the commit."""
 

@@ -10,7 +10,7 @@ Under another policy (``counterfactual``) the same story says what that policy w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
@@ -19,7 +19,7 @@ from orchestrator.core.decisions import Decision, HaltRollout
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW
 from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.left_out import Seat
-from orchestrator.core.evidence.log import Line
+from orchestrator.core.evidence.log import Line, parsed, tells_of_bad
 from orchestrator.core.evidence.recounting import CountedMonitor, Recount, seat_in_log
 from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
@@ -34,7 +34,7 @@ from orchestrator.services.records import RolloutRow
 from orchestrator.services.replay_steps import Began, Bound, Broken, Counted, Looked, Ordered, Seen, Steps
 from orchestrator.services.replayed import Diverging, Replayed, described, may_stop
 from orchestrator.services.store import Reading, Store
-from orchestrator.services.verifying import Progress, entries_of
+from orchestrator.services.verifying import BEFORE_ALL, LINES_AT_ONCE, Progress, entries_of, lines_of
 
 EXCLUDING: Final = frozenset({"excluded", "included"})
 """Entries by which segments are left out."""
@@ -53,18 +53,20 @@ class Replayer:
             if row is None:
                 raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
             steps = Steps(r, row, progress, r.facts(row, now=row.state.standing.since).waves)
-            recount = _recount(r, row, () if policy is None else policy.segments)
+            recount = _recount(r, row, policy)
             if policy is not None:
                 return Counterfactual(name, steps, policy, recount).run()
             return _Again(name, steps, recount).run()
 
 
-def _recount(r: Reading, row: RolloutRow, segments: Sequence[str]) -> Recount:
+def _recount(r: Reading, row: RolloutRow, policy: Policy | None) -> Recount:
     """With the seats of devices where segments are watched, or ever were watched or excluded: the log alone does not
-    tell them. ``segments``: what another policy watches."""
-    if segments or any(_by_segment(each) for each in entries_of(r, row.key)):
-        return Recount(lambda line: _seat(r, row, line), r.slices(row.key))
-    return Recount(seat_in_log)
+    tell them. ``policy``: another one, with classes and segments of its own."""
+    classes = None if policy is None else policy.tolerances
+    if (policy is not None and policy.segments) or any(_by_segment(each) for each in entries_of(r, row.key)):
+        seats = _Seats(r, row)
+        return Recount(seats, r.slices(row.key), classes, seats.past)
+    return Recount(seat_in_log, classes=classes)
 
 
 def _by_segment(entry: Entry) -> bool:
@@ -72,11 +74,33 @@ def _by_segment(entry: Entry) -> bool:
     return entry.event in EXCLUDING or (isinstance(policy, str) and bool(Policy.from_canonical(policy).segments))
 
 
-def _seat(r: Reading, row: RolloutRow, line: Line) -> Seat:
-    """Position and segments by the offer that the device had, everything else by the log."""
-    told = seat_in_log(line)
-    known = r.seats(row, [line.device_key]).get(line.device_key)
-    return told if known is None else replace(told, position=known.position, segments=known.segments)
+class _Seats:
+    """Position and segments of the devices of the log, by their offers, everything else by the log; asked for with one
+    question for each page of it."""
+
+    def __init__(self, r: Reading, row: RolloutRow) -> None:
+        self._r, self._row = r, row
+        self._first, self._upto = BEFORE_ALL + 1, BEFORE_ALL
+        self._known: Mapping[int, Seat] = {}
+
+    def __call__(self, line: Line) -> Seat:
+        if not self._first <= line.seq <= self._upto:
+            page = self._r.evidence_lines(self._row.key, after=line.seq - 1, limit=LINES_AT_ONCE)
+            self._first, self._upto = line.seq, page[-1][0] if page else line.seq
+            bad = {parsed(text).device_key for _, text in page if tells_of_bad(text)}
+            self._known = self._r.seats(self._row, bad)
+        told = seat_in_log(line)
+        known = self._known.get(line.device_key)
+        return told if known is None else replace(told, position=known.position, segments=known.segments)
+
+    def past(self, upto: int) -> Iterator[tuple[Line, Seat]]:
+        """From the beginning of the log to this row, read once more."""
+        seats = _Seats(self._r, self._row)
+        for seq, text in lines_of(self._r, self._row.key):
+            if seq > upto:
+                return
+            if tells_of_bad(text):
+                yield (line := parsed(text)), seats(line)
 
 
 @dataclass(slots=True)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from orchestrator.core.limits import Limit, LimitField
 from orchestrator.services.delta_program import DeltaProgram
 
 
@@ -40,6 +42,18 @@ class Settings(BaseModel):
     )
     tls_client_required: bool = Field(
         default=False, description="Whether every connection must show a client certificate."
+    )
+    trusted_proxies: str | None = Field(
+        default=None, description="Addresses and networks, with commas, whose `X-Forwarded-For` is believed."
+    )
+    limit_per_device: LimitField = Field(
+        default=Limit(10, "s", 60), description="How often one device may ask, such as `10/s burst 60`, or `off`."
+    )
+    limit_per_address: LimitField = Field(
+        default=Limit(200, "s", 2_000), description="The same for one address, behind which a whole site may stand."
+    )
+    limit_failures: LimitField = Field(
+        default=Limit(5, "s", 50), description="The same for requests of one address that show a wrong credential."
     )
     check_in_every: timedelta = Field(default=timedelta(minutes=5), description="How often devices shall check in.")
     check_in_at_most: timedelta = Field(
@@ -117,6 +131,16 @@ class Settings(BaseModel):
         """Where devices reach the gateway, without a slash at the end."""
         scheme = "http" if self.tls_certificate is None else "https"
         return (self.public_url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, text: str | None) -> str | None:
+        for each in () if text is None else text.split(","):
+            try:
+                ip_network(each.strip())
+            except ValueError:
+                raise ValueError(f"{each.strip()!r} is no address and no network") from None
+        return text
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:

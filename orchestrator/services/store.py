@@ -38,6 +38,7 @@ from orchestrator.services.identity_store import IdentityReading, IdentityWritin
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
+    MOVED_AT_ONCE,
     BadOutcome,
     BuildJob,
     CountedOutcome,
@@ -51,6 +52,7 @@ from orchestrator.services.records import (
     JobStatus,
     LoggedEvent,
     MonitorRow,
+    Moved,
     Places,
     RolloutRow,
     RunningCount,
@@ -225,6 +227,10 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
         """The newest job for that pair."""
 
     # The house
+    def after_slices(self, now: datetime) -> datetime:
+        """``now``, or the first moment after the opening of every slice there is: from then on a device that came or
+        changed is in none of them."""
+
     def effects(self, limit: int = 100) -> Sequence[Effect]:
         """What the outbox holds and is not done: what withdraws offers first, then the oldest."""
 
@@ -312,11 +318,15 @@ class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, Writes
         """Count every open monitor anew from the updates with a bad outcome, places as ``core.evidence.left_out`` gives
         them without the segments that ``row.state`` excludes; crossings as they are then."""
 
-    def leave_out(self, row: RolloutRow) -> int:
+    def leave_out(self, row: RolloutRow, *, after: int = 0, limit: int = MOVED_AT_ONCE) -> Moved:
         """Make updates and tallies agree with the segments that ``row.state`` excludes: updates of a device in one of
         them, as its offer froze it, are marked and taken out of their slice's tallies, with their offers withdrawn
-        where the device has not started; marked ones that are in none any more go back. How many offers were withdrawn.
-        Each slice learns how many of its members are left out. Idempotent."""
+        where the device has not started; marked ones that are in none any more go back. Looks at ``limit`` updates
+        ``after`` the one named; the last step tells each slice how many of its members are left out. Tallies and marks
+        agree after each step, and every one may be done again."""
+
+    def unstarted(self, rollout_key: int, segment: str) -> int:
+        """Offers that froze this segment and whose device has not started."""
 
     def let_back_in(self, row: RolloutRow, segment: str, *, since: datetime, now: datetime) -> int:
         """Devices of a segment that was excluded ``since`` then, which have neither an update in this rollout nor a

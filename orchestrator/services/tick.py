@@ -258,6 +258,21 @@ class Ticker:
             except Exception as error:
                 self._give_up_for_now(effect, error, now)
 
+    def _leave_out(self, effect: Effect, key: int) -> None:
+        """In steps, between which reports come in. What was killed on the way begins anew, and so does what was
+        overtaken: each step goes by the state as it is then, and excluded and let in again meanwhile is nothing to
+        do."""
+        after: int | None = 0
+        out: frozenset[str] | None = None
+        while after is not None:
+            with self.store.writing() as w:
+                row = locked_by_key(w, key)
+                if row is not None and row.state.excluded_segments != out:
+                    after, out = 0, row.state.excluded_segments
+                after = None if row is None else w.leave_out(row, after=after).after
+                if after is None:
+                    w.finish_effect(effect.key)
+
     def _give_up_for_now(self, effect: Effect, error: Exception, now: datetime) -> None:
         said = str(error) if isinstance(error, WaveError) else f"{type(error).__name__}: {error}"
         LOG.warning(
@@ -291,11 +306,7 @@ class Ticker:
                             w.finish_effect(effect.key)
                     return
                 case EffectKind.LEAVE_OUT:
-                    with self.store.writing() as w:
-                        # By the state as it is then: excluded and let in again meanwhile is nothing to do.
-                        if (now_row := locked_by_key(w, row.key)) is not None:
-                            w.leave_out(now_row)
-                        w.finish_effect(effect.key)
+                    self._leave_out(effect, row.key)
                     return
                 case EffectKind.ENSURE_DELTAS:
                     # A wave that an edit has removed needs nothing any more.

@@ -118,9 +118,10 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class PlannedDelta:
-    """A required delta before it is built. ``state``: ready, building, queued, failed, missing, left out,
-    unknown (the repository lacks the from commit) or no target (it lacks the Target's, so nobody can be served). Bytes
-    are estimates until it is ready; ``loose_bytes`` is what a device fetches without it."""
+    """A required delta before it is built. ``state``: ready, whole (no delta is worth it or possible: its devices fetch
+    everything, and nobody waits), building, queued, failed, missing, left out, unknown (the repository lacks the from
+    commit) or no target (it lacks the Target's, so nobody can be served). Bytes are estimates until it is ready;
+    ``loose_bytes`` is what a device fetches without it."""
 
     from_commit: str | None
     to_commit: str

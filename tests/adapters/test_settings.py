@@ -14,6 +14,8 @@ from orchestrator.errors import InvalidInput
     ("page", "said"),
     [
         ("tls_certificate: a.pem", "belong together"),
+        ("trusted_proxies: '*'", "no address and no network"),
+        ("trusted_proxies: 10.0.0.1, proxy.example.com", "no address and no network"),
         ("tls_client_ca: a.pem", "needs tls_certificate"),
         ("tls_certificate: a.pem\ntls_key: b.pem\ntls_client_required: true", "needs tls_client_ca"),
     ],

@@ -20,6 +20,7 @@ EVERY: dict[str, list[str]] = {
     "deciding": [],
     "opening": [],
     "reports_store": [],
+    "excluding": [],
     "gateway_rates": [],
     "delta_builds": [],
     "startup": [],

@@ -16,6 +16,7 @@ from orchestrator.adapters.sql.store import SqlStore, SqlWriting
 from orchestrator.core.evidence.crossing import recount
 from orchestrator.core.evidence.left_out import LeftOut
 from orchestrator.core.evidence.limits import staircase
+from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
 from orchestrator.core.offers import place_in
@@ -24,7 +25,8 @@ from orchestrator.core.slices import slice_of
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.core.transitions import exclude, include
 from orchestrator.core.update import EventKind, UpdateStatus, counted, on_event
-from orchestrator.services.records import CourseRow, DeviceFilter, Effect, EffectKind, RolloutRow, UpdateRow
+from orchestrator.services.check_in import another
+from orchestrator.services.records import CourseRow, DeviceFilter, Effect, EffectKind, Moved, RolloutRow, UpdateRow
 from orchestrator.services.tallies import Tallies
 from tests.contract.building import (
     DAY,
@@ -121,6 +123,14 @@ def without(w: SqlWriting, row: RolloutRow, segment: str, *, now: datetime = NOW
 
 
 def settled(w: SqlWriting, row: RolloutRow) -> RolloutRow:
+    row = ordered(w, row, row.state)
+    w.leave_out(row)
+    return row
+
+
+def ordered(w: SqlWriting, row: RolloutRow, state: RolloutState) -> RolloutRow:
+    """As the order leaves it, before the outbox has come to it."""
+    row = replace(row, state=state)
     assert row.scope is not None
     out = tuple(sorted(row.state.excluded_segments))
     entry = Entry(row.journal_seq + 1, NOW, "excluded", "ann", "So.", before=row.journal_hash or "0" * 64).sealed()
@@ -128,7 +138,6 @@ def settled(w: SqlWriting, row: RolloutRow) -> RolloutRow:
     row = w.save_rollout(row)
     w.append_journal(row, [entry])
     w.count_again(row)
-    w.leave_out(row)
     return row
 
 
@@ -173,6 +182,95 @@ def test_whenever_the_exclusion_comes_the_end_is_the_same(store: SqlStore, seed:
     assert ends[0][1] == ends[1][1] == ends[2][1]
 
 
+CHANGING = ["source_version=40", "source_version=41", IMX8, "hardware_id=rpi4", BERLIN]
+
+
+@FEW
+@given(seed=st.integers(0, 2**32), excluded=st.sets(st.sampled_from(CHANGING), min_size=1))
+def test_devices_that_change_between_opening_and_offer_move_nobody_below_the_true_rank(
+    store: SqlStore, seed: int, excluded: set[str]
+) -> None:
+    """Some slices open; then, at the very moment of the last opening, devices say another version, board or site. All
+    that have a place are offered the Target and half of them fail; then the segments are excluded."""
+    with undone(store) as w:
+        dice = random.Random(seed)
+        w.enroll([(one, None) for one in fleet(90, dice)], now=NOW)
+        row = w.add_rollout(rollout())
+        w.add_monitors(row.key, [monitor(name) for name in SCOPES], from_places={})
+        for number in range(3):
+            more(w, row, 25, now=NOW + number * HOUR)
+        last = NOW + 2 * HOUR
+        for person in w.devices(DeviceFilter(), limit=1_000):
+            if (fate := dice.random()) < 0.2:
+                version = dice.choice([40, 41])
+                w.save_device(person.key, replace(person.device, version=version))
+            elif fate < 0.3:
+                board = replace(person.device, hardware_id=dice.choice(["rpi4", "imx8"]))
+                assert another(person.device, board) == (board != person.device)
+                since = w.after_slices(last) if another(person.device, board) else board.since_at
+                w.save_device(person.key, replace(board, since_at=since))
+            elif fate < 0.4:
+                w.set_label([person.device.id], "site", dice.choice(["berlin", "paris"]), now=last)
+        rows = offers(w, row)
+        failing = [each for each in rows if dice.random() < 0.5]
+        report(w, failing)
+        for segment in sorted(excluded):
+            row = without(w, row, segment)
+        assert wrong(w) == []
+        left_out, seats = w.left_out(row), w.seats(row, [each.device_key for each in rows])
+        rest = [each for each in rows if excluded.isdisjoint(each.segments)]
+        rest.sort(key=lambda each: (each.slice, seats[each.device_key].position))
+        whole = monitor("rollout")
+        for rank, each in enumerate(rest, start=1):
+            place = left_out.place(whole, 0, seats[each.device_key])
+            assert place is not None and place >= rank
+        for piece in w.facts(row, now=NOW).waves[0].slices:
+            assert piece.reachable >= sum(each.slice == piece.number for each in rest)
+
+
+def test_a_slice_whose_devices_changed_version_is_not_taken_for_empty(store: SqlStore) -> None:
+    """All twenty ran 40 when the slice opened. Before any was offered anything nineteen came to run 41, and then 40 is
+    excluded: nineteen are still to come. Were they all waited for, nobody had been there before."""
+    with undone(store) as w:
+        w.enroll([(device(f"d{n}", version=40), None) for n in range(20)], now=NOW)
+        row = w.add_rollout(rollout())
+        more(w, row, 20, now=NOW)
+        for person in w.devices(DeviceFilter(), limit=100)[1:]:
+            w.save_device(person.key, replace(person.device, version=41))
+        row = without(w, row, "source_version=40")
+        (piece,) = w.facts(row, now=NOW).waves[0].slices
+        assert (piece.members, piece.excluded, piece.reachable) == (20, 1, 19)
+        assert wrong(w) == []
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1_000])
+def test_leaving_out_goes_in_steps_and_after_each_of_them_the_tallies_agree(store: SqlStore, limit: int) -> None:
+    """Between two steps a device reports; then the steps begin anew, as after a crash; then they go back."""
+    with undone(store) as w:
+        row, rows = begun(w, 60, random.Random(9))
+        report(w, rows[::5])
+        assert w.unstarted(row.key, IMX8) == sum(IMX8 in each.segments for each in rows if each not in rows[::5])
+        waiting = w.unstarted(row.key, IMX8)
+        row = ordered(w, row, exclude(row.state, IMX8, 9, BECAUSE, NOW, "ann"))
+        w.add_effects([Effect(EffectKind.LEAVE_OUT, row.state.rollout)])
+        first = w.leave_out(row, limit=limit)
+        assert wrong(w) == []
+        report(w, rows[1::5], EventKind.INSTALLING)
+        started = sum(IMX8 in each.segments for each in rows[1::5])
+        assert wrong(w) == []
+        steps, moved = 1, w.leave_out(row, limit=limit)
+        withdrawn = first.withdrawn + moved.withdrawn
+        while moved.after is not None:
+            assert wrong(w) == []
+            moved = w.leave_out(row, after=moved.after, limit=limit)
+            steps, withdrawn = steps + 1, withdrawn + moved.withdrawn
+        assert steps == -(-(len(rows) + 1) // limit) if limit < len(rows) else steps == 1
+        assert waiting - started <= withdrawn <= waiting
+        (effect,) = w.effects()
+        w.finish_effect(effect.key)
+        assert wrong(w) == []
+
+
 def test_a_failing_segment_is_in_no_figure_of_the_rest(store: SqlStore) -> None:
     with undone(store) as w:
         row, rows = begun(w, 120, random.Random(4))
@@ -198,7 +296,7 @@ def test_offers_that_have_not_started_are_withdrawn_and_started_ones_may_finish(
         started, waiting = mine[::2], mine[1::2]
         report(w, started, EventKind.INSTALLING)
         row = without(w, row, IMX8)
-        assert w.leave_out(row) == 0, "once is enough"
+        assert w.leave_out(row) == Moved(0, None), "once is enough"
         statuses = {each.device_key: w.update(row.key, each.device_key) for each in mine}
         assert all(statuses[e.device_key].update.status is UpdateStatus.WITHDRAWN for e in waiting)  # type: ignore[union-attr]
         assert all(statuses[e.device_key].update.status is UpdateStatus.INSTALLING for e in started)  # type: ignore[union-attr]

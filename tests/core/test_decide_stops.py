@@ -288,6 +288,24 @@ def test_silence_above_the_clock_halts_or_holds_as_the_policy_says_and_stays_so(
     assert clock_stop(told.state, told.facts) is None
 
 
+def test_a_clock_that_held_and_is_to_halt_does_both_by_all_that_it_has_seen() -> None:
+    """It holds as before; with so much more evidence as its part of the reserve asks for it halts."""
+    edited = replace(silence(Answer.HOLD, silent=11), halts=1e-6)
+    limits = [clock_stop(fresh_state(["lab"]), Facts(300, (), clock=edited)) for edited in _more_silent(edited)]
+    assert [type(each).__name__ for each in limits] == ["NoneType", "HoldRollout", "HoldRollout", "HaltRollout"]
+    told = world(WaveRules("lab"), devices=300)
+    told.tick()
+    for told.clock in _more_silent(edited):
+        told.tick()
+    assert told.state.status is RolloutStatus.HALTED, "also while it is held for its silence"
+
+
+def _more_silent(clock: ClockFacts) -> list[ClockFacts]:
+    """With 11, 12, 15 and 19 of 20."""
+    (seen,) = clock.seen
+    return [replace(clock, seen=(seen._replace(silent=many, reported=20 - many),)) for many in (11, 12, 15, 19)]
+
+
 def test_darkness_of_the_untouched_holds_and_is_not_held_against_the_release_when_it_is_over() -> None:
     """Nineteen in twenty of the untouched are dark: held. Then they are back: what was missed halts nothing."""
     told = world(WaveRules("lab"), devices=300)

@@ -23,6 +23,9 @@ SEED: Final = 20_261
 TICK: Final = 600
 """Seconds between two looks: they cost most of the time, and none of the figures hangs on them."""
 
+CANARIES: Final = 20
+"""Devices of the first wave in the cases of silence."""
+
 FAILED: Final = OutcomeClass.FAILED
 TOLERANCE: Final = 0.02
 """Of the class ``failed`` in the policy ``standard``."""
@@ -186,7 +189,7 @@ def silence() -> list[Case]:
         ("half of 20 canaries brick", half),
         ("1.5 times slower to report", slow),
     ):
-        setting = _setting(policy(), "canary 20, rest", 1_000, scenario, tick=60, history=2_000, days=10)
+        setting = _setting(policy(), f"canary {CANARIES}, rest", 1_000, scenario, tick=60, history=2_000, days=10)
         quick = replace(setting, shape=replace(setting.shape, habits=(HABITS[0],)))
         weight = 0.3 if scenario is slow else 1.0
         found.append(Case(f"{words}, all report within minutes", "standard", quick, weight=weight))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestrator.services.simulation.play import play
 from orchestrator.services.simulation.setting import Ending, Played
 from orchestrator.services.simulation.summary import Chance, Quantiles, chance, quantiles
-from tests.evidence.cases import PARTS, Case
+from tests.evidence.cases import CANARIES, PARTS, Case
 
 PORTION = 50
 
@@ -50,19 +50,25 @@ class Measured:
 
     def stopped_by_silence(self) -> Chance:
         """Halted or held by the clock of silence."""
-        return chance(sum(each.cause in ("silence", "environment") for each in self.runs), len(self.runs))
+        return chance(len(self._by_silence()), len(self.runs))
 
     def stopped_within(self, minutes: float) -> Chance:
-        """Stopped by the clock so many minutes after the last start, or sooner."""
-        return chance(sum(each <= minutes for each in self._delays()), len(self.runs))
+        """Stopped by the clock so many minutes after the last start of the canaries, or sooner: also before the last of
+        them has begun, which a night installer does hours later."""
+        stopped = self._by_silence()
+        early = sum(each.begun < CANARIES or _delay(each) <= minutes for each in stopped)
+        return chance(early, len(self.runs))
 
     def minutes_to_the_stop(self) -> Quantiles | None:
-        """Minutes from the last start of a device to the stop by the clock."""
-        return quantiles(self._delays())
+        """Minutes to the stop by the clock from the last start of a device until then."""
+        return quantiles([_delay(each) for each in self._by_silence()])
 
-    def _delays(self) -> list[float]:
-        stopped = [each for each in self.runs if each.cause in ("silence", "environment")]
-        return [round(60 * (each.hours - each.last_start), 1) for each in stopped]
+    def begun_at_the_stop(self) -> Quantiles | None:
+        """Of the canaries those that had begun to install when the clock stopped it."""
+        return quantiles([each.begun for each in self._by_silence()])
+
+    def _by_silence(self) -> list[Played]:
+        return [each for each in self.runs if each.cause in ("silence", "environment")]
 
     @property
     def most_failed(self) -> int:
@@ -103,6 +109,10 @@ class Measured:
         waves = [found for each in self.runs for found in each.waves if found.wave == wave and found.opened is not None]
         passed = [each for each in waves if each.passed is not None and each.baked is not None and each.held is None]
         return chance(sum((w.passed or 0.0) - (w.baked or 0.0) <= hours for w in passed), len(waves))
+
+
+def _delay(each: Played) -> float:
+    return round(60 * (each.hours - each.last_start), 1)
 
 
 def measure(case: Case, runs: int) -> Measured:

@@ -72,11 +72,21 @@ def one_hardware(found: Sequence[Measured]) -> Table:
 
 def silence(found: Sequence[Measured]) -> Table:
     head = ["silence by the fleet's clock", "policy", "asked", "stopped by the clock"]
-    rows = [[*head, "within 15 min of the last start", "minutes after the last start"]]
+    rows = [[*head, "within 15 min of the last start, or before it"]]
+    rows[0] += ["minutes after the last start until then", "canaries that had begun"]
     for each in found:
         asked = "never" if "slower" in each.case.name else "in 15 min" if each.case.name.startswith("all of") else ""
         figures = [each.stopped_by_silence(), each.stopped_within(15.0)]
-        rows.append([each.case.name, each.case.rule, asked, *map(share, figures), three(each.minutes_to_the_stop())])
+        rows.append(
+            [
+                each.case.name,
+                each.case.rule,
+                asked,
+                *map(share, figures),
+                three(each.minutes_to_the_stop()),
+                three(each.begun_at_the_stop()),
+            ]
+        )
     return rows
 
 

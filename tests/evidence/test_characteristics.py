@@ -78,6 +78,8 @@ def test_bricked_canaries_are_found_by_the_clock_and_a_slower_release_is_not() -
     delay = found.minutes_to_the_stop()
     assert delay is not None
     assert delay.high <= 15
+    usual = played("silence", "all of 20 canaries brick, the usual fleet", "standard")
+    assert usual.stopped_within(15).hits == len(usual.runs)
     slower = played("silence", "1.5 times slower to report, the usual fleet", "standard", runs=30)
     assert slower.stopped_by_silence().hits == 0
 

@@ -188,6 +188,16 @@ def test_a_more_severe_answer_forgets_nothing(running: World) -> None:
     holds(running)
 
 
+def test_a_lower_tolerance_whose_answer_then_becomes_a_halt_has_a_monitor_of_its_own(running: World) -> None:
+    for then in ("hold", "halt"):
+        tolerate = {"failed": "5%", "download_failed": {"at_most": "3%", "then": then}}
+        assert applied(running, *files(policy={**POLICY, "tolerate": tolerate})).written
+    answers = {each.spec.key: each.spec.answer for each in monitors(running) if each.spec.scope == "rollout"}
+    assert answers["rollout/download_failed@3%"] is Answer.HOLD
+    assert answers["rollout/download_failed@3%-halt"] is Answer.HALT
+    holds(running)
+
+
 def test_both_monitors_of_a_segment_count(world: World) -> None:
     """After a lower tolerance a segment has two of a class: a report reaches both, and both are accepted by name."""
     for version in (41, 42):
@@ -334,6 +344,24 @@ def test_loosening_a_wave_that_has_begun_needs_a_persons_word(running: World, ke
     found = applied(running, *both, allow_wider=["canary"], reason="meant")
     assert found.edited is not None and key in {each.key for each in found.edited.wider}
     assert journal(running)[-1].facts["wider"] == [str(each) for each in found.edited.wider]
+    holds(running)
+
+
+@pytest.mark.parametrize("key", ["tolerate", "silent_after", "budget failed"])
+def test_what_passed_waves_have_shown_is_not_loosened_without_a_word(running: World, key: str) -> None:
+    """Nothing is open; but the devices of the wave that has passed are evidence, and watched on."""
+    manual = {**POLICY, "promote": "manual"}
+    assert applied(running, *files(policy=manual)).written
+    running.rollouts.complete(NAME, by="bo", wave="canary", reason="x")
+    running.tick()
+    assert running.row().state.wave("canary").status is WaveStatus.PASSED
+    both = files(policy={**WIDER[key], "promote": "manual"})
+    with pytest.raises(Refused) as refused:
+        applied(running, *both)
+    assert f"{key} of wave canary" in refused.value.message
+    assert applied(running, *both, allow_wider=["canary"], reason="meant").written
+    bake = {**manual, "bake": {"at_least": "1h", "at_most": "48h"}, "tolerate": both[1].document()["tolerate"]}
+    assert applied(running, *files(policy={**WIDER[key], **bake})).written, "what has passed bakes no more"
     holds(running)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -14,7 +15,7 @@ from orchestrator.errors import Refused
 from orchestrator.services.clocks import as_text, from_text
 from tests.core.evidence.clock_world import clock
 from tests.services.fleet_world import World
-from tests.services.test_editing import NAME, POLICY, applied, files, running
+from tests.services.test_editing import NAME, POLICY, applied, files, holds, running
 
 __all__ = ["running"]
 TOLERATE = POLICY["tolerate"]
@@ -53,10 +54,56 @@ def test_a_lower_tolerance_of_silence_leaves_the_clock_what_it_has_seen(timed: W
     assert (timed.row().clock, timed.row().state.clock_from) == (before.clock, 0)
 
 
+def test_a_hold_that_becomes_a_halt_leaves_the_clock_what_it_has_seen(timed: World) -> None:
+    """It goes on to hold with the alpha it has, and halts beside that by a part of the reserve."""
+
+    def silent(then: str) -> dict[str, object]:
+        return {**POLICY, "tolerate": {**TOLERATE, "silent": {"at_most": "2%", "then": then}}}
+
+    applied(timed, *files(policy=silent("hold")), allow_wider=["canary"], reason="x")
+    before, held = timed.row(), from_text(timed.row().clock or "")
+    timed.later(timedelta(hours=1))
+    found = applied(timed, *files(policy=silent("halt"))).edited
+    assert found is not None and CLOCK not in found.begins + found.closes
+    row = timed.row()
+    after = from_text(row.clock or "")
+    assert row.state.clock_from == before.state.clock_from
+    assert after == replace(held, halts=newcomer_alpha(0.05, row.state.newcomers))
+    applied(timed, *files(policy={**silent("halt"), "budget": {"failed": 20}}))
+    assert from_text(timed.row().clock or "") == after
+    holds(timed)
+
+
 def test_another_edit_leaves_the_clock_alone(timed: World) -> None:
     before = timed.row()
     applied(timed, *files(policy={**POLICY, "budget": {"failed": 20}}))
     assert (timed.row().clock, timed.row().state.clock_from) == (before.clock, 0)
+
+
+def test_what_it_finds_during_a_pause_is_not_edited_away_either(timed: World) -> None:
+    """Nobody was told of it yet, because a pause is not held: resuming would. Nine that began are never heard of."""
+    silent = {"at_most": "2%", "then": "hold"}
+    policy = {**POLICY, "tolerate": {**TOLERATE, "silent": silent}}
+    applied(timed, *files(policy=policy), allow_wider=["canary"], reason="x")
+    timed.later(timedelta(minutes=2))
+    key = timed.row().key
+    with timed.store.reading() as r:
+        pending = [each for each, update in r.list_updates(key, limit=100) if not update.update.resolved]
+    for device in pending:
+        timed.report(device, "installing")
+    timed.rollouts.pause(NAME, by="bo")
+    timed.later(timedelta(hours=20))
+    assert timed.row().state.status is RolloutStatus.PAUSED
+    for then in ("hold", "count"):
+        looser = {**policy, "tolerate": {**TOLERATE, "silent": {"at_most": "60%", "then": then}}}
+        with pytest.raises(Refused) as refused:
+            applied(timed, *files(policy=looser), allow_wider=["canary"], reason="x")
+        assert f"--accept {CLOCK}" in (refused.value.remedy or "")
+    with pytest.raises(Refused, match=CLOCK):
+        timed.rollouts.resume(NAME, by="bo")
+    timed.rollouts.resume(NAME, by="bo", accept=[CLOCK], reason="they are in a tunnel")
+    assert applied(timed, *files(policy=looser), allow_wider=["canary"], reason="x").written
+    assert timed.row().state.status is RolloutStatus.RUNNING
 
 
 def test_what_it_has_found_is_not_edited_away(timed: World) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from orchestrator.adapters.sql.store import SqlWriting
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.safety import FIRST_BAD
 from orchestrator.core.states import ReasonKind, RolloutStatus, WaveStatus
+from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import Refused
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.records import Moved, RolloutRow
 from orchestrator.services.replaying import Replayer
 from tests.services.fleet_world import TAG, World
 
@@ -136,3 +139,39 @@ def test_an_open_wave_of_which_everybody_is_excluded_holds_as_empty(world: World
     world.rollouts.complete(NAME, by="bo", wave="west")
     world.tick()
     assert world.row().state.wave("rest").status is WaveStatus.OPEN
+
+
+class _Died(Exception):
+    """The process, between two steps."""
+
+
+def test_a_crash_between_two_steps_of_leaving_out_is_made_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In steps of six updates: the order does the first, the outbox the others. It dies after two of its own; the
+    next tick begins anew, and what a device reported in between is counted once."""
+    east, west = two_sites(world, 10, 10)
+    world.apply(policy=POLICY)
+    for device in (*east, *west):
+        assert world.check_in(device) is not None
+    whole, calls = SqlWriting.leave_out, 0
+
+    def step(w: SqlWriting, row: RolloutRow, *, after: int = 0, limit: int = 6) -> Moved:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise _Died
+        return whole(w, row, after=after, limit=limit)
+
+    monkeypatch.setattr(SqlWriting, "leave_out", step)
+    said = world.rollouts.exclude(NAME, "label:site=west", by="bo", reason="the mast is down").sentence
+    assert "10 offers not started will be withdrawn" in said
+    world.tick()
+    assert calls == 4, "it died on the way"
+    statuses = [world.status(device) for device in west]
+    assert UpdateStatus.WITHDRAWN in statuses and UpdateStatus.OFFERED in statuses
+    world.report(west[-1], "installing")
+    world.later(timedelta(minutes=1))
+    assert {world.status(device) for device in west[:-1]} == {UpdateStatus.WITHDRAWN}
+    assert world.status(west[-1]) is UpdateStatus.INSTALLING
+    with world.store.reading() as r:
+        assert not r.effects()
+    holds(world)

@@ -58,6 +58,8 @@ class TestPerLabel:
 
     def test_the_label_is_as_it_is_now(self, world: World) -> None:
         fleet = sited(world, {"hall": 4})
+        (bare,) = world.enroll(1)
+        world.check_in(bare)
         begin(world, PER)
         assert offered(world, fleet) == fleet[:2]
         world.devices.set_label([fleet[0]], "site", "roof")
@@ -65,9 +67,9 @@ class TestPerLabel:
         assert offered(world, fleet[1:]) == fleet[1:3]
         world.devices.set_label([fleet[0]], "site", None)
         assert why(world, fleet[3])[0] == "per"
+        assert offered(world, [bare]) == [bare], "without the label nobody shares it"
         world.devices.set_label([fleet[3]], "site", None)
-        world.later(2 * HOUR)  # it has moved, and so it is in the next slice
-        assert offered(world, fleet[3:]) == fleet[3:]
+        assert why(world, fleet[3])[0] == "slice", "it has moved, and so it waits for the next slice"
 
     def test_an_offer_that_stands_is_told_again_and_takes_no_second_part(self, world: World) -> None:
         fleet = sited(world, {"hall": 3})

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.core.outcomes import Answer, OutcomeClass, Tolerance
 from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.errors import Refused
-from tests.stories.devices import Behaviour, Fate, Habits, everywhere
+from tests.stories.devices import Behaviour, Fate, Habits, SimDevice, everywhere
 from tests.stories.simulator import BY, Simulation
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -80,6 +80,67 @@ def test_twenty_bricked_canaries_halt_within_a_quarter_of_an_hour_of_the_last_st
     (halted,) = sim.journal("r43", "halted")
     assert halted.facts["clock"]["seen"], "the journal keeps what it was decided from"
     sim.check()
+
+
+def with_a_board(own: dict, fate: Behaviour) -> Simulation:
+    """245 rpi4 and 55 cm4, which 42 has brought up to date; then comes 43, in one wave."""
+    sim = Simulation(check_daily=False)
+    sim.content.seconds = 1.0
+    sim.enroll(245, habits=HABITS)
+    sim.enroll(55, hardware_id="cm4", habits=HABITS)
+    sim.release(42)
+    sim.begin({"all": "all"}, own=own)
+    sim.run(hours=12, until=sim.is_("completed"))
+    sim.run(hours=3)
+    sim.release(43, fate)
+    sim.begin({"all": "all"}, name="r43", target=43, own=own)
+    return sim
+
+
+def bricks_cm4(device: SimDevice, attempt: int) -> Fate:
+    return Fate.BRICKS if device.hardware_id == "cm4" else Fate.WELL
+
+
+WATCHED = {**OWN, "segments": ["hardware_id"]}
+
+
+def test_a_board_that_bricks_silently_is_left_out_and_the_rest_arrives() -> None:
+    """Long before a cm4 is silent by the hard stop the fleet's clock crosses: all its evidence is the cm4's, so they
+    are left out by it, and every rpi4 runs the Target that day."""
+    sim = with_a_board(WATCHED, bricks_cm4)
+    sim.run(hours=2, until=lambda: bool(sim.view("r43").excluded))
+    (left_out,) = sim.view("r43").excluded
+    assert left_out.segment == "hardware_id=cm4" and left_out.standing.reason.kind is ReasonKind.SEGMENT
+    said = left_out.standing.reason.sentence
+    assert said.startswith("Segment hardware_id=cm4 with its 55 devices is excluded; the rest goes on.")
+    assert "15 of 88 devices were not heard of 14 min after installing began" in said and "(limit 15)" in said
+    assert "Segment hardware_id=cm4 carries the failures: 15 of 15 devices silent after 14 min" in said
+    bricked = {device.id for device in sim.fleet.values() if device.hardware_id == "cm4"} & set(sim.offered("r43"))
+    assert len(bricked) < 55, "who was not offered it yet never is"
+    sim.run(hours=24, until=sim.is_("completed", "r43")).check()
+    assert len([device for device in sim.running(43) if device.hardware_id == "rpi4"]) == 245
+    (entry,) = sim.journal("r43", "excluded")
+    assert dict(entry.facts["clock"]["boards"])["cm4"] == 55
+
+
+@pytest.mark.parametrize(
+    "own", [{**WATCHED, "on_segment": "halt"}, {**WATCHED, "escalate_over": "5%"}, {**OWN, "segments": []}]
+)
+def test_where_the_board_may_not_be_left_out_the_halt_names_it(own: dict) -> None:
+    sim = with_a_board(own, bricks_cm4)
+    sim.run(hours=2, until=sim.is_("halted", "r43"))
+    kind, sentence = ended(sim)
+    assert kind is ReasonKind.SILENCE
+    assert "Segment hardware_id=cm4 carries the failures:" in sentence
+    assert ("more than the 5 % that may be excluded" in sentence) == ("escalate_over" in own)
+    sim.check()
+
+
+def test_a_release_that_bricks_everything_halts_however_many_boards_are_watched() -> None:
+    sim = with_a_board(WATCHED, everywhere(Fate.BRICKS))
+    sim.run(hours=3, until=sim.is_("halted", "r43"))
+    assert not sim.view("r43").excluded
+    assert ended(sim)[0] is ReasonKind.SILENCE and "carries" not in ended(sim)[1]
 
 
 def test_what_bricks_is_held_where_the_policy_says_so() -> None:

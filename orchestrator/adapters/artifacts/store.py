@@ -68,7 +68,7 @@ class FolderStore:
 
     def describe(self, path: Path, *, filename: str | None = None) -> Described:
         with _source(path) as (stream, size):
-            return describe(stream, size, filename=filename or path.name)
+            return describe(stream, size, path, filename=filename or path.name)
 
     # ------------------------------------------------------------------------------------------ uploads
 

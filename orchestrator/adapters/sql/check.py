@@ -23,10 +23,9 @@ from orchestrator.adapters.sql.evidence import EvidenceReading
 from orchestrator.adapters.sql.members import NEVER, Piece, any_of
 from orchestrator.core.evidence.clock import LEFT
 from orchestrator.core.evidence.crossing import recount
-from orchestrator.core.evidence.left_out import LeftOut
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.journal import GENESIS, Entry, first_break
-from orchestrator.core.slices import wave_population
+from orchestrator.core.slices import settled, wave_population
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.records import Difference, EffectKind
 
@@ -156,18 +155,19 @@ class Recount(EvidenceReading):
                 what = f"{rollout}, wave {wave}, slice {number}: updates of excluded segments"
                 yield Difference(what, str(marked), str(counted))
         stored = {
-            (wave, number): members
-            for wave, number, members in self.link.rows(
-                "SELECT wave, number, excluded FROM slice WHERE rollout_key = ?", (key,)
+            (wave, number): (excluded, members)
+            for wave, number, excluded, members in self.link.rows(
+                "SELECT wave, number, excluded, members FROM slice WHERE rollout_key = ?", (key,)
             )
         }
-        if out or any(stored.values()):
-            left_out = LeftOut((), out)
-            for piece in self.slices(key):
-                before, after = stored[piece.wave, piece.number], left_out.members(piece)
-                if before != after:
-                    what = f"{rollout}, wave {piece.wave}, slice {piece.number}: members of excluded segments"
-                    yield Difference(what, str(before), str(after))
+        if out or any(excluded for excluded, _ in stored.values()):
+            for (wave, number), known in self.members_left_out(row).items():
+                before, members = stored[wave, number]
+                # Who is in an excluded version without an offer was looked at then, and may run another one now.
+                most = known if all(map(settled, out)) else members
+                if not min(known, members) <= before <= min(most, members):
+                    what = f"{rollout}, wave {wave}, slice {number}: members of excluded segments"
+                    yield Difference(what, str(before), str(known) if most == known else f"{known} to {members}")
 
     def _budgets(self, key: int, rollout: str) -> Iterator[Difference]:
         for budget in self.budgets(key):

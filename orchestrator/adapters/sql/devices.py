@@ -36,6 +36,10 @@ def software_of(device: Device) -> Software:
 
 class DeviceReading(Session):
     # Targets
+    def after_slices(self, now: datetime) -> datetime:
+        row = self.link.one("SELECT max(opened_at) FROM slice", ())
+        return now if row is None or row[0] is None or row[0] < stored(now) else moment(row[0] + 1)
+
     def targets(self, *, version: int | None = None, tag: str | None = None) -> Sequence[Target]:
         rows = self.link.rows(
             "SELECT name, version, commit_id, hardware_ids, tags, provider, added_at FROM target"
@@ -280,7 +284,7 @@ class DeviceWriting(DeviceReading):
             group,
             {**old.labels, **device.labels},
         )
-        since = now if moved and old.since_at is not None else old.since_at
+        since = self.after_slices(now) if moved and old.since_at is not None else old.since_at
         self.link.run(
             "UPDATE device SET tag = ?, software_key = ?, group_name = ?, since_at = ?, token_digest = ? WHERE key = ?",
             (device.tag, self.software_key(software), group, stored(since), token or row.token_digest, row.key),
@@ -318,7 +322,8 @@ class DeviceWriting(DeviceReading):
             )
         condition, parameter = self.link.within("key", changed)
         self.link.run(
-            f"UPDATE device SET since_at = ? WHERE {condition} AND since_at IS NOT NULL", (stored(now), parameter)
+            f"UPDATE device SET since_at = ? WHERE {condition} AND since_at IS NOT NULL",
+            (stored(self.after_slices(now)), parameter),
         )
         return len(changed)
 

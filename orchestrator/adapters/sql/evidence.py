@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
-from orchestrator.adapters.sql.codec import outcomes_of, update_key
+from orchestrator.adapters.sql.codec import outcomes_of, update_key, update_keys
 from orchestrator.adapters.sql.monitors import MONITOR_COLUMNS, OVER_THE_WHOLE, monitor_of
 from orchestrator.adapters.sql.nodes import NodeReading
 from orchestrator.adapters.sql.times import stored
 from orchestrator.core.evidence.allowance import BESIDE, ROLLOUT, SEGMENT, WAVE, MonitorSpec
-from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, paths, recount
+from orchestrator.core.evidence.crossing import Node, NodeKey, add, buckets_of, first_crossing, paths
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.outcomes import Outcome
@@ -33,10 +34,39 @@ def counts_now(spec: MonitorSpec, outcome: BadOutcome) -> bool:
 
 class EvidenceReading(NodeReading):
     def left_out(self, row: RolloutRow) -> LeftOut:
-        """What the rollout's excluded segments leave out."""
+        """What the rollout's excluded segments leave out. Slices are only added, so their ranks are decoded once for
+        as long as their number stays: by the transactions that have committed, and once in each that has not."""
         if not row.state.excluded:
             return NOBODY
-        return LeftOut(self.slices(row.key), row.state.excluded_segments)
+        out = row.state.excluded_segments
+        ((slices,),) = self.link.rows("SELECT count(*) FROM slice WHERE rollout_key = ?", (row.key,))
+        for known in (self._left_out, self._known.left_out):
+            many, found = known.get((row.key, row.salt), (0, NOBODY))
+            if many == slices and found.excluded == out:
+                return found
+        found = LeftOut(self.slices(row.key), out)
+        self._left_out[row.key, row.salt] = (slices, found)
+        return found
+
+    def members_left_out(self, row: RolloutRow) -> dict[tuple[str, int], int]:
+        """By wave and number of each slice the members that are certainly left out: those with an offer that froze an
+        excluded segment or, where its opening tells of more, those that were in one then and come no more."""
+        offered, left_out = self.offers_left_out(row.key), LeftOut((), row.state.excluded_segments)
+        return {
+            (piece.wave, piece.number): max(left_out.members(piece), offered[piece.wave, piece.number])
+            for piece in self.slices(row.key)
+        }
+
+    def offers_left_out(self, rollout_key: int) -> Counter[tuple[str, int]]:
+        """By wave and number of the slice, the updates marked as left out."""
+        found: Counter[tuple[str, int]] = Counter()
+        for slice_key, many in self.link.rows(
+            "SELECT slice_key, count(*) FROM device_update WHERE key BETWEEN ? AND ? GROUP BY slice_key",
+            update_keys(rollout_key),
+        ):
+            _, wave, number, excluded, _ = self.slice_name(slice_key)
+            found[wave, number] += many if excluded else 0
+        return found
 
     def seats(self, row: RolloutRow, device_keys: Collection[int]) -> dict[int, Seat]:
         keys = {update_key(row.key, device): device for device in device_keys}
@@ -69,19 +99,25 @@ class EvidenceReading(NodeReading):
     def bad_places(self, row: RolloutRow, monitors: Sequence[MonitorRow]) -> dict[int, list[int]]:
         """The places of all that is bad in each monitor, by its key, in one pass; what the tree must hold."""
         left_out = self.left_out(row)
-        by_scope: dict[str, list[MonitorRow]] = defaultdict(list)
-        for monitor in monitors:
-            by_scope[monitor.spec.scope].append(monitor)
+        by_scope: dict[str, list[_Counting]] = defaultdict(list)
         found: dict[int, list[int]] = {monitor.key: [] for monitor in monitors}
-        for bad in self.bad_updates(row):
-            for scope in _scopes(bad.seat.wave, bad.seat.segments):
-                for monitor in by_scope.get(scope, ()):
-                    if bad.outcomes.isdisjoint(monitor.spec.outcomes):
-                        continue
-                    place = left_out.place(monitor.spec, monitor.from_place, bad.seat)
-                    if place is not None:
-                        found[monitor.key].append(place)
+        for monitor in monitors:
+            placing = left_out.placing(monitor.spec, monitor.from_place)
+            by_scope[monitor.spec.scope].append((frozenset(monitor.spec.outcomes), placing, found[monitor.key]))
+        everybody = by_scope.get(ROLLOUT, [])
+        in_wave = {scope.removeprefix(WAVE): these for scope, these in by_scope.items() if scope.startswith(WAVE)}
+        in_segment = {s.removeprefix(SEGMENT): these for s, these in by_scope.items() if s.startswith(SEGMENT)}
+        for outcomes, seat in self.bad_updates(row):
+            counting = [everybody, in_wave.get(seat.wave, ())]
+            counting += [in_segment[segment] for segment in seat.segments if segment in in_segment]
+            for classes, placing, places in chain.from_iterable(counting):
+                if not outcomes.isdisjoint(classes) and (place := placing(seat)) is not None:
+                    places.append(place)
         return found
+
+
+_Counting = tuple[frozenset[Outcome], Callable[[Seat], int | None], list[int]]
+"""Of a monitor: its classes, the place of a device in it, and the places so far."""
 
 
 class EvidenceWriting(EvidenceReading):
@@ -113,15 +149,17 @@ class EvidenceWriting(EvidenceReading):
 
     def count_again(self, row: RolloutRow) -> None:
         monitors = [monitor for monitor in self.monitors(row.key) if monitor.accepted_at is None]
+        specs = {monitor.key: monitor.spec for monitor in monitors}
         for key, places in self.bad_places(row, monitors).items():
-            spec = next(monitor.spec for monitor in monitors if monitor.key == key)
-            stairs = staircase(spec.tolerance, spec.alpha)
-            crossing = recount(places, stairs)
+            spec = specs[key]
+            places.sort()
+            added = add({}, buckets_of(places, staircase(spec.tolerance, spec.alpha)).elements())
+            bad = first_crossing(added.changed.get) if added.crossed else None
             self.link.run("DELETE FROM monitor_node WHERE monitor_key = ?", (key,))
-            self._save_nodes(key, add({}, [stairs.need(place) for place in places]).changed)
+            self._save_nodes(key, added.changed)
             self.link.run(
                 "UPDATE monitor SET bad = ?, crossed_bad = ?, crossed_place = ? WHERE key = ?",
-                (len(places), *((crossing.bad, crossing.place) if crossing else (None, None)), key),
+                (len(places), bad, None if bad is None else places[bad - 1], key),
             )
 
     def _monitors_of(self, rollout_key: int, outcomes: Sequence[BadOutcome]) -> list[MonitorRow]:
@@ -203,8 +241,3 @@ class EvidenceWriting(EvidenceReading):
         ``places`` are the ones that come just now; they stand in the updates already when they were saved first."""
         found = sorted(self.bad_places(row, [monitor])[monitor.key])
         return found[bad - 1] if len(found) >= bad else max(places)
-
-
-def _scopes(wave: str, segments: Iterable[str]) -> list[str]:
-    """The scopes of monitors that a device can be in."""
-    return [ROLLOUT, f"{WAVE}{wave}", *(f"{SEGMENT}{segment}" for segment in segments)]

@@ -11,6 +11,7 @@ from orchestrator.adapters.sql.times import moment
 from orchestrator.core.evidence.allowance import SEGMENT
 from orchestrator.core.facts import MonitorFacts, SliceFacts
 from orchestrator.core.monitors import monitor_facts
+from orchestrator.core.slices import segment_population
 from orchestrator.services.records import MonitorRow
 
 MONITOR_COLUMNS: Final = "key, attempt, spec, from_place, bad, crossed_bad, crossed_place, accepted_at"
@@ -60,6 +61,20 @@ class MonitorReading(Session):
             (rollout_key,),
         )
         return [monitor_of(row) for row in rows]
+
+    def watched_values(self, rollout_key: int, dimension: str) -> dict[str, int]:
+        """Of a dimension the values that are watched, with their devices: those at the start, or with a place since."""
+        begins = f"{SEGMENT}{segment_population(dimension, '')}"
+        found: dict[str, int] = {}
+        for (spec,) in self.link.rows(
+            "SELECT spec FROM monitor WHERE rollout_key = ? AND accepted_at IS NULL AND substr(name, 1, ?) = ?",
+            (rollout_key, len(begins), begins),
+        ):
+            watched = decode_spec(spec)
+            assert watched.segment is not None
+            found[watched.segment] = max(watched.devices, found.get(watched.segment, 0))
+        given = self._places_of(rollout_key, found)
+        return {each.partition("=")[2]: max(many, given.get(each, 0)) for each, many in found.items()}
 
     def _places_of(self, rollout_key: int, populations: Collection[str]) -> dict[str, int]:
         if not populations:

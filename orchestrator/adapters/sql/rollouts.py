@@ -24,6 +24,7 @@ from orchestrator.adapters.sql.monitors import MonitorReading, facts_of
 from orchestrator.adapters.sql.tallies import TallyReading
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.evidence.allowance import MonitorSpec
+from orchestrator.core.evidence.clock import ClockFacts, reading
 from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts, SliceFacts, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer
@@ -98,6 +99,13 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading):
             (rollout_key,) if wave is None else (rollout_key, wave),
         )
         return [slice_of_row(row) for row in rows]
+
+    def slice_bounds(self, rollout_key: int, wave: str) -> list[tuple[int, int, int]]:
+        """Number, opening and bound of a wave's slices, as stored, in the order of their opening."""
+        return self.link.rows(
+            "SELECT number, opened_at, upto FROM slice WHERE rollout_key = ? AND wave = ? ORDER BY number",
+            (rollout_key, wave),
+        )
 
     def needs(self, rollout_key: int, wave: str) -> Sequence[DeltaNeed]:
         rows = self.link.rows(
@@ -178,8 +186,16 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading):
             budgets=tuple(self.budgets(row.key)),
             next_deadline=moment(deadline[0]) if deadline else None,
             frozen=self.frozen(),
-            clock=self.clock_facts(row, now=now if listened is None else min(now, listened)),
+            clock=self._clock_of(row, now if listened is None else min(now, listened)),
         )
+
+    def _clock_of(self, row: RolloutRow, now: datetime) -> ClockFacts | None:
+        """The clock, and once it has crossed the boards that are watched as segments: one of them may carry it."""
+        clock = self.clock_facts(row, now=now)
+        found = None if clock is None else reading(clock)
+        if clock is None or found is None or not found.crossed:
+            return clock
+        return replace(clock, boards=tuple(sorted(self.watched_values(row.key, "hardware_id").items())))
 
     def _delta_facts(self, rollout_key: int) -> dict[str, tuple[tuple[int, int], DeltaFacts]]:
         """By wave. A need is ready when its delta is recorded; failed when it is not, and the pair's newest job

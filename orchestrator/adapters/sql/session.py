@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import Software
 from orchestrator.adapters.sql.link import Link
 from orchestrator.core.codes import MOST_OWN
+from orchestrator.core.evidence.left_out import LeftOut
 from orchestrator.core.outcomes import Outcome
 from orchestrator.errors import Refused
 
 _MOST_KEPT: Final = 100_000
 """Rows of one table kept in memory; a fleet has a few hundred."""
+
+_MOST_LEFT_OUT: Final = 16
+"""Rollouts of which the decoded ranks of slices are kept in memory."""
 
 SliceName = tuple[int, str, int, int, int]
 """Rollout key, wave and number of a slice; 1 for the part of it that is left out with excluded segments, else 0; 1 for
@@ -41,6 +45,13 @@ class Known:
     def __init__(self) -> None:
         self.software = Kept()
         self.slices = Kept()
+        self.left_out: dict[tuple[int, str], tuple[int, LeftOut]] = {}
+        """Of rollouts with excluded segments, by key and salt: how many slices there were, and who is left out."""
+
+    def keep_left_out(self, fresh: Mapping[tuple[int, str], tuple[int, LeftOut]]) -> None:
+        if len(self.left_out) > _MOST_LEFT_OUT:
+            self.left_out = {}
+        self.left_out.update(fresh)
 
 
 class ShortNames:
@@ -104,9 +115,12 @@ class Session:
         self._software = ShortNames(link, known.software, "software", "hardware_id, commit_id, version")
         self._slice_keys = ShortNames(link, known.slices, "slice_key", "rollout_key, wave, number, excluded, apart")
         self._own_classes: dict[int, tuple[Outcome, ...]] = {}
+        self._known = known
+        self._left_out: dict[tuple[int, str], tuple[int, LeftOut]] = {}
 
     def committed(self) -> None:
         """What this transaction added is there for everybody now."""
+        self._known.keep_left_out(self._left_out)
         self._software.committed()
         self._slice_keys.committed()
 

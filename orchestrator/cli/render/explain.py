@@ -80,7 +80,8 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
     quiet: list[str] = []
     for monitor in counting(view):
         if not monitor.bad and not monitor.amber and monitor.crossed_at is None:
-            quiet.append(monitor.monitor)
+            if not monitor.accepted:  # one that began anew goes by the same name
+                quiet.append(monitor.monitor)
             continue
         said = monitor_state(monitor, view.steps.get(monitor.monitor))
         yield Text(f"{monitor.monitor}: {said}.", style=_style(monitor))

@@ -95,7 +95,7 @@ def slices(sizes: Sequence[int]) -> str:
     return f"{', '.join(map(number, sizes[:3]))}, … {number(sizes[-1])}"
 
 
-STYLES: Final = {"ready": "green", "failed": "red", "no target": "red"}
+STYLES: Final = {"ready": "green", "whole": "green", "failed": "red", "no target": "red"}
 
 
 def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
@@ -124,11 +124,17 @@ def _deltas(made: RolloutPlan) -> Iterator[RenderableType]:
             number(count[key]),
             "-" if lacking else megabytes(delta.bytes),
             whole,
-            "-" if lacking or delta.state == "ready" else minutes(delta.build_seconds),
+            "-" if lacking or delta.state in ("ready", "whole") else minutes(delta.build_seconds),
             Text(delta.state, style=STYLES.get(delta.state, "")),
             first[key],
         )
     yield grid
+    if any(delta.state == "whole" for delta in merged.values()):
+        yield Paragraph(
+            "whole: no delta is made, because none is smaller than the content, or nothing here makes one for it "
+            "(`delta_program` in the settings). Their devices fetch everything, and no wave waits for them.",
+            indent=2,
+        )
     if not made.bytes_without:
         return
     saved = 1 - made.bytes_with / made.bytes_without

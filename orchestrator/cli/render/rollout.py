@@ -242,7 +242,7 @@ def _budget(grid: Grid, each: BudgetFacts) -> None:
 def _next(each: MonitorFacts, step: Step | None) -> str:
     """What decides next, in a few words."""
     if each.accepted:
-        return "accepted by a person"
+        return "accepted by a person" if each.crossed_at is not None else "closed by an order"
     if each.crossed_at is not None:
         count, place = each.crossed_at
         return f"crossed: {count} within {place}"

@@ -163,13 +163,15 @@ class Learnt:
 class Clock:
     """The clock of a rollout, bound to it at its start. ``learnt`` by hardware id, with the fleet's under ``""``; all
     have the same number of checkpoints, of which those with one number belong together. ``tolerance``: what the policy
-    says of silence, on top of what was learnt."""
+    says of silence, on top of what was learnt. ``halts``: the alpha with which it also halts, where its answer is to
+    hold and an edit has made that a halt."""
 
     tolerance: float
     alpha: float
     answer: Answer
     learnt: Mapping[str, Learnt] = field(default_factory=dict)
     dark: Darkness = field(default_factory=Darkness)
+    halts: float | None = None
 
     def of(self, hardware_id: str) -> tuple[Checkpoint, ...]:
         """Its own checkpoints, or the fleet's."""
@@ -303,8 +305,9 @@ class Untouched:
 @dataclass(frozen=True, slots=True)
 class ClockFacts:
     """The clock as a decision sees it. ``seen``: by checkpoint and hardware id; ``next_at``: when the next devices
-    pass one without having been heard of; ``untouched``: looked at only when it has crossed; ``dark``: the fleet's
-    darkness at the hard stop."""
+    pass one without having been heard of; ``dark``: the fleet's darkness at the hard stop. Looked at only when it has
+    crossed: ``untouched``, and ``boards``, the hardware ids that are watched as segments, with their devices. ``halts``
+    as of the clock."""
 
     tolerance: float
     alpha: float
@@ -315,11 +318,13 @@ class ClockFacts:
     next_at: datetime | None = None
     untouched: Untouched | None = None
     dark: float = 0.0
+    boards: tuple[tuple[str, int], ...] = ()
+    halts: float | None = None
 
     def under(self, *, tolerance: float, alpha: float, answer: Answer) -> ClockFacts:
         """What was seen, under another tolerance and answer."""
         seen = tuple(each._replace(checkpoint=each.checkpoint.under(tolerance, self.tolerance)) for each in self.seen)
-        return replace(self, tolerance=tolerance, alpha=alpha, answer=answer, seen=seen)
+        return replace(self, tolerance=tolerance, alpha=alpha, answer=answer, seen=seen, halts=None)
 
 
 @dataclass(slots=True)
@@ -368,9 +373,8 @@ def clock_facts(
         if silent or reported
     )
     many = len(clock.learnt[FLEET].checkpoints)
-    return ClockFacts(
-        clock.tolerance, clock.alpha, clock.answer, clock.devices, many, seen, next_at, untouched, clock.dark.fleet
-    )
+    own = (clock.tolerance, clock.alpha, clock.answer, clock.devices)
+    return ClockFacts(*own, many, seen, next_at, untouched, clock.dark.fleet, halts=clock.halts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ only on the multiset of buckets, never on the order.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -207,6 +208,21 @@ def recount(places: Iterable[int], staircase: Staircase) -> Crossing | None:
         if staircase.reaches(place, bad):
             return Crossing(bad=bad, place=place, limit=staircase.limit(bad))
     return None
+
+
+def buckets_of(places: Sequence[int], staircase: Staircase) -> Counter[int]:
+    """How many of ``places``, in rising order, fall in each bucket: ``staircase.need`` of all of them, with one limit
+    asked for each bucket and not one need for each place."""
+    found: Counter[int] = Counter()
+    counted, bad = 0, staircase.first
+    while counted < len(places):
+        upto = bisect_right(places, staircase.limit(bad), counted)
+        if upto > counted:
+            found[bad] = upto - counted
+        else:
+            bad = staircase.need(places[counted]) - 1  # nothing before it: a sparse monitor has large gaps
+        counted, bad = upto, bad + 1
+    return found
 
 
 def _summary(node: Node, width: int) -> tuple[int, int]:

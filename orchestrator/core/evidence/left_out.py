@@ -9,16 +9,20 @@ rank among the others: the place less the excluded members at or below that posi
 not by overlaps of two: over several segments of one dimension, which share nobody, it is their sum, over several
 dimensions the largest of the sums. It is never more than were excluded, so a place is never less than the true rank
 and the guarantee holds. A monitor over another segment leaves the excluded devices out and keeps its places.
+
+A slice knows its members by segment as they were when it opened; the offer freezes a device's segments later. What runs
+another version by then stays, so for versions nothing is taken off (``slices.settled``): in the slices that were open
+already a place may then be larger than the rank among the rest, which only delays a halt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.crossing import place_since
-from orchestrator.core.slices import Slice, dimension_of
+from orchestrator.core.slices import Slice, dimension_of, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class Seat:
     segments: Mapping[str, int] = field(default_factory=dict)
 
 
+_Counting = Callable[[int], int]
+"""How many members of a segment stand at a position of a slice or before."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """The ``excluded`` segments among the ``slices`` of a rollout, all of them in the order of their opening. Without
@@ -41,11 +49,13 @@ class LeftOut:
 
     slices: Sequence[Slice] = ()
     excluded: frozenset[str] = frozenset()
+    _own: dict[tuple[str, int], dict[str, list[_Counting]]] = field(default_factory=dict, repr=False, compare=False)
+    """Of each slice how its excluded segments are counted, by dimension."""
     _before: dict[tuple[str | None, int], dict[tuple[str, int], dict[str, int]]] = field(
         default_factory=dict, repr=False, compare=False
     )
     """Members left out in earlier slices: by wave (None: rollout) and the place counted from, then by slice, then by
-    segment."""
+    dimension."""
 
     def holds(self, segments: Iterable[str]) -> bool:
         """Whether a device of these segments is left out."""
@@ -54,46 +64,71 @@ class LeftOut:
     def place(self, spec: MonitorSpec, from_place: int, seat: Seat) -> int | None:
         """The place, from 1, of a device in a monitor that began after ``from_place``; None when it is not among those
         whom the monitor counts."""
-        if spec.segment is not None:
-            place = seat.segments.get(spec.segment)
-            if place is None or (spec.segment not in self.excluded and self.holds(seat.segments)):
+        return self.placing(spec, from_place)(seat)
+
+    def placing(self, spec: MonitorSpec, from_place: int) -> Callable[[Seat], int | None]:
+        """``place`` of one monitor, for many devices."""
+        wave, segment, excluded = spec.wave, spec.segment, self.excluded
+
+        def in_segment(seat: Seat) -> int | None:
+            place = seat.segments.get(segment or "")
+            if place is None or (segment not in excluded and not excluded.isdisjoint(seat.segments)):
                 return None
             return place_since(place, from_place)
-        if spec.wave not in (None, seat.wave) or self.holds(seat.segments):
-            return None
-        place = place_since(seat.rollout_place if spec.wave is None else seat.wave_place, from_place)
-        if place is None or not self.excluded:
-            return place
-        return max(1, place - self._at_or_below(spec.wave, from_place, seat))
 
-    def members(self, piece: Slice) -> int:
-        """How many members of a slice are left out, as far as that is known; never more than are."""
-        return _most({segment: piece.ranks[segment].members for segment in self.excluded & piece.ranks.keys()})
+        def in_the_rest(seat: Seat) -> int | None:
+            if (wave is not None and wave != seat.wave) or not excluded.isdisjoint(seat.segments):
+                return None
+            place = place_since(seat.rollout_place if wave is None else seat.wave_place, from_place)
+            if place is None or not excluded:
+                return place
+            return max(1, place - self._at_or_below(wave, from_place, seat))
+
+        return in_the_rest if segment is None else in_segment
+
+    def members(self, piece: Slice, *, nobody_changes: bool = False) -> int:
+        """How many members of a slice are left out, as far as its opening tells; never more than are."""
+        known = self.excluded & piece.ranks.keys() if nobody_changes else self._settled(piece)
+        return _most({segment: piece.ranks[segment].members for segment in known})
+
+    def _settled(self, piece: Slice) -> Iterator[str]:
+        """The excluded segments of which it is known who of a slice is in them."""
+        return (segment for segment in self.excluded & piece.ranks.keys() if settled(segment))
 
     def _at_or_below(self, wave: str | None, from_place: int, seat: Seat) -> int:
-        found = dict(self._earlier(wave, from_place).get((seat.wave, seat.slice), {}))
-        for piece in self.slices:
-            if (piece.wave, piece.number) == (seat.wave, seat.slice):
-                for segment in self.excluded & piece.ranks.keys():
-                    found[segment] = found.get(segment, 0) + piece.ranks[segment].at_or_below(seat.position)
-        return _most(found)
+        if not self._own:
+            self._own.update({(piece.wave, piece.number): self._counted(piece) for piece in self.slices})
+        where = (seat.wave, seat.slice)
+        before = self._before.get((wave, from_place))
+        if before is None:
+            before = self._before[wave, from_place] = self._earlier(wave, from_place)
+        # Every slice begins with what there was before it, in each dimension.
+        position, own, most = seat.position, self._own.get(where, {}), 0
+        for dimension, many in before.get(where, {}).items():
+            for counting in own.get(dimension, ()):
+                many += counting(position)
+            most = max(most, many)
+        return most
+
+    def _counted(self, piece: Slice) -> dict[str, list[_Counting]]:
+        found: dict[str, list[_Counting]] = {}
+        for segment in sorted(self._settled(piece)):
+            found.setdefault(dimension_of(segment), []).append(piece.ranks[segment].counting())
+        return found
 
     def _earlier(self, wave: str | None, from_place: int) -> dict[tuple[str, int], dict[str, int]]:
         """For each slice of the wave, or of all: the members left out in those before it that count."""
-        known = self._before.get((wave, from_place))
-        if known is not None:
-            return known
         found: dict[tuple[str, int], dict[str, int]] = {}
-        given, so_far = 0, dict.fromkeys(self.excluded, 0)
+        given, so_far = 0, {dimension_of(segment): 0 for segment in sorted(self.excluded) if settled(segment)}
         for piece in self.slices:
             if wave not in (None, piece.wave):
                 continue
-            found[piece.wave, piece.number] = dict(so_far)
+            where = (piece.wave, piece.number)
+            found[where] = dict(so_far)
             if given >= from_place:
-                for segment in self.excluded & piece.ranks.keys():
-                    so_far[segment] += piece.ranks[segment].members
+                for segment in self._settled(piece):
+                    so_far[dimension_of(segment)] += piece.ranks[segment].members
             given += piece.members
-        self._before[wave, from_place] = found
         return found
 
 

@@ -3,9 +3,9 @@
 Answers for: what each of them would have said after each outcome. Does not answer for: where the log comes from, what
 is decided by it (``services.replaying``).
 
-Memory grows with the bad places of monitors that have not crossed, never with the log. Where segments are watched or
-left out the bad outcomes are kept, because who is left out may change. Only where a monitor or budget
-pools several classes, which small fleets have, it is remembered which devices were bad already.
+Memory grows with the bad places of monitors that have not crossed, never with the log: when somebody is left out its
+beginning is read again. Only where a monitor or budget pools several classes, which small fleets have, it is remembered
+which devices were bad already.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class Bad(NamedTuple):
     seat: Seat
     outcome: Outcome
     earlier: frozenset[Outcome]
-    device_key: int
 
 
 Seats = Callable[[Line], Seat]
 """Where the device of a row of the log stands, its segments and position included."""
+
+
+Past = Callable[[int], Iterable[tuple[Line, Seat]]]
+"""The bad outcomes of the log up to the row of this ``seq``, with where their devices stand."""
 
 
 def seat_in_log(line: Line) -> Seat:
@@ -77,11 +80,12 @@ class CountedMonitor:
             self._add(since, at)
         return True
 
-    def again(self, bad: Iterable[Bad], left_out: LeftOut) -> None:
-        """Everything anew, because other segments are left out. What crossed then is the crossing of a recount."""
+    def again(self) -> None:
+        """Everything anew, because other segments are left out."""
         self._begin()
-        for each in bad:
-            self.count(each.at, each.seat, each.outcome, each.earlier, left_out)
+
+    def counted_again(self) -> None:
+        """What crossed when everything was counted anew is the crossing of a recount."""
         self._crossed_when = 0
         found = recount(self._places, self._staircase)
         self.crossed_at = None if found is None else (found.bad, found.place)
@@ -129,7 +133,11 @@ class Recount:
     """
 
     def __init__(
-        self, seats: Seats = seat_in_log, opened: Sequence[Slice] = (), classes: Collection[Outcome] | None = None
+        self,
+        seats: Seats = seat_in_log,
+        opened: Sequence[Slice] = (),
+        classes: Collection[Outcome] | None = None,
+        past: Past = lambda upto: (),
     ) -> None:
         self.classes = classes
         self.monitors: dict[str, CountedMonitor] = {}
@@ -140,15 +148,28 @@ class Recount:
         self._earlier: dict[int, frozenset[Outcome]] | None = None if classes is None else {}
         self._seats = seats
         self._left_out = NOBODY
-        self._bad: list[Bad] | None = None if seats is seat_in_log else []
+        self._past = past
+        self._last = 0
+        self._rest: dict[frozenset[str], dict[tuple[str, int], dict[Outcome, int]]] = {}
+        """The bad outcomes of slices without those of the segments that were left out at some time."""
 
     def leave_out(self, excluded: frozenset[str]) -> None:
         """From now on these segments are left out, and were from the beginning."""
         if excluded == self._left_out.excluded:
             return
         self._left_out = LeftOut(self.opened, excluded)
+        rest = self._rest[excluded] = {}
         for monitor in self.monitors.values():
-            monitor.again(self._bad or (), self._left_out)
+            monitor.again()
+        earlier: dict[int, frozenset[Outcome]] | None = None if self._earlier is None else {}
+        for line, seat in self._past(self._last):
+            bad = self._bad(line, seat, earlier)
+            if bad is not None and not line.apart:
+                _enter(rest, excluded, bad)
+                for monitor in self.monitors.values():
+                    monitor.count(bad.at, seat, bad.outcome, bad.earlier, self._left_out)
+        for monitor in self.monitors.values():
+            monitor.counted_again()
 
     def facts(self, waves: Sequence[WaveFacts]) -> tuple[MonitorFacts, ...]:
         return tuple(monitor.facts(waves, self.opened) for monitor in self.monitors.values())
@@ -173,22 +194,20 @@ class Recount:
         """The next row of the log; whether any monitor or budget has moved by it."""
         if line.bad in NOT_BAD:
             return False
-        outcome = line.bad if self.classes is None or line.bad in self.classes else OutcomeClass.FAILED.value
-        earlier: frozenset[Outcome] = frozenset()
-        if self._earlier is not None:
-            earlier = self._earlier.get(line.device_key, earlier)
-            self._earlier[line.device_key] = earlier | {outcome}
-            if outcome in earlier:
-                return False
+        self._last = line.seq
+        seat = self._seats(line)
+        one = self._bad(line, seat, self._earlier)
+        if one is None:
+            return False
+        outcome, earlier = one.outcome, one.earlier
         counted = self.apart if line.apart else self.slices
         bad = counted.setdefault((line.wave, line.slice), {})
         bad[outcome] = bad.get(outcome, 0) + 1
         if line.apart:
             return False
         moved = False
-        seat = self._seats(line)
-        if self._bad is not None:
-            self._bad.append(Bad(line.at, seat, outcome, earlier, line.device_key))
+        for excluded, rest in self._rest.items():
+            _enter(rest, excluded, one)
         for monitor in self.monitors.values():
             moved = monitor.count(line.at, seat, outcome, earlier, self._left_out) or moved
         for name, budget in self.budgets.items():
@@ -196,6 +215,18 @@ class Recount:
                 self.budgets[name] = replace(budget, bad=budget.bad + 1)
                 moved = True
         return moved
+
+    def _bad(self, line: Line, seat: Seat, known: dict[int, frozenset[Outcome]] | None) -> Bad | None:
+        """The bad outcome that a row tells of; None when the device has had it. ``known``: what devices had, where that
+        is asked; it learns this one."""
+        outcome = line.bad if self.classes is None or line.bad in self.classes else OutcomeClass.FAILED.value
+        earlier: frozenset[Outcome] = frozenset()
+        if known is not None:
+            earlier = known.get(line.device_key, earlier)
+            known[line.device_key] = earlier | {outcome}
+            if outcome in earlier:
+                return None
+        return Bad(line.at, seat, outcome, earlier)
 
     def waves(self, seen: Iterable[WaveFacts]) -> tuple[WaveFacts, ...]:
         """The waves as seen, with the bad outcomes counted here."""
@@ -215,12 +246,15 @@ class Recount:
         )
 
     def bad_left_in(self, wave: str, number: int, excluded: frozenset[str]) -> dict[Outcome, int]:
-        """Bad outcomes of a slice without those of these segments."""
-        found: dict[Outcome, int] = {}
-        for each in self._bad or ():
-            if (each.seat.wave, each.seat.slice) == (wave, number) and excluded.isdisjoint(each.seat.segments):
-                found[each.outcome] = found.get(each.outcome, 0) + 1
-        return _shown(found)
+        """Bad outcomes of a slice without those of these segments, which were left out at some time."""
+        return _shown(self._rest.get(excluded, {}).get((wave, number), {}))
+
+
+def _enter(rest: dict[tuple[str, int], dict[Outcome, int]], excluded: frozenset[str], bad: Bad) -> None:
+    """Into the slices' counts, when its device is in none of these segments."""
+    if excluded.isdisjoint(bad.seat.segments):
+        counts = rest.setdefault((bad.seat.wave, bad.seat.slice), {})
+        counts[bad.outcome] = counts.get(bad.outcome, 0) + 1
 
 
 def _shown(bad: Mapping[Outcome, int]) -> dict[Outcome, int]:

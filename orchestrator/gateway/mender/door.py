@@ -119,6 +119,7 @@ class MenderDoor:
         raise nothing_there()
 
     async def _ask_in(self, request: Request) -> Response:
+        request.check_suspect()  # a signature costs something to check
         body = await request.body(AUTH_BYTES)
         signature = request.header(b"x-men-signature") or b""
         token = await request.committed(self._authentication.ask(body, signature))

@@ -48,6 +48,7 @@ def came_of_it(run: Run) -> Played:
         waves=tuple(_wave_played(run, wave) for wave in state.waves),
         excluded=tuple(run.excluded),
         last_start=run.last_start / HOUR,
+        begun=run.begun,
     )
 
 

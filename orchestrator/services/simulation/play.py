@@ -134,7 +134,7 @@ class Run:
         self.stopped_at: int | None = None
         self.completed_at: int | None = None
         self.exposed = 0
-        self.last_start = 0
+        self.last_start = self.begun = 0
         self.excluded: list[Exclusion] = []
         self.ends = setting.days * DAY
         self.tick = setting.tick
@@ -463,7 +463,7 @@ class Run:
         silence = self.evidence.silence
         if happening is Happening.INSTALLING:
             if self.stopped_at is None:
-                self.last_start = self.now
+                self.last_start, self.begun = self.now, self.begun + 1
             if silence is not None:
                 silence.installs(device, self.fleet.kinds[self.fleet.kind_of[device]].hardware_id, self._moment())
         elif silence is not None and happening in HEARD:

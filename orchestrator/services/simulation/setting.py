@@ -87,7 +87,7 @@ class Played:
     that would have come to one; ``exposed``: devices that had been given the offer. ``cause``: what stopped it, a
     monitor's or a budget's name or the kind of reason; ``sentence`` says it for people. ``bad``: known outcomes by
     class. ``excluded``: segments left out, in that order. ``last_start``: when the last device began to install, in
-    hours.
+    hours; ``begun``: how many had begun by the end.
     """
 
     run: int
@@ -102,6 +102,7 @@ class Played:
     waves: tuple[WavePlayed, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     last_start: float = 0.0
+    begun: int = 0
 
 
 class Watcher(Protocol):

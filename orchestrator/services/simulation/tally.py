@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from orchestrator.core.evidence.allowance import ROLLOUT as ROLLOUT_SCOPE
 from orchestrator.core.evidence.allowance import SEGMENT, WAVE, MonitorSpec
+from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.evidence.crossing import Node, NodeKey, add, first_crossing, recount
 from orchestrator.core.evidence.left_out import NOBODY, LeftOut, Seat
 from orchestrator.core.evidence.limits import staircase
@@ -22,7 +23,7 @@ from orchestrator.core.facts import BudgetFacts, DeltaFacts, Facts, MonitorFacts
 from orchestrator.core.monitors import monitor_facts
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.reasons import monitor_sentence
-from orchestrator.core.slices import ROLLOUT, Slice, wave_population
+from orchestrator.core.slices import ROLLOUT, Slice, segment_population, wave_population
 from orchestrator.core.states import Reason, ReasonKind
 from orchestrator.services.simulation.machine import COUNTED, Taken
 from orchestrator.services.simulation.silence import Silence
@@ -265,7 +266,7 @@ class Evidence:
         members are the caller's to take back."""
         self.left_out = LeftOut([each.piece for each in self.slices], excluded)
         for tally in self.slices:
-            tally.excluded, tally._facts = self.left_out.members(tally.piece), None
+            tally.excluded, tally._facts = self.left_out.members(tally.piece, nobody_changes=True), None
         for wave in self.waves.values():
             wave.changed = True
         places: dict[int, list[int]] = {id(monitor): [] for monitor in self.monitors}
@@ -306,5 +307,18 @@ class Evidence:
             waves=tuple(wave.facts() for wave in self.waves.values()),
             monitors=self._monitors,
             budgets=tuple(self.budgets),
-            clock=None if self.silence is None else self.silence.facts(now),
+            clock=self._clock(now),
         )
+
+    def _clock(self, now: datetime) -> ClockFacts | None:
+        """What the clock of silence has seen; once it has crossed, with the boards that are watched."""
+        found = None if self.silence is None else self.silence.facts(now)
+        if found is None or found.untouched is None:
+            return found
+        begins = segment_population("hardware_id", "")
+        watched = {
+            each.spec.segment.removeprefix(begins): max(each.spec.devices, self.given.get(each.spec.segment, 0))
+            for each in self.monitors
+            if each.spec.segment is not None and each.spec.segment.startswith(begins)
+        }
+        return replace(found, boards=tuple(sorted(watched.items())))

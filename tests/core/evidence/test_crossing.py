@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
@@ -19,6 +20,7 @@ from orchestrator.core.evidence.crossing import (
     NodeKey,
     Step,
     add,
+    buckets_of,
     first_crossing,
     first_step,
     next_step,
@@ -240,3 +242,9 @@ def test_next_steps_by_hand() -> None:
     assert step() == Step(more=2, within=16, there=1), "two within 5 would do as well; these are the most places"
     rows.add([2, 2])
     assert step() is None
+
+
+@given(st.lists(st.integers(1, 5_000)), st.sampled_from([0.005, 0.02, 0.3]))
+def test_buckets_of_many_places_are_those_of_each(places: list[int], tolerance: float) -> None:
+    stairs = staircase(tolerance, 0.01)
+    assert buckets_of(sorted(places), stairs) == Counter(stairs.need(place) for place in places)

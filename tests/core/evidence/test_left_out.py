@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
@@ -28,7 +28,7 @@ from orchestrator.core.slices import (
 DAY_0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 FAILED = (OutcomeClass.FAILED,)
 WAVES = ("canary", "rest")
-BOARDS, REGIONS = ("rpi4", "cm4", "imx8"), ("emea", "amer")
+BOARDS, REGIONS, VERSIONS = ("rpi4", "cm4", "imx8"), ("emea", "amer"), (40, 41)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Member:
     segments: tuple[str, ...]
 
 
-def drawn(seed: int, slices: int = 5, largest: int = 30) -> tuple[list[Slice], dict[Member, Seat]]:
+def drawn(
+    seed: int, slices: int = 5, largest: int = 30, *, versions: bool = False
+) -> tuple[list[Slice], dict[Member, Seat]]:
     """Slices of two waves side by side, their members with one or two segments, and the seat of each."""
     dice = random.Random(seed)
     given_: dict[str, int] = {}
@@ -59,6 +61,7 @@ def drawn(seed: int, slices: int = 5, largest: int = 30) -> tuple[list[Slice], d
                 dice.randrange(low[wave], upto),
                 (
                     f"hardware_id={dice.choice(BOARDS)}",
+                    *([f"source_version={dice.choice(VERSIONS)}"] if versions else []),
                     *([f"label:region={dice.choice(REGIONS)}"] if dice.random() < 0.8 else []),
                 ),
             )
@@ -98,6 +101,9 @@ BY_BOARD = st.frozensets(st.sampled_from([f"hardware_id={board}" for board in BO
 ANY_SEGMENTS = st.frozensets(
     st.sampled_from([f"hardware_id={board}" for board in BOARDS] + [f"label:region={name}" for name in REGIONS])
 )
+VERSIONED = ANY_SEGMENTS | st.frozensets(
+    st.sampled_from([f"source_version={version}" for version in VERSIONS] + ["hardware_id=cm4", "label:region=emea"])
+)
 SEEDS = st.integers(0, 2**32)
 
 
@@ -126,6 +132,35 @@ def test_over_several_dimensions_a_place_is_never_less_than_the_true_rank(seed: 
         place = left_out.place(spec(), 0, seats[member])
         assert place is not None
         assert rank <= place <= seats[member].rollout_place
+
+
+@given(SEEDS, VERSIONED)
+def test_whoever_changes_between_the_opening_and_its_offer_moves_nobody_below_the_true_rank(
+    seed: int, excluded: frozenset[str]
+) -> None:
+    """After the opening some run another version and keep their place; some have another board or region, so that they
+    are in a later slice; some are never offered anything. What the offers froze says who is left out."""
+    dice = random.Random(seed)
+    opened, seats = drawn(seed, versions=True)
+    offered: list[tuple[Member, Seat]] = []
+    for member in seats:
+        board, version, *region = member.segments
+        fate = dice.random()
+        if fate < 0.4:
+            version = f"source_version={dice.choice(VERSIONS)}"
+        elif fate < 0.6:
+            continue  # another device to the slices, or one that nobody has seen again
+        now = replace(member, segments=(board, version, *region))
+        offered.append((now, seat_of(opened, now)))
+    left_out = LeftOut(opened, excluded)
+    rest = [each for each in offered if excluded.isdisjoint(each[0].segments)]
+    rest.sort(key=lambda each: order_of(opened, each[0]))
+    in_wave: dict[str, int] = {}
+    for rank, (member, seat) in enumerate(rest, start=1):
+        in_wave[member.wave] = in_wave.get(member.wave, 0) + 1
+        whole, own = (left_out.place(spec(scope), 0, seat) for scope in (ROLLOUT, f"wave:{member.wave}"))
+        assert whole is not None and rank <= whole <= seat.rollout_place
+        assert own is not None and in_wave[member.wave] <= own <= seat.wave_place
 
 
 @given(SEEDS, BY_BOARD, st.integers(0, 4))
