@@ -27,7 +27,7 @@ system-demo:
 	@tools/setup.sh system ostree
 
 system-test:
-	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl mender-artifact squashfs-tools
+	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl swupdate mender-artifact squashfs-tools
 
 demo: system-demo $(READY)  ## show a rollout from beginning to end, on this machine alone
 	@$(PY) -m examples.demo $(ARGS)
