@@ -77,6 +77,9 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
 
     def device_by_key(self, key: int) -> DeviceRow | None: ...
 
+    def devices_called(self, device_ids: Collection[str]) -> Sequence[DeviceRow]:
+        """Those of these ids that there are."""
+
     def devices(self, which: DeviceFilter, *, after: str | None = None, limit: int = 100) -> Sequence[DeviceRow]:
         """By id, those after ``after``; at most ``limit``."""
 
@@ -202,6 +205,9 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
 
     def updates_of_device(self, device_key: int, *, limit: int = 20) -> Sequence[tuple[str, UpdateRow]]:
         """With the rollout's name, newest offer first."""
+
+    def updates_of_devices(self, device_keys: Collection[int], *, limit: int = 20) -> Mapping[int, Sequence[UpdateRow]]:
+        """The same of many devices, by device key; of each at most ``limit``."""
 
     def list_updates(
         self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100

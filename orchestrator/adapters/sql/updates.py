@@ -90,6 +90,21 @@ class UpdateReading(Session):
         )
         return [(names[row[0]], update) for row, update in zip(rows, self._updates(rows), strict=True)]
 
+    def updates_of_devices(self, device_keys: Collection[int], *, limit: int = 20) -> Mapping[int, Sequence[UpdateRow]]:
+        found: dict[int, list[UpdateRow]] = defaultdict(list)
+        for (rollout,) in self.link.rows("SELECT key FROM rollout ORDER BY key DESC"):
+            condition, listed = self.link.within("u.key", [update_key(rollout, key) for key in device_keys])
+            rows = self.link.rows(
+                f"SELECT {_WHOLE} FROM device_update u CROSS JOIN update_offer o WHERE {condition} AND o.key = u.key",
+                (listed,),
+            )
+            for update in self._updates(rows):
+                found[update.device_key].append(update)
+        for mine in found.values():
+            mine.sort(key=lambda row: (row.update.offered_at, row.rollout_key), reverse=True)
+            del mine[limit:]
+        return found
+
     def list_updates(
         self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100
     ) -> Sequence[tuple[str, UpdateRow]]:
