@@ -105,7 +105,7 @@ class Gateway:
         except Exception:
             _log.exception("a request could not be answered")
             problem = Problem(500, "internal", "The server made a mistake; it has written it down.")
-        if problem.status == 401 and self._limits is not None:
+        if problem.status == 401 and problem.kind == "unauthorized" and self._limits is not None:
             self._limits.wrong(scope)
         body = envelope(problem) if door is None else door.problem(problem)
         return Response(problem.status, body, (JSON, *problem.headers))

@@ -8,9 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.core.limits import OFF, Limit
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.update import UpdateStatus
+from orchestrator.gateway.limits import Limits
 from orchestrator.gateway.mender.door import LOG_BYTES
 from orchestrator.services.mender.operating import Placing
 from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, V1, V2, Client, House
@@ -51,6 +53,21 @@ class TestLettingIn:
         assert house.ask("GET", AUTH).status_code == 405
         assert house.auth(b"x" * 40_000, b"").status_code == 413
         assert list(house.person.sets()) == []
+
+    def test_who_waits_for_a_person_does_not_make_its_address_suspect(self) -> None:
+        """Behind one router: devices that wait, a stranger too many, and one that is let in all the same."""
+        house = House(Limits(per_device=OFF, per_address=OFF, failures=Limit(1, "min", 3), clock=lambda: 1000.0))
+        site = "192.0.2.7"
+        for name in ("m1", "m2"):
+            for _ in range(10):
+                assert house.auth(*request_of(name), address=site).status_code == 401
+        house.person.accept("m1", Placing(hardware_id=HARDWARE, tag=TAG), by="ann")
+        assert house.auth(b"{}", b"", address=site).status_code == 400
+        assert house.auth(*request_of("m3"), address=site).status_code == 401
+        assert house.auth(*request_of("m4"), address=site).status_code == 503
+        assert house.auth(*request_of("m2"), address=site).status_code == 401
+        assert house.auth(*request_of("m1"), address=site).status_code == 200
+        house.world.close()
 
     @pytest.mark.parametrize("token", ["", "x", "a.b.c", "bTE.ffffffffff.x", "bTE.0.x"])
     def test_without_a_good_token_everything_is_401(self, house: House, token: str) -> None:
