@@ -72,7 +72,7 @@ class Wire:
                 found = self._answer(raw.startswith(b"HEAD "))
                 if found is not None:
                     return found
-            self._close()
+            self.close()
         return 0, b"", b""
 
     def _answer(self, no_body: bool) -> tuple[int, bytes, bytes] | None:
@@ -89,7 +89,7 @@ class Wire:
                 return None
             body = self.left[end + 4 :]
         if b"\r\nconnection: close" in head or length is None:
-            self._close()
+            self.close()
         else:
             self.left = body[wanted:]
         return status, head, body[:wanted]
@@ -100,7 +100,7 @@ class Wire:
         self.left += received
         return bool(received)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self.line is not None:
             self.line.close()
             self.line = None
@@ -183,6 +183,7 @@ def run(root: Path, *, cases: int, seed: int) -> Fuzz:
                 for mode in GenerationMode:
                     _generate(operation, mode, per_mode, seed + fuzz.sent, partial(fuzz.case, known=known))
         late = resident(server.pid)
+        fuzz.wire.close()
     words = (root / f"{port}.log").read_text()
     assert not fuzz.wrong, fuzz.wrong[0]
     assert "Traceback" not in words, words[-4000:]
