@@ -27,7 +27,8 @@ system-demo:
 	@tools/setup.sh system ostree
 
 system-test:
-	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl mender-client mender-artifact squashfs-tools
+	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl squashfs-tools \
+	    swupdate mender-client mender-artifact
 
 demo: system-demo $(READY)  ## show a rollout from beginning to end, on this machine alone
 	@$(PY) -m examples.demo $(ARGS)

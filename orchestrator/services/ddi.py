@@ -274,7 +274,7 @@ class Ddi:
         """The device says what it is and runs: its attributes are its labels, and the one that names its version says
         what it runs. That alone confirms. Raises as ``Devices.check_in``."""
         words = self._words(kept.person.device, attributes if mode != "remove" else {})
-        labels = _labels(kept.person.device, attributes, mode)
+        labels = self._labels(kept.person.device, attributes, mode)
         now = self._devices.now()
         runs = self._dictionary.known(words, now)
         if runs is not None:
@@ -299,6 +299,23 @@ class Ddi:
         if any(earlier.update.from_commit == nameless for earlier, _ in kept.had.values()):
             commit = nameless
         return self._heard(kept, shown, CheckIn(commit, None, runs.hardware_id, None, labels, device.healthy))
+
+    def _labels(self, device: Device, attributes: Mapping[str, str], mode: str) -> dict[str, str]:
+        """What cannot be a label is left out: a device cannot be taught another name for it. So is its version: a label
+        that changed would have it wait for a later slice."""
+        good = {
+            key: value
+            for key, value in attributes.items()
+            if key not in self._version_attributes and not wrong_key(key) and not wrong_value(value)
+        }
+        match mode:
+            case "replace":
+                labels = good
+            case "remove":
+                labels = {key: value for key, value in device.labels.items() if key not in attributes}
+            case _:
+                labels = {**device.labels, **good}
+        return dict(sorted(labels.items())[:MOST_LABELS])
 
     def _heard(self, kept: Kept, shown: Shown, said: CheckIn) -> Heard | Future[Heard]:
         device_id = kept.person.device.id
@@ -381,16 +398,3 @@ def _no_action(action: int) -> NotFound:
 
 def _gone(action: int) -> Gone:
     return Gone(f"Action {action} is over.")
-
-
-def _labels(device: Device, attributes: Mapping[str, str], mode: str) -> dict[str, str]:
-    """What cannot be a label is left out: a device cannot be taught another name for it."""
-    good = {key: value for key, value in attributes.items() if not wrong_key(key) and not wrong_value(value)}
-    match mode:
-        case "replace":
-            labels = good
-        case "remove":
-            labels = {key: value for key, value in device.labels.items() if key not in attributes}
-        case _:
-            labels = {**device.labels, **good}
-    return dict(sorted(labels.items())[:MOST_LABELS])

@@ -39,6 +39,7 @@ LISTED = (
         "enrolment": "add list revoke",
         "ca": "init issue server revoke list",
         "tuf": "init rotate show",
+        "mender": "list accept reject preauthorize decommission",
         "policy": "check list show schema",
         "db": "upgrade check",
         "journal": "show verify",

@@ -195,6 +195,13 @@ def test_updates_are_listed_newest_offer_first(store: SqlStore) -> None:
         assert w.count_updates(row.key) == {"all": {UpdateStatus.OFFERED: 2, UpdateStatus.FAILED: 1}}
         assert [name for name, _ in w.updates_of_device(keys[0])] == ["other", "r"]
         assert [name for name, _ in w.updates_of_device(keys[0], limit=1)] == ["other"]
+        of_many = w.updates_of_devices([*keys, 10**6])
+        assert sorted(of_many) == sorted(keys)
+        assert all(list(of_many[key]) == [row for _, row in w.updates_of_device(key)] for key in keys)
+        assert [len(rows) for rows in w.updates_of_devices(keys, limit=1).values()] == [1] * len(keys)
+        assert w.updates_of_devices([]) == {}
+        called = w.devices_called(["b", "nobody", "a", "with\0nul"])
+        assert [person.device.id for person in called] == ["a", "b"] and w.devices_called([]) == []
 
 
 def test_counts_add_up_in_their_slice(store: SqlStore) -> None:

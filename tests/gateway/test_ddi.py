@@ -189,21 +189,21 @@ def labels(ddi: DdiWorld, device: str) -> dict[str, str]:
     return dict(found.device.labels)
 
 
-def test_attributes_are_labels_merged_replaced_and_removed(ddi: DdiWorld) -> None:
+def test_attributes_but_for_the_version_are_labels_merged_replaced_and_removed(ddi: DdiWorld) -> None:
     (device,) = ddi.world.enroll(1)
     ddi.configure(device, "1", serial="7", region="emea")
     ddi.configure(device, "1", region="amer")
-    assert labels(ddi, device) == {"serial": "7", "region": "amer", "swVersion": "1"}
+    assert labels(ddi, device) == {"serial": "7", "region": "amer"}
     ddi.configure(device, None, "remove", region="")
-    assert labels(ddi, device) == {"serial": "7", "swVersion": "1"}
+    assert labels(ddi, device) == {"serial": "7"}
     ddi.configure(device, "2", "replace", region="emea")
-    assert labels(ddi, device) == {"region": "emea", "swVersion": "2"}
+    assert labels(ddi, device) == {"region": "emea"}
 
 
 def test_what_cannot_be_a_label_is_left_out(ddi: DdiWorld) -> None:
     (device,) = ddi.world.enroll(1)
     ddi.configure(device, "1", **{"two words": "x", "long": "y" * 300, "line": "a\nb", "empty": "", "good": "z"})
-    assert labels(ddi, device) == {"good": "z", "swVersion": "1"}
+    assert labels(ddi, device) == {"good": "z"}
 
 
 def test_hardware_that_no_target_is_for_does_not_cut_a_device_off(ddi: DdiWorld) -> None:
