@@ -2,7 +2,7 @@
 
 A device that is packed takes about 300 bytes, one that has had an update about 400, and one that is open up to 1,500;
 a fleet of a million thus fits, and none of it costs a look into the store when its turn comes. What many devices have
-in common (hardware id, tag, labels, what they run and say) is kept once. Nothing here is the truth: whatever is
+in common (hardware id, tag, what they run and say) is kept once. Nothing here is the truth: whatever is
 forgotten is read again.
 
 Answers for: memory and its bounds. Not for: whether what is remembered still holds (``devices``).
@@ -19,6 +19,8 @@ from math import isnan, nan
 from operator import attrgetter
 from typing import Any, Final
 
+import msgspec
+
 from orchestrator.core.fleet import Device
 from orchestrator.core.offers import Earlier
 from orchestrator.core.protocols import Spoken
@@ -31,9 +33,10 @@ from orchestrator.services.records import DeviceRow
 MOST_OPEN: Final = 10_000
 """Devices kept as objects."""
 
-_HEAD: Final = struct.Struct("<qIIdddddd32s?")
+_HEAD: Final = struct.Struct("<qIIdddddd32s?BII")
 """Key, what it has in common, snapshot of the verdict; then, in seconds: seen, usual gap, since, enrolled, until; its
-part of the jitter; the digest of its token, and whether there is one."""
+part of the jitter; the digest of its token, and whether there is one; which labels it said of itself, and the lengths
+of its labels and of those. Behind it stand both, as JSON, and its updates."""
 
 
 _HAD: Final = struct.Struct("<ddddddqq")
@@ -43,9 +46,17 @@ places."""
 _shared_of_course: Final = attrgetter("status", "resolved", "bad", "ended")
 
 
+_NO_LABELS, _ITS_LABELS, _OTHER_LABELS = range(3)
+"""What a device said of its labels: nothing, those that it has, or others."""
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict[str, str]).decode
+
+
 @dataclass(slots=True)
 class _Alike:
-    """What many devices have in common; of ``device`` only that counts. ``uses``: how many packed devices name it."""
+    """What many devices have in common; of ``device`` only that counts. Labels are not among it: a serial number is
+    nobody else's. ``uses``: how many packed devices name it."""
 
     name: object
     device: Device
@@ -116,6 +127,11 @@ class Shelf:
         if kept.snapshot is not None and kept.snapshot is not self._snapshot:
             self._snapshot = kept.snapshot
             self._epoch += 1
+        labels = _encode(device.labels) if device.labels else b""
+        said, other = _NO_LABELS, b""
+        if kept.said is not None and kept.said.labels is not None:
+            said = _ITS_LABELS if kept.said.labels == device.labels else _OTHER_LABELS
+            other = _encode(kept.said.labels) if said == _OTHER_LABELS else b""
         head = _HEAD.pack(
             kept.person.key,
             self._number(kept),
@@ -128,27 +144,38 @@ class Shelf:
             kept.spread,
             kept.person.token_digest or b"",
             kept.person.token_digest is not None,
+            said,
+            len(labels),
+            len(other),
         )
-        return head + b"".join(_packed_times(earlier) for earlier, _ in kept.had.values()) if kept.had else head
+        return b"".join((head, labels, other, *(_packed_times(earlier) for earlier, _ in kept.had.values())))
 
     def _unpack(self, device_id: str, packed: bytes) -> Kept:
-        key, number, epoch, seen, gap, since, enrolled, until, spread, digest, known = _HEAD.unpack_from(packed)
+        key, number, epoch, *times, digest, known, which, length, other = _HEAD.unpack_from(packed)
+        seen, gap, since, enrolled, until, spread = times
+        labels_end = _HEAD.size + length
+        labels = _decode(packed[_HEAD.size : labels_end]) if length else {}
         alike = self._alike[number]
         self._release(number)
         seen_at, usual_gap = _moment(seen), timedelta(seconds=gap)
         device = replace(
             alike.device,
             id=device_id,
+            labels=labels,
             enrolled_at=_moment(enrolled),
             last_seen_at=seen_at,
             since_at=_moment(since),
             usual_gap=usual_gap,
         )
+        said = alike.said
+        if said is not None and which != _NO_LABELS:
+            own = dict(labels) if which == _ITS_LABELS else _decode(packed[labels_end : labels_end + other])
+            said = msgspec.structs.replace(said, labels=own)
         return Kept(
             DeviceRow(key, device, digest if known else None),
             alike.register,
-            alike.said,
-            _unpacked_had(alike.had, packed) if alike.had else {},
+            said,
+            _unpacked_had(alike.had, packed, labels_end + other) if alike.had else {},
             seen_at,
             usual_gap,
             self._snapshot if epoch and epoch == self._epoch else None,
@@ -165,7 +192,6 @@ class Shelf:
             device.hardware_id,
             device.tag,
             device.group,
-            tuple(device.labels.items()),
             device.commit,
             device.version,
             device.status,
@@ -175,13 +201,19 @@ class Shelf:
             kept.spoken,
             had,
             None if said is None else (said.commit, said.version, said.hardware_id, said.tag, said.healthy),
-            None if said is None or said.labels is None else tuple(said.labels.items()),
         )
         number = self._numbers.get(name)
         if number is None:
             number = self._next_number = (self._next_number + 1) % 2**32
             self._numbers[name] = number
-            self._alike[number] = _Alike(name, device, said, kept.register, kept.spoken, had)
+            self._alike[number] = _Alike(
+                name,
+                replace(device, labels={}),
+                None if said is None else msgspec.structs.replace(said, labels=None),
+                kept.register,
+                kept.spoken,
+                had,
+            )
         self._alike[number].uses += 1
         return number
 
@@ -212,10 +244,10 @@ def _packed_times(earlier: Earlier) -> bytes:
     )
 
 
-def _unpacked_had(shared: tuple[Any, ...], packed: bytes) -> dict[int, tuple[Earlier, int]]:
+def _unpacked_had(shared: tuple[Any, ...], packed: bytes, begin: int) -> dict[int, tuple[Earlier, int]]:
     found: dict[int, tuple[Earlier, int]] = {}
     for number, (key, version, where, segments, course, said) in enumerate(shared):
-        *times, place, other = _HAD.unpack_from(packed, _HEAD.size + number * _HAD.size)
+        *times, place, other = _HAD.unpack_from(packed, begin + number * _HAD.size)
         deadline, started, installing, confirmed, recovered, offered = times
         status, resolved, bad, ended = course
         from_commit, to_commit, check_ins, tries = said

@@ -95,30 +95,34 @@ def test_what_comes_back_is_what_was_put_there(devices: list[Kept]) -> None:
     assert len(shelf) == 0 and not shelf._alike and not shelf._numbers
 
 
-def a_fleet(number: int, *, had: bool) -> Kept:
+def a_fleet(number: int, *, had: bool, labelled: bool = False) -> Kept:
+    own = {"serial": f"SN{number:09}", "site": f"site-{number % 400}"} if labelled else {}
     device = Device(
         f"dev-{number:07}",
         "rpi4",
         "promoted",
         commit=commit_of(41),
         version=41,
+        labels=own,
         since_at=START,
         last_seen_at=START + timedelta(seconds=number),
     )
     earlier = Earlier(update(UpdateStatus.CONFIRMED, START + timedelta(seconds=number)), "all", 0, (number, number))
     row = DeviceRow(number, device, number.to_bytes(32))
-    said = CheckIn(commit_of(41), 41)
+    said = CheckIn(commit_of(41), 41, labels=dict(own))
     return Kept(row, "mark", said, {1: (earlier, 1)} if had else {}, device.last_seen_at, timedelta(seconds=300))
 
 
-@pytest.mark.parametrize(("had", "bytes_each"), [(False, 320), (True, 420)])
-def test_a_packed_device_is_small(had: bool, bytes_each: int) -> None:
+@pytest.mark.parametrize(
+    ("had", "labelled", "bytes_each"), [(False, False, 330), (True, False, 430), (True, True, 520)]
+)
+def test_a_packed_device_is_small(had: bool, labelled: bool, bytes_each: int) -> None:
     devices = 20_000
     shelf = Shelf(devices, most_open=10)
     gc.collect()
     tracemalloc.start()
     for number in range(devices):
-        shelf.put(f"dev-{number:07}", a_fleet(number, had=had))
+        shelf.put(f"dev-{number:07}", a_fleet(number, had=had, labelled=labelled))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(shelf) == devices and used / devices < bytes_each
