@@ -33,6 +33,8 @@ from orchestrator.services.records import DeviceRow
 MOST_OPEN: Final = 10_000
 """Devices kept as objects."""
 
+_OPEN: Final = b""
+
 _HEAD: Final = struct.Struct("<qIIdddddd32s?BII")
 """Key, what it has in common, snapshot of the verdict; then, in seconds: seen, usual gap, since, enrolled, until; its
 part of the jitter; the digest of its token, and whether there is one; which labels it said of itself, and the lengths
@@ -68,14 +70,15 @@ class _Alike:
 
 
 class Shelf:
-    """Kept devices by id. ``most``: of all, 0 for none. Whoever changes a Kept that it did not just get holds
-    ``lock``."""
+    """Kept devices by id. ``most``: of all, 0 for none; who comes when that is full is not remembered. Whoever changes
+    a Kept that it did not just get holds ``lock``."""
 
     def __init__(self, most: int, most_open: int = MOST_OPEN) -> None:
         self.lock = threading.RLock()
-        self._most_open = min(most, most_open)
-        self._most_packed = most - self._most_open
+        self._most = most
+        self._most_open = most_open
         self._open: OrderedDict[str, Kept] = OrderedDict()
+        # Every id has its place here, empty while it is open: a table that is only overwritten never has to grow anew.
         self._packed: dict[str, bytes] = {}
         self._alike: dict[int, _Alike] = {}
         self._numbers: dict[object, int] = {}
@@ -84,7 +87,7 @@ class Shelf:
         self._epoch = 0
 
     def __len__(self) -> int:
-        return len(self._open) + len(self._packed)
+        return len(self._packed)
 
     def get(self, device_id: str) -> Kept | None:
         """The device as it is remembered, open from now on."""
@@ -92,35 +95,38 @@ class Shelf:
         if kept is not None or device_id not in self._packed:
             return kept
         with self.lock:
-            packed = self._packed.pop(device_id, None)
-            if packed is None:
+            packed = self._packed.get(device_id)
+            if not packed:
                 return self._open.get(device_id)
             kept = self._unpack(device_id, packed)
-            self.put(device_id, kept)
+            self._packed[device_id] = _OPEN
+            self._keep_open(device_id, kept)
             return kept
 
     def put(self, device_id: str, kept: Kept) -> None:
-        """Remember it, instead of what is remembered; another one is packed, or forgotten when that is full."""
-        if not self._most_open:
-            return
+        """Remember it, instead of what is remembered."""
         with self.lock:
-            self._forget_packed(device_id)
-            self._open[device_id] = kept
-            while len(self._open) > self._most_open:
-                other, oldest = self._open.popitem(last=False)
-                if len(self._packed) < self._most_packed:
-                    self._packed[other] = self._pack(oldest)
+            packed = self._packed.get(device_id)
+            if packed is None and len(self._packed) >= self._most:
+                return
+            if packed:
+                self._release(_HEAD.unpack_from(packed)[1])
+            self._packed[device_id] = _OPEN
+            self._keep_open(device_id, kept)
 
     def drop(self, device_id: str) -> None:
         """Forget it."""
         with self.lock:
             self._open.pop(device_id, None)
-            self._forget_packed(device_id)
+            packed = self._packed.pop(device_id, None)
+            if packed:
+                self._release(_HEAD.unpack_from(packed)[1])
 
-    def _forget_packed(self, device_id: str) -> None:
-        packed = self._packed.pop(device_id, None)
-        if packed is not None:
-            self._release(_HEAD.unpack_from(packed)[1])
+    def _keep_open(self, device_id: str, kept: Kept) -> None:
+        self._open[device_id] = kept
+        while len(self._open) > self._most_open:
+            other, oldest = self._open.popitem(last=False)
+            self._packed[other] = self._pack(oldest)
 
     def _pack(self, kept: Kept) -> bytes:
         device = kept.person.device

@@ -128,11 +128,15 @@ def test_a_packed_device_is_small(had: bool, labelled: bool, bytes_each: int) ->
     assert len(shelf) == devices and used / devices < bytes_each
 
 
-def test_what_does_not_fit_is_forgotten() -> None:
+def test_what_does_not_fit_is_not_remembered() -> None:
     shelf = Shelf(3, most_open=1)
     for number in range(9):
         shelf.put(str(number), a_fleet(number, had=False))
-    assert len(shelf) == 3 and shelf.get("8") is not None and shelf.get("5") is None
+    assert len(shelf) == 3 and shelf.get("2") is not None and shelf.get("8") is None
+    shelf.drop("1")
+    shelf.put("8", a_fleet(8, had=False))
+    assert len(shelf) == 3 and shelf.get("8") is not None and shelf.get("1") is None
+    assert len(Shelf(0)) == 0
 
 
 def test_the_interval_stretches_with_the_queue_and_not_for_whom_decisions_wait() -> None:
