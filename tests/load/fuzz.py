@@ -118,6 +118,17 @@ class Fuzz:
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     early: float = 0.0
+    actions: dict[str, str] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Every device polls once over hawkBit's protocol, so that it has an action."""
+        for device, token in self.tokens.items():
+            path = f"/DEFAULT/controller/v1/{device}"
+            who = f"host: x\r\nauthorization: TargetToken {token}\r\n"
+            _, _, body = self.wire.ask(f"GET {path} HTTP/1.1\r\n{who}\r\n".encode())
+            found = re.search(rb"/deploymentBase/(\d+)", body)
+            assert found, body
+            self.actions[device] = found[1].decode()
 
     def case(self, case: Any, known: frozenset[str]) -> None:
         """Send one case in every way."""
@@ -129,10 +140,8 @@ class Fuzz:
         scheme = "TargetToken" if "/controller/" in path else "Bearer"
         good = {"authorization": f"{scheme} {self.tokens[device]}"}
         parameters = dict(case.path_parameters or {})
-        mine = {
-            **parameters,
-            **{name: device for name in ("device", "id", "device_id", "controller") if name in parameters},
-        }
+        real = {"device": device, "secret": self.tokens[device], "action": self.actions.get(device, "1")}
+        mine = {name: real.get(name, value) for name, value in parameters.items()}
         plain, there = _filled(path, parameters), _filled(path, mine)
         flipped = bytearray(body)
         for _ in range(self.chance.randint(1, 8) if flipped else 0):
@@ -176,6 +185,7 @@ def run(root: Path, *, cases: int, seed: int) -> Fuzz:
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     with process(wave_serve(root, port), port, ALONE, root) as server:
         fuzz = Fuzz(Wire(port), tokens, random.Random(seed), cases, lambda: resident(server.pid))
+        fuzz.begin()
         per_mode = max(1, cases // (WAYS * len(operations) * 2))
         while fuzz.sent < cases and not fuzz.wrong:
             for operation in operations:
