@@ -15,7 +15,7 @@ ARGS   ?=
 export PYTHON
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: system-test $(READY)  ## get everything ready (done by the others, too, and only once)
 
