@@ -397,17 +397,12 @@ def test_whose_downloads_go_on_failing_is_at_it_as_long_as_it_says_so() -> None:
     for _ in range(10):
         life.after(20).event(EventKind.DOWNLOAD_FAILED)
     assert life.update.status is UpdateStatus.DOWNLOADING
-    life.runs(OLD)
-    assert life.after(23).update.status is UpdateStatus.DOWNLOADING
-    life.runs(OLD)
-    assert life.after(2).update.status is UpdateStatus.WITHDRAWN
+    assert life.runs(OLD).after(23).update.status is UpdateStatus.DOWNLOADING
+    assert life.runs(OLD).after(2).update.status is UpdateStatus.WITHDRAWN
 
 
-def test_whose_download_failed_and_who_is_seen_no_more_is_silent() -> None:
+def test_whose_download_failed_is_silent_when_it_is_seen_no_more_or_has_installed_since() -> None:
     assert Life().event(EventKind.DOWNLOAD_FAILED).after(25).update.status is UpdateStatus.SILENT
-
-
-def test_whose_download_failed_and_who_then_installs_is_silent_although_it_asks() -> None:
     life = Life().event(EventKind.DOWNLOAD_FAILED, EventKind.INSTALLING)
     life.now += 23 * HOUR
     life.runs(OLD)
