@@ -19,13 +19,14 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from orchestrator.core.admission import AMBER_STAKE, Flow, bearable
+from orchestrator.core.artifact import Format
 from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, segment_value
 from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.pace import Paced
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
-from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_OSTREE, DeviceProtocol
+from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_ONLY, TAKES_OSTREE, DeviceProtocol
 from orchestrator.core.reasons import (
     budget_sentence,
     devices,
@@ -190,9 +191,16 @@ def label_limits(terms: Terms, wave: str, device: Device) -> tuple[LabelLimit, .
     return tuple(found)
 
 
-def unfit(protocol: DeviceProtocol, *, file: bool) -> NoOffer | None:
-    """What a device's protocol has against a Target that is a ``file``, or an OSTree commit."""
-    if protocol not in (TAKES_OSTREE if file else TAKES_FILES):
+def unfit(protocol: DeviceProtocol, *, file: Format | None) -> NoOffer | None:
+    """What a device's protocol has against a Target that is a ``file`` of that kind, or (None) an OSTree commit. Who
+    was offered what it is never shown would count as ignoring it."""
+    if protocol in TAKES_ONLY and file is not None and file is not TAKES_ONLY[protocol]:
+        only, other = TAKES_ONLY[protocol].sentence, file.sentence
+        takes, it_is = only.partition(":")[0], other.partition(":")[0]
+        return NoOffer(
+            NoOfferKind.CONTENT, f"It speaks {SPOKEN_AS[protocol]}, which takes {takes}; the Target is {it_is}."
+        )
+    if protocol not in (TAKES_FILES if file is None else TAKES_OSTREE):
         return None
     takes, it_is = ("files", "an OSTree commit") if protocol in TAKES_FILES else ("OSTree commits", "a file")
     return NoOffer(NoOfferKind.CONTENT, f"It speaks {SPOKEN_AS[protocol]}, which takes {takes}; the Target is {it_is}.")

@@ -267,6 +267,15 @@ def decoded(decode: Callable[[bytes], Result], body: bytes) -> Result:
         raise Problem(400, "not_json", f"The body is not JSON in UTF-8: {error}.") from None
 
 
+def as_utf8(body: bytes) -> bytes:
+    """A body whatever a device's log put into it: what is no UTF-8 is replaced."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace").encode()
+    return body
+
+
 def too_large(most: int) -> Problem:
     return Problem(413, "too_large", f"The body may have {most // 1024} KiB at most here.", CLOSE)
 

@@ -270,7 +270,7 @@ class Devices:
         if isinstance(found, NoOffer):
             return found
         to_commit = listed.terms.scope.commits[device.hardware_id]
-        if (no := unfit(kept.spoken.protocol, file=to_commit in listed.artifacts)) is not None:
+        if (no := unfit(kept.spoken.protocol, file=listed.format_of(to_commit))) is not None:
             return no
         known = device.commit is not None and (
             listed.known.get(found.wave, {}).get(device.commit)

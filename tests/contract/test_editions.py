@@ -6,11 +6,14 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.adapters.tuf.keys import TufFolder
 from orchestrator.core.editions import Content, Edition, Lifetimes, Shown
+from orchestrator.errors import TooMany
 from orchestrator.services.edition_store import Told
-from orchestrator.services.editions import Editions, Wish
+from orchestrator.services.editions import MOST_RISES, Editions, Wish
 from orchestrator.services.tuf import Tuf
 from orchestrator.services.writer import Writer
 from tests.contract.building import DAY, NOW, Opener, device, enroll
@@ -60,6 +63,34 @@ def test_the_last_that_a_device_told_is_kept_by_topic(store: SqlStore) -> None:
     with store.reading() as r:
         assert [(told.topic, told.text) for told in r.told(key)] == [("config", "[pacman]"), ("network", "{}")]
         assert (r.delta_stats("s" * 64), r.delta_stats("t" * 64)) == ("{}", None)
+
+
+def test_a_device_that_says_now_this_now_that_does_not_use_up_the_numbers_of_all(
+    store: SqlStore, tmp_path: Path
+) -> None:
+    with store.writing() as w:
+        restless, calm = enroll(w, device("d0"), device("d1"))
+    Tuf(TufFolder(tmp_path / "tuf"), lambda: NOW).init()
+    now = [NOW]
+    writer = Writer(store, clock=lambda: now[0])
+    editions = Editions(store, writer, Tuf(TufFolder(tmp_path / "tuf"), lambda: now[0]), lambda: now[0], most_kept=0)
+
+    def ask(key: int, version: int) -> Edition:
+        content = Content("rpi4", (Shown(f"rpi4-{version}", version, f"{version:064d}", ("main",)),))
+        found = editions.show(Wish(key, content))
+        return found if isinstance(found, Edition) else found.result(30)
+
+    for number in range(MOST_RISES + 2):
+        ask(restless, 41 + number % 2)
+    with pytest.raises(TooMany):
+        ask(restless, 41)
+    with store.reading() as r:
+        assert r.last_edition() == MOST_RISES + 2
+    assert ask(calm, 41).number <= MOST_RISES + 2
+    now[0] += DAY
+    assert ask(restless, 43).number == MOST_RISES + 3
+    assert ask(restless, 41).number == MOST_RISES + 4
+    writer.close()
 
 
 def test_two_processes_give_every_number_once_and_never_a_lower_one(opener: Opener, tmp_path: Path) -> None:

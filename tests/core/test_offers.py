@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.admission import Flow, bearable
+from orchestrator.core.artifact import Format
 from orchestrator.core.facts import BudgetFacts, Excluded, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector
@@ -166,17 +167,18 @@ def test_every_reason_is_tested() -> None:
 
 @pytest.mark.parametrize("protocol", DeviceProtocol)
 def test_a_protocol_takes_files_or_commits_or_both(protocol: DeviceProtocol) -> None:
-    takes = {file for file in (True, False) if unfit(protocol, file=file) is None}
+    everything = {*Format, None}
+    takes = {file for file in everything if unfit(protocol, file=file) is None}
     assert (
         takes
         == {
-            DeviceProtocol.OWN: {True, False},
-            DeviceProtocol.DDI: {True},
-            DeviceProtocol.MENDER: {True},
-            DeviceProtocol.AKTUALIZR: {False},
+            DeviceProtocol.OWN: everything,
+            DeviceProtocol.DDI: set(Format),
+            DeviceProtocol.MENDER: {Format.MENDER},
+            DeviceProtocol.AKTUALIZR: {None},
         }[protocol]
     )
-    for file in {True, False} - takes:
+    for file in everything - takes:
         no = unfit(protocol, file=file)
         assert no is not None and no.kind is NoOfferKind.CONTENT and no.until is None
 

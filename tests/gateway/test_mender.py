@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.core.artifact import FILES, Artifact, Digests, Format
+from orchestrator.core.fleet import Target
 from orchestrator.core.limits import OFF, Limit
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.protocols import DeviceProtocol
@@ -123,7 +125,29 @@ class TestInventory:
             row = r.device("m1")
         assert row is not None and row.device.labels == {"c": "3"}
 
-    @pytest.mark.parametrize("runs", ["app-41_INCONSISTENT", "never-heard-of", ""])
+    def test_going_back_to_software_that_nothing_here_is_called_by_is_a_rollback(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        client.runs = "factory-7"
+        house.world.apply()
+        assert client.says(client.offered(), "success") == 204
+        client.runs = "app-42"
+        assert client.tell() == 200 and house.status(client) is UpdateStatus.CONFIRMED
+        client.runs = "factory-7"
+        assert client.tell() == 200 and house.status(client) is UpdateStatus.ROLLED_BACK
+
+    def test_a_file_that_the_client_cannot_take_is_not_offered_and_nobody_ignores_it(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        digests = Digests(commit_of(43), "0" * 40, "0" * 32, 1000)
+        with house.world.store.writing() as w:
+            w.add_artifact(Artifact(digests, Format.SWU, "app-43.swu", "app-43", "1.43", (HARDWARE,)))
+            target = Target("app-43", 43, commit_of(43), (HARDWARE,), (TAG,), FILES)
+            w.add_target(target, now=house.world.now)
+        house.world.apply(name="lmp-43", target=43)
+        assert [client.next() for _ in range(4)] == [None] * 4
+        (reason,) = house.world.devices.why_not(client.name)
+        assert reason.update is None and "Mender Artifact" in str(reason)
+
+    @pytest.mark.parametrize("runs", ["app-41_INCONSISTENT", ""])
     def test_a_name_that_stands_for_nothing_is_not_known_to_run(self, house: House, runs: str) -> None:
         client = Client(house, "m1").join()
         client.tell()
