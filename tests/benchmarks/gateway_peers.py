@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -257,11 +256,9 @@ class Wave:
         with contextlib.closing(World(f"sqlite:///{self._root / 'wave.db'}")) as world, world.store.reading() as r:
             row = r.rollout("lmp-42")
             assert row is not None
-            statuses = Counter[UpdateStatus]()
-            for found in r.count_updates(row.key).values():
-                statuses.update(found)
-            done = statuses[UpdateStatus.APPLIED] + statuses[UpdateStatus.CONFIRMED]
-            return done, len(r.events(rollout="lmp-42", limit=10**9))
+            done = {UpdateStatus.APPLIED, UpdateStatus.CONFIRMED}
+            updates = r.list_updates(row.key, statuses=done, limit=10**9)
+            return len(updates), len(r.events(rollout="lmp-42", limit=10**9))
 
 
 def against_goosebit(folder: Path, devices: int, seconds: float) -> None:

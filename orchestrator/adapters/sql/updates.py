@@ -123,17 +123,6 @@ class UpdateReading(Session):
         )
         return [(row[-1], update) for row, update in zip(rows, self._updates(rows), strict=True)]
 
-    def count_updates(self, rollout_key: int) -> Mapping[str, Mapping[UpdateStatus, int]]:
-        found: dict[str, dict[UpdateStatus, int]] = defaultdict(dict)
-        statuses = tuple(UpdateStatus)
-        for wave, status, many in self.link.rows(
-            "SELECT s.wave, u.status, count(*) FROM device_update u JOIN slice_key s ON s.key = u.slice_key "
-            "WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, u.status ORDER BY s.wave, u.status",
-            update_keys(rollout_key),
-        ):
-            found[wave][statuses[status]] = many
-        return dict(found)
-
     def places(self, rollout_key: int, device_keys: Collection[int]) -> Mapping[int, Places]:
         keys = {update_key(rollout_key, device): device for device in device_keys}
         condition, listed = self.link.within("key", sorted(keys))
@@ -185,9 +174,6 @@ class UpdateWriting(UpdateReading, TallyWriting, ClockWriting):
         super().__init__(link, known)
         self._looks: dict[int, int | None] = {}
         """``look_at`` as stored of the updates that this session has loaded, by their keys."""
-
-    def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
-        return self.load_updates([(rollout_key, device_key)]).get((rollout_key, device_key))
 
     def add_update(self, row: UpdateRow) -> bool:
         course = self._stored_course(row)
