@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -58,6 +59,8 @@ def test_help_is_a_sentence_and_a_pasteable_example(name: str, house: House) -> 
     sentence = COMMANDS[name].help.split("\n\n")[0]
     assert sentence.endswith(".") and sentence[0].isupper() and len(sentence) < 200
     assert "Example" in shown
+    usage = " ".join(takewhile(str.strip, shown.partition("Usage:")[2].splitlines()))
+    assert not any(odd in usage for odd in ("{", "[[", "]]")), usage
     for example in EXAMPLES[name]:
         words = shlex.split(example.partition(">")[0])
         assert words[: 1 + len(name.split())] == ["wave", *name.split()]
