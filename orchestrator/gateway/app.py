@@ -73,7 +73,11 @@ class Gateway:
             if path.startswith(f"{at}/"):
                 await app({**scope, "root_path": scope.get("root_path", "") + at}, receive, send)
                 return
-        door = next((each for each in self._doors if each.takes(path)), None)
+        door: Door | None = None
+        for each in self._doors:
+            if each.takes(path):
+                door = each
+                break
         try:
             response = await self._answer(door, scope, receive)
         except ConnectionResetError:
@@ -92,7 +96,7 @@ class Gateway:
                 raise nothing_there()
             limits = self._limits
             suspect = limits is not None and limits.arrive(scope)
-            request = Request(scope, receive, self._to_loop(), self._read_seconds, limits, suspect=suspect)
+            request = Request(scope, receive, self._to_loop, self._read_seconds, limits, suspect=suspect)
             return await door.answer(request)
         except Problem as error:
             problem = error
