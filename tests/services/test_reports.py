@@ -390,8 +390,10 @@ def test_who_stops_though_nobody_told_it_to_does_not_get_round_an_outcome(world:
         world.check_in(device, 41)
         world.report(device, "installing")
     world.report(started, "cancelled")
-    assert (world.status(started), world.update(started).update.bad) == ("ignored", {"ignored"})
+    assert world.status(started) is UpdateStatus.IGNORED
+    assert world.update(started).update.bad == {OutcomeClass.IGNORED}
     world.rollouts.halt("lmp-42", by="anna", reason="bad")
     world.tick()
     world.report(told, "cancelled")
-    assert (world.status(told), world.update(told).update.bad) == ("withdrawn", frozenset())
+    assert world.status(told) is UpdateStatus.WITHDRAWN
+    assert not world.update(told).update.bad
