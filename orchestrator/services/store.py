@@ -212,8 +212,15 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
         """With the device's id, newest offer first; ``bad``: only those with a bad outcome."""
 
     def events(
-        self, *, device: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100
-    ) -> Sequence[LoggedEvent]: ...
+        self,
+        *,
+        device: str | None = None,
+        rollout: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+        newest: bool = False,
+    ) -> Sequence[LoggedEvent]:
+        """Oldest first: the first ``limit`` of them, or the ``newest``."""
 
     # Deltas
     def delta(self, pair: DeltaPair) -> DeltaRecord | None:

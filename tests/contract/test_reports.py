@@ -51,7 +51,10 @@ def test_an_event_is_new_once_for_its_device_in_and_across_calls(store: SqlStore
         assert w.log_events([event(one, "x"), event(two, "y"), event(two, "y")]) == [False, True, False]
         assert w.log_events([]) == []
     with store.reading() as r:
-        assert len(r.events()) == 4
+        everything = [each.seq for each in r.events()]
+        assert len(everything) == 4
+        assert [each.seq for each in r.events(limit=3)] == everything[:3]
+        assert [each.seq for each in r.events(limit=3, newest=True)] == everything[1:]
 
 
 def test_many_events_at_once_are_told_apart(store: SqlStore) -> None:

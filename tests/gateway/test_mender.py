@@ -16,6 +16,7 @@ from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.update import UpdateStatus
 from orchestrator.gateway.limits import Limits
 from orchestrator.gateway.mender.door import LOG_BYTES
+from orchestrator.services.messages import MOST_EVENTS
 from orchestrator.services.mender.operating import Placing
 from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, V1, V2, Client, House
 from tests.services.fleet_world import HARDWARE, TAG, commit_of
@@ -265,6 +266,16 @@ class TestDeployments:
             assert client.offered() == deployment
         kinds = [kind for kind, _, _ in house.events(client)]
         assert kinds == ["downloading", "download_failed"] * 2
+
+    def test_however_much_was_said_before_the_attempt_under_way_is_the_newest(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        house.world.apply()
+        deployment = client.offered()
+        chatter = [house.world.event("noted") for _ in range(MOST_EVENTS)]
+        house.world.devices.report(client.name, client.token, chatter).result(10)
+        for status in ("downloading", "failure", "downloading", "installing", "failure"):
+            assert client.says(deployment, status) == 204
+        assert house.status(client) is UpdateStatus.FAILED
 
     def test_a_failure_after_a_restart_is_a_rollback(self, house: House) -> None:
         (client,) = house.fleet(1)

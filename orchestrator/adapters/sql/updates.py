@@ -132,7 +132,13 @@ class UpdateReading(Session):
         return {keys[key]: Places(*where) for key, *where in rows}
 
     def events(
-        self, *, device: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100
+        self,
+        *,
+        device: str | None = None,
+        rollout: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+        newest: bool = False,
     ) -> Sequence[LoggedEvent]:
         condition: str = "e.seq > ?"
         parameters: list[Any] = [after]
@@ -147,9 +153,11 @@ class UpdateReading(Session):
             "event e "
             f"LEFT JOIN device d ON d.key = e.device_key LEFT JOIN rollout r ON r.key = e.rollout_key WHERE "
             f"{condition} "
-            "ORDER BY e.seq LIMIT ?",
+            f"ORDER BY e.seq {'DESC' if newest else ''} LIMIT ?",
             (*parameters, limit),
         )
+        if newest:
+            rows.reverse()
         return [
             LoggedEvent(seq, name or "", of, unpacked_id(event), kind, moment(at), said, code, message)
             for seq, name, of, event, kind, at, said, code, message in rows

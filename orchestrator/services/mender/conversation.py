@@ -249,7 +249,7 @@ class Conversations:
             update = None if row is None else r.update(row.key, known.person.key)
             if row is None or update is None:
                 raise NotFound("There is no such deployment for this device.")
-            events = r.events(device=device_id, rollout=row.state.rollout, limit=MOST_EVENTS)
+            events = r.events(device=device_id, rollout=row.state.rollout, limit=MOST_EVENTS, newest=True)
         return _About(
             rollout=row.state.rollout,
             target=row.target_version,
