@@ -16,8 +16,8 @@ from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.update import UpdateStatus
 from orchestrator.gateway.limits import Limits
 from orchestrator.gateway.mender.door import LOG_BYTES
-from orchestrator.services.messages import MOST_EVENTS
 from orchestrator.services.mender.operating import Placing
+from orchestrator.services.messages import MOST_EVENTS
 from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, V1, V2, Client, House
 from tests.services.fleet_world import HARDWARE, TAG, commit_of
 from tests.services.mender.keys import key_of, request_of, signature_of
