@@ -15,7 +15,7 @@ ARGS   ?=
 export PYTHON
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: system-test $(READY)  ## get everything ready (done by the others, too, and only once)
 
@@ -27,7 +27,8 @@ system-demo:
 	@tools/setup.sh system ostree
 
 system-test:
-	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl mender-artifact squashfs-tools
+	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl squashfs-tools \
+	    swupdate mender-client mender-artifact
 
 demo: system-demo $(READY)  ## show a rollout from beginning to end, on this machine alone
 	@$(PY) -m examples.demo $(ARGS)
@@ -51,6 +52,18 @@ unit: $(READY)  ## the fast tests only
 bench: system-demo $(READY)  ## measure, and compare
 	$(PY) -m tests.benchmarks $(ARGS)
 
+bench-gateway: system-demo $(READY)  ## the gateway beside goosebit (fetched by pip) and a bare callable
+	$(PY) -m tests.benchmarks gateway_peers $(ARGS)
+
+soak: system-demo $(READY)  ## ten minutes of a fleet of a million (ARGS="--minutes 3")
+	$(PY) -m tests.load.soak $(ARGS)
+
+kills: system-demo $(READY)  ## fifty kills with SIGKILL under load, each recounted
+	$(PY) -m tests.load.kills $(ARGS)
+
+fuzz: $(READY)  ## a hundred thousand requests that nobody should send
+	$(PY) -m tests.load.fuzz $(ARGS)
+
 evidence: $(READY)  ## play the cases of docs/evidence.md and write its tables (a long time; ARGS="--jobs 2")
 	@$(PY) -m tests.evidence --write $(ARGS)
 
@@ -64,4 +77,4 @@ clean:  ## remove what was made here, .venv too
 	rm -f .coverage .coverage.*
 	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup system-demo system-test demo test lint types unit bench evidence lock clean
+.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway soak kills fuzz evidence lock clean

@@ -289,7 +289,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.own import OwnDoor
-    from orchestrator.gateway.server import Server, listen
+    from orchestrator.gateway.server import Server, listen, spare_collector
 
     tls = _tls(settings)
     ticks: list[TickScheduler] = []
@@ -339,6 +339,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
+            spare_collector()
             try:
                 server.run()
             finally:

@@ -36,6 +36,15 @@ LATE: Final[dict[str, Late]] = {}
 """The top of the tree, in the order of the help."""
 
 
+class Worded(TyperCommand):
+    """A command whose usage line names its arguments as the documentation does: FILE, [ROLLOUT]."""
+
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+        arguments = [each for each in self.params if each.param_type_name == "argument"]
+        named = ((each.metavar or str(each.name).upper()) + ("..." if each.nargs == -1 else "") for each in arguments)
+        return [self.options_metavar or "", *named]
+
+
 class LateGroup(TyperGroup):
     """Holds placeholders for what ``LATE`` names and replaces one when it is called."""
 
@@ -60,7 +69,7 @@ def command(app: typer.Typer, name: str, *examples: str) -> Callable[[_F], _F]:
 
     def register(function: _F) -> _F:
         EXAMPLES[f"{app.info.name} {name}"] = examples
-        app.command(name, help=_help(function, examples), short_help=_short(function))(function)
+        app.command(name, cls=Worded, help=_help(function, examples), short_help=_short(function))(function)
         return function
 
     return register
@@ -74,7 +83,7 @@ def top(name: str, *examples: str, panel: str, hidden: bool = False) -> Callable
 
         def build() -> typer.Typer:
             alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-            alone.command(name, help=_help(function, examples))(function)
+            alone.command(name, cls=Worded, help=_help(function, examples))(function)
             return alone
 
         LATE[name] = Late(_short(function), build, panel, hidden)

@@ -62,7 +62,7 @@ def list_sets(
     app,
     "accept",
     "wave mender accept 3f9a2c71 --hardware-id raspberrypi4 --tag promoted",
-    "wave mender accept 3f9a2c71 --device gw-7f3a --hardware-id raspberrypi4 --tag promoted --group lab",
+    "wave mender accept 3f9a2c71 --device gw-7f3a --hw-id rpi4 --tag promoted",
 )
 def accept(
     ctx: typer.Context,
@@ -98,7 +98,7 @@ def reject(ctx: typer.Context, sets: Sets, dry_run: DryRun = False, as_json: AsJ
 @command(
     app,
     "preauthorize",
-    'wave mender preauthorize --identity \'{"mac": "52:54:00:12"}\' --key gw.pem --hardware-id rpi4 --tag main',
+    'wave mender preauthorize --identity \'{"mac": "52:54:00:12"}\' --key new.pem',
 )
 def preauthorize(
     ctx: typer.Context,

@@ -57,7 +57,8 @@ def init(
         return call.answer("tuf", made)
     call.show(f"Root {made.roots[0].version} is made; it is good until {made.roots[0].expires_at:%Y-%m-%d}.")
     if made.root_key:
-        call.show(f"Move {made.place / 'keys' / 'root.key'} to a safe place; `wave tuf rotate --root-key` takes it.")
+        call.show("Move the root's private key to a safe place; `wave tuf rotate --root-key FILE` takes it:")
+        call.lines(str(made.place / "keys" / "root.key"))
 
 
 @command(
@@ -111,7 +112,8 @@ def _page(call: Invocation, found: TufView) -> None:
         grid.add(root.version, f"{root.expires_at:%Y-%m-%d %H:%M}", f"{root_keys}{of}", ", ".join(online))
     call.show(grid)
     if found.root_key:
-        call.show(f"The root's private key lies in {found.place / 'keys'}: move it to a safe place.")
+        call.show("The root's private key lies beside the others; move it to a safe place:")
+        call.lines(str(found.place / "keys" / "root.key"))
     if found.problem is not None:
         call.show(f"! {found.problem}")
 

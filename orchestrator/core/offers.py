@@ -19,13 +19,14 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from orchestrator.core.admission import AMBER_STAKE, Flow, bearable
+from orchestrator.core.artifact import Format
 from orchestrator.core.facts import BudgetFacts, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope, segment_value
 from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.pace import Paced
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
-from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_OSTREE, DeviceProtocol
+from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_ONLY, TAKES_OSTREE, DeviceProtocol
 from orchestrator.core.reasons import (
     budget_sentence,
     devices,
@@ -34,7 +35,15 @@ from orchestrator.core.reasons import (
     names,
 )
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.slices import ROLLOUT, Slice, dimension_of, segment_population, slice_of, wave_population
+from orchestrator.core.slices import (
+    ROLLOUT,
+    WANDERING,
+    Slice,
+    dimension_of,
+    segment_population,
+    slice_of,
+    wave_population,
+)
 from orchestrator.core.states import OFFERING_ROLLOUT, OFFERING_WAVE, Reason, RolloutStatus, WaveStatus
 from orchestrator.core.update import Update, UpdateStatus
 
@@ -182,9 +191,16 @@ def label_limits(terms: Terms, wave: str, device: Device) -> tuple[LabelLimit, .
     return tuple(found)
 
 
-def unfit(protocol: DeviceProtocol, *, file: bool) -> NoOffer | None:
-    """What a device's protocol has against a Target that is a ``file``, or an OSTree commit."""
-    if protocol not in (TAKES_OSTREE if file else TAKES_FILES):
+def unfit(protocol: DeviceProtocol, *, file: Format | None) -> NoOffer | None:
+    """What a device's protocol has against a Target that is a ``file`` of that kind, or (None) an OSTree commit. Who
+    was offered what it is never shown would count as ignoring it."""
+    if protocol in TAKES_ONLY and file is not None and file is not TAKES_ONLY[protocol]:
+        only, other = TAKES_ONLY[protocol].sentence, file.sentence
+        takes, it_is = only.partition(":")[0], other.partition(":")[0]
+        return NoOffer(
+            NoOfferKind.CONTENT, f"It speaks {SPOKEN_AS[protocol]}, which takes {takes}; the Target is {it_is}."
+        )
+    if protocol not in (TAKES_FILES if file is None else TAKES_OSTREE):
         return None
     takes, it_is = ("files", "an OSTree commit") if protocol in TAKES_FILES else ("OSTree commits", "a file")
     return NoOffer(NoOfferKind.CONTENT, f"It speaks {SPOKEN_AS[protocol]}, which takes {takes}; the Target is {it_is}.")
@@ -307,6 +323,20 @@ def place_in(
     places = piece.places(at, (ROLLOUT, wave_population(wave), *segments_of(device, dimensions)))
     mine = (places.pop(ROLLOUT), places.pop(wave_population(wave)))
     return Offerable(wave, piece.number, mine, places)
+
+
+def mistaken(terms: Terms, before: Device, after: Device) -> bool:
+    """Whether the slice that holds a device without an offer would take it for one that it counted in the version it
+    runs now, and give it a place that is another's."""
+    value = segment_value(after, WANDERING)
+    if value is None or value == segment_value(before, WANDERING):
+        return False
+    selector = wave_of(before.member, terms.scope.selectors)
+    if selector is None or before.since_at is None:
+        return False
+    at = position(before.member.hash, selector.salt)
+    piece = slice_of(terms.slices.get(selector.wave, ()), at, before.since_at)
+    return piece is not None and piece.takes_anyone(segment_population(WANDERING, value))
 
 
 def segments_of(device: Device, dimensions: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from orchestrator.core.artifact import Format
+
 
 class DeviceProtocol(StrEnum):
     """How a device talked to us last."""
@@ -27,6 +29,9 @@ LOOKS_TWICE: Final = frozenset({DeviceProtocol.DDI})
 
 TAKES_FILES: Final = frozenset({DeviceProtocol.DDI, DeviceProtocol.MENDER})
 """Their devices take a Target that is a file, and no other."""
+
+TAKES_ONLY: Final = {DeviceProtocol.MENDER: Format.MENDER}
+"""Of files their devices take this kind, and are told of no other."""
 
 TAKES_OSTREE: Final = frozenset({DeviceProtocol.AKTUALIZR})
 """Their devices take a Target that is an OSTree commit, and no other."""

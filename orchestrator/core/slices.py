@@ -6,15 +6,16 @@ the places in it are pure functions of the device and the slice table: no row an
 
 * ``since`` of a device is the moment from which it has been reachable and unchanged (first seen, seen again after more
   than ``reach``, moved by group, label, tag or hardware id, let go by a person who held it, or eligible again by what
-  it runs). A slice holds the devices whose ``since`` is not after
-  its opening, whose position is below its ``upto``, and that no earlier slice of the wave holds.
+  it runs; by another version only where its slice could not tell). A slice holds the devices whose ``since`` is not
+  after its opening, whose position is below its ``upto``, and that no earlier slice of the wave holds.
 * A **place** is a rank by position, in each population a device belongs to: the members of all slices opened before,
-  in the order of their opening, plus the rank among this slice's members of that population (RULES 3.2).
+  in the order of their opening, plus the rank among this slice's members of that population (RULES 3.2). Whom a slice
+  did not count in a segment has no place there: two devices never share one because of it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,10 +45,18 @@ def segment_population(dimension: str, value: str) -> str:
     return f"{dimension}={value}"
 
 
+def is_segment(population: str) -> bool:
+    """Whether a population is that of a segment. The names of waves have no ``=``."""
+    return "=" in population
+
+
 def dimension_of(segment: str) -> str:
     """``hardware_id`` of ``hardware_id=rpi4``. Segments of one dimension share no device."""
     return segment.partition("=")[0]
 
+
+UNCOUNTED: Final = 0
+"""The place in a segment of a device that its slice did not count there: before all that any monitor counts."""
 
 WANDERING: Final = "source_version"
 """The dimension in which a device may change and keep its slice: between the slice's opening and the offer another
@@ -76,6 +85,13 @@ class Ranks:
     @property
     def members(self) -> int:
         return sum(self.counts) if self.counts else len(self.positions)
+
+    def counts_in(self, position: int) -> bool:
+        """Whether a member stands at this position; above 1,000 members that is not known, and taken as given."""
+        if self.counts:
+            return True
+        at = bisect_left(self.positions, position)
+        return at < len(self.positions) and self.positions[at] == position
 
     def rank(self, position: int) -> int:
         """The rank from 1 of a member at this position; never above ``members``, whoever asks."""
@@ -145,13 +161,21 @@ class Slice:
         """Whether a device of the wave is below the slice's bound and was there when it opened."""
         return position < self.upto and since <= self.opened_at
 
+    def takes_anyone(self, segment: str) -> bool:
+        """Whether whoever has come into the segment since would be taken for one of those counted in it."""
+        ranks = self.ranks.get(segment)
+        return ranks is not None and bool(ranks.counts)
+
     def places(self, position: int, populations: Iterable[str]) -> dict[str, int]:
-        """The places, from 1, of a member at this position. A population that had no member when the slice opened (the
-        device changed since) gets the place after all that were given before it."""
-        return {
-            name: self.before.get(name, 0) + (ranks.rank(position) if (ranks := self.ranks.get(name)) else 1)
-            for name in populations
-        }
+        """The places, from 1, of a member at this position; UNCOUNTED in a segment of which it was none when the slice
+        opened: the device has changed since, or nobody watched the segment then."""
+        return {name: self._place(position, name) for name in populations}
+
+    def _place(self, position: int, population: str) -> int:
+        ranks = self.ranks.get(population)
+        if is_segment(population) and (ranks is None or not ranks.counts_in(position)):
+            return UNCOUNTED
+        return self.before.get(population, 0) + (1 if ranks is None else ranks.rank(position))
 
 
 def slice_of(slices: Sequence[Slice], position: int, since: datetime) -> Slice | None:

@@ -302,7 +302,10 @@ def on_deadline(
     """The update's deadline has passed. ``ended_at``: since when the rollout is completed.
 
     A confirmed device is watched until its rollout ends (RULES 3.4): seen within its patience, it is looked at again
-    when that has passed once more. Who confirms later is looked at once."""
+    when that has passed once more. Who confirms later is looked at once.
+
+    Whose download has failed, and who is still seen, is not silent: its offer is taken back, so that it holds no part
+    of the pace, and is given again when it asks and its turn is there."""
     if update.deadline_at is None or now < update.deadline_at:
         return Step(update, changed=False)
     if update.confirmed_at is not None:
@@ -311,13 +314,13 @@ def on_deadline(
             return _step(update, replace(update, deadline_at=None))
         if last_seen_at is not None and heard and last_seen_at + patience.length > now:
             return _step(update, replace(update, deadline_at=_watched_until(last_seen_at, patience)))
-    if (
-        update.status is UpdateStatus.OFFERED
-        and last_seen_at is not None
-        and (extended := last_seen_at + patience.length) > now
-    ):
-        # Heard of since the offer: it comes back without starting, which is for `ignored` to judge.
-        return _step(update, replace(update, deadline_at=extended))
+    if last_seen_at is not None and (extended := last_seen_at + patience.length) > now:
+        if update.status is UpdateStatus.OFFERED:
+            # Heard of since the offer: it comes back without starting, which is for `ignored` to judge.
+            return _step(update, replace(update, deadline_at=extended))
+        if update.status is UpdateStatus.DOWNLOADING and update.bad and not update.ended:
+            # A download failed and no other has come to anything: it speaks, and has nothing to install.
+            return _step(update, replace(update, status=UpdateStatus.WITHDRAWN, deadline_at=None))
     return _step(update, _bad(update, OutcomeClass.SILENT, UpdateStatus.SILENT))
 
 
@@ -369,7 +372,8 @@ def _bad(update: Taken, outcome: Outcome, status: UpdateStatus) -> Taken:
 
 def _download_failed(update: Taken, outcome: Outcome, *, patience: Patience, now: datetime) -> Taken:
     """No end: the device may try again, and is offered again when it asks and may be. It counts whenever it is heard,
-    and takes back no progress: it may have been overtaken by what came after it."""
+    and takes back no progress: it may have been overtaken by what came after it. It has as long again to begin, or to
+    say that it failed once more."""
     update = replace(update, bad=update.bad | {outcome})
     if update.status not in (UpdateStatus.OFFERED, UpdateStatus.DOWNLOADING):
         return update

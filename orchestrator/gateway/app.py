@@ -73,7 +73,11 @@ class Gateway:
             if path.startswith(f"{at}/"):
                 await app({**scope, "root_path": scope.get("root_path", "") + at}, receive, send)
                 return
-        door = next((each for each in self._doors if each.takes(path)), None)
+        door: Door | None = None
+        for each in self._doors:
+            if each.takes(path):
+                door = each
+                break
         try:
             response = await self._answer(door, scope, receive)
         except ConnectionResetError:
@@ -92,7 +96,7 @@ class Gateway:
                 raise nothing_there()
             limits = self._limits
             suspect = limits is not None and limits.arrive(scope)
-            request = Request(scope, receive, self._to_loop(), self._read_seconds, limits, suspect=suspect)
+            request = Request(scope, receive, self._to_loop, self._read_seconds, limits, suspect=suspect)
             return await door.answer(request)
         except Problem as error:
             problem = error
@@ -105,7 +109,7 @@ class Gateway:
         except Exception:
             _log.exception("a request could not be answered")
             problem = Problem(500, "internal", "The server made a mistake; it has written it down.")
-        if problem.status == 401 and self._limits is not None:
+        if problem.status == 401 and problem.kind == "unauthorized" and self._limits is not None:
             self._limits.wrong(scope)
         body = envelope(problem) if door is None else door.problem(problem)
         return Response(problem.status, body, (JSON, *problem.headers))

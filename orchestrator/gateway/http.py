@@ -114,13 +114,13 @@ class Request:
     """One request; its body is read within ``read_seconds``, and only when it is asked for. ``limits``: how often its
     device may ask; ``suspect``: its address was wrong too often, so only who is known in memory is served."""
 
-    __slots__ = ("_read_seconds", "_receive", "bridge", "limits", "path", "scope", "suspect")
+    __slots__ = ("_bridge", "_read_seconds", "_receive", "limits", "path", "scope", "suspect")
 
     def __init__(
         self,
         scope: Scope,
         receive: Receive,
-        bridge: Bridge,
+        bridge: Callable[[], Bridge],
         read_seconds: float,
         limits: Limiting | None = None,
         *,
@@ -128,7 +128,7 @@ class Request:
     ) -> None:
         self.scope = scope
         self.path: str = scope["path"]
-        self.bridge = bridge
+        self._bridge = bridge
         self._receive = receive
         self._read_seconds = read_seconds
         self.limits = limits
@@ -164,7 +164,7 @@ class Request:
 
     def committed(self, future: Future[Result]) -> asyncio.Future[Result]:
         """Wait for a commit."""
-        return self.bridge.wait(future)
+        return self._bridge().wait(future)
 
     async def body(self, most: int) -> bytes:
         """The body, of ``most`` bytes at most. Raises Problem, and ConnectionResetError when the device hung up."""
@@ -265,6 +265,15 @@ def decoded(decode: Callable[[bytes], Result], body: bytes) -> Result:
         raise Problem(400, "invalid_report", f"The body has not the right shape: {error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, "not_json", f"The body is not JSON in UTF-8: {error}.") from None
+
+
+def as_utf8(body: bytes) -> bytes:
+    """A body whatever a device's log put into it: what is no UTF-8 is replaced."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace").encode()
+    return body
 
 
 def too_large(most: int) -> Problem:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from orchestrator.core.admission import Flow, flow, slowing
-from orchestrator.core.artifact import FILES, Artifact
+from orchestrator.core.artifact import FILES, Artifact, Format
 from orchestrator.core.facts import WaveState
 from orchestrator.core.offers import Terms
 from orchestrator.core.pace import Paced, counts_devices, limits
@@ -65,6 +65,11 @@ class Listed:
     @property
     def rules(self) -> Rules:
         return self.terms.rules
+
+    def format_of(self, commit: str) -> Format | None:
+        """What kind of file a Target's commit is; None: no file."""
+        artifact = self.artifacts.get(commit)
+        return None if artifact is None else artifact.format
 
 
 @dataclass(frozen=True, slots=True)

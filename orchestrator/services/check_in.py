@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from orchestrator.core.fleet import Device, DeviceStatus, Scope
-from orchestrator.core.offers import NoOffer
+from orchestrator.core.fleet import Device, DeviceStatus
+from orchestrator.core.offers import NoOffer, Terms, mistaken
 from orchestrator.core.protocols import LOOKS_TWICE, NOTHING_SPOKEN, DeviceProtocol, Spoken
 from orchestrator.core.update import Patience, UpdateStatus, comes_back, on_check_in, withdraw
 from orchestrator.errors import Unauthorized, WaveError
@@ -80,14 +80,15 @@ def another(before: Device, after: Device) -> bool:
     return (before.tag, before.hardware_id, before.labels) != (after.tag, after.hardware_id, after.labels)
 
 
-def moved(before: Device, after: Device, scopes: Iterable[Scope] = ()) -> bool:
-    """Whether it is another device to the slices: by tag, hardware id or label (groups move it by themselves), or
-    because it became eligible for one of ``scopes`` by what it runs: slices opened before did not count it."""
-    if another(before, after):
-        return True
+def displaced(before: Device, after: Device, rollouts: Iterable[Terms]) -> bool:
+    """Whether what it runs makes it another device to the slices of one of ``rollouts``: it became eligible, so that
+    those opened before did not count it; or they would take it for one they counted in the version it has now."""
     if (before.commit, before.version) == (after.commit, after.version):
         return False
-    return any(scope.eligible(after) and not scope.eligible(before) for scope in scopes)
+    return any(
+        each.scope.eligible(after) and (not each.scope.eligible(before) or mistaken(each, before, after))
+        for each in rollouts
+    )
 
 
 def as_before(device: Device) -> CheckIn:
@@ -152,8 +153,8 @@ class CheckIns:
                 reach = reach_of(snapshot, person.device.tag)
                 # Where it has an update its place is frozen: there its own course moves it to no other slice.
                 on_board = snapshot.by_tag.get(person.device.tag, ())
-                scopes = [each.terms.scope for each in on_board if each.key not in updates[one.key]]
-                person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, scopes)
+                rollouts = [each.terms for each in on_board if each.key not in updates[one.key]]
+                person = people[one.key] = _heard(batch.w, person, one.said, batch.now, reach, rollouts)
                 known = spoken.get(one.key) or before.get(one.key, NOTHING_SPOKEN)
                 spoken[one.key] = known.heard(one.over, person.device.version)
                 self._tell(desk, tallies, person, updates[one.key], one)
@@ -246,10 +247,10 @@ def batch_rows(w: Writing, keys: set[tuple[int, int]]) -> dict[tuple[int, int], 
 
 
 def _heard(
-    w: Writing, person: DeviceRow, said: CheckIn | None, now: datetime, reach: timedelta, scopes: Iterable[Scope]
+    w: Writing, person: DeviceRow, said: CheckIn | None, now: datetime, reach: timedelta, rollouts: Iterable[Terms]
 ) -> DeviceRow:
     """The device as it is after what it said (None: nothing new); ``reach``: unseen for longer, it is a newcomer to the
-    slices; ``scopes``: see ``moved``."""
+    slices; ``rollouts``: see ``displaced``."""
     before = person.device
     said = said or as_before(before)
     gap = now - before.last_seen_at if before.last_seen_at is not None else None
@@ -273,9 +274,9 @@ def _heard(
         w.save_device(person.key, after)
         stored = w.device_by_key(person.key)
         after = replace(after, labels=stored.device.labels if stored is not None else before.labels)
-    if another(before, after):
+    if another(before, after) or displaced(before, after, rollouts):
         # No slice that is open counted it as it is, not even one that opened while this was under way.
         after = replace(after, since_at=w.after_slices(now))
-    elif before.since_at is None or gap is None or gap > reach or moved(before, after, scopes):
+    elif before.since_at is None or gap is None or gap > reach:
         after = replace(after, since_at=now)
     return replace(person, device=after)

@@ -44,7 +44,7 @@ from orchestrator.services.futures import then
 from orchestrator.services.kept import Heard, Kept
 from orchestrator.services.messages import MOST_LABELS, CheckIn, Received, ReportedEvent
 from orchestrator.services.records import RolloutRow
-from orchestrator.services.running import Dictionary, Runs, Words, unknown_commit
+from orchestrator.services.running import Dictionary, Runs, Words, as_offered, short_of
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Store
 
@@ -120,7 +120,7 @@ class Ddi:
         self._store = store
         self._version_attributes = settings.ddi_version_attributes
         self._hardware_attributes = settings.ddi_hardware_attributes
-        self._dictionary = Dictionary(store)
+        self.dictionary = Dictionary(store)
         self._looked_up: tuple[Snapshot | None, dict[int, About]] = (None, {})
         self._files: Remembered[str, Artifact] = Remembered(MOST_FILES)
         self._entries: Remembered[tuple[int, int], int] = Remembered(MOST_REMEMBERED)
@@ -171,15 +171,26 @@ class Ddi:
         key, earlier = _found(kept, action, late=late)
         commit = earlier.update.to_commit
         listed = self._snapshot().listed.get(key)
-        if listed is not None and commit in listed.artifacts:
+        offered = earlier.update.status is UpdateStatus.OFFERED
+        changed = listed is not None and offered and kept.had[key][1] != listed.row.version
+        if listed is not None and commit in listed.artifacts and not changed:
             return None
 
         def look() -> None:
+            if changed:
+                self._check_offered(kept, key, action, late=late)
             self._about(key)
             self._artifact(key, commit)
 
         known = self._known_about(key) is not None and self._files.get(commit) is not None
-        return None if known else self._devices.aside(look)
+        return None if known and not changed else self._devices.aside(look)
+
+    def _check_offered(self, kept: Kept, key: int, action: int, *, late: bool) -> None:
+        """Memory does not hear of a withdrawal, and the rollout may run again: only a poll gives the offer anew."""
+        with self._store.reading() as r:
+            row = r.update(key, kept.person.key)
+        if row is None or row.update.status is UpdateStatus.WITHDRAWN:
+            raise _gone(action) if late else _no_action(action)
 
     def deployment(self, kept: Kept, action: int) -> Artifact:
         """What to install. Raises NotFound where nothing is: the action is over, or being cancelled, or its offer may
@@ -211,7 +222,9 @@ class Ddi:
         about = self._about(key)
         if earlier.update.status is not UpdateStatus.OFFERED or about is None:
             return None
-        event = ReportedEvent(f"ddi-fetch-{action}", about.name, about.target, EventKind.DOWNLOADING)
+        event = ReportedEvent(
+            _of_offer(f"ddi-fetch-{action}", earlier.update), about.name, about.target, EventKind.DOWNLOADING
+        )
         return self._devices.report(kept.person.device.id, shown, [event], known=kept)
 
     def cancelling(self, kept: Kept, action: int) -> bool:
@@ -238,7 +251,7 @@ class Ddi:
             if where is Standing.LATE and not received.duplicates:
                 raise _gone(action)
 
-        return then(self._report(kept, shown, about, told, kind), answer)
+        return then(self._report(kept, shown, about, told, kind, earlier.update), answer)
 
     def cancelled(self, kept: Kept, shown: Shown, action: int, told: Feedback) -> Future[None]:
         """The device's word on a cancellation. Raises as ``feedback``; Gone as well where nothing was cancelled."""
@@ -256,10 +269,13 @@ class Ddi:
             if told.said.execution is Execution.REJECTED:
                 self._goes_on.put((action, kept.person.device.id), True)
 
-        return then(self._report(kept, shown, about, told, kind), answer)
+        return then(self._report(kept, shown, about, told, kind, update), answer)
 
-    def _report(self, kept: Kept, shown: Shown, about: About, told: Feedback, kind: EventKind) -> Future[Received]:
-        event = ReportedEvent(told.id, about.name, about.target, kind, told.at, told.code, told.message)
+    def _report(
+        self, kept: Kept, shown: Shown, about: About, told: Feedback, kind: EventKind, update: Update
+    ) -> Future[Received]:
+        known_by = _of_offer(told.id, update)
+        event = ReportedEvent(known_by, about.name, about.target, kind, told.at, told.code, told.message)
         return self._devices.report(kept.person.device.id, shown, [event], known=kept)
 
     def _count(self, kept: Kept, action: int, kind: EventKind) -> None:
@@ -274,17 +290,18 @@ class Ddi:
         """The device says what it is and runs: its attributes are its labels, and the one that names its version says
         what it runs. That alone confirms. Raises as ``Devices.check_in``."""
         words = self._words(kept.person.device, attributes if mode != "remove" else {})
-        labels = _labels(kept.person.device, attributes, mode)
+        labels = self._labels(kept.person.device, attributes, mode)
         now = self._devices.now()
-        runs = self._dictionary.known(words, now)
+        runs = self.dictionary.known(words, now)
         if runs is not None:
             return self._says(kept, shown, words, runs, labels)
-        return self._devices.aside(lambda: self._says(kept, shown, words, self._dictionary.look_up(words, now), labels))
+        return self._devices.aside(lambda: self._says(kept, shown, words, self.dictionary.look_up(words, now), labels))
 
     def _words(self, device: Device, attributes: Mapping[str, str]) -> Words:
         named = [attributes.get(name, "").strip() for name in self._hardware_attributes]
         said = (attributes.get(name, "").strip() for name in self._version_attributes)
-        return Words(device.hardware_id, tuple(filter(is_name, named)), next((each for each in said if each), None))
+        version = next((short_of(each) for each in said if each), None)
+        return Words(device.hardware_id, tuple(filter(is_name, named)), version)
 
     def _says(
         self, kept: Kept, shown: Shown, words: Words, runs: Runs, labels: dict[str, str]
@@ -294,11 +311,26 @@ class Ddi:
             return self._heard(
                 kept, shown, CheckIn(device.commit, device.version, runs.hardware_id, None, labels, device.healthy)
             )
-        # What it ran when it was offered something had no name here then: under that it is known until it is over.
-        nameless, commit = unknown_commit(runs.hardware_id, words.version), runs.commit
-        if any(earlier.update.from_commit == nameless for earlier, _ in kept.had.values()):
-            commit = nameless
+        updates = (earlier.update for earlier, _ in kept.had.values())
+        commit = as_offered(runs.hardware_id, words.version, runs.commit, updates)
         return self._heard(kept, shown, CheckIn(commit, None, runs.hardware_id, None, labels, device.healthy))
+
+    def _labels(self, device: Device, attributes: Mapping[str, str], mode: str) -> dict[str, str]:
+        """What cannot be a label is left out: a device cannot be taught another name for it. So is its version: a label
+        that changed would have it wait for a later slice."""
+        good = {
+            key: value
+            for key, value in attributes.items()
+            if key not in self._version_attributes and not wrong_key(key) and not wrong_value(value)
+        }
+        match mode:
+            case "replace":
+                labels = good
+            case "remove":
+                labels = {key: value for key, value in device.labels.items() if key not in attributes}
+            case _:
+                labels = {**device.labels, **good}
+        return dict(sorted(labels.items())[:MOST_LABELS])
 
     def _heard(self, kept: Kept, shown: Shown, said: CheckIn) -> Heard | Future[Heard]:
         device_id = kept.person.device.id
@@ -375,22 +407,15 @@ def _found(kept: Kept, action: int, *, late: bool = False) -> tuple[int, Earlier
     return key, found[0]
 
 
+def _of_offer(known_by: str, update: Update) -> str:
+    """An offer that was withdrawn and is given again is the same action, and what is said of it may be, word for word,
+    what was said before."""
+    return f"{known_by}-{int(update.offered_at.timestamp() * 1000):x}"
+
+
 def _no_action(action: int) -> NotFound:
     return NotFound(f"There is no action {action} for this device.")
 
 
 def _gone(action: int) -> Gone:
     return Gone(f"Action {action} is over.")
-
-
-def _labels(device: Device, attributes: Mapping[str, str], mode: str) -> dict[str, str]:
-    """What cannot be a label is left out: a device cannot be taught another name for it."""
-    good = {key: value for key, value in attributes.items() if not wrong_key(key) and not wrong_value(value)}
-    match mode:
-        case "replace":
-            labels = good
-        case "remove":
-            labels = {key: value for key, value in device.labels.items() if key not in attributes}
-        case _:
-            labels = {**device.labels, **good}
-    return dict(sorted(labels.items())[:MOST_LABELS])

@@ -25,11 +25,12 @@ from orchestrator.services.credentials import Shown, digest_of, is_own_token, ne
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.downloads import Downloads
 from orchestrator.services.enrolment import Enrolments, Wish
-from orchestrator.services.futures import pass_on, then
+from orchestrator.services.futures import chain, then
 from orchestrator.services.identity import NOBODY, Identity
 from orchestrator.services.kept import Heard as Heard
 from orchestrator.services.kept import Kept as Kept
 from orchestrator.services.kept import awaited, nothing_new, spread_of
+from orchestrator.services.looking import MOST_LOOKS, Looks
 from orchestrator.services.messages import CheckIn, Enrol, Received, ReportedEvent
 from orchestrator.services.offering import earlier_of
 from orchestrator.services.pressure import Pressure
@@ -51,9 +52,6 @@ MOST_KEPT: Final = 1_000_000
 
 MOST_STRANGERS: Final = 10_000
 """Unknown ids remembered, so that asking again costs no look into the store."""
-
-MOST_LOOKS: Final = 2_000
-"""Looks into the store that may wait at once: whoever guesses ids fills a short queue, not the memory."""
 
 STRANGER_FOR: Final = timedelta(seconds=5)
 
@@ -98,6 +96,7 @@ class Devices:
         self._kept = Shelf(most_kept)
         self._strangers: OrderedDict[str, datetime] = OrderedDict()
         self._looks = 0
+        self._looks_for = None if later is None else Looks(self._find, later)
         self._guard = threading.Lock()
         self.board = Board(store, clock=clock, later=later)
         self._waker = Waker(poke, clock)
@@ -150,7 +149,7 @@ class Devices:
         kept = self._in_memory(device_id, now)
         if kept is not None or self._later is None:
             return self._enter(device_id, shown, kept or self._load(device_id, now), now)
-        return self._soon(lambda: self._enter(device_id, shown, self._load(device_id, now), now))
+        return chain(self._look(device_id, now), lambda found: self._enter(device_id, shown, found, now))
 
     def remembered(self, device_id: str, shown: Shown) -> Kept | None:
         """The device, where it is in memory and the credential speaks for it; the store is not looked into."""
@@ -204,11 +203,10 @@ class Devices:
             kept = self._admitted(kept or self._load(device_id, now), known, shown, now)
             return self._check_in(device_id, shown, said, kept, now, over, asks=asks)
 
-        def looked_up() -> Heard | Future[Heard]:
-            kept = self._let_in(self._load(device_id, now), shown, now)
-            return self._check_in(device_id, shown, said, kept, now, over, asks=asks)
+        def looked_up(found: Kept | None) -> Heard | Future[Heard]:
+            return self._check_in(device_id, shown, said, self._let_in(found, shown, now), now, over, asks=asks)
 
-        return self._soon(looked_up)
+        return chain(self._look(device_id, now), looked_up)
 
     def _check_in(
         self,
@@ -272,7 +270,7 @@ class Devices:
         if isinstance(found, NoOffer):
             return found
         to_commit = listed.terms.scope.commits[device.hardware_id]
-        if (no := unfit(kept.spoken.protocol, file=to_commit in listed.artifacts)) is not None:
+        if (no := unfit(kept.spoken.protocol, file=listed.format_of(to_commit))) is not None:
             return no
         known = device.commit is not None and (
             listed.known.get(found.wave, {}).get(device.commit)
@@ -320,7 +318,8 @@ class Devices:
         kept = self._in_memory(device_id, now, known)
         if kept is not None or self._later is None:
             return self._report(events, self._admitted(kept or self._load(device_id, now), known, shown, now), now)
-        return self._soon(lambda: self._report(events, self._let_in(self._load(device_id, now), shown, now), now))
+        found = self._look(device_id, now)
+        return chain(found, lambda kept: self._report(events, self._let_in(kept, shown, now), now))
 
     def _report(self, events: Sequence[ReportedEvent], kept: Kept, now: datetime) -> Future[Received]:
         person = kept.person
@@ -352,26 +351,44 @@ class Devices:
 
     def _load(self, device_id: str, now: datetime) -> Kept | None:
         """Read the device and keep it; None for a stranger."""
+        return None if self._is_stranger(device_id, now) else self._find([device_id]).get(device_id)
+
+    def _look(self, device_id: str, now: datetime) -> Future[Kept | None]:
+        """The same, soon, with all who ask just now. Raises Busy."""
+        assert self._looks_for is not None
+        if self._is_stranger(device_id, now):
+            nobody: Future[Kept | None] = Future()
+            nobody.set_result(None)
+            return nobody
+        return self._looks_for.look(device_id)
+
+    def _is_stranger(self, device_id: str, now: datetime) -> bool:
         since = self._strangers.get(device_id)
-        if since is not None and now - since < STRANGER_FOR:
-            return None
+        return since is not None and now - since < STRANGER_FOR
+
+    def _find(self, device_ids: Sequence[str]) -> dict[str, Kept]:
+        now = self._clock()
         snapshot = self.board.look(now)
         with self._store.reading() as r:
-            person = r.device(device_id)
-            rows = [row for _, row in r.updates_of_device(person.key)] if person is not None else []
-            spoken = r.spoken([person.key]) if person is not None else {}
-        with self._guard:
-            if person is None:
-                self._strangers[device_id] = now
-                while len(self._strangers) > MOST_STRANGERS:
-                    self._strangers.popitem(last=False)
-                return None
-            self._strangers.pop(device_id, None)
-            device = person.device
-            kept = Kept(person, snapshot.register, None, self._had(rows), device.last_seen_at, device.usual_gap)
+            people = r.devices_called(device_ids)
+            keys = [person.key for person in people]
+            updates, spoken = r.updates_of_devices(keys), r.spoken(keys)
+        found: dict[str, Kept] = {}
+        for person in people:
+            device, had = person.device, self._had(updates.get(person.key, ()))
+            kept = Kept(person, snapshot.register, None, had, device.last_seen_at, device.usual_gap)
             kept.spoken = spoken.get(person.key, NOTHING_SPOKEN)
-            self._kept.put(device_id, kept)
-        return kept
+            found[device.id] = kept
+        with self._guard:
+            for device_id in device_ids:
+                if device_id in found:
+                    self._strangers.pop(device_id, None)
+                    self._kept.put(device_id, found[device_id])
+                else:
+                    self._strangers[device_id] = now
+            while len(self._strangers) > MOST_STRANGERS:
+                self._strangers.popitem(last=False)
+        return found
 
     def _had(self, rows: Iterable[UpdateRow]) -> dict[int, tuple[Earlier, int]]:
         listed = self.board.snapshot.listed
@@ -435,22 +452,14 @@ class Devices:
             if self._looks >= MOST_LOOKS:
                 raise Busy("Too many devices have to be looked up at once.", remedy="Ask again in a few seconds.")
             self._looks += 1
-        done: Future[Result] = Future()
 
         def run() -> None:
-            try:
-                found = work()
-            except Exception as error:
-                done.set_exception(error)
-                return
-            finally:
-                with self._guard:
-                    self._looks -= 1
-            if isinstance(found, Future):
-                pass_on(found, done, lambda result: result)
-            else:
-                done.set_result(found)
+            with self._guard:
+                self._looks -= 1
+            begun.set_result(None)
 
+        begun: Future[None] = Future()
+        done: Future[Result] = chain(begun, lambda _: work())
         self._later(run)
         return done
 

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from orchestrator.core.editions import (
@@ -24,13 +25,21 @@ from orchestrator.core.editions import (
     holds,
     read_content,
 )
-from orchestrator.errors import InvalidInput, NotFound, Refused, Unavailable, WaveError
+from orchestrator.errors import InvalidInput, NotFound, Refused, TooMany, Unavailable, WaveError
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tuf import NOT_BEGUN, Bodies, Mint, Tuf
 from orchestrator.services.writer import Batch, Work, Writer
 
 MOST_BODIES: Final = 512
 """Editions whose documents are kept as they are served."""
+
+MOST_RISES: Final = 100
+"""Editions in a day that are made because one device has had a higher number. Numbers are finite and for all: a device
+that says now this and now that of itself would use them up. Who changes with others shares theirs."""
+
+RISES_FOR: Final = timedelta(days=1)
+MOST_RISING: Final = 100_000
+"""Devices of which it is remembered."""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -85,6 +94,7 @@ class Editions:
         self._shown: OrderedDict[int, Chosen] = OrderedDict()
         self._editions: OrderedDict[int, Edition] = OrderedDict()
         self._bodies: OrderedDict[tuple[int, int, int], Bodies] = OrderedDict()
+        self._rises: OrderedDict[int, tuple[datetime, int]] = OrderedDict()
         self._work: Work[Wish, Chosen] = Work("editions", 2, self._choose)
 
     def mint(self) -> Mint:
@@ -106,7 +116,7 @@ class Editions:
 
     def show(self, wish: Wish) -> Edition | Future[Edition]:
         """The edition for a device that asks what is new; the future is done when that it was shown is committed.
-        Raises NotFound, Busy, Unavailable."""
+        Raises NotFound, Busy, Unavailable; the future TooMany for a device that had too many made for it alone."""
         rules = self._rules()
         kept = self._shown.get(wish.device_key)
         if kept is not None:
@@ -181,7 +191,7 @@ class Editions:
             number = shown.get(wish.device_key, numbers.get(wish.device_key))
             before = None if number is None else desk.edition(number)
             try:
-                chosen = desk.choose(before, wish.content)
+                chosen = desk.choose(before, wish.content, partial(self._rise, wish.device_key, batch.now))
             except WaveError as error:
                 answers.append(error)
                 continue
@@ -199,6 +209,16 @@ class Editions:
 
         batch.after.append(committed)
         return answers
+
+    def _rise(self, device_key: int, now: datetime) -> None:
+        """One more is to be made for this device. Raises TooMany."""
+        since, made = self._rises.get(device_key, (now, 0))
+        if not timedelta(0) <= now - since < RISES_FOR:
+            since, made = now, 0
+        if made >= MOST_RISES:
+            left = (since + RISES_FOR - now).total_seconds()
+            raise TooMany("What this device says of itself changes too often.", after=left)
+        _keep(self._rises, device_key, (since, made + 1), MOST_RISING)
 
     def _note(self, wish: Wish, edition: Edition) -> None:
         if self._most_kept:
@@ -225,8 +245,9 @@ class _Desk:
             self._by_number[number] = found
         return self._by_number[number]
 
-    def choose(self, before: Edition | None, content: Content) -> Edition:
-        """Never a lower number than ``before``. Raises Unavailable when numbers are used up."""
+    def choose(self, before: Edition | None, content: Content, rise: Callable[[], None]) -> Edition:
+        """Never a lower number than ``before``. ``rise`` is asked before a content gets another number for that alone.
+        Raises as ``rise``, and Unavailable when numbers are used up."""
         rules = self._rules
         if (
             before is not None
@@ -237,12 +258,10 @@ class _Desk:
         body = content.body
         digest = hashlib.sha256(body).hexdigest()
         newest = self._newest_of(digest)
-        if (
-            newest is not None
-            and newest.lasts(rules.lifetimes, rules.now)
-            and (before is None or newest.number >= before.number)
-        ):
-            return self._fresh(newest)
+        if newest is not None and newest.lasts(rules.lifetimes, rules.now):
+            if before is None or newest.number >= before.number:
+                return self._fresh(newest)
+            rise()
         return self._new(digest, body.decode())
 
     def save(self) -> None:

@@ -29,3 +29,22 @@ def pass_on(first: Future[Other], done: Future[Result], work: Callable[[Other], 
             done.set_result(result)
 
     first.add_done_callback(finish)
+
+
+def chain(first: Future[Other], work: Callable[[Other], Result | Future[Result]]) -> Future[Result]:
+    """As ``then``, for work that may itself have to wait."""
+    done: Future[Result] = Future()
+
+    def finish(future: Future[Other]) -> None:
+        try:
+            found = work(future.result())
+        except Exception as error:
+            done.set_exception(error)
+            return
+        if isinstance(found, Future):
+            pass_on(found, done, lambda result: result)
+        else:
+            done.set_result(found)
+
+    first.add_done_callback(finish)
+    return done

@@ -34,6 +34,7 @@ from orchestrator.services.credentials import (
     digest_of,
     new_secret,
 )
+from orchestrator.services.mender.tokens import has_ended
 from orchestrator.services.records import DeviceRow
 from orchestrator.services.store import Reading, Store, Writing
 
@@ -114,7 +115,8 @@ class Identity:
             case _:
                 token = shown.token
         digest = person.token_digest if person is not None else None
-        return hmac.compare_digest(digest_of(token), digest or _EMPTY) and person is not None
+        good = hmac.compare_digest(digest_of(token), digest or _EMPTY)
+        return good and person is not None and not has_ended(token, person.device.id, now)
 
     def enrolment(self, token: str, now: datetime, *, spent: bool = True) -> Grant:
         """The enrolment token that this is, before anything is read of who wants in. ``spent``: one without uses left

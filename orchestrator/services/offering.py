@@ -178,7 +178,7 @@ class Desk:
             if (full := limit.reached(self._flying(listed.key, limit))) is not None:
                 return full
         to_commit = listed.terms.scope.commits[device.hardware_id]
-        if (no := unfit(over, file=to_commit in listed.artifacts)) is not None:
+        if (no := unfit(over, file=listed.format_of(to_commit))) is not None:
             return no
         record = self._delta(DeltaPair(device.commit, to_commit)) if device.commit not in (None, to_commit) else None
         known = self._known(listed, found.wave, device)

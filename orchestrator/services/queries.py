@@ -84,7 +84,7 @@ class Queries:
             if row is None:
                 raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
             updates = tuple(r.updates_of_device(row.key))
-            events = tuple(r.events(device=device_id, limit=20))
+            events = tuple(r.events(device=device_id, limit=20, newest=True))
             spoken = r.spoken([row.key]).get(row.key, NOTHING_SPOKEN)
             told = tuple(r.told(row.key))
         return DeviceView(row.device, tuple(self.why_not(device_id)), updates, events, spoken, told)

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from orchestrator.core.codes import Classes
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import RolloutStatus
+from orchestrator.core.stopping import STOPPED
 from orchestrator.core.update import KINDS_OF_FAILURE, EventKind, Patience, on_deadline, on_event
 from orchestrator.errors import WaveError
 from orchestrator.services.board import Board
@@ -64,6 +65,7 @@ class _Known(NamedTuple):
     target: int
     silent_after: timedelta
     classes: Classes
+    stopped: bool
 
 
 class _About(NamedTuple):
@@ -73,6 +75,7 @@ class _About(NamedTuple):
     target: int
     silent_after: timedelta
     classes: Classes
+    stopped: bool
     rows: dict[int, CourseRow]
 
 
@@ -113,6 +116,8 @@ class Reports:
                 if about is None or course is None or kind is None or event.target != about.target or not _named(event):
                     mine.append(Refusal(index, event.id[:LONGEST_ID], *_problem(event, about)))
                     continue
+                if kind is EventKind.CANCELLED and not about.stopped:
+                    kind = EventKind.REFUSED  # nobody told it to stop: that must not come to no outcome
                 row = _row(device_key, event, about.key, received_at)
                 failure = KINDS_OF_FAILURE.get(kind)
                 outcome = None if failure is None else about.classes.of(failure, row.code)
@@ -212,7 +217,8 @@ class Reports:
 
 def _known(row: RolloutRow) -> _Known:
     rules = rules_of(row)
-    return _Known(row.key, row.target_version, rules.silent_after, rules.classes)
+    stopped = row.state.status in STOPPED
+    return _Known(row.key, row.target_version, rules.silent_after, rules.classes, stopped)
 
 
 def _named(event: ReportedEvent) -> bool:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+from orchestrator.core.artifact import LONGEST_VERSION
 from orchestrator.core.rollout_file import LARGEST_VERSION
+from orchestrator.core.update import Update
 from orchestrator.services.store import Reading, Store
 
 BELIEVED_FOR: Final = timedelta(seconds=10)
@@ -43,6 +46,25 @@ def unknown_commit(hardware_id: str, version: str) -> str:
     return hashlib.sha256(f"version\0{hardware_id}\0{version}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def as_offered(hardware_id: str, version: str, commit: str, updates: Iterable[Update]) -> str:
+    """The commit that this software has for the device's updates: what had no name here when the device was offered
+    something keeps the one it had then, so that going back to it is seen; until the device is to run it by its name."""
+    nameless, found = unknown_commit(hardware_id, version), commit
+    for update in updates:
+        if update.to_commit == commit:
+            return commit
+        if update.from_commit == nameless:
+            found = nameless
+    return found
+
+
+def short_of(version: str) -> str:
+    """A version as it may be remembered: one that nothing here can be called by becomes as short as one that can."""
+    if len(version) <= LONGEST_VERSION:
+        return version
+    return hashlib.sha256(version.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class Dictionary:
     """What words mean, as far as they were looked up."""
 
@@ -56,6 +78,10 @@ class Dictionary:
         if found is None or (found[1] is not None and now >= found[1]):
             return None
         return found[0]
+
+    def remembered(self) -> tuple[Words, ...]:
+        """What it has in memory now."""
+        return tuple(self._known)
 
     def look_up(self, words: Words, now: datetime) -> Runs:
         """Raises StoreUnavailable, Busy."""

@@ -2,7 +2,7 @@
 
 A device that is packed takes about 300 bytes, one that has had an update about 400, and one that is open up to 1,500;
 a fleet of a million thus fits, and none of it costs a look into the store when its turn comes. What many devices have
-in common (hardware id, tag, labels, what they run and say) is kept once. Nothing here is the truth: whatever is
+in common (hardware id, tag, what they run and say) is kept once. Nothing here is the truth: whatever is
 forgotten is read again.
 
 Answers for: memory and its bounds. Not for: whether what is remembered still holds (``devices``).
@@ -19,6 +19,8 @@ from math import isnan, nan
 from operator import attrgetter
 from typing import Any, Final
 
+import msgspec
+
 from orchestrator.core.fleet import Device
 from orchestrator.core.offers import Earlier
 from orchestrator.core.protocols import Spoken
@@ -31,9 +33,12 @@ from orchestrator.services.records import DeviceRow
 MOST_OPEN: Final = 10_000
 """Devices kept as objects."""
 
-_HEAD: Final = struct.Struct("<qIIdddddd32s?")
+_OPEN: Final = b""
+
+_HEAD: Final = struct.Struct("<qIIdddddd32s?BII")
 """Key, what it has in common, snapshot of the verdict; then, in seconds: seen, usual gap, since, enrolled, until; its
-part of the jitter; the digest of its token, and whether there is one."""
+part of the jitter; the digest of its token, and whether there is one; which labels it said of itself, and the lengths
+of its labels and of those. Behind it stand both, as JSON, and its updates."""
 
 
 _HAD: Final = struct.Struct("<ddddddqq")
@@ -43,9 +48,17 @@ places."""
 _shared_of_course: Final = attrgetter("status", "resolved", "bad", "ended")
 
 
+_NO_LABELS, _ITS_LABELS, _OTHER_LABELS = range(3)
+"""What a device said of its labels: nothing, those that it has, or others."""
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict[str, str]).decode
+
+
 @dataclass(slots=True)
 class _Alike:
-    """What many devices have in common; of ``device`` only that counts. ``uses``: how many packed devices name it."""
+    """What many devices have in common; of ``device`` only that counts. Labels are not among it: a serial number is
+    nobody else's. ``uses``: how many packed devices name it."""
 
     name: object
     device: Device
@@ -57,14 +70,15 @@ class _Alike:
 
 
 class Shelf:
-    """Kept devices by id. ``most``: of all, 0 for none. Whoever changes a Kept that it did not just get holds
-    ``lock``."""
+    """Kept devices by id. ``most``: of all, 0 for none; who comes when that is full is not remembered. Whoever changes
+    a Kept that it did not just get holds ``lock``."""
 
     def __init__(self, most: int, most_open: int = MOST_OPEN) -> None:
         self.lock = threading.RLock()
-        self._most_open = min(most, most_open)
-        self._most_packed = most - self._most_open
+        self._most = most
+        self._most_open = most_open
         self._open: OrderedDict[str, Kept] = OrderedDict()
+        # Every id has its place here, empty while it is open: a table that is only overwritten never has to grow anew.
         self._packed: dict[str, bytes] = {}
         self._alike: dict[int, _Alike] = {}
         self._numbers: dict[object, int] = {}
@@ -73,7 +87,7 @@ class Shelf:
         self._epoch = 0
 
     def __len__(self) -> int:
-        return len(self._open) + len(self._packed)
+        return len(self._packed)
 
     def get(self, device_id: str) -> Kept | None:
         """The device as it is remembered, open from now on."""
@@ -81,41 +95,49 @@ class Shelf:
         if kept is not None or device_id not in self._packed:
             return kept
         with self.lock:
-            packed = self._packed.pop(device_id, None)
-            if packed is None:
+            packed = self._packed.get(device_id)
+            if not packed:
                 return self._open.get(device_id)
             kept = self._unpack(device_id, packed)
-            self.put(device_id, kept)
+            self._packed[device_id] = _OPEN
+            self._keep_open(device_id, kept)
             return kept
 
     def put(self, device_id: str, kept: Kept) -> None:
-        """Remember it, instead of what is remembered; another one is packed, or forgotten when that is full."""
-        if not self._most_open:
-            return
+        """Remember it, instead of what is remembered."""
         with self.lock:
-            self._forget_packed(device_id)
-            self._open[device_id] = kept
-            while len(self._open) > self._most_open:
-                other, oldest = self._open.popitem(last=False)
-                if len(self._packed) < self._most_packed:
-                    self._packed[other] = self._pack(oldest)
+            packed = self._packed.get(device_id)
+            if packed is None and len(self._packed) >= self._most:
+                return
+            if packed:
+                self._release(_HEAD.unpack_from(packed)[1])
+            self._packed[device_id] = _OPEN
+            self._keep_open(device_id, kept)
 
     def drop(self, device_id: str) -> None:
         """Forget it."""
         with self.lock:
             self._open.pop(device_id, None)
-            self._forget_packed(device_id)
+            packed = self._packed.pop(device_id, None)
+            if packed:
+                self._release(_HEAD.unpack_from(packed)[1])
 
-    def _forget_packed(self, device_id: str) -> None:
-        packed = self._packed.pop(device_id, None)
-        if packed is not None:
-            self._release(_HEAD.unpack_from(packed)[1])
+    def _keep_open(self, device_id: str, kept: Kept) -> None:
+        self._open[device_id] = kept
+        while len(self._open) > self._most_open:
+            other, oldest = self._open.popitem(last=False)
+            self._packed[other] = self._pack(oldest)
 
     def _pack(self, kept: Kept) -> bytes:
         device = kept.person.device
         if kept.snapshot is not None and kept.snapshot is not self._snapshot:
             self._snapshot = kept.snapshot
             self._epoch += 1
+        labels = _encode(device.labels) if device.labels else b""
+        said, other = _NO_LABELS, b""
+        if kept.said is not None and kept.said.labels is not None:
+            said = _ITS_LABELS if kept.said.labels == device.labels else _OTHER_LABELS
+            other = _encode(kept.said.labels) if said == _OTHER_LABELS else b""
         head = _HEAD.pack(
             kept.person.key,
             self._number(kept),
@@ -128,27 +150,38 @@ class Shelf:
             kept.spread,
             kept.person.token_digest or b"",
             kept.person.token_digest is not None,
+            said,
+            len(labels),
+            len(other),
         )
-        return head + b"".join(_packed_times(earlier) for earlier, _ in kept.had.values()) if kept.had else head
+        return b"".join((head, labels, other, *(_packed_times(earlier) for earlier, _ in kept.had.values())))
 
     def _unpack(self, device_id: str, packed: bytes) -> Kept:
-        key, number, epoch, seen, gap, since, enrolled, until, spread, digest, known = _HEAD.unpack_from(packed)
+        key, number, epoch, *times, digest, known, which, length, other = _HEAD.unpack_from(packed)
+        seen, gap, since, enrolled, until, spread = times
+        labels_end = _HEAD.size + length
+        labels = _decode(packed[_HEAD.size : labels_end]) if length else {}
         alike = self._alike[number]
         self._release(number)
         seen_at, usual_gap = _moment(seen), timedelta(seconds=gap)
         device = replace(
             alike.device,
             id=device_id,
+            labels=labels,
             enrolled_at=_moment(enrolled),
             last_seen_at=seen_at,
             since_at=_moment(since),
             usual_gap=usual_gap,
         )
+        said = alike.said
+        if said is not None and which != _NO_LABELS:
+            own = dict(labels) if which == _ITS_LABELS else _decode(packed[labels_end : labels_end + other])
+            said = msgspec.structs.replace(said, labels=own)
         return Kept(
             DeviceRow(key, device, digest if known else None),
             alike.register,
-            alike.said,
-            _unpacked_had(alike.had, packed) if alike.had else {},
+            said,
+            _unpacked_had(alike.had, packed, labels_end + other) if alike.had else {},
             seen_at,
             usual_gap,
             self._snapshot if epoch and epoch == self._epoch else None,
@@ -165,7 +198,6 @@ class Shelf:
             device.hardware_id,
             device.tag,
             device.group,
-            tuple(device.labels.items()),
             device.commit,
             device.version,
             device.status,
@@ -175,13 +207,19 @@ class Shelf:
             kept.spoken,
             had,
             None if said is None else (said.commit, said.version, said.hardware_id, said.tag, said.healthy),
-            None if said is None or said.labels is None else tuple(said.labels.items()),
         )
         number = self._numbers.get(name)
         if number is None:
             number = self._next_number = (self._next_number + 1) % 2**32
             self._numbers[name] = number
-            self._alike[number] = _Alike(name, device, said, kept.register, kept.spoken, had)
+            self._alike[number] = _Alike(
+                name,
+                replace(device, labels={}),
+                None if said is None else msgspec.structs.replace(said, labels=None),
+                kept.register,
+                kept.spoken,
+                had,
+            )
         self._alike[number].uses += 1
         return number
 
@@ -212,10 +250,10 @@ def _packed_times(earlier: Earlier) -> bytes:
     )
 
 
-def _unpacked_had(shared: tuple[Any, ...], packed: bytes) -> dict[int, tuple[Earlier, int]]:
+def _unpacked_had(shared: tuple[Any, ...], packed: bytes, begin: int) -> dict[int, tuple[Earlier, int]]:
     found: dict[int, tuple[Earlier, int]] = {}
     for number, (key, version, where, segments, course, said) in enumerate(shared):
-        *times, place, other = _HAD.unpack_from(packed, _HEAD.size + number * _HAD.size)
+        *times, place, other = _HAD.unpack_from(packed, begin + number * _HAD.size)
         deadline, started, installing, confirmed, recovered, offered = times
         status, resolved, bad, ended = course
         from_commit, to_commit, check_ins, tries = said

@@ -77,6 +77,9 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
 
     def device_by_key(self, key: int) -> DeviceRow | None: ...
 
+    def devices_called(self, device_ids: Collection[str]) -> Sequence[DeviceRow]:
+        """Those of these ids that there are."""
+
     def devices(self, which: DeviceFilter, *, after: str | None = None, limit: int = 100) -> Sequence[DeviceRow]:
         """By id, those after ``after``; at most ``limit``."""
 
@@ -113,9 +116,6 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
 
     def in_segment(self, scope: Scope, segment: str) -> int:
         """Devices in some wave that are in the segment and, but for what is excluded, eligible."""
-
-    def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
-        """Some eligible devices, for messages about overlaps."""
 
     # Rollouts
     def rollout(self, name: str) -> RolloutRow | None: ...
@@ -203,17 +203,24 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
     def updates_of_device(self, device_key: int, *, limit: int = 20) -> Sequence[tuple[str, UpdateRow]]:
         """With the rollout's name, newest offer first."""
 
+    def updates_of_devices(self, device_keys: Collection[int], *, limit: int = 20) -> Mapping[int, Sequence[UpdateRow]]:
+        """The same of many devices, by device key; of each at most ``limit``."""
+
     def list_updates(
         self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100
     ) -> Sequence[tuple[str, UpdateRow]]:
         """With the device's id, newest offer first; ``bad``: only those with a bad outcome."""
 
-    def count_updates(self, rollout_key: int) -> Mapping[str, Mapping[UpdateStatus, int]]:
-        """Updates by wave and status: for people and for checks, never for decisions."""
-
     def events(
-        self, *, device: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100
-    ) -> Sequence[LoggedEvent]: ...
+        self,
+        *,
+        device: str | None = None,
+        rollout: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+        newest: bool = False,
+    ) -> Sequence[LoggedEvent]:
+        """Oldest first: the first ``limit`` of them, or the ``newest``."""
 
     # Deltas
     def delta(self, pair: DeltaPair) -> DeltaRecord | None:
@@ -360,9 +367,6 @@ class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, Writes
     # Updates and reports
     def set_spent(self, rollout_key: int, spent: Mapping[str, datetime]) -> None:
         """Note until when rates are spent, named as by ``spent``; the rollout is locked."""
-
-    def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
-        """The update, and nobody else changes it until this transaction ends."""
 
     def add_update(self, row: UpdateRow) -> bool:
         """False when the device has an update in this rollout already."""

@@ -70,8 +70,9 @@ def _why(
         found = awaited(protocol, found, device)
     if isinstance(found, Offerable):
         targets = {target.commit: target.provider for target in r.targets(version=row.target_version)}
-        file = targets.get(terms.scope.commits[device.hardware_id]) == FILES
-        found = unfit(protocol, file=file) or found
+        commit = terms.scope.commits[device.hardware_id]
+        artifact = r.artifact(commit) if targets.get(commit) == FILES else None
+        found = unfit(protocol, file=None if artifact is None else artifact.format) or found
     if isinstance(found, Offerable) and not outstanding(earlier):
         reached = (each.reached(r.flying_with(row.key, each)) for each in label_limits(terms, found.wave, device))
         found = next((no for no in reached if no is not None), found)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -241,3 +243,35 @@ def test_the_key_of_addresses_is_made_once_and_for_its_owner_only(tmp_path: Path
     file.write_bytes(b"short")
     with pytest.raises(ContentUnavailable, match="is damaged"):
         signing_key(root)
+
+
+TAKE = """
+import sys
+from pathlib import Path
+from orchestrator.adapters.artifacts.store import FolderStore
+def told(done, of):
+    print(done, flush=True)
+    sys.stdin.readline()
+FolderStore(Path(sys.argv[1])).take(Path(sys.argv[2]), progress=told)
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_process_that_is_killed_while_it_copies_leaves_nothing_that_counts(
+    files: FolderStore, source: Path, tmp_path: Path, steps: int
+) -> None:
+    argv = [sys.executable, "-c", TAKE, str(tmp_path / "artifacts"), str(source)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for step in range(steps):
+            assert process.stdout.readline()
+            if step + 1 < steps:
+                process.stdin.write("\n")
+                process.stdin.flush()
+        with pytest.raises(Busy):
+            files.take(source)
+        process.kill()
+    assert (files.stored(), files.path(SHA256)) == ([], None)
+    assert len(incoming(tmp_path)) == 1
+    assert files.take(source).sha256 == SHA256
+    assert files.verify(SHA256) and incoming(tmp_path) == []

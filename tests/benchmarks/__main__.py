@@ -22,6 +22,7 @@ EVERY: dict[str, list[str]] = {
     "reports_store": [],
     "excluding": [],
     "gateway_rates": [],
+    "gateway_peers": [],
     "delta_builds": [],
     "startup": [],
 }

@@ -46,7 +46,7 @@ def serve(which: str, path: str) -> None:
     from datetime import UTC, datetime
     from threading import Thread
 
-    from orchestrator.gateway.server import Server
+    from orchestrator.gateway.server import Server, spare_collector
 
     def told(port: int) -> None:
         print(port, flush=True)
@@ -96,6 +96,7 @@ def serve(which: str, path: str) -> None:
         server.stop()
 
     Thread(target=until_closed, daemon=True).start()
+    spare_collector()
     server.run()
     for close in closing:
         close()

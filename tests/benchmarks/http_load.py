@@ -11,7 +11,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -28,8 +28,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Client(asyncio.Protocol):
-    """One connection: the next request when the answer is there. ``see`` gets the body, and when it was asked and
-    answered."""
+    """One connection: the next request when the answer is there, until there is none. ``see`` gets the body, and when
+    it was asked and answered."""
 
     def __init__(self, make: Make, see: See, wrong: list[bytes]) -> None:
         self._make, self._see, self._wrong = make, see, wrong
@@ -49,7 +49,10 @@ class Client(asyncio.Protocol):
             self.transport.close()
             return
         self._asked = time.perf_counter()
-        self.transport.write(self._make())
+        if request := self._make():
+            self.transport.write(request)
+        else:
+            self.transport.close()
 
     def data_received(self, received: bytes) -> None:
         self._buffer += received
@@ -87,12 +90,41 @@ async def load(port: int, make: Make, see: See, *, until: asyncio.Event) -> list
     return wrong
 
 
+async def work_off(port: int, requests: Sequence[bytes], see: See) -> list[bytes]:
+    """Send each of these once, over 64 connections; what was answered with anything but 200."""
+    wrong: list[bytes] = []
+    left = iter(requests)
+    loop = asyncio.get_running_loop()
+    clients: list[Client] = []
+
+    def make() -> bytes:
+        return next(left, b"")
+
+    for _ in range(CONNECTIONS):
+        clients.append((await loop.create_connection(lambda: Client(make, see, wrong), "127.0.0.1", port))[1])
+    await asyncio.gather(*(client.stopped for client in clients))
+    return wrong
+
+
 @dataclass
 class Rate:
     answers: int = 0
     seconds: float = 0.0
     cpu: float = 0.0
     waits: list[float] = field(default_factory=list)
+
+    @property
+    def per_second(self) -> float:
+        return self.answers / self.seconds
+
+    @property
+    def per_cpu_second(self) -> float:
+        return self.answers / max(self.cpu, 0.01)
+
+    def wait(self, part: float) -> float:
+        """Milliseconds within which that part of the answers came."""
+        waits = sorted(self.waits)
+        return 1e3 * waits[min(len(waits) - 1, int(part * len(waits)))]
 
     def line(self, name: str, each: int = 1) -> str:
         waits = sorted(self.waits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ LISTED = (
         "enrolment": "add list revoke",
         "ca": "init issue server revoke list",
         "tuf": "init rotate show",
+        "mender": "list accept reject preauthorize decommission",
         "policy": "check list show schema",
         "db": "upgrade check",
         "journal": "show verify",
@@ -57,6 +59,8 @@ def test_help_is_a_sentence_and_a_pasteable_example(name: str, house: House) -> 
     sentence = COMMANDS[name].help.split("\n\n")[0]
     assert sentence.endswith(".") and sentence[0].isupper() and len(sentence) < 200
     assert "Example" in shown
+    usage = " ".join(takewhile(str.strip, shown.partition("Usage:")[2].splitlines()))
+    assert not any(odd in usage for odd in ("{", "[[", "]]")), usage
     for example in EXAMPLES[name]:
         words = shlex.split(example.partition(">")[0])
         assert words[: 1 + len(name.split())] == ["wave", *name.split()]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from orchestrator.cli.render.simulation import why
 from tests.cli.house import House
 
 FEW = ("--fleet", "300", "--seeds", "6", "--jobs", "1")
@@ -31,6 +32,31 @@ def test_two_policies_side_by_side_with_a_picture(house: House) -> None:
     assert "SLOW-ROLL" in said
     assert "Without budgets." in said
     assert file.read_text(encoding="utf-8").startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        ("halted rollout/failed", "halted by rollout/failed"),
+        ("halted budget:failed", "halted by the budget for failed"),
+        ("held bake_inconclusive", "held at a bake that was over and could not pass"),
+        ("halted silence", "halted by the clock of silence"),
+        ("held ", "held"),
+    ],
+)
+def test_why_runs_came_to_a_stop_is_said_in_words(cause: str, words: str) -> None:
+    assert why(cause) == words
+
+
+def test_classes_that_no_simulated_device_comes_to_are_named(house: House) -> None:
+    """A class by error code: devices here say none, so that its tolerance is not tried, and the answer says so."""
+    file = house.root / "modem.yaml"
+    classes = "{failed: 2%, codes: {modem: {match: [MODEM-*], at_most: 1%}}}"
+    file.write_text(f"policy: modem\ntolerate: {classes}\n", encoding="utf-8")
+    said = " ".join(house.ok("simulate", str(file), *FEW).split())
+    assert "modem: no device came to modem: simulated devices say no error codes" in said
+    assert house.json("simulate", str(file), *FEW)["policies"][0]["not_drawn"] == ["modem"]
+    assert "no device came to" not in house.ok("simulate", "standard", *FEW)
 
 
 def test_the_object_for_programs(house: House) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.adapters.sql.members import all_of, eligible, in_some_wave
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector, wave_of
@@ -103,7 +104,9 @@ def test_a_look_counts_what_python_counts(store: SqlStore, fleet: list[Device], 
 def test_who_is_eligible_is_the_same_in_sql(store: SqlStore, fleet: list[Device], of: Scope) -> None:
     with undone(store) as w:
         keys = dict(zip(enroll(w, *fleet), fleet, strict=True))
-        found = {keys[key].id for key in w.eligible_keys(of, limit=100)}
+        asked = all_of(eligible(of), in_some_wave(of))
+        rows = w.link.rows(f"SELECT d.key FROM device d WHERE {asked.sql}", asked.parameters)
+        found = {keys[key].id for (key,) in rows}
         assert found == {one.id for one in fleet if of.eligible(one) and wave_in_python(one, of) is not None}
 
 

@@ -51,7 +51,10 @@ def test_an_event_is_new_once_for_its_device_in_and_across_calls(store: SqlStore
         assert w.log_events([event(one, "x"), event(two, "y"), event(two, "y")]) == [False, True, False]
         assert w.log_events([]) == []
     with store.reading() as r:
-        assert len(r.events()) == 4
+        everything = [each.seq for each in r.events()]
+        assert len(everything) == 4
+        assert [each.seq for each in r.events(limit=3)] == everything[:3]
+        assert [each.seq for each in r.events(limit=3, newest=True)] == everything[1:]
 
 
 def test_many_events_at_once_are_told_apart(store: SqlStore) -> None:
@@ -94,10 +97,10 @@ def test_an_offer_is_there_once_and_comes_back_as_it_was(store: SqlStore) -> Non
         row = w.add_rollout(rollout())
         full = offered(row, key, segment_places='{"hardware_id=rpi4": 3}', unhealthy_before=True, by_delta=False)
         full.usual_gap = 2 * HOUR
-        assert w.offered_to(row.key, key) is None
+        assert w.load_updates([(row.key, key)]) == {}
         assert w.add_update(full)
         assert not w.add_update(replace(full, wave="other"))
-        assert w.offered_to(row.key, key) == w.update(row.key, key) == full
+        assert w.load_updates([(row.key, key)])[row.key, key] == w.update(row.key, key) == full
         assert w.load_updates([(row.key, key), (row.key, 99), (7, key)]) == {(row.key, key): full}
         assert w.load_updates([]) == {}
 
@@ -192,9 +195,15 @@ def test_updates_are_listed_newest_offer_first(store: SqlStore) -> None:
         assert [name for name, _ in w.list_updates(row.key, limit=1)] == ["c"]
         assert [name for name, _ in w.list_updates(row.key, bad=True)] == ["b"]
         assert [name for name, _ in w.list_updates(row.key, statuses={UpdateStatus.OFFERED})] == ["c", "a"]
-        assert w.count_updates(row.key) == {"all": {UpdateStatus.OFFERED: 2, UpdateStatus.FAILED: 1}}
         assert [name for name, _ in w.updates_of_device(keys[0])] == ["other", "r"]
         assert [name for name, _ in w.updates_of_device(keys[0], limit=1)] == ["other"]
+        of_many = w.updates_of_devices([*keys, 10**6])
+        assert sorted(of_many) == sorted(keys)
+        assert all(list(of_many[key]) == [row for _, row in w.updates_of_device(key)] for key in keys)
+        assert [len(rows) for rows in w.updates_of_devices(keys, limit=1).values()] == [1] * len(keys)
+        assert w.updates_of_devices([]) == {}
+        called = w.devices_called(["b", "nobody", "a", "with\0nul"])
+        assert [person.device.id for person in called] == ["a", "b"] and w.devices_called([]) == []
 
 
 def test_counts_add_up_in_their_slice(store: SqlStore) -> None:

@@ -76,6 +76,11 @@ def told_of(told: World, **steps: Step) -> Outlook:
             None,
             "4 failed among 31 places; accepted by a person and closed; tolerance 2 %",
         ),
+        (
+            {"bad": 1, "places": 31, "accepted": True},
+            None,
+            "1 failed among 31 places; closed by an order; tolerance 2 %",
+        ),
         ({"bad": 4, "places": 31, "answer": Answer.COUNT}, None, "4 failed among 31 places; only counted"),
     ],
 )
@@ -168,6 +173,22 @@ def test_what_a_person_granted_counts_from_then() -> None:
     told.resume_wave("lab")
     assert told_of(told).holds == (f"lab: at {moment(DAY_0 + 101 * HOUR)} its bake is over and it could not pass.",)
     assert_holds_at(told, DAY_0 + 101 * HOUR)
+
+
+def test_a_held_rollout_with_a_held_wave_names_both_ways_on() -> None:
+    """Each has its own hold: a person who resumes the one has said nothing of the other."""
+    told = world(WaveRules("lab", otherwise=Otherwise.HOLD))
+    told.pools["lab"].pairs, told.pools["lab"].ready = 2, 1
+    told.tick()
+    told.pass_time(7 * HOUR)
+    told.tick()
+    assert told.state.wave("lab").hold is not None
+    told.state = replace(told.state, status=RolloutStatus.HELD)
+    assert told_of(told).advances == (
+        "A person has looked and resumes it: `wave resume lmp-42`.",
+        "lab is held; a person lets it go on, `wave resume lmp-42 --wave lab`, or pass, `wave complete lmp-42 lab`.",
+        "Or ends it: `wave cancel lmp-42`.",
+    )
 
 
 @pytest.mark.parametrize("otherwise", [Otherwise.HOLD, Otherwise.FULL])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.admission import Flow, bearable
+from orchestrator.core.artifact import Format
 from orchestrator.core.facts import BudgetFacts, Excluded, RolloutState, WaveState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector
@@ -24,6 +25,7 @@ from orchestrator.core.offers import (
     Way,
     label_limits,
     may_offer,
+    mistaken,
     unfit,
     way,
 )
@@ -33,7 +35,7 @@ from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import SPACE, position, wave_salt
 from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.slices import ROLLOUT, Slice, exact_ranks, wave_population
+from orchestrator.core.slices import ROLLOUT, UNCOUNTED, Slice, coarse_ranks, exact_ranks, wave_population
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
 from orchestrator.core.update import Update, UpdateStatus
 from orchestrator.core.window import Window
@@ -49,7 +51,8 @@ DEVICE = Device(
 )
 AT = position(DEVICE.member.hash, SALT)
 RANKS = exact_ranks([AT // 2, AT])
-SLICE = Slice("lab", 1, SPACE, NOW - HOUR, {ROLLOUT: 10}, {ROLLOUT: RANKS, wave_population("lab"): RANKS})
+BY_POPULATION = {ROLLOUT: RANKS, wave_population("lab"): RANKS, "hardware_id=rpi4": RANKS}
+SLICE = Slice("lab", 1, SPACE, NOW - HOUR, {ROLLOUT: 10}, BY_POPULATION)
 
 
 def state(
@@ -80,7 +83,24 @@ def kind(found: Offerable | NoOffer) -> NoOfferKind | None:
 
 def test_a_device_whose_turn_has_come_gets_its_place_by_position() -> None:
     found = may_offer(terms(), DEVICE, None, NOW)
-    assert found == Offerable("lab", 1, (12, 2), {"hardware_id=rpi4": 1, "source_version=41": 1})
+    assert found == Offerable("lab", 1, (12, 2), {"hardware_id=rpi4": 2, "source_version=41": UNCOUNTED})
+
+
+def test_only_a_slice_that_knows_counts_alone_would_take_a_device_for_one_of_another_version() -> None:
+    """Up to 1,000 members it tells who came into the version since, and gives it no place there; above, whoever comes
+    would share a place with one that it counted."""
+    coarse = coarse_ranks(dict.fromkeys(range(256), 8))
+    large = replace(SLICE, ranks={wave_population("lab"): coarse, "source_version=40": coarse})
+    small = replace(SLICE, ranks=BY_POPULATION | {"source_version=40": exact_ranks([AT // 2])})
+
+    def found(piece: Slice, version: int | None) -> bool:
+        return mistaken(terms(slices={"lab": (piece,)}), DEVICE, replace(DEVICE, version=version))
+
+    assert found(large, 40)
+    assert not found(large, 41), "it runs what it ran"
+    assert not found(large, 39) and not found(large, None), "nobody was counted there"
+    assert not found(small, 40)
+    assert not found(replace(large, opened_at=NOW - 6 * HOUR), 40), "it is in no slice yet"
 
 
 FAILED = frozenset({OutcomeClass.FAILED})
@@ -147,17 +167,18 @@ def test_every_reason_is_tested() -> None:
 
 @pytest.mark.parametrize("protocol", DeviceProtocol)
 def test_a_protocol_takes_files_or_commits_or_both(protocol: DeviceProtocol) -> None:
-    takes = {file for file in (True, False) if unfit(protocol, file=file) is None}
+    everything = {*Format, None}
+    takes = {file for file in everything if unfit(protocol, file=file) is None}
     assert (
         takes
         == {
-            DeviceProtocol.OWN: {True, False},
-            DeviceProtocol.DDI: {True},
-            DeviceProtocol.MENDER: {True},
-            DeviceProtocol.AKTUALIZR: {False},
+            DeviceProtocol.OWN: everything,
+            DeviceProtocol.DDI: set(Format),
+            DeviceProtocol.MENDER: {Format.MENDER},
+            DeviceProtocol.AKTUALIZR: {None},
         }[protocol]
     )
-    for file in {True, False} - takes:
+    for file in everything - takes:
         no = unfit(protocol, file=file)
         assert no is not None and no.kind is NoOfferKind.CONTENT and no.until is None
 

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core.evidence.crossing import place_since
 from orchestrator.core.position import SPACE
 from orchestrator.core.slices import (
     BINS,
     ROLLOUT,
+    UNCOUNTED,
     Ranks,
     Slice,
     coarse_ranks,
@@ -167,10 +169,35 @@ def test_a_place_in_the_rollout_counts_the_slices_of_every_wave_before() -> None
     assert piece.places(20, [ROLLOUT, "wave:emea"]) == {ROLLOUT: 62, "wave:emea": 22}
 
 
-def test_a_device_that_changed_its_segment_since_comes_right_after_those_before() -> None:
+def test_who_was_not_counted_in_a_segment_has_no_place_in_it() -> None:
     population = segment_population("label:region", "emea")
     assert population == "label:region=emea"
-    assert Slice("rest", 1, 40, DAY_0, {population: 7}, {}).places(3, [population]) == {population: 8}
+    assert Slice("rest", 1, 40, DAY_0, {population: 7}, {}).places(3, [population]) == {population: UNCOUNTED}
+
+
+@given(
+    st.lists(st.sets(positions, min_size=1, max_size=40), min_size=1, max_size=4),
+    st.sets(positions, max_size=40),
+    st.integers(0, 3),
+)
+def test_in_a_segment_no_two_devices_share_a_place_whoever_has_come_into_it_since(
+    counted: list[set[int]], came: set[int], began: int
+) -> None:
+    """The segment is watched from some slice on, or all along; others move into it while its slices are open. Each who
+    has a place has at least its rank among those who have one, and so does a monitor that begins later."""
+    segment = segment_population("source_version", "41")
+    before, places = 0, []
+    for number, members in enumerate(counted):
+        ranks = {segment: exact_ranks(members)} if number >= began else {}
+        piece = Slice("rest", number + 1, SPACE, DAY_0, {segment: before} if before else {}, ranks)
+        found = [piece.places(position, [segment])[segment] for position in sorted(members | came)]
+        places += [place for place in found if place is not UNCOUNTED]
+        before += ranks[segment].members if ranks else 0
+    assert places == list(range(1, before + 1))
+    for start in range(before):
+        later = [since for place in places if (since := place_since(place, start)) is not None]
+        assert later == list(range(1, before - start + 1))
+    assert place_since(UNCOUNTED, 0) is None
 
 
 # ------------------------------------------------------------------------------------------------- the cut

@@ -379,6 +379,36 @@ def test_a_failed_download_is_no_end_and_is_counted_once() -> None:
     assert life.runs(NEW).sum.confirmed == 1
 
 
+def test_whose_download_failed_in_a_hold_is_not_silent_as_long_as_it_is_seen() -> None:
+    """Day 0: held; its download fails, and it asks every six hours and is offered nothing. Day 1: its offer is taken
+    back, and it holds no part of the pace. Day 4: resumed, it is offered the Target anew and confirms."""
+    life = Life().event(EventKind.DOWNLOADING, EventKind.DOWNLOAD_FAILED)
+    for _ in range(16):
+        life.after(6)
+        life.runs(OLD, repeated=False)
+    assert life.update.status is UpdateStatus.WITHDRAWN
+    assert (life.sum.withdrawn, life.sum.resolved, life.sum.bad) == (1, 0, (OutcomeClass.DOWNLOAD_FAILED,))
+    life.again().event(EventKind.DOWNLOADING, EventKind.INSTALLING).runs(NEW)
+    assert (life.sum.withdrawn, life.sum.confirmed) == (0, 1)
+
+
+def test_whose_downloads_go_on_failing_is_at_it_as_long_as_it_says_so() -> None:
+    life = Life()
+    for _ in range(10):
+        life.after(20).event(EventKind.DOWNLOAD_FAILED)
+    assert life.update.status is UpdateStatus.DOWNLOADING
+    assert life.runs(OLD).after(23).update.status is UpdateStatus.DOWNLOADING
+    assert life.runs(OLD).after(2).update.status is UpdateStatus.WITHDRAWN
+
+
+def test_whose_download_failed_is_silent_when_it_is_seen_no_more_or_has_installed_since() -> None:
+    assert Life().event(EventKind.DOWNLOAD_FAILED).after(25).update.status is UpdateStatus.SILENT
+    life = Life().event(EventKind.DOWNLOAD_FAILED, EventKind.INSTALLING)
+    life.now += 23 * HOUR
+    life.runs(OLD)
+    assert life.after(2).update.status is UpdateStatus.SILENT
+
+
 def test_a_failed_download_after_the_withdrawal_leaves_the_offer_withdrawn() -> None:
     life = Life().withdrawn().event(EventKind.DOWNLOAD_FAILED).after(1000)
     assert (life.update.status, life.sum.bad) == (UpdateStatus.WITHDRAWN, (OutcomeClass.DOWNLOAD_FAILED,))

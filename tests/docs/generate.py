@@ -44,7 +44,7 @@ _PART: Final = re.compile(
 
 def pages() -> list[Path]:
     """README and every page of docs."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def renewed(text: str) -> str:

@@ -109,6 +109,12 @@ class Ended:
 class House:
     """An installation under ``root`` and whatever of it runs. Every process is ended by its own pid in the end."""
 
+    @classmethod
+    def bare(cls, root: Path, *, more: str = "") -> House:
+        """A directory with settings alone, for installations of files."""
+        root.mkdir()
+        return cls(root, Versions(root / "none", {}), more=more)
+
     def __init__(self, root: Path, versions: Versions, *, lease: str = "30s", more: str = "") -> None:
         self.root = root
         self.versions = versions

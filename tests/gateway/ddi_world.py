@@ -45,7 +45,7 @@ class DdiWorld:
 
     def __post_init__(self) -> None:
         world = self.world
-        service = Ddi(world.devices, world.store, world.settings)
+        self.service = service = Ddi(world.devices, world.store, world.settings)
         files = ArtifactServer(self.root, None, world.clock)
         door = DdiDoor(world.devices, service, url="http://gateway", tenant="DEFAULT", files=files)
         self.gateway = Gateway([door], read_seconds=1)

@@ -11,6 +11,7 @@ from orchestrator.core.artifact import FILES, Artifact, Digests, Format
 from orchestrator.core.fleet import Target
 from orchestrator.core.update import UpdateStatus
 from orchestrator.gateway.app import Gateway
+from orchestrator.gateway.limits import Limits
 from orchestrator.services.mender.operating import Operating, Placing
 from tests.gateway.every_door import mender_door
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
@@ -77,10 +78,10 @@ class Client:
 
 
 class House:
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.world = World()
         world = self.world
-        self.gateway = Gateway([mender_door(world)])
+        self.gateway = Gateway([mender_door(world)], limits=limits)
         self.person = Operating(world.store, world.devices.register, world.clock)
         for version in (41, 42):
             self.artifact(version)
@@ -96,16 +97,17 @@ class House:
                 Target(f"app-{version}", version, commit_of(version), (HARDWARE,), (TAG,), FILES), now=self.world.now
             )
 
-    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+    def ask(self, method: str, path: str, *, address: str = "127.0.0.1", **more: Any) -> httpx.Response:
         async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(self.gateway)
+            transport = httpx.ASGITransport(self.gateway, client=(address, 4711))
             async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
                 return await client.request(method, path, **more)
 
         return asyncio.run(once())
 
-    def auth(self, body: bytes, signature: bytes) -> httpx.Response:
-        return self.ask("POST", AUTH, content=body, headers={"x-men-signature": signature.decode("latin-1")})
+    def auth(self, body: bytes, signature: bytes, *, address: str = "127.0.0.1") -> httpx.Response:
+        headers = {"x-men-signature": signature.decode("latin-1")}
+        return self.ask("POST", AUTH, address=address, content=body, headers=headers)
 
     def fleet(self, count: int) -> list[Client]:
         found = [Client(self, f"m{number}").join() for number in range(count)]

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.core.artifact import FILES
 from orchestrator.core.ddi import MOST_TRIES
+from orchestrator.core.fleet import Target
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import Refused
 from orchestrator.services.ddi import MOST_ENTRIES
 from orchestrator.services.running import unknown_commit
 from tests.gateway.ddi_world import BASE, DdiWorld, artifact_of, content_of
-from tests.services.fleet_world import HARDWARE
+from tests.services.fleet_world import HARDWARE, TAG
 
 MINUTE = timedelta(minutes=1)
 CANCEL = {"on_halt": ["withdraw", "cancel"]}
@@ -170,6 +172,33 @@ def test_software_that_gets_a_name_during_a_rollout_is_what_it_was_when_it_was_o
     assert ddi.world.status(device) is UpdateStatus.DOWNLOADING, "and not on something third"
 
 
+def test_software_that_got_a_name_since_confirms_the_rollout_that_brings_it(ddi: DdiWorld) -> None:
+    """A fleet's old software, added later under a higher version as the way back."""
+    ddi.artifact(42)
+    (device,) = ddi.world.enroll(1)
+    ddi.configure(device, "1.41.0")
+    ddi.world.apply()
+    ddi.say(device, ddi.action(device), "closed", "success")
+    ddi.configure(device, "1.42.0")
+    ddi.world.rollouts.cancel("lmp-42", by="anna")
+    old = artifact_of(41)
+    with ddi.world.store.writing() as w:
+        w.add_artifact(old)
+        w.add_target(Target("back", 43, old.sha256, (HARDWARE,), (TAG,), provider=FILES), now=ddi.world.now)
+    ddi.world.apply(name="lmp-43", target=43)
+    ddi.say(device, ddi.action(device), "closed", "success")
+    ddi.later(MINUTE)
+    ddi.configure(device, "1.41.0")
+    assert ddi.world.status(device, "lmp-43") is UpdateStatus.CONFIRMED
+
+
+def test_of_a_version_without_end_no_more_is_remembered_than_of_others(ddi: DdiWorld) -> None:
+    (device,) = ddi.world.enroll(1)
+    for number in range(3):
+        assert ddi.configure(device, f"{number}" * 60_000).status_code == 200
+    assert {len(words.version or "") for words in ddi.service.dictionary.remembered()} == {64}
+
+
 def test_the_number_of_a_target_is_a_version(ddi: DdiWorld) -> None:
     artifact = ddi.artifact(42)
     (device,) = ddi.world.enroll(1)
@@ -189,21 +218,21 @@ def labels(ddi: DdiWorld, device: str) -> dict[str, str]:
     return dict(found.device.labels)
 
 
-def test_attributes_are_labels_merged_replaced_and_removed(ddi: DdiWorld) -> None:
+def test_attributes_but_for_the_version_are_labels_merged_replaced_and_removed(ddi: DdiWorld) -> None:
     (device,) = ddi.world.enroll(1)
     ddi.configure(device, "1", serial="7", region="emea")
     ddi.configure(device, "1", region="amer")
-    assert labels(ddi, device) == {"serial": "7", "region": "amer", "swVersion": "1"}
+    assert labels(ddi, device) == {"serial": "7", "region": "amer"}
     ddi.configure(device, None, "remove", region="")
-    assert labels(ddi, device) == {"serial": "7", "swVersion": "1"}
+    assert labels(ddi, device) == {"serial": "7"}
     ddi.configure(device, "2", "replace", region="emea")
-    assert labels(ddi, device) == {"region": "emea", "swVersion": "2"}
+    assert labels(ddi, device) == {"region": "emea"}
 
 
 def test_what_cannot_be_a_label_is_left_out(ddi: DdiWorld) -> None:
     (device,) = ddi.world.enroll(1)
     ddi.configure(device, "1", **{"two words": "x", "long": "y" * 300, "line": "a\nb", "empty": "", "good": "z"})
-    assert labels(ddi, device) == {"good": "z", "swVersion": "1"}
+    assert labels(ddi, device) == {"good": "z"}
 
 
 def test_hardware_that_no_target_is_for_does_not_cut_a_device_off(ddi: DdiWorld) -> None:

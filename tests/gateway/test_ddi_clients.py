@@ -78,7 +78,9 @@ def read_by_swupdate(answer: dict[str, Any]) -> str:
 
 
 def test_swupdate_from_its_first_boot_to_the_confirmation(ddi: DdiWorld) -> None:
-    (device,) = ddi.fleet(1)
+    ddi.artifact(41)
+    ddi.artifact(42)
+    (device,) = ddi.world.enroll(1)
 
     def ask(method: str, url: str, body: bytes | None = None) -> Any:
         more = {} if body is None else {"content": body}
@@ -87,7 +89,8 @@ def test_swupdate_from_its_first_boot_to_the_confirmation(ddi: DdiWorld) -> None
         return answer
 
     root = f"{BASE}/{device}"
-    ask("PUT", f"{root}/configData", SWUPDATE_CONFIG % 41)
+    ask("PUT", ask("GET", root).json()["_links"]["configData"]["href"], SWUPDATE_CONFIG % 41)
+    ddi.world.apply()
     for _ in range(4):  # it looks, and looks again, before it begins
         link = ask("GET", root).json()["_links"]["deploymentBase"]["href"]
         answer = ask("GET", link).json()

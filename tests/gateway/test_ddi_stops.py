@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,35 @@ def test_who_stopped_is_offered_it_again_when_a_person_resumes(ddi: DdiWorld) ->
     ddi.say(device, action, "closed", "success", "this time")
     ddi.configure(device, "1.42.0")
     assert ddi.world.status(device) is UpdateStatus.CONFIRMED
+
+
+def test_after_a_halt_and_a_resume_nothing_is_shown_before_it_is_offered_anew(ddi: DdiWorld) -> None:
+    (device,) = ddi.fleet(1)
+    action = ddi.action(device)
+    halt(ddi)
+    ddi.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+    ddi.world.tick()
+    assert ddi.world.status(device) is UpdateStatus.WITHDRAWN
+    href = f"softwaremodules/{action}/artifacts/image.swu"
+    assert [ddi.get(device, path).status_code for path in (f"deploymentBase/{action}", href)] == [404, 404]
+    assert ddi.say(device, action, "proceeding").status_code == 410
+    assert ddi.world.status(device) is UpdateStatus.WITHDRAWN
+    assert ddi.action(device) == action
+    assert [ddi.get(device, path).status_code for path in (f"deploymentBase/{action}", href)] == [200, 200]
+
+
+def test_the_same_words_about_the_same_action_are_a_start_again_when_it_is_offered_again(ddi: DdiWorld) -> None:
+    """Zephyr's client says no time."""
+    (device,) = ddi.fleet(1, policy=CANCEL)
+    action = ddi.action(device)
+    ddi.say(device, action, "proceeding")
+    halt(ddi)
+    ddi.post(device, f"cancelAction/{action}/feedback", body_of("closed", "success"))
+    ddi.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+    ddi.later(timedelta(minutes=1))
+    assert ddi.action(device) == action
+    ddi.say(device, action, "proceeding")
+    assert ddi.world.status(device) is UpdateStatus.DOWNLOADING
 
 
 def test_fetching_the_file_is_a_start(ddi: DdiWorld) -> None:

@@ -8,11 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.core.artifact import FILES, Artifact, Digests, Format
+from orchestrator.core.fleet import Target
+from orchestrator.core.limits import OFF, Limit
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.update import UpdateStatus
+from orchestrator.gateway.limits import Limits
 from orchestrator.gateway.mender.door import LOG_BYTES
 from orchestrator.services.mender.operating import Placing
+from orchestrator.services.messages import MOST_EVENTS
 from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, V1, V2, Client, House
 from tests.services.fleet_world import HARDWARE, TAG, commit_of
 from tests.services.mender.keys import key_of, request_of, signature_of
@@ -51,6 +56,21 @@ class TestLettingIn:
         assert house.ask("GET", AUTH).status_code == 405
         assert house.auth(b"x" * 40_000, b"").status_code == 413
         assert list(house.person.sets()) == []
+
+    def test_who_waits_for_a_person_does_not_make_its_address_suspect(self) -> None:
+        """Behind one router: devices that wait, a stranger too many, and one that is let in all the same."""
+        house = House(Limits(per_device=OFF, per_address=OFF, failures=Limit(1, "min", 3), clock=lambda: 1000.0))
+        site = "192.0.2.7"
+        for name in ("m1", "m2"):
+            for _ in range(10):
+                assert house.auth(*request_of(name), address=site).status_code == 401
+        house.person.accept("m1", Placing(hardware_id=HARDWARE, tag=TAG), by="ann")
+        assert house.auth(b"{}", b"", address=site).status_code == 400
+        assert house.auth(*request_of("m3"), address=site).status_code == 401
+        assert house.auth(*request_of("m4"), address=site).status_code == 503
+        assert house.auth(*request_of("m2"), address=site).status_code == 401
+        assert house.auth(*request_of("m1"), address=site).status_code == 200
+        house.world.close()
 
     @pytest.mark.parametrize("token", ["", "x", "a.b.c", "bTE.ffffffffff.x", "bTE.0.x"])
     def test_without_a_good_token_everything_is_401(self, house: House, token: str) -> None:
@@ -106,7 +126,29 @@ class TestInventory:
             row = r.device("m1")
         assert row is not None and row.device.labels == {"c": "3"}
 
-    @pytest.mark.parametrize("runs", ["app-41_INCONSISTENT", "never-heard-of", ""])
+    def test_going_back_to_software_that_nothing_here_is_called_by_is_a_rollback(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        client.runs = "factory-7"
+        house.world.apply()
+        assert client.says(client.offered(), "success") == 204
+        client.runs = "app-42"
+        assert client.tell() == 200 and house.status(client) is UpdateStatus.CONFIRMED
+        client.runs = "factory-7"
+        assert client.tell() == 200 and house.status(client) is UpdateStatus.ROLLED_BACK
+
+    def test_a_file_that_the_client_cannot_take_is_not_offered_and_nobody_ignores_it(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        digests = Digests(commit_of(43), "0" * 40, "0" * 32, 1000)
+        with house.world.store.writing() as w:
+            w.add_artifact(Artifact(digests, Format.SWU, "app-43.swu", "app-43", "1.43", (HARDWARE,)))
+            target = Target("app-43", 43, commit_of(43), (HARDWARE,), (TAG,), FILES)
+            w.add_target(target, now=house.world.now)
+        house.world.apply(name="lmp-43", target=43)
+        assert [client.next() for _ in range(4)] == [None] * 4
+        (reason,) = house.world.devices.why_not(client.name)
+        assert reason.update is None and "Mender Artifact" in str(reason)
+
+    @pytest.mark.parametrize("runs", ["app-41_INCONSISTENT", ""])
     def test_a_name_that_stands_for_nothing_is_not_known_to_run(self, house: House, runs: str) -> None:
         client = Client(house, "m1").join()
         client.tell()
@@ -224,6 +266,16 @@ class TestDeployments:
             assert client.offered() == deployment
         kinds = [kind for kind, _, _ in house.events(client)]
         assert kinds == ["downloading", "download_failed"] * 2
+
+    def test_however_much_was_said_before_the_attempt_under_way_is_the_newest(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        house.world.apply()
+        deployment = client.offered()
+        chatter = [house.world.event("noted") for _ in range(MOST_EVENTS)]
+        house.world.devices.report(client.name, client.token, chatter).result(10)
+        for status in ("downloading", "failure", "downloading", "installing", "failure"):
+            assert client.says(deployment, status) == 204
+        assert house.status(client) is UpdateStatus.FAILED
 
     def test_a_failure_after_a_restart_is_a_rollback(self, house: House) -> None:
         (client,) = house.fleet(1)

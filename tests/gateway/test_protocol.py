@@ -27,8 +27,8 @@ from orchestrator.errors import (
 from orchestrator.gateway.app import Gateway
 from orchestrator.gateway.http import KINDS
 from orchestrator.gateway.own import CHECK_IN_BYTES, OwnDoor
-from orchestrator.services.devices import MOST_LOOKS
 from orchestrator.services.kept import Kept
+from orchestrator.services.looking import MOST_LOOKS
 from orchestrator.services.messages import MOST_EVENTS
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -246,3 +248,23 @@ def test_what_the_queue_cannot_take_is_told_to_come_again_and_the_rest_is_in_the
         with world.store.reading() as r:
             assert {event.device for event in r.events(rollout="lmp-42", limit=100)} == taken
         assert 10 <= len(taken) <= 20
+
+
+def test_a_server_that_gets_round_to_its_work_late_says_so() -> None:
+    told: list[timedelta] = []
+    said = threading.Event()
+
+    def late(by: timedelta) -> None:
+        told.append(by)
+        if by > timedelta(seconds=0.2):
+            said.set()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        time.sleep(0.4)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"}"})
+
+    with serving(slow, late=late) as (_, port):  # type: ignore[arg-type]
+        exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert said.wait(5)
+    assert max(told) < timedelta(seconds=5)

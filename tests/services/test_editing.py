@@ -14,6 +14,7 @@ import pytest
 from orchestrator.core.evidence.allowance import RESERVE_PART, newcomer_alpha
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
+from orchestrator.core.reasons import monitor_state
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import RolloutStatus, WaveStatus
 from orchestrator.errors import InvalidInput, Refused, WrongState
@@ -152,6 +153,8 @@ def test_what_is_unchanged_goes_on_and_what_is_new_is_paid_from_the_reserve(runn
     assert (fresh.attempt, fresh.bad, fresh.from_place) == (2, 0, 20)
     assert fresh.spec.tolerance == 0.07 and fresh.spec.alpha == newcomer_alpha(0.05, 1)
     assert running.facts().waves[0].bad(next(iter(fresh.spec.outcomes))) == 1
+    (told,) = [each for each in running.facts().monitors if each.monitor == "rollout/failed" and each.accepted]
+    assert "closed by an order" in monitor_state(told)
     holds(running)
 
 

@@ -21,8 +21,10 @@ from orchestrator.services.credentials import (
     Secret,
     Shown,
     TargetToken,
+    digest_of,
 )
 from orchestrator.services.devices import Devices
+from orchestrator.services.mender.tokens import new_token
 from orchestrator.services.messages import Enrol
 from tests.services.fleet_world import HARDWARE, TAG, World
 
@@ -81,6 +83,20 @@ def test_nothing_that_is_printed_shows_a_token(shape: Callable[[str], Shown]) ->
 
 
 # ------------------------------------------------------------------------------------------------- enrolment
+
+
+@pytest.mark.parametrize("shape", [str, Bearer, TargetToken, Secret])
+def test_a_token_that_ends_has_ended_however_it_is_carried(world: World, shape: Callable[[str], Shown]) -> None:
+    device, other = world.enroll(2)
+    token, digest = new_token(device, world.now + DAY)
+    with world.store.writing() as w:
+        w.set_token(device, digest)
+        w.set_token(other, digest_of(own := f"{token}.its.own.making"))
+    world.devices.forget([device, other])
+    assert admitted(world.devices, device, shape(token)) and admitted(world.devices, other, shape(own))
+    world.later(DAY, tick=False)
+    assert not admitted(world.devices, device, shape(token)), "not by another protocol either"
+    assert admitted(world.devices, other, shape(own))
 
 
 def test_a_device_enrols_itself_and_checks_in_at_once(world: World) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.update import UpdateStatus
 from orchestrator.services.devices import Devices
 from tests.services.fleet_world import TAG, World
 from tests.services.test_reports import tallies_equal_a_recount
@@ -42,6 +43,29 @@ def begin(world: World, pace: Any, *, waves: Any = None, **policy: Any) -> None:
 
 
 PER = {"per": {"label": "site", "at_most": 2}}
+
+
+def test_whose_download_failed_holds_no_part_of_the_pace_when_a_long_hold_ends(world: World) -> None:
+    """Day 0: one of two may be at it, its download fails, and the rollout is paused. Two days it asks and is offered
+    nothing. Day 2: resumed; nobody is silent, the other is offered the Target, and then the first one anew."""
+    one, other = world.fleet(2)
+    begin(world, {"in_flight": 1}, silent_after="24h")
+    assert offered(world, [one, other]) == [one]
+    world.report(one, "downloading", "download_failed")
+    world.rollouts.pause("lmp-42", by="anna")
+    for _ in range(48):
+        world.later(HOUR)
+        assert offered(world, [one, other]) == []
+    assert world.update(one).update.status is UpdateStatus.WITHDRAWN
+    assert (world.facts().waves[0].in_flight, world.facts().waves[0].resolved) == (0, 0)
+    world.rollouts.resume("lmp-42", by="anna")
+    world.tick()
+    before = world.update(one).places
+    assert offered(world, [other, one]) == [other]
+    world.answer(other, 42)
+    assert offered(world, [one]) == [one]
+    assert world.update(one).places == before
+    tallies_equal_a_recount(world)
 
 
 class TestPerLabel:

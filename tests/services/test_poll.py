@@ -70,6 +70,7 @@ class TestTelling:
 
     def test_who_only_tells_is_offered_nothing(self, world: World) -> None:
         (device,) = world.fleet(1)
+        self.tell(world, device, labels={"site": "a"})
         world.apply()
         assert self.tell(world, device, labels={"site": "a"}).offer is None
         assert world.check_in(device) is not None

@@ -381,3 +381,19 @@ class TestEvidenceLog:
             entry = r.journal(key)[-1]
         assert log.rows == 1 and entry.evidence_seq == log.seq
         assert entry.facts["evidence"] == log.covered()._asdict()
+
+
+def test_who_stops_though_nobody_told_it_to_does_not_get_round_an_outcome(world: World) -> None:
+    started, told = world.fleet(2)
+    world.apply(policy={"on_halt": ["withdraw", "cancel"], "tolerate": {"ignored": {"at_most": "90%", "then": "hold"}}})
+    for device in (started, told):
+        world.check_in(device, 41)
+        world.report(device, "installing")
+    world.report(started, "cancelled")
+    assert world.status(started) is UpdateStatus.IGNORED
+    assert world.update(started).update.bad == {OutcomeClass.IGNORED}
+    world.rollouts.halt("lmp-42", by="anna", reason="bad")
+    world.tick()
+    world.report(told, "cancelled")
+    assert world.status(told) is UpdateStatus.WITHDRAWN
+    assert not world.update(told).update.bad

@@ -95,40 +95,48 @@ def test_what_comes_back_is_what_was_put_there(devices: list[Kept]) -> None:
     assert len(shelf) == 0 and not shelf._alike and not shelf._numbers
 
 
-def a_fleet(number: int, *, had: bool) -> Kept:
+def a_fleet(number: int, *, had: bool, labelled: bool = False) -> Kept:
+    own = {"serial": f"SN{number:09}", "site": f"site-{number % 400}"} if labelled else {}
     device = Device(
         f"dev-{number:07}",
         "rpi4",
         "promoted",
         commit=commit_of(41),
         version=41,
+        labels=own,
         since_at=START,
         last_seen_at=START + timedelta(seconds=number),
     )
     earlier = Earlier(update(UpdateStatus.CONFIRMED, START + timedelta(seconds=number)), "all", 0, (number, number))
     row = DeviceRow(number, device, number.to_bytes(32))
-    said = CheckIn(commit_of(41), 41)
+    said = CheckIn(commit_of(41), 41, labels=dict(own))
     return Kept(row, "mark", said, {1: (earlier, 1)} if had else {}, device.last_seen_at, timedelta(seconds=300))
 
 
-@pytest.mark.parametrize(("had", "bytes_each"), [(False, 320), (True, 420)])
-def test_a_packed_device_is_small(had: bool, bytes_each: int) -> None:
+@pytest.mark.parametrize(
+    ("had", "labelled", "bytes_each"), [(False, False, 330), (True, False, 430), (True, True, 520)]
+)
+def test_a_packed_device_is_small(had: bool, labelled: bool, bytes_each: int) -> None:
     devices = 20_000
     shelf = Shelf(devices, most_open=10)
     gc.collect()
     tracemalloc.start()
     for number in range(devices):
-        shelf.put(f"dev-{number:07}", a_fleet(number, had=had))
+        shelf.put(f"dev-{number:07}", a_fleet(number, had=had, labelled=labelled))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(shelf) == devices and used / devices < bytes_each
 
 
-def test_what_does_not_fit_is_forgotten() -> None:
+def test_what_does_not_fit_is_not_remembered() -> None:
     shelf = Shelf(3, most_open=1)
     for number in range(9):
         shelf.put(str(number), a_fleet(number, had=False))
-    assert len(shelf) == 3 and shelf.get("8") is not None and shelf.get("5") is None
+    assert len(shelf) == 3 and shelf.get("2") is not None and shelf.get("8") is None
+    shelf.drop("1")
+    shelf.put("8", a_fleet(8, had=False))
+    assert len(shelf) == 3 and shelf.get("8") is not None and shelf.get("1") is None
+    assert len(Shelf(0)) == 0
 
 
 def test_the_interval_stretches_with_the_queue_and_not_for_whom_decisions_wait() -> None:

@@ -287,6 +287,26 @@ def test_a_laxer_policy_would_not_have_stopped(halted: Simulation) -> None:
     assert found.stopped.at == entry.at and found.stopped.sentence in entry.sentence
 
 
+def test_a_stricter_policy_would_have_left_a_segment_out() -> None:
+    """A tenth of the fleet is a board of which a third fails; its policy bears that. A stricter one would have left the
+    board out, and gone on without it: the devices of the log have their segments and places by their offers."""
+    sim = Simulation(seed=3, check_daily=False)
+    often = Habits(every=timedelta(hours=1))
+    sim.enroll(360, habits=often)
+    sim.enroll(40, hardware_id="cm4", habits=often)
+    some = every(3)
+    sim.release(42, lambda device, attempt: some(device, attempt) if device.hardware_id == "cm4" else Fate.WELL)
+    own = {"segments": ["hardware_id"]}
+    sim.begin({"first": {"share": "30%"}, "rest": "all"}, policy="accelerated", own=LENIENT | own)
+    sim.run(days=4)
+    assert not sim.view().excluded and not sim.journal(event="halted")
+    found = again(sim, Policy.parse(merged(Library().policy("accelerated").document(), own)))
+    assert [each.replayed for each in found.divergences if each.replayed.startswith("exclude")] == [
+        "exclude hardware_id=cm4"
+    ]
+    assert found.would_stop is None
+
+
 def test_a_policy_that_bakes_longer_would_have_waited(lenient: Simulation) -> None:
     longer = Policy.parse(
         merged(Library().policy("accelerated").document(), {**LENIENT, "bake": {"at_least": "10d", "at_most": "12d"}})

@@ -68,6 +68,9 @@ class DeviceReading(Session):
         found = self._devices("WHERE d.id = ?", (device_id,))
         return found[0] if found else None
 
+    def devices_called(self, device_ids: Collection[str]) -> Sequence[DeviceRow]:
+        return self._by_ids([each for each in device_ids if "\0" not in each])
+
     def device_by_key(self, key: int) -> DeviceRow | None:
         found = self._devices("WHERE d.key = ?", (key,))
         return found[0] if found else None
@@ -145,6 +148,10 @@ class DeviceReading(Session):
                 Piece("d.key IN (SELECT l.device_key FROM device_label l WHERE l.key = ? AND l.value = ?)", which.label)
             )
         return all_of(*pieces)
+
+    def _by_ids(self, ids: Iterable[str]) -> list[DeviceRow]:
+        condition, parameter = self.link.within("d.id", ids)
+        return self._devices(f"WHERE {condition} ORDER BY d.key", (parameter,))
 
     def _devices(self, rest: str, parameters: Sequence[Any]) -> list[DeviceRow]:
         rows = self.link.rows(f"SELECT {_COLUMNS} FROM device d {rest}", parameters)
@@ -379,10 +386,6 @@ class DeviceWriting(DeviceReading):
             "UPDATE device SET last_seen_at = ?, usual_gap = ? WHERE key = ?",
             [(stored(at), length(gap), key) for key, (at, gap) in sorted(seen.items())],
         )
-
-    def _by_ids(self, ids: Iterable[str]) -> list[DeviceRow]:
-        condition, parameter = self.link.within("d.id", ids)
-        return self._devices(f"WHERE {condition} ORDER BY d.key", (parameter,))
 
     def _keys(self, ids: Iterable[str]) -> list[tuple[str, int]]:
         condition, parameter = self.link.within("id", ids)

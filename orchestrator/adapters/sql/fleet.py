@@ -151,11 +151,6 @@ class FleetReading(DeviceReading):
         row = self.link.one(f"SELECT count(*) FROM device d WHERE {asked.sql}", asked.parameters)
         return 0 if row is None else int(row[0])
 
-    def eligible_keys(self, scope: Scope, *, limit: int) -> Sequence[int]:
-        asked = all_of(eligible(scope), in_some_wave(scope))
-        rows = self.link.rows(f"SELECT d.key FROM device d WHERE {asked.sql} LIMIT ?", (*asked.parameters, limit))
-        return [row[0] for row in rows]
-
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:

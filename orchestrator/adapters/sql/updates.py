@@ -90,6 +90,21 @@ class UpdateReading(Session):
         )
         return [(names[row[0]], update) for row, update in zip(rows, self._updates(rows), strict=True)]
 
+    def updates_of_devices(self, device_keys: Collection[int], *, limit: int = 20) -> Mapping[int, Sequence[UpdateRow]]:
+        found: dict[int, list[UpdateRow]] = defaultdict(list)
+        for (rollout,) in self.link.rows("SELECT key FROM rollout ORDER BY key DESC"):
+            condition, listed = self.link.within("u.key", [update_key(rollout, key) for key in device_keys])
+            rows = self.link.rows(
+                f"SELECT {_WHOLE} FROM device_update u CROSS JOIN update_offer o WHERE {condition} AND o.key = u.key",
+                (listed,),
+            )
+            for update in self._updates(rows):
+                found[update.device_key].append(update)
+        for mine in found.values():
+            mine.sort(key=lambda row: (row.update.offered_at, row.rollout_key), reverse=True)
+            del mine[limit:]
+        return found
+
     def list_updates(
         self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100
     ) -> Sequence[tuple[str, UpdateRow]]:
@@ -108,17 +123,6 @@ class UpdateReading(Session):
         )
         return [(row[-1], update) for row, update in zip(rows, self._updates(rows), strict=True)]
 
-    def count_updates(self, rollout_key: int) -> Mapping[str, Mapping[UpdateStatus, int]]:
-        found: dict[str, dict[UpdateStatus, int]] = defaultdict(dict)
-        statuses = tuple(UpdateStatus)
-        for wave, status, many in self.link.rows(
-            "SELECT s.wave, u.status, count(*) FROM device_update u JOIN slice_key s ON s.key = u.slice_key "
-            "WHERE u.key BETWEEN ? AND ? GROUP BY s.wave, u.status ORDER BY s.wave, u.status",
-            update_keys(rollout_key),
-        ):
-            found[wave][statuses[status]] = many
-        return dict(found)
-
     def places(self, rollout_key: int, device_keys: Collection[int]) -> Mapping[int, Places]:
         keys = {update_key(rollout_key, device): device for device in device_keys}
         condition, listed = self.link.within("key", sorted(keys))
@@ -128,7 +132,13 @@ class UpdateReading(Session):
         return {keys[key]: Places(*where) for key, *where in rows}
 
     def events(
-        self, *, device: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100
+        self,
+        *,
+        device: str | None = None,
+        rollout: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+        newest: bool = False,
     ) -> Sequence[LoggedEvent]:
         condition: str = "e.seq > ?"
         parameters: list[Any] = [after]
@@ -143,9 +153,11 @@ class UpdateReading(Session):
             "event e "
             f"LEFT JOIN device d ON d.key = e.device_key LEFT JOIN rollout r ON r.key = e.rollout_key WHERE "
             f"{condition} "
-            "ORDER BY e.seq LIMIT ?",
+            f"ORDER BY e.seq {'DESC' if newest else ''} LIMIT ?",
             (*parameters, limit),
         )
+        if newest:
+            rows.reverse()
         return [
             LoggedEvent(seq, name or "", of, unpacked_id(event), kind, moment(at), said, code, message)
             for seq, name, of, event, kind, at, said, code, message in rows
@@ -170,9 +182,6 @@ class UpdateWriting(UpdateReading, TallyWriting, ClockWriting):
         super().__init__(link, known)
         self._looks: dict[int, int | None] = {}
         """``look_at`` as stored of the updates that this session has loaded, by their keys."""
-
-    def offered_to(self, rollout_key: int, device_key: int) -> UpdateRow | None:
-        return self.load_updates([(rollout_key, device_key)]).get((rollout_key, device_key))
 
     def add_update(self, row: UpdateRow) -> bool:
         course = self._stored_course(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
@@ -10,9 +10,12 @@ from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
 from orchestrator.cli.render.words import number, plural
+from orchestrator.core.outcomes import Outcome
+from orchestrator.core.reasons import names
+from orchestrator.core.states import ReasonKind
 from orchestrator.services.simulation.scenarios import scenario
 from orchestrator.services.simulation.study import Asked
-from orchestrator.services.simulation.summary import Chance, Quantiles, Summary
+from orchestrator.services.simulation.summary import Chance, Quantiles, Summary, figure, share_words
 
 MOST_CAUSES: Final = 4
 
@@ -38,14 +41,46 @@ def page(asked: Asked, found: Sequence[Summary]) -> RenderableType:
     parts += [Text(), grid, Text()]
     for each in found:
         if each.causes:
-            said = ", ".join(f"{cause} in {number(many)}" for cause, many in each.causes[:MOST_CAUSES])
+            said = ", ".join(f"{why(cause)} in {number(many)}" for cause, many in each.causes[:MOST_CAUSES])
             parts.append(Paragraph(f"{each.policy}: {said} of {plural(each.runs, 'run')}.", hang=2))
         if each.excluded:
             said = ", ".join(f"{segment} in {number(many)}" for segment, many in each.excluded[:MOST_CAUSES])
             parts.append(Paragraph(f"{each.policy}: excluded {said} of {plural(each.runs, 'run')}.", hang=2))
+        if each.not_drawn:
+            parts.append(Paragraph(f"{each.policy}: {not_drawn_sentence(each.not_drawn)}", hang=2))
     remarks = "Intervals are exact at 95 %. Three figures are the 10 %, 50 % and 90 % quantiles."
     parts.append(Paragraph(remarks if asked.budgets else f"Without budgets. {remarks}"))
     return Group(*parts)
+
+
+_STOPS: Final[Mapping[ReasonKind, str]] = {
+    ReasonKind.SEGMENT: "by a segment that failed",
+    ReasonKind.EMPTY: "at a wave without devices",
+    ReasonKind.SLICE_INCONCLUSIVE: "at a slice without enough outcomes in its time",
+    ReasonKind.AMBER: "before a wave, by a monitor that stayed amber",
+    ReasonKind.BAKE_INCONCLUSIVE: "at a bake that was over and could not pass",
+    ReasonKind.FIRST_BAD: "by the first bad device of a small wave",
+    ReasonKind.SILENCE: "by the clock of silence",
+    ReasonKind.ENVIRONMENT: "by the clock of silence, with untouched devices dark too",
+}
+
+
+def why(cause: str) -> str:
+    """How runs came to a stop: ``held bake_inconclusive`` in words."""
+    ending, _, what = cause.partition(" ")
+    if what in _STOPS:
+        return f"{ending} {_STOPS[ReasonKind(what)]}"
+    name = what.removeprefix("budget:")
+    if name != what:
+        return f"{ending} by the budget for {name}"
+    return f"{ending} by {what}" if "/" in what else f"{ending} {what.replace('_', ' ')}".rstrip()
+
+
+def not_drawn_sentence(classes: Sequence[Outcome]) -> str:
+    return (
+        f"no device came to {names(classes)}: simulated devices say no error codes and verify nothing. Of the "
+        "tolerances for that this says nothing."
+    )
 
 
 def as_object(asked: Asked, found: Sequence[Summary]) -> dict[str, Any]:
@@ -78,6 +113,7 @@ def _policy(found: Summary) -> dict[str, Any]:
         "hours_to_end": _spread(found.hours),
         "excluded": dict(found.excluded),
         "causes": dict(found.causes),
+        "not_drawn": list(found.not_drawn),
     }
 
 
@@ -96,7 +132,7 @@ def _chances(grid: Grid, what: str, found: Sequence[Summary], of: Callable[[Summ
 
 
 def _share(found: Chance) -> str:
-    return f"{100 * found.share:.3g} % ({100 * found.low:.2g} to {100 * found.high:.3g})"
+    return f"{share_words(found.share)} ({figure(100 * found.low)} to {figure(100 * found.high)})"
 
 
 def _quantiles(grid: Grid, what: str, found: Sequence[Summary], of: Callable[[Summary], Quantiles | None]) -> None:
@@ -107,4 +143,4 @@ def _quantiles(grid: Grid, what: str, found: Sequence[Summary], of: Callable[[Su
 def _three(found: Quantiles | None) -> str:
     if found is None:
         return "-"
-    return " / ".join(f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}" for value in found[1:])
+    return " / ".join(map(figure, found[1:]))

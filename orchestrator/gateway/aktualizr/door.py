@@ -21,8 +21,9 @@ of them. Answers for: these routes. Not for: the repository's files (``treehub``
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -32,6 +33,7 @@ from orchestrator.errors import Unauthorized
 from orchestrator.gateway.aktualizr.messages import ClientEvent, all_healthy, events, meaning, running
 from orchestrator.gateway.http import Problem, Request, Response, envelope, nothing_there
 from orchestrator.gateway.identity import certificate_of, let_in
+from orchestrator.gateway.openapi import Route
 from orchestrator.services.aktualizr import About, Aktualizr, Note
 from orchestrator.services.credentials import Credential, Secret
 from orchestrator.services.devices import Devices, Kept
@@ -63,6 +65,23 @@ class AktualizrDoor:
 
     def problem(self, problem: Problem) -> bytes:
         return envelope(problem)
+
+    def routes(self) -> Sequence[Route]:
+        """Below the prefix; the same without it for a device with a certificate."""
+        told: tuple[tuple[str, str, str, Any], ...] = (
+            ("GET", "/repo/timestamp.json", "An aktualizr-lite device asks what is new: its check-in.", None),
+            ("GET", "/repo/snapshot.json", "What belongs to the last timestamp.json.", None),
+            ("GET", "/repo/targets.json", "The Targets that it may take.", None),
+            ("GET", "/repo/{version}.root.json", "A root.", None),
+            ("POST", "/events", "What it did.", list[dict[str, Any]]),
+            ("PUT", "/system_info", "What it is.", dict[str, Any]),
+            ("PUT", "/system_info/network", "How it is reached.", dict[str, Any]),
+            ("PUT", "/system_info/config", "How it is set up, in TOML.", None),
+            ("POST", "/apps-states", "How its apps are.", dict[str, Any]),
+            ("GET", "/device", "Who it is.", None),
+            ("GET", "/treehub/delta-stats/{sha256}", "How large a delta is.", None),
+        )
+        return [Route(method, "/d/{device}/{secret}" + path, what, takes) for method, path, what, takes in told]
 
     async def answer(self, request: Request) -> Response:
         device_id, credential, route = _who(request)

@@ -1,7 +1,8 @@
 """What aktualizr-lite says in headers and bodies, read once: a value, or nothing where it cannot be one.
 
 A client keeps what it could not deliver and sends it again for ever, in front of all that comes later. So of a list of
-events each item is read alone, and what is no event is passed over.
+events each item is read alone, and what is no event is passed over; a list that is too long is told so by 413, upon
+which the client sends half of it, and by no other status.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from orchestrator.core.update import EventKind
-from orchestrator.gateway.http import Problem
+from orchestrator.gateway.http import Problem, as_utf8
 from orchestrator.services.aktualizr import Running
 from orchestrator.services.messages import LONGEST_ID, LONGEST_MESSAGE
 
 MOST_EVENTS: Final = 100
-"""Events in one request; clients send six."""
+"""Events in one request; clients send six, and after a time without a network all that they have."""
 
 MOST_TAGS: Final = 16
 
@@ -69,13 +70,15 @@ class Meaning(NamedTuple):
 
 
 def events(body: bytes) -> list[ClientEvent]:
-    """Those that can be read, in their order. Raises Problem when it is no list at all."""
+    """Those that can be read, in their order. Raises Problem when it is no list at all, or too long a one."""
     try:
-        found = _decode(body)
+        found = _decode(as_utf8(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, "not_json", f"The body is not JSON in UTF-8: {error}.") from None
-    if not isinstance(found, list) or len(found) > MOST_EVENTS:
-        raise Problem(400, "invalid_report", f"The body is no list of at most {MOST_EVENTS} events.")
+    if not isinstance(found, list):
+        raise Problem(400, "invalid_report", "The body is no list of events.")
+    if len(found) > MOST_EVENTS:
+        raise Problem(413, "too_large", f"At most {MOST_EVENTS} events are taken at once.")
     return [event for item in found if (event := _event(item)) is not None]
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from orchestrator.core.ddi import Execution, Finished, Said
-from orchestrator.gateway.http import Problem, decoded
+from orchestrator.gateway.http import Problem, as_utf8, decoded
 
 MOST_ATTRIBUTES: Final = 100
 """As in hawkBit."""
@@ -96,12 +96,12 @@ MODES: Final = frozenset({"merge", "replace", "remove"})
 
 def feedback_of(body: bytes) -> Feedback:
     """Raises Problem."""
-    return decoded(_feedback, _plain(body))
+    return decoded(_feedback, as_utf8(body))
 
 
 def config_of(body: bytes) -> ConfigData:
     """Raises Problem."""
-    said = decoded(_config, _plain(body))
+    said = decoded(_config, as_utf8(body))
     if said.mode is not None and said.mode.lower() not in MODES:
         raise Problem(400, "invalid_report", "The mode is merge, replace or remove.")
     if len(said.data) > MOST_ATTRIBUTES:
@@ -112,15 +112,6 @@ def config_of(body: bytes) -> ConfigData:
 def event_id(action: int, what: str, body: bytes) -> str:
     """The protocol gives feedback no id, so the same words on the same action are the same feedback."""
     return f"ddi-{what}{action}-{hashlib.sha256(body).hexdigest()[:24]}"
-
-
-def _plain(body: bytes) -> bytes:
-    """As UTF-8, whatever a device's log holds."""
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return body.decode("utf-8", "replace").encode()
-    return body
 
 
 def _text(value: str | int | float | bool) -> str:

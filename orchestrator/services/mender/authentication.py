@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from orchestrator.errors import Unauthorized, WaveError
+from orchestrator.errors import Busy, Forbidden, Unauthorized, WaveError
 from orchestrator.services.devices import Devices
 from orchestrator.services.mender.sets import AuthSet, SetStatus
 from orchestrator.services.mender.signatures import Claim, claim_of
@@ -26,7 +26,7 @@ SEEN_EVERY: Final = timedelta(minutes=5)
 MOST_OF_ONE: Final = 5
 """Pending sets of one identity: whoever makes up keys for it pushes out only its own."""
 
-_REFUSED: Final = "The device is not accepted here (yet)."
+_WAITS: Final = "The device is not accepted here (yet)."
 
 
 class Authentication:
@@ -48,19 +48,22 @@ class Authentication:
         self._most_pending = most_pending
         self._work: Work[Claim, str] = Work("mender authentication", -1, self.run)
 
-    def ask(self, body: bytes, signature: bytes) -> Future[str]:
+    def ask(self, body: bytes, signature: bytes, *, strangers: bool = True) -> Future[str]:
         """A token for whoever signed the body, when it is committed.
 
         The future raises InvalidReport for what is no request, Unauthorized for a signature that does not hold and for
-        who is not accepted; Busy as well."""
-        return self._devices.aside(lambda: self._ask(claim_of(body, signature)))
+        who asks for the first time, Forbidden for who is known and not accepted; Busy as well, without ``strangers``
+        for everybody who is not known yet."""
+        return self._devices.aside(lambda: self._ask(claim_of(body, signature), strangers=strangers))
 
-    def _ask(self, claim: Claim) -> Future[str]:
+    def _ask(self, claim: Claim, *, strangers: bool) -> Future[str]:
         with self._store.reading() as r:
             known = r.auth_set(claim.id)
+        if known is None and not strangers:
+            raise Busy("Too many strangers come from this address.", remedy="Ask again in a minute.")
         waits = known is not None and known.status in (SetStatus.PENDING, SetStatus.REJECTED)
         if known is not None and waits and abs(self._clock() - known.seen_at) < SEEN_EVERY:
-            raise Unauthorized(_REFUSED)
+            raise Forbidden(_WAITS)
         return self._devices.writer.submit(self._work, claim)
 
     def run(self, batch: Batch, claims: Sequence[Claim]) -> list[str | WaveError]:
@@ -71,8 +74,10 @@ class Authentication:
         answers: list[str | WaveError] = []
         let_in: list[str] = []
         for claim in claims:
+            stranger = claim.id not in sets[claim.identity]
             token = self._judge(w, sets[claim.identity], claim, now)
-            answers.append(Unauthorized(_REFUSED) if token is None else token[1])
+            refusal = Unauthorized(_WAITS) if stranger else Forbidden(_WAITS)
+            answers.append(refusal if token is None else token[1])
             if token is not None:
                 let_in.append(token[0])
         w.drop_pending(keep=self._most_pending)

@@ -44,6 +44,7 @@ from orchestrator.services.mender.deployments import (
 from orchestrator.services.mender.inventory import Provides, labels_of, provides_of
 from orchestrator.services.mender.logs import Line, gist
 from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
+from orchestrator.services.running import as_offered, unknown_commit
 from orchestrator.services.store import Store
 
 Result = TypeVar("Result")
@@ -134,17 +135,26 @@ class Conversations:
         return found if isinstance(found, Future) else _done(found)
 
     def _runs(self, known: Kept, provides: Provides, say: Callable[[str | None], Future[Heard]]) -> Future[Heard]:
-        """Go on with the commit that the device runs by its own words; None when they stand for nothing."""
+        """Go on with the commit that the device runs by its own words: one of its own that nobody has, where they stand
+        for nothing here; None when it does not know itself."""
         hardware_id = provides.device_type or known.person.device.hardware_id
         check_name(hardware_id, "hardware id")
         now = self.clock()
+
+        def runs(commit: str | None) -> Future[Heard]:
+            if not provides.names:
+                return say(None)
+            name = provides.names[0]
+            updates = (earlier.update for earlier, _ in known.had.values())
+            return say(as_offered(hardware_id, name, commit or unknown_commit(hardware_id, name), updates))
+
         for name in provides.names:
             commit, until = self._names.get((hardware_id, name), (None, now))
             if now >= until:
-                return self.devices.aside(lambda: say(self._look_up(hardware_id, provides.names, now)))
+                return self.devices.aside(lambda: runs(self._look_up(hardware_id, provides.names, now)))
             if commit is not None:
-                return say(commit)
-        return say(None)
+                return runs(commit)
+        return runs(None)
 
     def _look_up(self, hardware_id: str, names: Sequence[str], now: datetime) -> str | None:
         if len(self._names) >= MOST_NAMES:
@@ -239,7 +249,7 @@ class Conversations:
             update = None if row is None else r.update(row.key, known.person.key)
             if row is None or update is None:
                 raise NotFound("There is no such deployment for this device.")
-            events = r.events(device=device_id, rollout=row.state.rollout, limit=MOST_EVENTS)
+            events = r.events(device=device_id, rollout=row.state.rollout, limit=MOST_EVENTS, newest=True)
         return _About(
             rollout=row.state.rollout,
             target=row.target_version,

@@ -47,6 +47,9 @@ FATE_OF: Final[Mapping[Outcome, Fate]] = {
     OutcomeClass.IGNORED: Fate.IGNORED,
 }
 
+DRAWN: Final = frozenset(FATE_OF) | {OutcomeClass.DOWNLOAD_FAILED}
+"""The classes that devices here come to. They say no error codes and verify nothing, so never another."""
+
 
 @dataclass(slots=True)
 class Conduct:

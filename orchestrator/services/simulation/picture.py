@@ -14,7 +14,7 @@ from html import escape
 from typing import Final
 
 from orchestrator.services.simulation.setting import Ending, Played
-from orchestrator.services.simulation.summary import Summary
+from orchestrator.services.simulation.summary import Summary, figure, share_words
 
 WIDTH: Final = 920
 HEIGHT: Final = 432
@@ -64,19 +64,23 @@ def picture(drawn: Sequence[Drawn]) -> str:
         at += 430
     failed = [[each.failed for each in one.played if each.ending is Ending.HALTED] for one in drawn]
     ends = [[each.hours for each in one.played if each.ending is not Ending.UNFINISHED] for one in drawn]
-    parts += _panel(_LEFT, "Devices failed before the halt", failed, [len(one.played) for one in drawn], whole=True)
-    parts += _panel(_LEFT + _PANEL + _GAP, "Hours to the end", ends, [len(one.played) for one in drawn], whole=False)
+    runs = [len(one.played) for one in drawn]
+    left = _LEFT + _PANEL + _GAP
+    parts += _panel(_LEFT, "Devices failed before the halt", failed, runs, whose="halted", whole=True)
+    parts += _panel(left, "Hours to the end", ends, runs, whose="ended", whole=False)
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _legend(found: Summary) -> str:
     return (
-        f"{found.policy}: {_percent(found.halted.share)} halted, {_percent(found.held.share)} held, "
-        f"{_percent(found.completed.share)} completed"
+        f"{found.policy}: {share_words(found.halted.share)} halted, {share_words(found.held.share)} held, "
+        f"{share_words(found.completed.share)} completed"
     )
 
 
-def _panel(left: int, title: str, many: Sequence[Sequence[float]], of: Sequence[int], *, whole: bool) -> list[str]:
+def _panel(
+    left: int, title: str, many: Sequence[Sequence[float]], of: Sequence[int], *, whose: str, whole: bool
+) -> list[str]:
     top, bottom, right = _TOP, _TOP + _DEEP, left + _PANEL
     parts = [f'<text x="{left}" y="{top - 12}">{escape(title)}, share of all runs</text>']
     for percent in (0, 25, 50, 75, 100):
@@ -88,10 +92,11 @@ def _panel(left: int, title: str, many: Sequence[Sequence[float]], of: Sequence[
         parts.append(f'<text class="small" x="{left + 14}" y="{bottom - 14}">It never came to that.</text>')
     step = _round_step(max(highest, 1.0), whole=whole)
     edge = step * (math.floor(max(highest, 1.0) / step) + 1)
+    decimals = next(digits for digits in range(9) if math.isclose(round(step, digits), step))
     for number in range(round(edge / step) + 1):
         x = left + _PANEL * number * step / edge
         parts.append(f'<line class="axis" x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 5}"/>')
-        label = f"{number * step:,.4g}" if step < 1000 else f"{number * step:,.0f}"
+        label = f"{number * step:,.{decimals}f}"
         parts.append(f'<text class="small" x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{label}</text>')
     parts.append(f'<line class="axis" x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>')
     for name, values, runs in zip(_NAMES, many, of, strict=False):
@@ -100,9 +105,9 @@ def _panel(left: int, title: str, many: Sequence[Sequence[float]], of: Sequence[
     for number, (name, values) in enumerate(zip(_NAMES, many, strict=False)):
         if values:
             ordered = sorted(values)
-            low, median, high = (ordered[max(0, math.ceil(part * len(ordered)) - 1)] for part in (0.1, 0.5, 0.9))
+            low, half, most = (figure(ordered[max(0, math.ceil(part * len(ordered)) - 1)]) for part in (0.1, 0.5, 0.9))
             y = bottom + 44 + 20 * number
-            words = f"10 % within {low:,.3g}, half within {median:,.3g}, 90 % within {high:,.3g}"
+            words = f"{whose}: 10 % within {low}, half within {half}, 90 % within {most}"
             parts.append(f'<circle class="dot-{name}" cx="{left + 6}" cy="{y - 4}" r="4"/>')
             parts.append(f'<text class="small" x="{left + 18}" y="{y}">{words}</text>')
     return parts
@@ -126,7 +131,3 @@ def _round_step(highest: float, *, whole: bool) -> float:
     size: float = 10.0 ** math.floor(math.log10(rough))
     step = next(size * part for part in (1, 2, 2.5, 5, 10) if size * part >= rough)
     return max(1.0, math.ceil(step)) if whole else step
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 from orchestrator.core.evidence.budgets import chance_of_reaching
 from orchestrator.core.evidence.darkness import Darkness
+from orchestrator.core.outcomes import Outcome, in_order
+from orchestrator.services.simulation.conduct import DRAWN
 from orchestrator.services.simulation.setting import Ending, Played, Setting
 
 CONFIDENCE: Final = 0.95
@@ -44,7 +46,8 @@ class Summary:
 
     ``false_halts``: whether the release was within the policy's tolerances, so that every halt was a false one.
     ``failed``, ``doomed``, ``exposed`` and ``hours_to_halt`` are of the halted runs, ``hours`` of the completed ones.
-    ``causes``: why runs were halted or held, most frequent first.
+    ``causes``: why runs were halted or held, most frequent first. ``not_drawn``: classes that the policy watches and no
+    simulated device comes to, so that nothing is said of them.
     """
 
     policy: str
@@ -63,6 +66,7 @@ class Summary:
     hours: Quantiles | None
     excluded: tuple[tuple[str, int], ...] = ()
     causes: tuple[tuple[str, int], ...] = ()
+    not_drawn: tuple[Outcome, ...] = ()
 
 
 def chance(hits: int, runs: int) -> Chance:
@@ -91,18 +95,31 @@ def quantiles(values: Sequence[float]) -> Quantiles | None:
     return Quantiles(len(ordered), low, median, high)
 
 
+def figure(value: float) -> str:
+    """A number of devices, hours or percents, with no more digits than a simulation can know."""
+    if value >= 10 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def share_words(share: float) -> str:
+    """A share in percent; never 100 of less than all."""
+    return f"{'over 99' if 99.5 <= 100 * share < 100 else figure(100 * share)} %"
+
+
 def summary(setting: Setting, played: Sequence[Played]) -> Summary:
     """What the runs of a setting add up to."""
     endings = Counter(each.ending for each in played)
     halted = [each for each in played if each.ending is Ending.HALTED]
     stopped = [each for each in played if each.ending in (Ending.HALTED, Ending.HELD)]
+    tolerate = setting.policy.tolerances_over(Darkness() if setting.history else None)
     found = {ending: chance(endings[ending], len(played)) for ending in Ending}
     return Summary(
         policy=setting.policy.name,
         scenario=setting.scenario.name,
         fleet=setting.shape.devices,
         runs=len(played),
-        false_halts=setting.scenario.harmless(setting.policy.tolerances_over(Darkness() if setting.history else None)),
+        false_halts=setting.scenario.harmless(tolerate),
         halted=found[Ending.HALTED],
         held=found[Ending.HELD],
         completed=found[Ending.COMPLETED],
@@ -114,4 +131,5 @@ def summary(setting: Setting, played: Sequence[Played]) -> Summary:
         hours=quantiles([each.hours for each in played if each.ending is Ending.COMPLETED]),
         excluded=tuple(Counter(left_out.segment for each in played for left_out in each.excluded).most_common()),
         causes=tuple(Counter(f"{each.ending} {each.cause}" for each in stopped).most_common()),
+        not_drawn=in_order(tolerate.keys() - DRAWN),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.update import UpdateStatus
+from orchestrator.services.credentials import RevokedKind
 from tests.gateway.aktualizr.client import monotone
 from tests.gateway.aktualizr.house import House, software
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
@@ -242,6 +243,24 @@ def test_strangers_and_wrong_secrets_are_told_the_same(house: House) -> None:
             answer = house.ask("GET", f"{path}{route}")
             assert (answer.status_code, answer.json()["error"]["kind"]) == (401, "unauthorized")
         assert house.ask("POST", f"{path}/events", None, b"[]").status_code == 401
+
+
+def test_a_client_certificate_names_the_device_and_no_other(house: House) -> None:
+    one, other = house.world.fleet(2)
+    client = house.certified(one)
+    house.world.apply()
+    assert client.check() == software(42)
+    begun = client.check()
+    assert begun is not None
+    client.begin(begun)
+    assert client.flush() == 200
+    assert house.world.status(one) is UpdateStatus.APPLIED
+    with house.world.store.reading() as r:
+        row, untouched = r.rollout("lmp-42"), r.device(other)
+        assert row is not None and untouched is not None and r.update(row.key, untouched.key) is None
+    house.devices.identity.revoke_certificates(RevokedKind.DEVICE, one, by="anna")
+    assert client.ask("GET", "/repo/timestamp.json", client.headers, b"")[0] == 401
+    assert house.certified("nobody").ask("GET", "/repo/timestamp.json", {}, b"")[0] == 401
 
 
 def test_before_it_is_begun_there_is_no_repository_and_nobody_is_offered(tmp_path: Path) -> None:

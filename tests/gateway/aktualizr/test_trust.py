@@ -273,6 +273,25 @@ def test_signatures_are_renewed_before_they_end_and_the_device_never_sees_one_th
     assert len({versions[0] for versions in ends}) > 150
 
 
+def test_after_an_old_database_is_restored_a_new_root_lets_devices_begin_anew(house: House) -> None:
+    house.tuf.init()
+    client = a_client(house)
+    for version in (42, 43):
+        house.world.target(version)
+        client.runs = software(version)
+        client.check()
+    with house.world.store.writing() as w:
+        w.link.run("DELETE FROM shown_edition")
+        w.link.run("DELETE FROM edition")
+    house.begin()
+    with pytest.raises(Rejected, match="rollback attempt"):
+        client.check()
+    house.tuf.rotate(same_keys=True)
+    client.check()
+    assert client.seen_versions[-1][2] == 1
+    monotone(client)
+
+
 def test_the_clock_may_jump_and_versions_only_rise(world: World, tmp_path: Path) -> None:
     house = House(tmp_path / "tuf", world, Lifetimes(timestamp=7 * DAY, targets=60 * DAY))
     house.tuf.init()

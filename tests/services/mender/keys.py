@@ -51,3 +51,8 @@ def request_of(name: str, *, key: str | None = None, kind: str = "ec", **more: A
     said = {"id_data": json.dumps({"mac": name}), "tenant_token": "", "pubkey": pem_of(private), **more}
     body = json.dumps(said).encode() + b"\n"
     return body, signature_of(private, body)
+
+
+def private_pem_of(key: Any) -> str:
+    form = serialization.PrivateFormat.PKCS8
+    return str(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode())

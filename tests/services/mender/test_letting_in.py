@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.fleet import Device, DeviceStatus
-from orchestrator.errors import InvalidInput, InvalidReport, NotFound, Refused, Unauthorized, WaveError, WrongState
+from orchestrator.errors import (
+    Busy,
+    Forbidden,
+    InvalidInput,
+    InvalidReport,
+    NotFound,
+    Refused,
+    Unauthorized,
+    WaveError,
+    WrongState,
+)
 from orchestrator.services.mender.authentication import MOST_OF_ONE, Authentication
 from orchestrator.services.mender.operating import Operating, Placing, suggested_id
 from orchestrator.services.mender.sets import AuthSet, SetStatus
@@ -39,7 +49,7 @@ class House:
 
     def waits(self, name: str, key: str | None = None) -> AuthSet:
         """It asks, and is told to wait."""
-        with pytest.raises(Unauthorized):
+        with pytest.raises((Unauthorized, Forbidden)):
             self.ask(name, key)
         return self.known(name, key)
 
@@ -129,6 +139,15 @@ class TestAsking:
         house.world.later(timedelta(minutes=6), tick=False)
         assert house.waits("m1").seen_at == house.world.now
 
+    def test_from_an_address_of_many_strangers_only_who_is_known_is_heard(self, house: House) -> None:
+        house.let_in("m1")
+        house.waits("m2")
+        with pytest.raises(Busy):
+            house.door.ask(*request_of("m3"), strangers=False).result(10)
+        with pytest.raises(Forbidden):
+            house.door.ask(*request_of("m2"), strangers=False).result(10)
+        assert house.good(house.door.ask(*request_of("m1"), strangers=False).result(10))
+
     def test_the_order_and_the_spaces_of_an_identity_say_nothing(self, house: House) -> None:
         assert canonical('{"b": "2",\n "a": ["1", 3]}') == canonical('{"a":["1",3],"b":"2"}')
 
@@ -196,7 +215,7 @@ class TestNewKeys:
         done = house.person.accept("m1", Placing(), by="ann")
         assert done.instead_of is not None and not done.enrolled
         assert not house.good(token)
-        with pytest.raises(Unauthorized):
+        with pytest.raises(Forbidden):
             house.ask("m1")
         assert house.good(house.ask("m1", "new"))
         made = house.device("m1")
@@ -225,7 +244,7 @@ class TestDeciding:
         token = house.let_in("m1")
         house.person.reject("m1", by="ann")
         assert not house.good(token)
-        with pytest.raises(Unauthorized):
+        with pytest.raises(Forbidden):
             house.ask("m1")
         assert house.device("m1") is not None
         house.person.accept("m1", Placing(), by="ann")

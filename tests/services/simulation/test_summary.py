@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from orchestrator.services.simulation.many import play_many
 from orchestrator.services.simulation.picture import Drawn, picture
-from orchestrator.services.simulation.summary import chance, quantiles, summary
+from orchestrator.services.simulation.summary import chance, figure, quantiles, share_words, summary
 from tests.services.simulation.settings import setting
 
 
@@ -33,6 +33,28 @@ def test_the_endings_are_all_there_is() -> None:
     assert found.halted.hits + found.held.hits + found.completed.hits + found.unfinished.hits == 30
     assert found.false_halts
     assert sum(many for _, many in found.causes) == found.halted.hits + found.held.hits
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0"), (0.2314, "0.23"), (3.0, "3"), (3.2458, "3.2"), (45.04, "45"), (62.5, "62"), (12_345.6, "12,346")],
+)
+def test_a_figure_has_no_more_digits_than_can_be_known(value: float, said: str) -> None:
+    assert figure(value) == said
+
+
+def test_less_than_all_is_never_a_hundred_percent() -> None:
+    assert (share_words(1.0), share_words(0.9996), share_words(0.0)) == ("100 %", "over 99 %", "0 %")
+
+
+def test_the_axes_of_the_picture_are_numbered_as_people_write() -> None:
+    """Ten thousand devices in steps of 2,500, and hours in halves."""
+    asked = setting("broken")
+    played = play_many(asked, 8)
+    far = [replace(each, failed=2_400 * number, hours=0.3 * number) for number, each in enumerate(played)]
+    said = [each.text or "" for each in ET.fromstring(picture([Drawn(summary(asked, far), far)])).iter()]
+    assert "15,000" in said and "0.5" in said
+    assert not any("e+" in each for each in said)
 
 
 def test_the_picture_is_well_formed_whatever_came_of_it() -> None:
