@@ -1,7 +1,7 @@
 """Every route of the doors as an OpenAPI description, made from the very types that bodies are read with.
 
 A door describes itself by ``routes()`` (``Described``); whatever it lists is in ``docs/openapi.json`` and is fuzzed by
-``tests.fuzz``. Answers for: the shape of the description. Not for: what a route means (the doors).
+``tests.load.fuzz``. Answers for: the shape of the description. Not for: what a route means (the doors).
 """
 
 from __future__ import annotations

@@ -49,7 +49,10 @@ from orchestrator.services.settings import Settings
 from orchestrator.services.store import Store
 
 MOST_ENTRIES: Final = 1_000
-"""Feedback on one action that is kept; as many as hawkBit keeps. An end is taken beyond it."""
+"""Feedback on one action that is kept; as many as hawkBit keeps."""
+
+MOST_ENDS: Final = 100
+"""Ends that are taken beyond it: a download may fail and be tried again."""
 
 MOST_REMEMBERED: Final = 100_000
 """Devices of which something is remembered in memory."""
@@ -280,7 +283,7 @@ class Ddi:
 
     def _count(self, kept: Kept, action: int, kind: EventKind) -> None:
         so_far = self._entries.get((action, kept.person.key)) or 0
-        if so_far >= MOST_ENTRIES and kind not in _ENDS:
+        if so_far >= MOST_ENTRIES + (MOST_ENDS if kind in _ENDS else 0):
             raise TooMany(f"There are {MOST_ENTRIES:,} entries on action {action} already.", after=_LATER)
         self._entries.put((action, kept.person.key), so_far + 1)
 
@@ -381,7 +384,16 @@ class Ddi:
         return found
 
 
-_ENDS: Final = frozenset({EventKind.APPLIED, EventKind.FAILED, EventKind.VERIFY_FAILED, EventKind.CANCELLED})
+_ENDS: Final = frozenset(
+    {
+        EventKind.APPLIED,
+        EventKind.FAILED,
+        EventKind.VERIFY_FAILED,
+        EventKind.DOWNLOAD_FAILED,
+        EventKind.CANCELLED,
+        EventKind.REFUSED,
+    }
+)
 
 
 def _about(row: RolloutRow) -> About:

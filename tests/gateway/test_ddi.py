@@ -14,7 +14,7 @@ from orchestrator.core.fleet import Target
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import Refused
-from orchestrator.services.ddi import MOST_ENTRIES
+from orchestrator.services.ddi import MOST_ENDS, MOST_ENTRIES
 from orchestrator.services.running import unknown_commit
 from tests.gateway.ddi_world import BASE, DdiWorld, artifact_of, content_of
 from tests.services.fleet_world import HARDWARE, TAG
@@ -360,7 +360,11 @@ def test_after_a_thousand_entries_only_an_end_is_taken(ddi: DdiWorld) -> None:
         assert ddi.say(device, action, "proceeding", "none", str(number)).status_code == 200
     more = ddi.say(device, action, "proceeding", "none", "one more")
     assert more.status_code == 429 and "retry-after" in more.headers
+    for number in range(MOST_ENDS - 1):
+        assert ddi.say(device, action, "closed", "failure", "Download failed", str(number)).status_code == 200
     assert ddi.say(device, action, "closed", "success").status_code == 200
+    assert ddi.world.status(device) is UpdateStatus.APPLIED
+    assert ddi.say(device, action, "closed", "success", "again and again").status_code == 429
 
 
 BAD_BODIES = [
