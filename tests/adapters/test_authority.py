@@ -75,7 +75,9 @@ def test_a_devices_certificate_is_for_clients_and_names_it(authority: FileAuthor
 
 
 @pytest.mark.parametrize(
-    "key", [ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate(), None], ids=str
+    "key",
+    [ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate(), None],
+    ids=["P-384", "Ed25519", "its own"],
 )
 def test_the_key_of_a_request_stays_on_the_device(authority: FileAuthority, key: object) -> None:
     for name in ("gw-1", None):
