@@ -55,7 +55,7 @@ from orchestrator.services.simulation.machine import HEARD, Happening, Machine
 from orchestrator.services.simulation.opening import begun, opened_slice
 from orchestrator.services.simulation.pacing import Crowd, Pacing
 from orchestrator.services.simulation.setting import START, Exclusion, Played, Setting, Watcher
-from orchestrator.services.simulation.silence import PASTS, Silence, learnt, untouched
+from orchestrator.services.simulation.silence import Silence, learnt, untouched
 from orchestrator.services.simulation.tally import Evidence, Member
 
 LATE_AFTER: Final = HOUR
@@ -170,11 +170,8 @@ class Run:
         return evidence
 
     def _clock(self) -> Silence | None:
-        setting = self.setting
-        alpha = clock_alpha(false_halt=setting.policy.false_halt, devices=sum(self.size.values()))
-        past = f"{setting.seed}/{self.number % PASTS}"
-        order = setting.scenario.order
-        clock = learnt(setting.policy, setting.shape, alpha, setting.history, past, order)
+        alpha = clock_alpha(false_halt=self.setting.policy.false_halt, devices=sum(self.size.values()))
+        clock = learnt(self.setting, alpha, self.number)
         return None if clock is None else Silence(clock, lambda minutes: untouched(self, minutes))
 
     def _started(self) -> RolloutState:

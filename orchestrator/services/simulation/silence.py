@@ -30,10 +30,10 @@ from orchestrator.core.evidence.clock import (
     moment_of,
     reading,
 )
-from orchestrator.core.policy import Policy
 from orchestrator.services.simulation.conduct import in_order, usual_time
-from orchestrator.services.simulation.fleet import Shape, ShapeKey, made
+from orchestrator.services.simulation.fleet import ShapeKey, made
 from orchestrator.services.simulation.scenarios import Order
+from orchestrator.services.simulation.setting import Setting
 
 if TYPE_CHECKING:
     from orchestrator.services.simulation.play import Run
@@ -48,13 +48,15 @@ LOOKED_AT: Final = 500
 """Untouched devices that are looked at."""
 
 
-def learnt(policy: Policy, shape: Shape, alpha: float, history: int, seed: str, order: Order) -> Clock | None:
-    """The clock that a rollout to such a fleet would have after an earlier release to ``history`` of its devices, which
-    took their usual time and reported in this order; None without history, or where the policy leaves it nothing to
-    say."""
+def learnt(setting: Setting, alpha: float, run: int) -> Clock | None:
+    """The clock that this run's rollout would have after an earlier release to the setting's ``history`` of devices,
+    which took their usual time and reported in the scenario's order; None without history, or where the policy leaves
+    it nothing to say."""
+    policy = setting.policy
     silent = policy.tolerate.silence(learnt=True)
+    seed = f"{setting.seed}/{run % PASTS}"
     return bind_clock(
-        _curves(ShapeKey(shape), history, seed, order),
+        _curves(ShapeKey(setting.shape), setting.history, seed, setting.scenario.order),
         tolerance=silent.at_most,
         alpha=alpha,
         answer=silent.then,
