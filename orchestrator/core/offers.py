@@ -26,7 +26,7 @@ from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.pace import Paced
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
-from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_ONLY, TAKES_OSTREE, DeviceProtocol
+from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_ONLY, TAKES_OSTREE, TAKES_WHOLE, DeviceProtocol
 from orchestrator.core.reasons import (
     budget_sentence,
     devices,
@@ -426,8 +426,10 @@ def way(
     known: bool,
     now: datetime,
     begun_at: datetime | None = None,
+    over: DeviceProtocol = DeviceProtocol.OWN,
 ) -> Way | NoOffer:
-    """How the device of this wave gets the content, or why it must wait for its delta (RULES 6).
+    """How the device of this wave gets the content, or why it must wait for its delta (RULES 6). ``over``: its
+    protocol; where that has no deltas, none is waited for and none is handed over.
 
     ``ready``: its delta is recorded; ``known``: the repository has its commit, so that a delta could be built;
     ``begun_at``: since when its delta is being made, where that began after the wave opened.
@@ -435,7 +437,7 @@ def way(
     if from_commit == to_commit:
         return Way.SAME
     if ready:
-        return Way.DELTA
+        return Way.WHOLE if over in TAKES_WHOLE else Way.DELTA
     if terms.state.serve_whole:
         return Way.WHOLE
     rules = terms.rules.wave(wave)
@@ -444,6 +446,8 @@ def way(
             return Way.WHOLE
         sentence = "What it runs is not in the repository, and the policy skips such devices."
         return NoOffer(NoOfferKind.FROM_UNKNOWN, sentence)
+    if over in TAKES_WHOLE:
+        return Way.WHOLE
     return _late(terms.state.wave(wave), rules, begun_at, now)
 
 

@@ -22,13 +22,16 @@ class DeviceProtocol(StrEnum):
 
 
 ONLY_FORWARD: Final = frozenset({DeviceProtocol.AKTUALIZR})
-"""Their devices take no version below the one they run, whatever they are offered."""
+"""Their devices take no version below the highest they have run, whatever they are offered."""
 
 LOOKS_TWICE: Final = frozenset({DeviceProtocol.DDI})
 """Their devices look several times before they begin."""
 
 TAKES_FILES: Final = frozenset({DeviceProtocol.DDI, DeviceProtocol.MENDER})
 """Their devices take a Target that is a file, and no other."""
+
+TAKES_WHOLE: Final = frozenset({DeviceProtocol.DDI, DeviceProtocol.MENDER})
+"""Their devices are handed content whole: the protocol has no words for a delta."""
 
 TAKES_ONLY: Final = {DeviceProtocol.MENDER: Format.MENDER}
 """Of files their devices take this kind, and are told of no other."""

@@ -237,7 +237,8 @@ class Board:
         if before is not None and before.row.version == row.version:
             slices, names, artifacts = before.terms.slices, before.names, before.artifacts
         else:
-            slices, names, artifacts = slices_by_wave(r.slices(row.key)), names_of(r, row), artifacts_of(r, row)
+            slices, names = slices_by_wave(r.slices(row.key)), names_of(r, row)
+            artifacts = artifacts_of(r, row.target_version)
         terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=frozen)
         return Listed(row, terms, names, known_of(r, row), artifacts)
 
@@ -261,9 +262,9 @@ def names_of(r: Reading, row: RolloutRow) -> dict[str, str]:
     return {hardware_id: target.name for target in reversed(targets) for hardware_id in target.hardware_ids}
 
 
-def artifacts_of(r: Reading, row: RolloutRow) -> dict[str, Artifact]:
-    """The files that the rollout's Targets are, by commit."""
-    targets = r.targets(version=row.target_version)
+def artifacts_of(r: Reading, version: int) -> dict[str, Artifact]:
+    """The files that the version's Targets are, by commit."""
+    targets = r.targets(version=version)
     commits = {target.commit for target in targets if target.provider == FILES}
     return {commit: artifact for commit in sorted(commits) if (artifact := r.artifact(commit)) is not None}
 

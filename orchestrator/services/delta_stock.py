@@ -17,7 +17,7 @@ from orchestrator.core.fleet import Scope
 from orchestrator.errors import ContentUnavailable, CorruptDelta
 from orchestrator.services.commits import pair_text
 from orchestrator.services.delta_provider import DeltaEstimate, DeltaPair, DeltaProvider, DeltaRecord
-from orchestrator.services.records import BuildJob, DeltaNeed, JobStatus, RunningCount
+from orchestrator.services.records import BuildJob, DeltaNeed, JobStatus, RunningCount, WaveCount
 from orchestrator.services.store import Reading
 
 LOG = logging.getLogger(__name__)
@@ -171,12 +171,27 @@ class StockTaker:
         return verified
 
 
-def required(scope: Scope, running: Iterable[RunningCount], has_commit: Mapping[str, bool]) -> tuple[Required, ...]:
-    """The deltas that devices running this need to come to the scope's commits. Pure.
+def required(scope: Scope, count: WaveCount, has_commit: Mapping[str, bool]) -> tuple[Required, ...]:
+    """The deltas that these devices need to come to the scope's commits. Pure.
 
     A device that has not said its commit is on NOTHING. Devices on the Target's very commit need none, whatever version
-    they say (RULES 6.3).
+    they say (RULES 6.3); nor do those whose protocol has no deltas. From a commit that is not known these are counted
+    like all others: no delta is made, and the policy's ``from_unknown`` holds for them, too.
     """
+    need = moves(scope, count.running)
+    for spoken in count.whole.values():
+        for pair, devices in moves(scope, spoken).items():
+            if has_commit.get(pair[0], False):
+                need[pair] = need.get(pair, 0) - devices
+    return tuple(
+        Required(from_commit, to_commit, devices, known=has_commit.get(from_commit, False))
+        for (from_commit, to_commit), devices in sorted(need.items())
+        if devices > 0
+    )
+
+
+def moves(scope: Scope, running: Iterable[RunningCount]) -> dict[tuple[str, str], int]:
+    """How many of these devices have to go from what to what."""
     found: dict[tuple[str, str], int] = {}
     for count in running:
         to_commit = scope.commits.get(count.hardware_id)
@@ -184,10 +199,7 @@ def required(scope: Scope, running: Iterable[RunningCount], has_commit: Mapping[
             continue
         pair = count.commit or NOTHING, to_commit
         found[pair] = found.get(pair, 0) + count.devices
-    return tuple(
-        Required(from_commit, to_commit, devices, known=has_commit.get(from_commit, False))
-        for (from_commit, to_commit), devices in sorted(found.items())
-    )
+    return found
 
 
 def commits_there(provider: DeltaProvider, commits: Collection[str | None]) -> dict[str, bool]:

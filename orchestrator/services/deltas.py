@@ -130,17 +130,14 @@ class Deltas:
     ) -> Preview:
         """What ``ensure`` would do for waves whose devices have been counted, and what it would cost on so many
         builders. Writes nothing. A Target whose commit is missing is no error here: its pairs count as unknown."""
-        pairs = {pair_of(need) for count in counts.values() for need in required(scope, count.running, {})}
+        pairs = {pair_of(need) for count in counts.values() for need in required(scope, count, {})}
         with self._store.reading() as r:
             said = self._stock.take(r, pairs)
         there = commits_there(
             self._provider, {commit for pair in pairs for commit in (pair.from_commit, pair.to_commit)}
         )
         needs = {
-            wave: [
-                replace(need, known=need.known and there[need.to_commit])
-                for need in required(scope, count.running, there)
-            ]
+            wave: [replace(need, known=need.known and there[need.to_commit]) for need in required(scope, count, there)]
             for wave, count in counts.items()
         }
         every = [need for found in needs.values() for need in found]
@@ -168,12 +165,12 @@ class Deltas:
         bound = _wave_rules(rules.waves, wave)
         with self._store.reading() as r:
             count = r.look(scope, wave, seen_since=now - rules.reach)
-            required_pairs = [pair_of(need) for need in required(scope, count.running, {})]
+            required_pairs = [pair_of(need) for need in required(scope, count, {})]
             said = self._stock.take(r, required_pairs)
         there = commits_there(
             self._provider, [commit for pair in required_pairs for commit in (pair.from_commit, pair.to_commit)]
         )
-        needs = required(scope, count.running, there)
+        needs = required(scope, count, there)
         for need in needs:
             if not there[need.to_commit]:
                 raise ContentUnavailable(

@@ -287,6 +287,7 @@ class Devices:
             ready=ready,
             known=known,
             now=now,
+            over=kept.spoken.protocol,
         )
         return how if isinstance(how, NoOffer) else None
 

@@ -28,7 +28,7 @@ from orchestrator.core.offers import (
     unfit,
     way,
 )
-from orchestrator.core.protocols import DeviceProtocol
+from orchestrator.core.protocols import TAKES_WHOLE, DeviceProtocol
 from orchestrator.core.states import Reason
 from orchestrator.core.update import Patience, Update, UpdateStatus, counted, offer, offer_again, withdraw
 from orchestrator.services.board import (
@@ -148,7 +148,8 @@ class Desk:
         if before is not None and before.row.version == row.version:
             slices, names, artifacts = before.terms.slices, before.names, before.artifacts
         else:
-            slices, names, artifacts = slices_by_wave(w.slices(row.key)), names_of(w, row), artifacts_of(w, row)
+            slices, names = slices_by_wave(w.slices(row.key)), names_of(w, row)
+            artifacts = artifacts_of(w, row.target_version)
         terms = terms_of(row, rules=rules, slices=slices, r=w, frozen=self._frozen[0])
         return Listed(row, terms, names, known_of(w, row), artifacts)
 
@@ -182,7 +183,7 @@ class Desk:
             return no
         record = self._delta(DeltaPair(device.commit, to_commit)) if device.commit not in (None, to_commit) else None
         known = self._known(listed, found.wave, device)
-        late = record is None and known and device.commit != to_commit
+        late = record is None and known and device.commit != to_commit and over not in TAKES_WHOLE
         pair = DeltaPair(device.commit, to_commit)
         how = way(
             listed.terms,
@@ -193,6 +194,7 @@ class Desk:
             known=known,
             now=self.batch.now,
             begun_at=self._begun(listed, found.wave, pair) if late else None,
+            over=over,
         )
         if late and (how is not Way.WHOLE or device.commit not in listed.known.get(found.wave, {})):
             # Whom a look found and left out is served whole on purpose: `cover` asks for no more.

@@ -25,6 +25,7 @@ from orchestrator.core.rules import Rules, WaveRules, bind
 from orchestrator.core.slices import dimension_of, sizes
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.services import pacing
+from orchestrator.services.board import artifacts_of
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.delta_stock import pair_of
 from orchestrator.services.deltas import Deltas, Preview
@@ -40,6 +41,7 @@ from orchestrator.services.views import (
     PlannedWave,
     RolloutPlan,
 )
+from orchestrator.services.whole import served_whole
 
 PLAN_SALT: Final = "plan"
 """A plan's positions are not those of the rollout: who is in which wave is drawn when it is applied."""
@@ -78,6 +80,9 @@ class Planner:
         with self.store.reading() as r:
             warnings = (*self._warnings(r, spec, policy, rules, bound, deltas, lacking), *_too_slow(rules, bound))
             habits = r.habits(spec.tag, sample=HABITS)
+            files = artifacts_of(r, spec.target)
+        unknown = {(name, n.from_commit, n.to_commit) for name, plan in preview.waves.items() for n in plan.unknown}
+        whole_ones = served_whole(bound.scope, bound.counts, files, unknown)
         work = {each.wave: _work(each, rules, bound.counts[each.wave], preview) for each in rules.waves}
         due = calendar(rules, work, max(now, spec.start_at) if spec.start_at else now, habits)
         ends = whole(due)
@@ -93,15 +98,15 @@ class Planner:
             monitors=tuple(_monitor(m, bound) for m in bound.monitors),
             budgets=tuple(_budget(b, rules, bound.devices) for b in bound.budgets),
             build_minutes=preview.seconds / 60,
-            bytes_with=sum(plan.bytes_with for plan in preview.waves.values()),
-            bytes_without=sum(plan.bytes_without for plan in preview.waves.values()),
+            bytes_with=sum(plan.bytes_with for plan in preview.waves.values()) + whole_ones.bytes,
+            bytes_without=sum(plan.bytes_without for plan in preview.waves.values()) + whole_ones.bytes,
             in_flight_risk=min(rules.in_flight or bound.devices, bound.devices),
             earliest_end=ends.earliest,
             likely_end=ends.likely,
             latest_end=ends.latest,
             assumes=habits_sentence(habits),
             warnings=warnings,
-            notes=_notes(policy, rules, bound),
+            notes=(*whole_ones.notes, *_notes(policy, rules, bound)),
             pace=pacing.planned(rules),
         )
 

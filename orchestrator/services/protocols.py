@@ -43,15 +43,15 @@ class WritesProtocols(ReadsProtocols, Protocol):
 
 
 def refuse_going_back(r: ReadsProtocols, scope: Scope, protocols: Collection[DeviceProtocol]) -> None:
-    """Raises Refused when a rollout that takes devices back holds some that take no older version (RULES 7.6)."""
-    if not scope.from_versions:
-        return
+    """Raises Refused when a rollout would take back devices that take no older version (RULES 7.6). That is not only
+    where ``allow_older`` says so: who ran a newer version and fell back from it runs an older one than the scope's."""
     held = r.only_forward(scope, protocols, limit=NAMED)
     if not held.devices:
         return
     one = held.devices == 1
     raise Refused(
         f"{held.devices} device{'' if one else 's'} of the rollout ({held}) {'takes' if one else 'take'} no version "
-        f"below the one {'it runs' if one else 'they run'}: aktualizr-lite refuses every downgrade.",
-        remedy="Add the older content once more under a higher version (`wave target add`), and roll that out.",
+        f"below the highest {'it has' if one else 'they have'} run: aktualizr-lite refuses every downgrade.",
+        remedy="Add the content once more under a higher version (`wave target add`) and roll that out, or hold these"
+        " devices (`wave device hold`) and roll out to the others.",
     )

@@ -15,6 +15,7 @@ from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.outcomes import Outcome
+from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.core.update import Course, Update
 from orchestrator.services.delta_provider import DeltaPair
 
@@ -179,12 +180,14 @@ class RunningCount:
 @dataclass(frozen=True, slots=True)
 class WaveCount:
     """One look at the devices of a wave: ``eligible`` (reachable or not), ``reachable`` ones among them,
-    ``already_there``, and for the reachable eligible what they run."""
+    ``already_there``, and for the reachable eligible what they run. ``whole``: what those of them run whose protocol
+    has no deltas, by protocol."""
 
     eligible: int
     reachable: int
     already_there: int
     running: tuple[RunningCount, ...]
+    whole: Mapping[DeviceProtocol, tuple[RunningCount, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

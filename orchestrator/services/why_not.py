@@ -22,7 +22,7 @@ from orchestrator.core.offers import (
     way,
 )
 from orchestrator.core.position import SPACE, position
-from orchestrator.core.protocols import NOTHING_SPOKEN
+from orchestrator.core.protocols import NOTHING_SPOKEN, DeviceProtocol
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
 from orchestrator.services.board import begun_of, candidates, known_of, slices_by_wave, terms_of
@@ -78,7 +78,7 @@ def _why(
         found = next((no for no in reached if no is not None), found)
     if busy is not None and busy[1].rollout_key != row.key and isinstance(found, Offerable):
         found = elsewhere(busy[0])
-    answer = found if isinstance(found, NoOffer) else _way(r, row, terms, found, person, now, knows)
+    answer = found if isinstance(found, NoOffer) else _way(r, row, terms, found, person, protocol, now, knows)
     selector = wave_of(device.member, terms.scope.selectors)
     wave = update.wave if update is not None else selector.wave if selector is not None else None
     own = next((each for each in terms.scope.selectors if each.wave == wave), None)
@@ -112,6 +112,7 @@ def _way(
     terms: Terms,
     found: Offerable,
     person: DeviceRow,
+    protocol: DeviceProtocol,
     now: datetime,
     knows: Callable[[str, str], bool],
 ) -> Way | NoOffer:
@@ -133,4 +134,5 @@ def _way(
         known=known,
         now=now,
         begun_at=begun_at,
+        over=protocol,
     )

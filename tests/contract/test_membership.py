@@ -16,6 +16,7 @@ from orchestrator.core.fleet import Device, DeviceStatus, Scope
 from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.offers import segments_of
 from orchestrator.core.position import SPACE, position
+from orchestrator.core.protocols import TAKES_WHOLE, DeviceProtocol, Spoken
 from tests.contract.building import NEW, NOW, OLD, OTHER, WEEK_AGO, device, enroll, scope, selector, undone
 
 AGAIN = settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
@@ -97,6 +98,30 @@ def test_a_look_counts_what_python_counts(store: SqlStore, fleet: list[Device], 
             assert {(one.hardware_id, one.commit, one.version): one.devices for one in count.running} == Counter(
                 (one.hardware_id, one.commit, one.version) for one in near
             )
+
+
+@AGAIN
+@given(fleet=fleets(), of=scopes(), data=st.data())
+def test_a_look_finds_whose_protocol_has_no_deltas(
+    store: SqlStore, fleet: list[Device], of: Scope, data: st.DataObject
+) -> None:
+    spoken = [data.draw(st.sampled_from(DeviceProtocol)) for _ in fleet]
+    with undone(store) as w:
+        keys = enroll(w, *fleet)
+        w.set_spoken({key: Spoken(over) for key, over in zip(keys, spoken, strict=True)})
+        for wave in (one.wave for one in of.selectors):
+            found = Counter(
+                (over, one.hardware_id, one.commit, one.version)
+                for one, over in zip(fleet, spoken, strict=True)
+                if of.eligible(one) and wave_in_python(one, of) == wave and over in TAKES_WHOLE
+                if one.last_seen_at is not None and one.last_seen_at >= WEEK_AGO
+            )
+            whole = w.look(of, wave, seen_since=WEEK_AGO).whole
+            assert found == {
+                (over, one.hardware_id, one.commit, one.version): one.devices
+                for over, running in whole.items()
+                for one in running
+            }
 
 
 @AGAIN

@@ -33,7 +33,7 @@ from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.pace import Per, Rate
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import SPACE, position, wave_salt
-from orchestrator.core.protocols import DeviceProtocol
+from orchestrator.core.protocols import TAKES_WHOLE, DeviceProtocol
 from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.slices import ROLLOUT, UNCOUNTED, Slice, coarse_ranks, exact_ranks, wave_population
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
@@ -343,14 +343,25 @@ class TestDeltas:
     def ask(self, *, ready: bool = False, known: bool = True, whole: bool = False, **more: Any) -> Way | NoOffer:
         source: str | None = more.pop("source", OLD)
         now: datetime = more.pop("now", NOW)
+        over: DeviceProtocol = more.pop("over", DeviceProtocol.OWN)
         asked = terms(state=state(serve_whole=whole), rules=Rules((WaveRules("lab", **more),)))
-        return way(asked, "lab", from_commit=source, to_commit=NEW, ready=ready, known=known, now=now)
+        return way(asked, "lab", from_commit=source, to_commit=NEW, ready=ready, known=known, now=now, over=over)
 
     def test_equal_commits_need_none(self) -> None:
         assert self.ask(source=NEW) is Way.SAME
 
     def test_a_ready_one_is_used(self) -> None:
         assert self.ask(ready=True) is Way.DELTA
+
+    @pytest.mark.parametrize("over", sorted(TAKES_WHOLE))
+    def test_who_speaks_a_protocol_without_deltas_is_served_whole_and_waits_for_none(
+        self, over: DeviceProtocol
+    ) -> None:
+        assert self.ask(source=NEW, over=over) is Way.SAME
+        assert self.ask(ready=True, over=over) is Way.WHOLE
+        assert self.ask(otherwise=Otherwise.HOLD, over=over) is Way.WHOLE
+        found = self.ask(known=False, from_unknown=FromUnknown.SKIP, over=over)
+        assert isinstance(found, NoOffer) and found.kind is NoOfferKind.FROM_UNKNOWN
 
     @pytest.mark.parametrize("otherwise", Otherwise)
     def test_before_the_time_is_over_everybody_waits(self, otherwise: Otherwise) -> None:

@@ -12,11 +12,17 @@ from orchestrator.core.artifact import FILES
 from orchestrator.core.ddi import MOST_TRIES
 from orchestrator.core.fleet import Target
 from orchestrator.core.outcomes import OutcomeClass
+from orchestrator.core.policy import Policy
+from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import Refused
 from orchestrator.services.ddi import MOST_ENDS, MOST_ENTRIES
+from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.deltas import Deltas
+from orchestrator.services.planning import Planner
 from orchestrator.services.running import unknown_commit
 from tests.gateway.ddi_world import BASE, DdiWorld, artifact_of, content_of
+from tests.services.fake_provider import FakeProvider
 from tests.services.fleet_world import HARDWARE, TAG
 
 MINUTE = timedelta(minutes=1)
@@ -60,6 +66,36 @@ def test_an_idle_poll_writes_nothing(ddi: DdiWorld) -> None:
         assert ddi.links(device) == {}
         assert ddi.configure(device, "1.0.0").status_code == 200
     assert ddi.world.devices.writer.items == before
+
+
+def test_a_device_waits_for_no_delta_and_its_offer_is_noted_as_whole_though_one_is_there(
+    ddi: DdiWorld, tmp_path: Path
+) -> None:
+    before, after = artifact_of(41).sha256, artifact_of(42).sha256
+    strict = {"policy": {"deltas": {"otherwise": "hold"}}}
+    waits, gets = ddi.fleet(2, **strict)
+    store = ddi.world.store
+    assert "deploymentBase" in ddi.links(waits)
+    assert ddi.world.update(waits).by_delta is False
+    with store.writing() as w:
+        w.record_delta(DeltaRecord(DeltaPair(before, after), "deltas/ab/cdef", 1, 10, 0, 0), now=ddi.world.now)
+    ddi.world.devices.refresh()
+    assert "deploymentBase" in ddi.links(gets)
+    assert ddi.world.update(gets).by_delta is False
+    with store.reading() as r:
+        assert r.jobs() == []
+        spec = RolloutFile.parse(
+            {"rollout": "b", "target": 42, "tag": TAG, "policy": "p", "waves": [{"wave": "all", "devices": "all"}]}
+        )
+    provider = FakeProvider(tmp_path, [before, after])
+    deltas = Deltas(store, provider, ddi.world.clock)
+    plan = Planner(store, provider, deltas, ddi.world.clock).plan(spec, Policy.parse({"policy": "p"}))
+    assert plan.notes[0] == (
+        "2 devices speak hawkBit's protocol, which has no deltas: they are served whole, and no delta is made or waited"
+        " for."
+    )
+    assert plan.waves[0].deltas == ()
+    assert plan.bytes_with == plan.bytes_without == 2 * artifact_of(42).size
 
 
 def test_an_update_from_the_offer_to_the_confirmation(ddi: DdiWorld) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.adapters.sql.store import SqlStore, open_store
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.policy import Policy
+from orchestrator.core.protocols import DeviceProtocol, Spoken
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.records import RolloutRow
@@ -77,6 +78,11 @@ class SmallFleet:
             if status is not DeviceStatus.ACTIVE:
                 w.set_device_status(ids, status, "a test", now=self.now)
         return ids
+
+    def speaks(self, ids: Sequence[str], protocol: DeviceProtocol) -> None:
+        with self.store.writing() as w:
+            rows = [row for each in ids if (row := w.device(each)) is not None]
+            w.set_spoken({row.key: Spoken(protocol, row.device.version) for row in rows})
 
     def rollout(
         self, target: int = 9, *, deltas: Mapping[str, Any] | None = None, name: str = "lmp-9", tag: str = "promoted"

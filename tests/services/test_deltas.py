@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.fleet import DeviceStatus
+from orchestrator.core.protocols import DeviceProtocol
 from orchestrator.errors import ContentUnavailable, InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.builder import Builder
 from orchestrator.services.chronicle import rules_of
@@ -59,6 +60,39 @@ def test_what_the_devices_of_a_wave_need_is_written_down_and_queued_heaviest_fir
         facts = r.facts(row, now=fleet.now).waves[0].deltas
     assert facts is not None
     assert (facts.devices, facts.covered, facts.pairs, facts.ready) == (10, 0, 2, 0)
+
+
+def test_no_delta_is_required_for_devices_whose_protocol_has_none(fleet: SmallFleet) -> None:
+    alone, among = fleet.devices(4, 5), fleet.devices(8, 7)
+    fleet.speaks(alone, DeviceProtocol.DDI)
+    fleet.speaks(among[:3], DeviceProtocol.MENDER)
+    row = fleet.rollout()
+    done = fleet.deltas.ensure(row, "all", now=fleet.now)
+    assert (done.queued, done.plan.devices, queued(fleet)) == (1, 5, [pair(7)])
+    with fleet.store.reading() as r:
+        facts = r.facts(row, now=fleet.now).waves[0].deltas
+        assert row.scope is not None
+        counts = {"all": r.look(row.scope, "all", seen_since=fleet.now - DAY)}
+    assert facts is not None
+    assert (facts.devices, facts.pairs) == (5, 1)
+    preview = fleet.deltas.preview(row.scope, counts, rules_of(row), now=fleet.now)
+    assert preview.waves["all"].devices == 5
+
+
+def test_a_wave_of_nothing_but_such_devices_waits_for_no_delta(fleet: SmallFleet) -> None:
+    fleet.speaks(fleet.devices(4, 5), DeviceProtocol.DDI)
+    row = fleet.rollout(deltas={"otherwise": "hold"})
+    assert fleet.deltas.ensure(row, "all", now=fleet.now).queued == 0
+    with fleet.store.reading() as r:
+        facts = r.facts(row, now=fleet.now).waves[0].deltas
+    assert facts is not None
+    assert (facts.devices, facts.coverage) == (0, 1.0)
+
+
+def test_from_a_commit_that_is_not_known_the_policy_decides_of_such_devices_too(fleet: SmallFleet) -> None:
+    fleet.speaks(fleet.devices(4, "elsewhere"), DeviceProtocol.DDI)
+    done = fleet.deltas.ensure(fleet.rollout(), "all", now=fleet.now)
+    assert [(need.devices, need.known) for need in done.plan.unknown] == [(4, False)]
 
 
 def test_doing_it_again_queues_nothing_again_and_sees_what_has_become_ready(fleet: SmallFleet) -> None:

@@ -21,6 +21,7 @@ from orchestrator.adapters.sql.members import (
     follows,
     in_segment,
     in_some_wave,
+    listed,
     member,
     position,
     without_update,
@@ -32,9 +33,10 @@ from orchestrator.core.calendar import Habits
 from orchestrator.core.fleet import Device, Scope
 from orchestrator.core.membership import WaveSelector
 from orchestrator.core.position import SPACE
+from orchestrator.core.protocols import TAKES_WHOLE, DeviceProtocol
 from orchestrator.core.slices import BINS, EXACT_RANKS, Ranks, Slice, coarse_ranks, exact_ranks, segment_population
 from orchestrator.errors import Conflict, InvalidInput
-from orchestrator.services.records import RolloutRow, WaveCount
+from orchestrator.services.records import RolloutRow, RunningCount, WaveCount
 
 _LABEL: Final = "label:"
 
@@ -85,7 +87,26 @@ class FleetReading(DeviceReading):
                 able += left_in
                 if seen:
                     reachable[key] = int(seen)
-        return WaveCount(able, sum(reachable.values()), there, self._running(reachable.items()))
+        whole = self._served_whole(all_of(asked, ~labels, Piece(f"{recent} = 1")), reachable)
+        return WaveCount(able, sum(reachable.values()), there, self._running(reachable.items()), whole)
+
+    def _served_whole(
+        self, asked: Piece, reachable: Mapping[int, int]
+    ) -> Mapping[DeviceProtocol, tuple[RunningCount, ...]]:
+        """Of the reachable those whose protocol has no deltas. Begins with the few that are noted for another protocol
+        (CROSS JOIN says so to SQLite), so that a fleet without them pays nothing."""
+        spoken = listed(sorted(TAKES_WHOLE))
+        found = self.link.counted(
+            ("p.protocol", "d.software_key"),
+            f"FROM device_protocol p CROSS JOIN device d WHERE d.key = p.device_key AND p.protocol IN ({spoken.sql}) "
+            f"AND {asked.sql}",
+            (*spoken.parameters, *asked.parameters),
+        )
+        by: dict[DeviceProtocol, list[tuple[int, int]]] = defaultdict(list)
+        for (protocol, key), devices in found.items():
+            if key in reachable:
+                by[DeviceProtocol(protocol)].append((key, int(devices)))
+        return {protocol: self._running(counted) for protocol, counted in sorted(by.items())}
 
     def habits(self, tag: str, *, sample: int) -> Habits:
         gaps = self.link.rows(
