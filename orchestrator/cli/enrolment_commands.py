@@ -19,9 +19,6 @@ app = group("enrolment")
 UNTIL: Final = "7d"
 """An enrolment token that nobody gave an end."""
 
-REGISTERED: Final = 1_000
-"""Devices that a gateway token makes known where nobody gave a bound."""
-
 
 @command(
     app,
@@ -71,7 +68,7 @@ def add(
     if uses is not None and gateway and not register:
         raise InvalidInput("--uses counts devices that are made known.", remedy="Give --register too.")
     if uses is None:
-        uses = REGISTERED if register else None if gateway else 1
+        uses = None if gateway else 1
     with call.application() as house:
         grant, token = house.devices.identity.add(
             GrantKind.GATEWAY if gateway else GrantKind.ENROLMENT,

@@ -28,6 +28,7 @@ from orchestrator.services.edition_store import Told
 from orchestrator.services.editions import Editions, Wish
 from orchestrator.services.messages import LONGEST_ID, CheckIn, Offer
 from orchestrator.services.records import EventRow
+from orchestrator.services.room import Room, drop, takes
 from orchestrator.services.store import Store
 from orchestrator.services.writer import Batch, Work
 
@@ -95,7 +96,8 @@ class Aktualizr:
         self._clock = clock
         self._digests: OrderedDict[tuple[int, str], str] = OrderedDict()
         self._rollouts: dict[int, tuple[str, int]] = {}
-        self._notes: Work[Sequence[Note], None] = Work("notes", 3, _log_notes)
+        self._room = Room()
+        self._notes: Work[Sequence[Note], None] = Work("notes", 3, self._log_notes)
         self._papers: Work[Paper, None] = Work("told", 4, self._keep_papers)
         self.editions = editions
 
@@ -186,7 +188,8 @@ class Aktualizr:
         return found
 
     def note(self, notes: Sequence[Note]) -> Future[None]:
-        """Keep what is only shown, each id of a device once. Raises Busy."""
+        """Keep what is only shown, each id of a device once; nothing more beyond as many as are kept of a device.
+        Raises Busy."""
         return self._devices.writer.submit(self._notes, notes, weight=max(1, len(notes)))
 
     def tell(self, known: Kept, topic: str, content: bytes) -> Future[None] | None:
@@ -223,25 +226,26 @@ class Aktualizr:
         batch.after.append(committed)
         return [None] * len(papers)
 
-
-def _log_notes(batch: Batch, told: Sequence[Sequence[Note]]) -> list[WaveError | None]:
-    rows = [
-        EventRow(
-            note.device_key,
-            note.event_id[:LONGEST_ID],
-            None,
-            note.kind,
-            note.received_at,
-            note.device_at,
-            note.code,
-            note.message,
-        )
-        for notes in told
-        for note in notes
-    ]
-    if rows:
-        batch.w.log_events(rows)
-    return [None] * len(told)
+    def _log_notes(self, batch: Batch, told: Sequence[Sequence[Note]]) -> list[WaveError | None]:
+        rows = [
+            EventRow(
+                note.device_key,
+                note.event_id[:LONGEST_ID],
+                None,
+                note.kind,
+                note.received_at,
+                note.device_at,
+                note.code,
+                note.message,
+            )
+            for notes in told
+            for note in notes
+        ]
+        fresh = batch.w.log_events(rows) if rows else []
+        left = self._room.left(batch, rows, fresh)
+        if left:
+            drop(batch.w, [row for row, new in zip(rows, fresh, strict=True) if new and not takes(left, row)])
+        return [None] * len(told)
 
 
 def _shown(target: Target, tag: str) -> Shown:

@@ -88,6 +88,10 @@ def is_own_token(shown: Shown) -> bool:
     return not isinstance(shown, GatewayToken | Certificate)
 
 
+REGISTERED: Final = 1_000
+"""Devices that a gateway token makes known where nobody gave a bound."""
+
+
 class GrantKind(StrEnum):
     ENROLMENT = "enrolment"
     GATEWAY = "gateway"
@@ -100,7 +104,8 @@ class Grant:
     Of an enrolment token ``tag``, ``group`` and ``labels`` are what its devices get, and ``hardware_ids`` (empty: any)
     is what they may be. Of a gateway token tag, group and hardware ids are the scope: it speaks for devices that fit
     all that are given. With ``may_register`` it makes unknown ids known, as its first hardware id. ``uses_left`` counts
-    devices made known; None is no bound. ``may_replace``: devices known already get a new token as well.
+    devices made known; None is no bound, but for a gateway token. ``may_replace``: devices known already get a new
+    token as well.
     """
 
     name: str
@@ -122,6 +127,13 @@ class Grant:
     def stands(self, now: datetime) -> bool:
         """Neither revoked nor over."""
         return self.revoked_at is None and (self.until is None or now < self.until)
+
+    @property
+    def left(self) -> int | None:
+        """Devices that it still makes known; None: any number."""
+        if self.uses_left is None and self.may_register:
+            return max(0, REGISTERED - self.used)
+        return self.uses_left
 
     def covers(self, device: Device) -> bool:
         """Whether the device is in its scope."""

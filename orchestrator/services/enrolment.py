@@ -57,7 +57,7 @@ class Enrolments:
         grants = w.lock_grants({wish.grant for wish in wishes})
         rows = {wish.device_id: w.device(wish.device_id) for wish in wishes}
         known = {device_id: row.device for device_id, row in rows.items() if row is not None}
-        left = {digest: grant.uses_left for digest, grant in grants.items()}
+        left = {digest: grant.left for digest, grant in grants.items()}
         used = dict.fromkeys(grants, 0)
         made: dict[str, Device] = {}
         tokens = {device_id: None if row is None else row.token_digest for device_id, row in rows.items()}

@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 from orchestrator.core.fleet import check_label, check_name
 from orchestrator.errors import InvalidInput, NotFound, Unauthorized, WaveError
 from orchestrator.services.credentials import (
+    REGISTERED,
     Certificate,
     GatewayToken,
     Grant,
@@ -132,7 +133,7 @@ class Identity:
         if not isinstance(shown, GatewayToken):
             return None
         grant = self.look(now).grant(shown.token, GrantKind.GATEWAY, now)
-        if grant is None or not grant.may_register or grant.uses_left == 0 or grant.digest in self._spent:
+        if grant is None or not grant.may_register or grant.left == 0 or grant.digest in self._spent:
             return None
         return grant
 
@@ -196,7 +197,7 @@ class Identity:
             group=group,
             hardware_ids=tuple(dict.fromkeys(hardware_ids)),
             labels=dict(labels),
-            uses_left=uses,
+            uses_left=REGISTERED if uses is None and may_register else uses,
             until=until,
             may_replace=may_replace,
             may_register=may_register,

@@ -1,19 +1,21 @@
 """A batch of reports in one transaction: each event once, each update folded once, and the halt that they prove.
 
 Events are taken whatever the rollout's status; what cannot be about this device is refused item by item, and the good
-ones beside it are kept. Also counts silences when their time has come.
+ones beside it are kept. Of an update of which very much has been said, only what still moves it is kept: the rest is
+taken, so that nobody sends it again, and forgotten. Also counts silences when their time has come.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from orchestrator.core.codes import Classes
+from orchestrator.core.course import Course
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.stopping import STOPPED
@@ -31,6 +33,7 @@ from orchestrator.services.messages import (
     ReportedEvent,
 )
 from orchestrator.services.records import CourseRow, EventRow, RolloutRow
+from orchestrator.services.room import Room, drop, takes
 from orchestrator.services.store import Writing
 from orchestrator.services.tallies import Tallies
 from orchestrator.services.writer import Batch
@@ -96,6 +99,7 @@ class Reports:
     duplicates: int = 0
     refused: int = 0
     _names: dict[str, _Known] = field(default_factory=dict)
+    _room: Room = field(default_factory=Room)
 
     def rollouts(self, batch: Batch, told: Sequence[Told]) -> set[int]:
         """Those that the reports are about; one of them may be halted."""
@@ -125,19 +129,25 @@ class Reports:
                 rows.append(row)
             refusals.append(mine)
         fresh = batch.w.log_events(rows) if rows else []
+        left = self._room.left(batch, rows, fresh)
+        unkept: list[EventRow] = []
         tallies = Tallies(batch.now)
         accepted = [0] * len(told)
         duplicates = [0] * len(told)
         touched: dict[str, list[CourseRow]] = {}
-        for (number, kind, silent_after, course, outcome), new in zip(good, fresh, strict=True):
+        for (number, kind, silent_after, course, outcome), row, new in zip(good, rows, fresh, strict=True):
             if not new:
                 duplicates[number] += 1
                 continue
             accepted[number] += 1
             patience = _patience(silent_after, course.usual_gap)
             step = on_event(course.update, kind, patience=patience, now=batch.now, outcome=outcome)
+            if left and not takes(left, row) and not _moves(course.update, step.update):
+                unkept.append(row)
             if tallies.step(course, step):
                 touched.setdefault(told[number].device_id, []).append(course)
+        if unkept:
+            drop(batch.w, unkept)
         stopped = False
         for key in tallies.write(batch.w):
             stopped = self.settle(batch.w, key, now=batch.now) or stopped
@@ -219,6 +229,11 @@ def _known(row: RolloutRow) -> _Known:
     rules = rules_of(row)
     stopped = row.state.status in STOPPED
     return _Known(row.key, row.target_version, rules.silent_after, rules.classes, stopped)
+
+
+def _moves(before: Course, after: Course) -> bool:
+    """More than how long silence is borne: a download may fail again and again."""
+    return after is not before and replace(after, deadline_at=before.deadline_at) != before
 
 
 def _named(event: ReportedEvent) -> bool:

@@ -222,6 +222,10 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
     ) -> Sequence[LoggedEvent]:
         """Oldest first: the first ``limit`` of them, or the ``newest``."""
 
+    def event_ids(self, device_key: int, prefix: str, *, limit: int) -> Sequence[str]:
+        """Those of a device's events that begin so, the newest ``limit``, oldest first. ``prefix``: ASCII, longer than
+        an id that is stored packed."""
+
     # Deltas
     def delta(self, pair: DeltaPair) -> DeltaRecord | None:
         """The delta recorded as verified and published."""
@@ -374,6 +378,11 @@ class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, Writes
     def log_events(self, events: Sequence[EventRow]) -> Sequence[bool]:
         """Append to the evidence log; for each whether it is new (an id seen before for its device, also earlier in
         the same call, is not)."""
+
+    def count_events(self, device_key: int, rollout_key: int | None, *, most: int) -> int:
+        """Those of a device on a rollout, or on none; no more than ``most`` are counted."""
+
+    def drop_events(self, device_key: int, event_ids: Collection[str]) -> None: ...
 
     def load_updates(self, keys: Collection[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
         """By (rollout key, device key), and nobody else changes them until this transaction ends."""

@@ -71,14 +71,15 @@ def test_an_identity_has_one_accepted_set(store: SqlStore) -> None:
         w.save_auth_set(one('{"mac":"other"}', status=SetStatus.ACCEPTED))
 
 
-def test_of_those_that_wait_who_asked_first_goes_first(store: SqlStore) -> None:
+def test_of_those_that_wait_who_has_not_asked_for_long_goes_first(store: SqlStore) -> None:
     waiting = [one(f'{{"mac":"{number}"}}', minute=number) for number in range(5)]
     with store.writing() as w:
         for each in waiting:
             w.save_auth_set(each)
         w.save_auth_set(one(status=SetStatus.REJECTED, minute=-9))
-        assert w.drop_pending(keep=5) == 0
-        assert w.drop_pending(keep=2) == 3
+        assert w.drop_pending(keep=5, unseen_since=NOW + timedelta(days=1)) == 5
+        assert w.drop_pending(keep=2, unseen_since=NOW) == 5, "all have asked since"
+        assert w.drop_pending(keep=2, unseen_since=NOW + timedelta(days=1)) == 2
     with store.reading() as r:
         assert {each.id for each in r.auth_sets([SetStatus.PENDING])} == {each.id for each in waiting[3:]}
         assert len(r.auth_sets([SetStatus.REJECTED])) == 1

@@ -57,6 +57,32 @@ def test_an_event_is_new_once_for_its_device_in_and_across_calls(store: SqlStore
         assert [each.seq for each in r.events(limit=3, newest=True)] == everything[1:]
 
 
+def test_events_are_counted_up_to_a_bound_and_can_be_taken_out_again(store: SqlStore) -> None:
+    with undone(store) as w:
+        w.log_events([event(1, f"e{number}", rollout_key=7) for number in range(5)])
+        w.log_events([event(1, UUID), event(1, "x", rollout_key=8), event(2, "e1", rollout_key=7)])
+        assert [w.count_events(1, 7, most=9), w.count_events(1, 7, most=3), w.count_events(1, None, most=9)] == [
+            5,
+            3,
+            1,
+        ]
+        w.drop_events(1, ["e1", "e3", UUID, "none"])
+        assert [w.count_events(1, 7, most=9), w.count_events(1, None, most=9), w.count_events(2, 7, most=9)] == [
+            3,
+            0,
+            1,
+        ]
+
+
+def test_ids_that_begin_alike_are_found_newest_first_and_told_oldest_first(store: SqlStore) -> None:
+    with undone(store) as w:
+        mine = [f"{UUID}/{what}" for what in ("1/b", "0/z", "0/a")]
+        w.log_events([event(1, each) for each in (*mine, UUID, f"{UUID}0", "x")] + [event(2, f"{UUID}/2/a")])
+        assert w.event_ids(1, f"{UUID}/", limit=9) == mine
+        assert w.event_ids(1, f"{UUID}/", limit=2) == mine[1:]
+        assert w.event_ids(3, f"{UUID}/", limit=9) == []
+
+
 def test_many_events_at_once_are_told_apart(store: SqlStore) -> None:
     with undone(store) as w:
         events = [event(1, f"{UUID[:-6]}{number // 2:06x}") for number in range(2_001)]

@@ -13,9 +13,11 @@ import pytest
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.errors import Forbidden, InvalidInput, NotFound, Refused, Unauthorized
 from orchestrator.services.credentials import (
+    REGISTERED,
     Bearer,
     Certificate,
     GatewayToken,
+    Grant,
     GrantKind,
     RevokedKind,
     Secret,
@@ -246,6 +248,28 @@ def test_a_gateway_token_that_registers_makes_unknown_ids_known_up_to_its_bound(
     assert not admitted(world.devices, "new-1", "")
     other = GatewayToken(gateway(world, hardware_ids=[HARDWARE], may_register=True))
     assert not admitted(world.devices, "no id", other) and admitted(world.devices, "new-3", other)
+
+
+def test_a_gateway_token_without_a_bound_has_one(world: World) -> None:
+    with world.store.writing() as w:  # as they were handed out once
+        w.add_grant(
+            Grant(
+                name="gw-old",
+                kind=GrantKind.GATEWAY,
+                digest=digest_of("old"),
+                tag=TAG,
+                hardware_ids=(HARDWARE,),
+                used=REGISTERED - 1,
+                may_register=True,
+                created_at=world.now,
+                created_by="anna",
+            )
+        )
+    gateway(world, hardware_ids=[HARDWARE], may_register=True)
+    gateway(world, hardware_ids=[HARDWARE], may_register=True, uses=REGISTERED + 1)
+    assert [each.left for each in world.devices.identity.grants()] == [1, REGISTERED, REGISTERED + 1]
+    assert admitted(world.devices, "new-1", GatewayToken("old"))
+    assert not admitted(world.devices, "new-2", GatewayToken("old"))
 
 
 def test_a_gateway_token_that_does_not_register_makes_nobody_known(world: World) -> None:

@@ -18,6 +18,7 @@ from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import EventKind, UpdateStatus, counted
 from orchestrator.errors import Unauthorized
 from orchestrator.services.messages import Received
+from orchestrator.services.room import LOOK_AFTER, MOST_KEPT
 from tests.services.fleet_world import START, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -132,7 +133,7 @@ class TestWhatIsTaken:
     def test_ten_thousand_events_at_once(self, world: World, offered: list[str]) -> None:
         events = [world.event("downloading") for _ in range(10_000)]
         assert world.report(offered[0], *events) == Received(10_000, 0)
-        assert world.report(offered[0], *events) == Received(0, 10_000)
+        assert world.report(offered[0], *events[:MOST_KEPT]) == Received(0, MOST_KEPT)
 
     def test_what_is_counted_for_metrics(self, world: World, offered: list[str]) -> None:
         event = world.event("downloading")
@@ -140,6 +141,49 @@ class TestWhatIsTaken:
         reports = world.devices.reports
         assert (reports.accepted, reports.duplicates, reports.refused) == (1, 1, 1)
         assert world.devices.check_ins.offers == 20
+
+
+class TestHowMuchIsKept:
+    """A device that says very much of one update fills no store, is not told to say it again, and is heard."""
+
+    def kept(self, world: World, device: str) -> list[str]:
+        with world.store.reading() as r:
+            return [each.kind for each in r.events(device=device, limit=10_000)]
+
+    def test_beyond_so_many_only_what_moves_the_update_is_kept(self, world: World, offered: list[str]) -> None:
+        device = offered[0]
+        for _ in range(6):
+            assert world.report(device, *["noted"] * 300) == Received(300, 0)
+        assert len(self.kept(world, device)) == MOST_KEPT
+        assert world.report(device, "downloading", "downloading", "noted", "installing") == Received(4, 0)
+        assert self.kept(world, device)[MOST_KEPT:] == ["downloading", "installing"]
+        failure = world.event("failed")
+        assert world.report(device, failure) == Received(1, 0)
+        assert world.report(device, failure) == Received(0, 1)
+        assert world.status(device) is UpdateStatus.FAILED
+        assert world.facts().waves[0].bad(OutcomeClass.FAILED) == 1
+        assert len(self.kept(world, device)) == MOST_KEPT + 3
+        assert world.report(offered[1], "downloading") == Received(1, 0) and self.kept(world, offered[1])
+        tallies_equal_a_recount(world)
+
+    def test_a_download_that_fails_for_ever_is_heard_and_not_kept_for_ever(
+        self, world: World, offered: list[str]
+    ) -> None:
+        world.report(offered[0], "download_failed", *["noted"] * MOST_KEPT)
+        before = world.update(offered[0]).update.deadline_at
+        world.later(HOUR)
+        assert world.report(offered[0], "download_failed") == Received(1, 0)
+        after = world.update(offered[0]).update.deadline_at
+        assert before is not None and after == before + HOUR
+        assert len(self.kept(world, offered[0])) == MOST_KEPT
+
+    def test_another_process_counts_what_is_kept_already(self, world: World, offered: list[str]) -> None:
+        world.report(offered[0], *["noted"] * MOST_KEPT)
+        other = world.another()
+        for _ in range(3):
+            items = [world.event("noted") for _ in range(LOOK_AFTER)]
+            assert other.report(offered[0], world.tokens[offered[0]], items).result(10).accepted == LOOK_AFTER
+        assert len(self.kept(world, offered[0])) == MOST_KEPT + LOOK_AFTER
 
 
 class TestTheHalt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from orchestrator.adapters.sql.session import Session
@@ -90,9 +91,13 @@ class AuthSetWriting(AuthSetReading):
         condition, parameter = self.link.within("id", sorted(set_ids))
         return self.link.run(f"DELETE FROM auth_set WHERE {condition}", (parameter,))
 
-    def drop_pending(self, *, keep: int) -> int:
-        return self.link.run(
-            "DELETE FROM auth_set WHERE id IN (SELECT id FROM auth_set WHERE status = ? "
-            "ORDER BY asked_at DESC, id DESC LIMIT ? OFFSET ?)",
-            (SetStatus.PENDING.value, 1_000_000, keep),
+    def drop_pending(self, *, keep: int, unseen_since: datetime) -> int:
+        row = self.link.one("SELECT count(*) FROM auth_set WHERE status = ?", (SetStatus.PENDING.value,))
+        pending = 0 if row is None else int(row[0])
+        if pending <= keep:
+            return pending
+        return pending - self.link.run(
+            "DELETE FROM auth_set WHERE id IN (SELECT id FROM auth_set WHERE status = ? AND seen_at < ? "
+            "ORDER BY seen_at, id LIMIT ?)",
+            (SetStatus.PENDING.value, stored(unseen_since), pending - keep),
         )

@@ -66,6 +66,8 @@ _LOG_STATEMENTS: Final = tuple(
 ends the whole transaction anyway, so SQLite need not keep each page as it was before the statement, which takes as long
 as the insert."""
 
+_DROPPED_AT_ONCE: Final = 500
+
 _MOST_REARMED: Final = 20_000
 """Updates whose look is moved to their deadline in one call."""
 
@@ -163,6 +165,15 @@ class UpdateReading(Session):
             for seq, name, of, event, kind, at, said, code, message in rows
         ]
 
+    def event_ids(self, device_key: int, prefix: str, *, limit: int) -> Sequence[str]:
+        low = prefix.encode()
+        rows = self.link.rows(
+            f"SELECT event_id FROM event{self.link.by_index('event_is')} "
+            "WHERE device_key = ? AND event_id >= ? AND event_id < ? ORDER BY seq DESC LIMIT ?",
+            (device_key, low, low[:-1] + bytes([low[-1] + 1]), limit),
+        )
+        return [unpacked_id(bytes(row[0])) for row in reversed(rows)]
+
     def _updates(self, rows: Sequence[tuple[Any, ...]]) -> list[UpdateRow]:
         """Of rows that begin with both tables' columns."""
         self.learn_software({row[_FROM] for row in rows} | {row[_TO] for row in rows})
@@ -224,6 +235,24 @@ class UpdateWriting(UpdateReading, TallyWriting, ClockWriting):
                 # The writer is alone: what came in are the last rows. Read only where some were not new.
                 fresh += [True] * size if added == size else _first_of_each(some, self._last_events(added))
         return fresh
+
+    def count_events(self, device_key: int, rollout_key: int | None, *, most: int) -> int:
+        about, values = ("IS NULL", ()) if rollout_key is None else ("= ?", (rollout_key,))
+        row = self.link.one(
+            f"SELECT count(*) FROM (SELECT 1 FROM event{self.link.by_index('event_is')} "
+            f"WHERE device_key = ? AND rollout_key {about} LIMIT ?) AS those",
+            (device_key, *values, most),
+        )
+        return 0 if row is None else int(row[0])
+
+    def drop_events(self, device_key: int, event_ids: Collection[str]) -> None:
+        ids = [packed_id(each) for each in event_ids]
+        for start in range(0, len(ids), _DROPPED_AT_ONCE):
+            some = ids[start : start + _DROPPED_AT_ONCE]
+            self.link.run(
+                f"DELETE FROM event WHERE device_key = ? AND event_id IN ({', '.join('?' * len(some))})",
+                (device_key, *some),
+            )
 
     def _last_events(self, many: int) -> set[tuple[Any, ...]]:
         return set(self.link.rows("SELECT device_key, event_id FROM event ORDER BY seq DESC LIMIT ?", (many,)))

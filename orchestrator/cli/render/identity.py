@@ -20,7 +20,7 @@ def state(grant: Grant, now: datetime) -> str:
         return "revoked"
     if not grant.stands(now):
         return "over"
-    return "spent" if grant.uses_left == 0 else "good"
+    return "spent" if grant.left == 0 else "good"
 
 
 def scope(grant: Grant) -> str:
@@ -42,7 +42,7 @@ def grant_shape(grant: Grant, now: datetime | None = None) -> dict[str, Any]:
         "group": grant.group,
         "hardware_ids": list(grant.hardware_ids),
         "labels": dict(grant.labels),
-        "uses_left": grant.uses_left,
+        "uses_left": grant.left,
         "used": grant.used,
         "until": iso(grant.until),
         "replace": grant.may_replace,
@@ -58,7 +58,7 @@ def grants(found: Sequence[Grant], now: datetime) -> RenderableType:
         return Text("No token.")
     grid = Grid(["NAME", "STATE", "KIND", "~FOR", ">USED", ">LEFT", "UNTIL", "~BY"])
     for each in found:
-        left = "any" if each.uses_left is None else str(each.uses_left)
+        left = "any" if each.left is None else str(each.left)
         if each.kind == "gateway" and not each.may_register:
             left = "-"
         until = "never" if each.until is None else f"{each.until:%Y-%m-%d %H:%M}"

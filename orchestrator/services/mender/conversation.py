@@ -58,7 +58,9 @@ UNKNOWN_FOR: Final = timedelta(seconds=5)
 """The same for a name that stands for nothing: it may be added."""
 
 MOST_NAMES: Final = 10_000
-MOST_EVENTS: Final = 1_000
+MOST_EVENTS: Final = 100
+"""Of what was said of a deployment, the newest that are looked at; an attempt has no more than twelve."""
+
 LOG_CODE: Final = "log"
 URL_FOR: Final = timedelta(hours=24)
 """For how long the client is told that a download's address is good; ``Downloads`` makes it good for longer."""
@@ -249,7 +251,7 @@ class Conversations:
             update = None if row is None else r.update(row.key, known.person.key)
             if row is None or update is None:
                 raise NotFound("There is no such deployment for this device.")
-            events = r.events(device=device_id, rollout=row.state.rollout, limit=MOST_EVENTS, newest=True)
+            event_ids = r.event_ids(known.person.key, f"{deployment_id}/", limit=MOST_EVENTS)
         return _About(
             rollout=row.state.rollout,
             target=row.target_version,
@@ -257,7 +259,7 @@ class Conversations:
             cancels=rules_of(row).cancels,
             update=update.update,
             current=Deployment.of(row.key, update.update) == deployment,
-            event_ids=tuple(event.event_id for event in events),
+            event_ids=tuple(event_ids),
         )
 
 

@@ -140,7 +140,8 @@ class Course(NamedTuple):
 
 def course_of(deployment_id: str, event_ids: Iterable[str], status: DeploymentStatus) -> Course:
     """From the events there are, oldest first: a download after a failure begins another attempt, anything else belongs
-    to the one under way, so that what is sent again has the id it had."""
+    to the one under way, so that what is sent again has the id it had. A failure after something that came after a
+    failure is of another as well: the download between them may not have been kept."""
     attempt, said = 0, list[str]()
     for each in event_ids:
         of, _, rest = each.partition("/")
@@ -152,6 +153,8 @@ def course_of(deployment_id: str, event_ids: Iterable[str], status: DeploymentSt
         said.append(what)
     if said and said[-1] == DeploymentStatus.FAILURE and status is DeploymentStatus.DOWNLOADING:
         return Course(attempt + 1, ())
+    if status is DeploymentStatus.FAILURE and DeploymentStatus.FAILURE in said[:-1] and said[-1] != status:
+        return Course(attempt + 1, tuple(said[said.index(DeploymentStatus.FAILURE) + 1 :]))
     return Course(attempt, tuple(said))
 
 

@@ -83,5 +83,6 @@ class WritesAuthSets(ReadsAuthSets, Protocol):
 
     def remove_auth_sets(self, set_ids: Collection[str]) -> int: ...
 
-    def drop_pending(self, *, keep: int) -> int:
-        """Remove pending sets until ``keep`` are left, those that asked first going first; how many."""
+    def drop_pending(self, *, keep: int, unseen_since: datetime) -> int:
+        """Remove pending sets that asked last before that, until ``keep`` are left, those unseen longest going first;
+        how many are pending then."""

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.credentials import RevokedKind
+from orchestrator.services.room import MOST_KEPT
 from tests.gateway.aktualizr.client import monotone
 from tests.gateway.aktualizr.house import House, software
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
@@ -150,6 +151,17 @@ def test_events_that_are_sent_again_count_once(house: House) -> None:
     with world.store.reading() as r:
         kinds = [event.kind for event in r.events(device=device)]
     assert sorted(kinds) == ["applied", "downloaded", "downloading", "installing", "metadata_update_completed"]
+
+
+def test_what_counts_nowhere_is_taken_however_much_it_is_and_kept_up_to_a_bound(house: House) -> None:
+    (device,) = house.world.fleet(1)
+    client = house.client(device)
+    for _ in range(MOST_KEPT // 100 + 2):
+        for _ in range(100):
+            client.event("MetadataUpdateCompleted", software(41), success=True, details="root: 1")
+        assert client.flush() == 200
+    with house.world.store.reading() as r:
+        assert len(r.events(device=device, limit=10_000)) == MOST_KEPT
 
 
 def test_the_first_tag_that_is_known_is_followed(house: House) -> None:

@@ -19,6 +19,7 @@ from orchestrator.errors import (
     InvalidReport,
     NotFound,
     Refused,
+    TooMany,
     Unauthorized,
     WaveError,
     WrongState,
@@ -62,6 +63,7 @@ class House:
     def let_in(self, name: str, key: str | None = None) -> str:
         """It asks, a person accepts, it asks again: its token."""
         self.person.accept(self.waits(name, key).id, HERE, by="ann")
+        self.world.later(timedelta(seconds=1), tick=False)
         return self.ask(name, key)
 
     def good(self, token: str) -> bool:
@@ -111,6 +113,7 @@ class TestAsking:
 
     def test_asking_again_renews_the_token_and_ends_the_one_before(self, house: House) -> None:
         first = house.let_in("m1")
+        house.world.later(timedelta(minutes=1), tick=False)
         second = house.ask("m1")
         assert first != second and house.good(second) and not house.good(first)
 
@@ -126,6 +129,7 @@ class TestAsking:
     def test_a_token_cannot_be_made_to_last_longer_or_to_name_another(self, house: House) -> None:
         token = house.let_in("m1")
         house.let_in("m2")
+        house.world.later(timedelta(minutes=1), tick=False)
         name, end, secret = token.split(".")
         assert not house.good(f"{name}.{int(end, 16) + 1:x}.{secret}")
         assert not house.good(f"{house.ask('m2').split('.')[0]}.{end}.{secret}")
@@ -146,6 +150,7 @@ class TestAsking:
             house.door.ask(*request_of("m3"), strangers=False).result(10)
         with pytest.raises(Forbidden):
             house.door.ask(*request_of("m2"), strangers=False).result(10)
+        house.world.later(timedelta(minutes=1), tick=False)
         assert house.good(house.door.ask(*request_of("m1"), strangers=False).result(10))
 
     def test_the_order_and_the_spaces_of_an_identity_say_nothing(self, house: House) -> None:
@@ -230,13 +235,42 @@ class TestNewKeys:
         assert len(waiting) == MOST_OF_ONE + 1
         assert house.known("m1", f"key {MOST_OF_ONE + 2}") in waiting
 
-    def test_only_so_many_wait_and_who_asked_first_goes_first(self) -> None:
+    def test_when_so_many_wait_strangers_are_sent_away_and_nobody_who_waits_loses_its_place(self) -> None:
         house = House(most_pending=3)
-        for number in range(5):
+        for number in range(3):
             house.waits(f"m{number}")
-            house.world.later(timedelta(seconds=1), tick=False)
-        assert sorted(one.identity for one in house.person.sets()) == [f'{{"mac":"m{n}"}}' for n in (2, 3, 4)]
+        with pytest.raises(TooMany, match="wait for a person"):
+            house.ask("m3")
+        written = house.world.devices.writer.items
+        with pytest.raises(TooMany):
+            house.ask("m4")
+        assert house.world.devices.writer.items == written, "who comes while it is full costs nothing"
+        assert sorted(one.identity for one in house.person.sets()) == [f'{{"mac":"m{n}"}}' for n in (0, 1, 2)]
+        house.person.accept("m0", HERE, by="ann")
+        house.world.later(timedelta(minutes=1), tick=False)
+        assert house.waits("m5").status is SetStatus.PENDING
         house.world.close()
+
+    def test_who_waits_and_has_not_asked_for_a_day_makes_room(self) -> None:
+        house = House(most_pending=2)
+        for name in ("m1", "made up"):
+            house.waits(name)
+        house.world.later(timedelta(hours=20), tick=False)
+        house.waits("m1")
+        house.world.later(timedelta(hours=5), tick=False)
+        house.waits("m2")
+        assert {one.identity for one in house.person.sets()} == {'{"mac":"m1"}', '{"mac":"m2"}'}
+        house.world.close()
+
+    def test_a_request_sent_again_at_once_gives_no_second_token_and_ends_none(self, house: House) -> None:
+        token = house.let_in("m1")
+        written = house.world.devices.writer.items
+        for _ in range(3):
+            with pytest.raises(TooMany, match="just been given"):
+                house.ask("m1")
+        assert house.good(token) and house.world.devices.writer.items == written
+        house.world.later(timedelta(minutes=1), tick=False)
+        assert house.good(house.ask("m1")) and not house.good(token)
 
 
 class TestDeciding:
