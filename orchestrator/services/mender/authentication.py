@@ -1,8 +1,8 @@
 """Letting Mender devices in: a signed request becomes a pending set, or a token.
 
 Pending and rejected devices come again every few seconds: they cost one look, and a write every five minutes at most.
-Who is accepted gets a new token once a minute at most, however often its request is sent or sent again by others. When
-too many wait for a person, strangers are sent away and nobody who waits loses its place to one.
+Who is accepted gets a new token every three seconds at most, however often its request is sent, or sent again by
+others. When too many wait for a person, strangers are sent away and nobody who waits loses its place to one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ SEEN_EVERY: Final = timedelta(minutes=5)
 MOST_OF_ONE: Final = 5
 """Pending sets of one identity: whoever makes up keys for it pushes out only its own."""
 
-TOKEN_EVERY: Final = timedelta(minutes=1)
+TOKEN_EVERY: Final = timedelta(seconds=3)
+"""Below what clients wait before they ask again: one that comes back from a loss of power is let in at once, and a
+request that somebody sends again and again still costs next to nothing."""
 
 GIVEN_UP_AFTER: Final = timedelta(days=1)
 """A set that waits and has not asked for so long makes room for a stranger, where there is no other."""
