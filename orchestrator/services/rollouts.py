@@ -33,7 +33,7 @@ from orchestrator.services.accepting import accept_stops
 from orchestrator.services.chronicle import cancel, claim, order, watching
 from orchestrator.services.clocks import noted
 from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed
-from orchestrator.services.excluding import exclude_segment, include_segment
+from orchestrator.services.excluding import counted, exclude_segment, include_segment
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.recorded import of_files
@@ -343,9 +343,9 @@ class Rollouts:
             if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED, RolloutStatus.CANCELLED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: there is nothing to try again.")
             many, for_good = retry_devices(w, row, devices, now=now)
-            sentence = _said(f"{many} devices may try again, by {by}", reason)
+            sentence = _said(f"{counted(many, 'device')} may try again, by {by}", reason)
             order(w, row, row.state, event="retried", by=by, sentence=sentence, now=now, facts={"devices": many})
-        told = f"{many} devices of rollout {name} may try again."
+        told = f"{counted(many, 'device')} of rollout {name} may try again."
         return Ordered(name, row.state.status, f"{told} {for_good}" if for_good else told)
 
     @again

@@ -100,7 +100,7 @@ def test_an_authority_signs_and_revokes(house: House, tmp_path: Path) -> None:
     assert "Acme devices" in made and "tls_client_ca" in made
     assert house.run("ca", "init").exit_code == 4
     told = house.ok("ca", "issue", "gw-1", "--out", str(tmp_path / "gw-1"))
-    assert [line[0] for line in told.splitlines()] == ["+", "+", "+"]
+    assert sum(line.startswith("+") for line in told.splitlines()) == 3
     key = tmp_path / "gw-1" / "gw-1.key"
     assert key.stat().st_mode & 0o777 == 0o600 and "PRIVATE KEY" not in told
     server = house.json("ca", "server", "localhost", "127.0.0.1", "--out", str(tmp_path / "gw"), "--days", "90")
