@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +26,10 @@ def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[SwuHouse]:
-    with alone():
-        made = SwuHouse(tmp_path / "house")
+def house() -> Iterator[SwuHouse]:
+    """Below a short path: a client's control sockets lie in it, and an address of one has 107 bytes at most."""
+    with alone(), tempfile.TemporaryDirectory(prefix="wave-") as short:
+        made = SwuHouse(Path(short) / "house")
         try:
             yield made
         finally:
