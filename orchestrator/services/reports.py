@@ -108,6 +108,7 @@ class Reports:
 
     def run(self, batch: Batch, told: Sequence[Told]) -> list[Received | WaveError]:
         courses = self._courses(batch, told)
+        told_to = _stopped(batch.w, courses, told)
         refusals: list[list[Refusal]] = []
         good: list[_Good] = []
         rows: list[EventRow] = []
@@ -120,7 +121,7 @@ class Reports:
                 if about is None or course is None or kind is None or event.target != about.target or not _named(event):
                     mine.append(Refusal(index, event.id[:LONGEST_ID], *_problem(event, about)))
                     continue
-                if kind is EventKind.CANCELLED and not about.stopped:
+                if kind is EventKind.CANCELLED and about.key not in told_to:
                     kind = EventKind.REFUSED  # nobody told it to stop: that must not come to no outcome
                 row = _row(device_key, event, about.key, received_at)
                 failure = KINDS_OF_FAILURE.get(kind)
@@ -223,6 +224,18 @@ class Reports:
             self.board.expire()
         if stopped or moved:
             self.wake(urgent=stopped)
+
+
+def _stopped(w: Writing, courses: Mapping[str, _About], told: Sequence[Told]) -> set[int]:
+    """The rollouts that a report says to have been stopped in, and that were. The board may not know of it yet: a door
+    that looked in the store has told the device to stop before."""
+    stopped = set[int]()
+    for name in {event.rollout for one in told for event in one.events if event.event == EventKind.CANCELLED}:
+        if (about := courses.get(name)) is not None:
+            row = None if about.stopped else w.rollout_by_key(about.key)
+            if row is None or row.state.status in STOPPED:
+                stopped.add(about.key)
+    return stopped
 
 
 def _known(row: RolloutRow) -> _Known:

@@ -30,7 +30,7 @@ from tests.adapters.ostree_trees import Versions
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = (sys.executable, "-m", "orchestrator")
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 """Seconds until a wait is given up: the machine may be busy with others."""
 
 LAB, FIELD = 3, 15

@@ -52,6 +52,8 @@ CLIMBS = (
 WAYS = 10
 GROWS = 24.0
 """MiB that a server may still grow by after the first fifth: its caches of strangers and of paths fill up."""
+PATIENCE = 90.0
+"""Seconds: longer than from one tick to the next."""
 
 
 @dataclass
@@ -121,14 +123,18 @@ class Fuzz:
     actions: dict[str, str] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """Every device polls once over hawkBit's protocol, so that it has an action."""
+        """Every device polls over hawkBit's protocol until it has an action: the first tick may be still to come."""
+        ends = time.monotonic() + PATIENCE
         for device, token in self.tokens.items():
             path = f"/DEFAULT/controller/v1/{device}"
             who = f"host: x\r\nauthorization: TargetToken {token}\r\n"
-            _, _, body = self.wire.ask(f"GET {path} HTTP/1.1\r\n{who}\r\n".encode())
-            found = re.search(rb"/deploymentBase/(\d+)", body)
-            assert found, body
-            self.actions[device] = found[1].decode()
+            while device not in self.actions:
+                _, _, body = self.wire.ask(f"GET {path} HTTP/1.1\r\n{who}\r\n".encode())
+                if found := re.search(rb"/deploymentBase/(\d+)", body):
+                    self.actions[device] = found[1].decode()
+                else:
+                    assert time.monotonic() < ends, body
+                    time.sleep(0.05)
 
     def case(self, case: Any, known: frozenset[str]) -> None:
         """Send one case in every way."""
@@ -185,15 +191,15 @@ def run(root: Path, *, cases: int, seed: int) -> Fuzz:
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     with process(wave_serve(root, port), port, ALONE, root) as server:
         fuzz = Fuzz(Wire(port), tokens, random.Random(seed), cases, lambda: resident(server.pid))
-        fuzz.begin()
-        per_mode = max(1, cases // (WAYS * len(operations) * 2))
-        while fuzz.sent < cases and not fuzz.wrong:
-            for operation in operations:
-                known = frozenset(str(status) for status in operation.definition.raw["responses"])
-                for mode in GenerationMode:
-                    _generate(operation, mode, per_mode, seed + fuzz.sent, partial(fuzz.case, known=known))
+        with contextlib.closing(fuzz.wire):
+            fuzz.begin()
+            per_mode = max(1, cases // (WAYS * len(operations) * 2))
+            while fuzz.sent < cases and not fuzz.wrong:
+                for operation in operations:
+                    known = frozenset(str(status) for status in operation.definition.raw["responses"])
+                    for mode in GenerationMode:
+                        _generate(operation, mode, per_mode, seed + fuzz.sent, partial(fuzz.case, known=known))
         late = resident(server.pid)
-        fuzz.wire.close()
     words = (root / f"{port}.log").read_text()
     assert not fuzz.wrong, fuzz.wrong[0]
     assert "Traceback" not in words, words[-4000:]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from orchestrator.core.evidence.log import Digesting, parsed
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import RolloutStatus
+from orchestrator.core.stopping import STOPPED
 from orchestrator.core.update import EventKind, UpdateStatus, counted
 from orchestrator.errors import Unauthorized
 from orchestrator.services.messages import Received
@@ -438,6 +439,19 @@ def test_who_stops_though_nobody_told_it_to_does_not_get_round_an_outcome(world:
     assert world.update(started).update.bad == {OutcomeClass.IGNORED}
     world.rollouts.halt("lmp-42", by="anna", reason="bad")
     world.tick()
+    world.report(told, "cancelled")
+    assert world.status(told) is UpdateStatus.WITHDRAWN
+    assert not world.update(told).update.bad
+
+
+def test_who_stops_in_the_moment_of_the_order_has_come_to_no_outcome(world: World) -> None:
+    """It is stopped by another process; this one's look at the rollout is as old as it may be."""
+    (told,) = world.fleet(1)
+    world.apply(policy={"on_halt": ["withdraw", "cancel"]})
+    world.check_in(told, 41)
+    world.report(told, "downloading")
+    world.rollouts.cancel("lmp-42", by="anna", reason="bad")
+    assert world.devices.board.snapshot.by_name["lmp-42"].state.status not in STOPPED
     world.report(told, "cancelled")
     assert world.status(told) is UpdateStatus.WITHDRAWN
     assert not world.update(told).update.bad
