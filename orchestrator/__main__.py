@@ -43,9 +43,9 @@ def _open_tuf(settings: Settings) -> Tuf:
 
 
 def _serve(settings: Settings) -> None:
-    from orchestrator import bootstrap
+    from orchestrator import serving
 
-    bootstrap.serve(settings)
+    serving.serve(settings)
 
 
 def _run_builder(settings: Settings) -> None:

@@ -32,6 +32,13 @@ class Settings(BaseModel):
     policies: tuple[Path, ...] = Field(default=(), description="Further directories of policies, before the shipped.")
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
+    console_host: str = Field(default="127.0.0.1", description="Address the operators' side listens on.")
+    console_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of the operators' side; without it that is off.",
+    )
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
     tls_certificate: Path | None = Field(
         default=None, description="The gateway's certificate in PEM, with its chain; with it only HTTPS is spoken."

@@ -13,11 +13,11 @@ import pytest
 from orchestrator.adapters import scheduler as clockwork
 from orchestrator.adapters.lock import process_name
 from orchestrator.adapters.scheduler import TickScheduler
-from orchestrator.bootstrap import lock_file
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.settings import Settings
 from orchestrator.services.tick import GATEWAY
 from orchestrator.services.turn import BEAT_EVERY, LEASE, Turn
+from orchestrator.serving import lock_file
 from tests.services.fleet_world import World
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

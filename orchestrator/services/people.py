@@ -1,0 +1,32 @@
+"""Who asks on the operators' side, and what they may do there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.core.roles import Role, may
+from orchestrator.errors import Forbidden
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person, or a program by a token of theirs; ``name`` is what the journal says."""
+
+    name: str
+    roles: frozenset[Role]
+
+    def needs(self, role: Role) -> None:
+        """Raises Forbidden."""
+        if not may(self.roles, role):
+            raise Forbidden(f"{self.name} is no {role}: this needs somebody who is.")
+
+
+class Doorkeeper(Protocol):
+    """Knows who asks. Raises Unauthorized, TooMany."""
+
+    def by_token(self, token: str, *, address: str) -> Person:
+        """``token`` as in ``Authorization: Bearer``."""
+
+    def by_session(self, session: str, *, address: str) -> Person:
+        """``session`` as in the console's cookie."""

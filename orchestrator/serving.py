@@ -1,0 +1,242 @@
+"""What ``wave serve`` runs: doors for devices, the operators' side, the clock and the builders of one installation."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, utc_now
+from orchestrator.services.settings import Settings
+
+if TYPE_CHECKING:
+    import ssl
+
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.gateway.limits import Limits
+    from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.services.application import Application
+
+LOG = logging.getLogger(__name__)
+
+STAND_BY_EVERY: Final = timedelta(seconds=1)
+"""How often a second `wave serve` on one SQLite database looks whether the first is gone."""
+
+END_WITHIN: Final = timedelta(seconds=15)
+"""How long the operators' side gets to end."""
+
+
+def lock_file(settings: Settings) -> Path:
+    """Beside the database and named after it, so that the database is served once whatever root it is reached from."""
+    from sqlalchemy.engine import make_url
+
+    database = make_url(settings.database_url).database
+    return (Path(database) if database else settings.root / "wave").resolve().with_suffix(".lock")
+
+
+def serve(settings: Settings) -> None:
+    """Gateway, file server, clockwork and builders in one process group, until SIGTERM or SIGINT.
+
+    On SQLite one process serves; a second one stands by, listens nowhere and takes over when the first is gone. On
+    PostgreSQL all serve and one ticks. Raises StoreUnavailable, ContentUnavailable, Unavailable (the port is taken).
+    """
+    from orchestrator.adapters.lock import Lock
+    from orchestrator.adapters.processes import stop_event
+
+    with stop_event() as stop:
+        if settings.database_url.startswith("postgresql"):
+            _serve(settings, stop)
+            return
+        open_store(settings).close()
+        lock = Lock(lock_file(settings))
+        with lock.held():
+            if not lock.take():
+                LOG.warning("another `wave serve` (process %s) holds this database: standing by", lock.holder())
+            while not lock.take():
+                if stop.wait(STAND_BY_EVERY.total_seconds()):
+                    return
+            _serve(settings, stop)
+
+
+def _serve(settings: Settings, stop: threading.Event) -> None:
+    from orchestrator.adapters.files.settings import as_environment
+    from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.processes import Workers, wave_command
+    from orchestrator.adapters.scheduler import TickScheduler
+    from orchestrator.gateway.aktualizr.treehub import Treehub
+    from orchestrator.gateway.app import Gateway
+    from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.files import FileServer
+    from orchestrator.gateway.guard import connections_possible
+    from orchestrator.gateway.own import OwnDoor
+    from orchestrator.gateway.server import Server, listen, spare_collector
+
+    tls = _tls(settings)
+    ticks: list[TickScheduler] = []
+
+    def poke() -> None:
+        for each in ticks:
+            each.poke()
+
+    door = listen(settings.host, settings.port)
+    # With port 0 the system has chosen one; devices are told the real one.
+    settings = settings.model_copy(update={"port": door.getsockname()[1]})
+    # What the gateway must look up in the store is looked up beside its event loop.
+    aside = ThreadPoolExecutor(max_workers=2, thread_name_prefix="aside")
+    app = open_application(settings, poke=poke, later=lambda work: _aside(aside, work))
+    try:
+        app.provider.check()
+        # On SQLite the lock above says who ticks, so a lease that a killed process left is no reason to wait.
+        owner = process_name() if settings.database_url.startswith("postgresql") else "serve"
+        scheduler = TickScheduler(
+            app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
+        )
+        ticks.append(scheduler)
+        files = FileServer(settings.repository_path)
+        gateway = Gateway(
+            [
+                OwnDoor(app.devices),
+                _ddi_door(app),
+                _mender_door(app),
+                aktualizr_door(app, later=lambda work: _aside(aside, work)),
+            ],
+            files=files,
+            artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
+            limits=_limits(settings),
+        )
+        server = Server(
+            Treehub(gateway, files),
+            sockets=[door],
+            signals=False,
+            at_once=connections_possible(),
+            tls=tls,
+            proxies=settings.trusted_proxies,
+            late=app.devices.pressure.late,
+        )
+        environment = {**os.environ, **as_environment(settings)}
+        # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
+        with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):
+            scheduler.start()
+            threading.Thread(target=_stop_when, args=(stop, server.stop), name="stop", daemon=True).start()
+            LOG.info("serving devices on %s", settings.url)
+            with _operators_side(app, tls):
+                spare_collector()
+                try:
+                    server.run()
+                finally:
+                    scheduler.stop()
+    finally:
+        app.close()
+        aside.shutdown(cancel_futures=True)
+        door.close()
+
+
+@contextmanager
+def _operators_side(app: Application, tls: ssl.SSLContext | None) -> Iterator[None]:
+    """The console and the API for operators, on a listener, a thread and an event loop of their own, so that no page
+    delays a device. Raises Unavailable when the port is taken."""
+    if app.settings.console_port is None:
+        yield
+        return
+    from orchestrator.gateway.server import Server, listen
+    from orchestrator.web.app import operators_side
+
+    with ExitStack() as ending:
+        host, port = app.settings.console_host, app.settings.console_port
+        door = ending.enter_context(listen(host, port))
+        over = threading.Event()
+        server = Server(operators_side(app, over=over), sockets=[door], signals=False, tls=tls)
+        thread = threading.Thread(target=server.run, name="operators", daemon=True)
+        thread.start()
+        ending.callback(thread.join, END_WITHIN.total_seconds())
+        ending.callback(server.stop)
+        ending.callback(over.set)
+        LOG.info("serving operators on http%s://%s:%d", "" if tls is None else "s", host, door.getsockname()[1])
+        yield
+
+
+def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], None] | None = None) -> AktualizrDoor:
+    """The door for aktualizr-lite over the services of an installation."""
+    from orchestrator.gateway.aktualizr.door import AktualizrDoor
+    from orchestrator.services.aktualizr import Aktualizr
+    from orchestrator.services.catalogue import Catalogue
+    from orchestrator.services.delta_sizes import StatsFiles
+    from orchestrator.services.devices import MOST_KEPT
+    from orchestrator.services.editions import Editions
+
+    kept = 0 if app.settings.database_url.startswith("postgresql") else MOST_KEPT
+    tuf = open_tuf(app.settings, clock=app.clock)
+    editions = Editions(app.store, app.devices.writer, tuf, app.clock, later=later, most_kept=kept)
+    catalogue = Catalogue(app.store, app.clock, later=later)
+    stats = StatsFiles(open_provider(app.settings).sizes)
+    service = Aktualizr(app.store, app.devices, editions, catalogue, stats, app.clock)
+    return AktualizrDoor(app.devices, service)
+
+
+def _ddi_door(app: Application) -> DdiDoor:
+    from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.ddi.door import DdiDoor
+    from orchestrator.services.ddi import Ddi
+
+    settings = app.settings
+    service = Ddi(app.devices, app.store, settings)
+    # Who may have a file is asked at the door.
+    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
+
+
+def _mender_door(app: Application) -> MenderDoor:
+    from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.services.mender.authentication import Authentication
+    from orchestrator.services.mender.conversation import Conversations
+
+    authentication = Authentication(
+        app.store,
+        app.devices,
+        app.clock,
+        token_for=app.settings.mender_token_for,
+        most_pending=app.settings.mender_pending,
+    )
+    return MenderDoor(app.devices, authentication, Conversations(app.store, app.devices, app.clock))
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """What the gateway serves with. Raises InvalidInput for files that cannot be used or that others may read."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    from orchestrator.adapters.files.private import check_private
+    from orchestrator.gateway.tls import server_context
+
+    check_private(settings.tls_key)
+    return server_context(
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        client_ca=settings.tls_client_ca,
+        required=settings.tls_client_required,
+    )
+
+
+def _limits(settings: Settings) -> Limits | None:
+    """How often one may ask; None where nothing is limited."""
+    from orchestrator.gateway.limits import Limits
+
+    per_device, per_address, failures = settings.limit_per_device, settings.limit_per_address, settings.limit_failures
+    if per_device.off and per_address.off and failures.off:
+        return None
+    return Limits(per_device=per_device, per_address=per_address, failures=failures)
+
+
+def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+    pool.submit(work)
+
+
+def _stop_when(stop: threading.Event, end: Callable[[], None]) -> None:
+    stop.wait()
+    end()

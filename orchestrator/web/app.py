@@ -1,0 +1,58 @@
+"""The operators' side: one ASGI application, served beside the gateway on a listener of its own.
+
+::
+
+    /api/v1/...      what the command line does, over HTTP          ``web.api``
+    /metrics         for Prometheus                                 ``web.metrics``
+    /                the console                                    ``web.console``
+
+Routes are plain functions that FastAPI runs in threads: the store blocks. Every one names the role it needs
+(``asking.asks``); every error is a problem document (``problems``).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from orchestrator.core.roles import Role
+from orchestrator.errors import Unauthorized
+from orchestrator.services.application import Application
+from orchestrator.services.people import Doorkeeper, Person
+from orchestrator.web import problems
+from orchestrator.web.asking import asks
+
+
+def operators_side(
+    app: Application, *, over: threading.Event | None = None, doorkeeper: Doorkeeper | None = None
+) -> FastAPI:
+    """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people."""
+    # No page of documentation: FastAPI's would ask another host for its scripts.
+    made = FastAPI(title="wave", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    made.state.application = app
+    made.state.doorkeeper = doorkeeper or Nobody()
+    made.state.over = over or threading.Event()
+    problems.install(made)
+    made.include_router(_me)
+    return made
+
+
+class Nobody:
+    """Lets nobody in."""
+
+    def by_token(self, token: str, *, address: str) -> Person:
+        raise Unauthorized("The token is not known here.")
+
+    def by_session(self, session: str, *, address: str) -> Person:
+        raise Unauthorized("The session is over: sign in again.")
+
+
+_me = APIRouter(prefix="/api/v1")
+
+
+@_me.get("/me")
+def me(person: Annotated[Person, Depends(asks(Role.VIEWER))]) -> dict[str, object]:
+    """Who asks."""
+    return {"name": person.name, "roles": sorted(person.roles)}

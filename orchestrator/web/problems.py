@@ -1,0 +1,101 @@
+"""How the operators' side tells of what went wrong: problem documents, RFC 9457.
+
+``type`` is ``urn:wave:problem:KIND`` with the kind of ``orchestrator.errors``; ``detail`` is the sentence, ``remedy``
+what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from orchestrator.errors import (
+    Busy,
+    Conflict,
+    Forbidden,
+    Gone,
+    InvalidInput,
+    NotFound,
+    Refused,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    WaveError,
+)
+
+PROBLEM: Final = "application/problem+json"
+
+_log = logging.getLogger(__name__)
+
+_STATUS: Final[tuple[tuple[type[WaveError], int], ...]] = (
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (TooMany, 429),
+    (Gone, 410),
+    (NotFound, 404),
+    (InvalidInput, 400),
+    (Conflict, 409),
+    (Refused, 409),
+    (Busy, 503),
+    (Unavailable, 503),
+)
+
+
+def status_of(error: WaveError) -> int:
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem(
+    status: int, kind: str, detail: str, *, remedy: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer."""
+    body: dict[str, Any] = {"type": f"urn:wave:problem:{kind}", "title": kind.replace("_", " "), "status": status}
+    body |= {"detail": detail} | ({} if remedy is None else {"remedy": remedy})
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=PROBLEM)
+
+
+def told(error: WaveError) -> JSONResponse:
+    headers = {}
+    if isinstance(error, TooMany):
+        headers["retry-after"] = str(max(1, ceil(error.after)))
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return problem(status_of(error), error.kind, error.message, remedy=error.remedy, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """From now on every error of this application is a problem document."""
+
+    def of_ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, WaveError)
+        answer = told(error)
+        if answer.status_code >= 500:
+            _log.warning("%s %s could not be answered: %s", request.method, request.url.path, error)
+        return answer
+
+    def of_shape(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(each) for each in first["loc"])
+        return problem(400, "invalid_input", f"{where}: {first['msg']}.")
+
+    def of_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+
+    def of_nobody(request: Request, error: Exception) -> JSONResponse:
+        _log.exception("%s %s could not be answered", request.method, request.url.path, exc_info=error)
+        return problem(500, "internal", "The server made a mistake; it has written it down.")
+
+    app.add_exception_handler(WaveError, of_ours)
+    app.add_exception_handler(RequestValidationError, of_shape)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(Exception, of_nobody)
