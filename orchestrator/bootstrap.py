@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -113,12 +114,14 @@ def open_application(
     from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.sender import DestinationSender
     from orchestrator.services.application import Application
     from orchestrator.services.artifacts import Artifacts
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.mender.operating import Operating
+    from orchestrator.services.notices import Notices
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -148,6 +151,7 @@ def open_application(
         most_kept=kept,
         downloads=downloads,
     )
+    sender = DestinationSender(settings.destinations_path)
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
         settings=settings,
@@ -159,7 +163,8 @@ def open_application(
         downloads=downloads,
         devices=devices,
         mender=Operating(store, devices.register, clock),
-        rollouts=Rollouts(store, clock, poke),
+        rollouts=Rollouts(store, clock, poke, sender.names),
+        notices=Notices(store, sender, clock, settings.console, random.random),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
         deltas=deltas,

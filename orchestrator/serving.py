@@ -68,6 +68,7 @@ def serve(settings: Settings) -> None:
 def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.adapters.files.settings import as_environment
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.courier import Courier
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.aktualizr.treehub import Treehub
@@ -126,7 +127,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
-            with _operators_side(app, tls):
+            with Courier(app.notices), _operators_side(app, tls):
                 spare_collector()
                 try:
                     server.run()

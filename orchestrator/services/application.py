@@ -21,6 +21,7 @@ from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
 from orchestrator.services.mender.operating import Operating
+from orchestrator.services.notices import Notices
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
 from orchestrator.services.replaying import Replayer
@@ -64,6 +65,7 @@ class Application:
     devices: Devices
     mender: Operating
     rollouts: Rollouts
+    notices: Notices
     planner: Planner
     queries: Queries
     deltas: Deltas

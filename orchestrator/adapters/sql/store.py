@@ -17,6 +17,7 @@ from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
+from orchestrator.adapters.sql.notices import NoticeReading, NoticeWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
@@ -36,6 +37,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    NoticeReading,
     Recount,
 ):
     """One snapshot."""
@@ -55,6 +57,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    NoticeWriting,
     SqlReading,
 ):
     """One transaction."""
