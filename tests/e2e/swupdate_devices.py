@@ -16,9 +16,10 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -197,8 +198,10 @@ class SwuHouse(House):
         """Wait until every device has asked so many times more; what it had asked before may be written down late, and
         be taken for the first of them."""
         for _ in range(times):
-            before = self._seen()
-            until("all ask again", lambda before=before: all(at > before[name] for name, at in self._seen().items()))
+            until("all ask again", partial(self._polled_since, self._seen()))
+
+    def _polled_since(self, before: Mapping[str, int]) -> bool:
+        return all(at > before[name] for name, at in self._seen().items())
 
     def _seen(self) -> dict[str, int]:
         """When each device asked last."""

@@ -159,10 +159,12 @@ class AktualizrDoor:
             )
         waiting: list[Awaitable[object]] = []
         if counted:
-            reported = self._devices.report(known.person.device.id, credential, counted, known=known)
-            waiting.append(request.committed(reported))
+            device_id = known.person.device.id
+            reported = request.committed(self._devices.report(device_id, credential, counted, known=known))
+            waiting.append(reported)
         if shown:
-            waiting.append(request.committed(self._service.note(shown)))
+            noted = request.committed(self._service.note(shown))
+            waiting.append(noted)
         await asyncio.gather(*waiting)
         return _DONE
 
