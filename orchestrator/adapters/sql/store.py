@@ -13,6 +13,7 @@ from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
+from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
@@ -36,6 +37,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    FeedReading,
     Recount,
 ):
     """One snapshot."""
@@ -55,6 +57,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    FeedWriting,
     SqlReading,
 ):
     """One transaction."""
@@ -78,6 +81,7 @@ class SqlStore:
         with self._engine.writing() as link:
             session = SqlWriting(link, self._known)
             yield session
+            session.before_commit()
         session.committed()
 
     def close(self) -> None:
