@@ -18,6 +18,7 @@ from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
+from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
@@ -36,6 +37,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    PeopleReading,
     Recount,
 ):
     """One snapshot."""
@@ -55,6 +57,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    PeopleWriting,
     SqlReading,
 ):
     """One transaction."""
