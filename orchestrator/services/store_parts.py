@@ -6,13 +6,16 @@ from typing import Protocol
 
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
+from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.people_store import ReadsPeople, WritesPeople
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 
 
-class ReadsParts(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, ReadsPeople, Protocol):
+class ReadsParts(
+    ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, ReadsPeople, ReadsFeed, Protocol
+):
     """What a snapshot has besides ``services.store.Reading``."""
 
 

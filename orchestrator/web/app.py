@@ -24,6 +24,7 @@ from orchestrator.services.application import Application
 from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web import csrf, problems, signing_in
 from orchestrator.web.asking import asks
+from orchestrator.web.feed import Feed
 
 
 def operators_side(
@@ -41,6 +42,7 @@ def operators_side(
     made.state.application = app
     made.state.doorkeeper = doorkeeper or Nobody()
     made.state.over = over or threading.Event()
+    made.state.feed = Feed(lambda: app.store, made.state.over)
     problems.install(made)
     made.include_router(_me)
     made.include_router(signing_in.router)

@@ -13,6 +13,7 @@ from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
+from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
@@ -38,6 +39,7 @@ class SqlReading(
     EditionReading,
     AuthSetReading,
     PeopleReading,
+    FeedReading,
     Recount,
 ):
     """One snapshot."""
@@ -58,6 +60,7 @@ class SqlWriting(
     EditionWriting,
     AuthSetWriting,
     PeopleWriting,
+    FeedWriting,
     SqlReading,
 ):
     """One transaction."""
@@ -81,6 +84,7 @@ class SqlStore:
         with self._engine.writing() as link:
             session = SqlWriting(link, self._known)
             yield session
+            session.before_commit()
         session.committed()
 
     def close(self) -> None:
