@@ -163,7 +163,10 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None) -> Iterator[No
         host, port = app.settings.console_host, app.settings.console_port
         door = ending.enter_context(listen(host, port))
         over = threading.Event()
-        server = Server(operators_side(app, over=over), sockets=[door], signals=False, tls=tls)
+        side = operators_side(app, over=over, doorkeeper=app.door)
+        server = Server(side, sockets=[door], signals=False, tls=tls, proxies=app.settings.trusted_proxies)
+        # The first stranger must not be told by the time it takes.
+        threading.Thread(target=app.door.prepare, name="door", daemon=True).start()
         thread = threading.Thread(target=server.run, name="operators", daemon=True)
         thread.start()
         ending.callback(thread.join, END_WITHIN.total_seconds())

@@ -19,6 +19,7 @@ from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
+from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
@@ -37,6 +38,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    PeopleReading,
     FeedReading,
     Recount,
 ):
@@ -57,6 +59,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    PeopleWriting,
     FeedWriting,
     SqlReading,
 ):
