@@ -13,12 +13,14 @@ from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
+from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.notices import NoticeReading, NoticeWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
+from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
@@ -38,6 +40,8 @@ class SqlReading(
     EditionReading,
     AuthSetReading,
     NoticeReading,
+    PeopleReading,
+    FeedReading,
     Recount,
 ):
     """One snapshot."""
@@ -58,6 +62,8 @@ class SqlWriting(
     EditionWriting,
     AuthSetWriting,
     NoticeWriting,
+    PeopleWriting,
+    FeedWriting,
     SqlReading,
 ):
     """One transaction."""
@@ -81,6 +87,7 @@ class SqlStore:
         with self._engine.writing() as link:
             session = SqlWriting(link, self._known)
             yield session
+            session.before_commit()
         session.committed()
 
     def close(self) -> None:
