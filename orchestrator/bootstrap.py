@@ -118,6 +118,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
@@ -162,6 +163,7 @@ def open_application(
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
+        measuring=Measuring(store, clock),
         deltas=deltas,
         ticker=ticker,
         turn=Turn(ticker, store, process_name(), settings.lease),

@@ -47,6 +47,7 @@ class ArtifactServer:
         on_sent: Callable[[FileSent], None] | None = None,
     ) -> None:
         self._files = FileServer(root, place=in_store, on_sent=on_sent)
+        self._on_sent = on_sent
         self._signer = signer
         self._clock = clock
 
@@ -58,5 +59,7 @@ class ArtifactServer:
                 headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_REFUSED))]
                 await send({"type": "http.response.start", "status": 403, "headers": headers})
                 await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else _REFUSED})
+                if self._on_sent is not None:
+                    self._on_sent(FileSent(scope["path"], 403, 0))
                 return
         await self._files(scope, receive, send)

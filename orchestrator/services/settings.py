@@ -39,6 +39,9 @@ class Settings(BaseModel):
         le=65535,
         description="Port of the operators' side; without it that is off.",
     )
+    metrics_token_file: Path | None = Field(
+        default=None, description="File with the token that reads `/metrics` there, for its owner alone; beside people."
+    )
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
     tls_certificate: Path | None = Field(
         default=None, description="The gateway's certificate in PEM, with its chain; with it only HTTPS is spoken."

@@ -20,22 +20,31 @@ from fastapi import APIRouter, Depends, FastAPI
 from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
 from orchestrator.services.application import Application
+from orchestrator.services.metering import Meter
 from orchestrator.services.people import Doorkeeper, Person
-from orchestrator.web import problems
+from orchestrator.web import metrics, problems
 from orchestrator.web.asking import asks
 
 
 def operators_side(
-    app: Application, *, over: threading.Event | None = None, doorkeeper: Doorkeeper | None = None
+    app: Application,
+    *,
+    over: threading.Event | None = None,
+    doorkeeper: Doorkeeper | None = None,
+    meter: Meter | None = None,
+    scraper: str | None = None,
 ) -> FastAPI:
-    """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people."""
+    """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people. ``meter``: what this
+    process counts; ``scraper``: the token that may read ``/metrics`` beside people."""
     # No page of documentation: FastAPI's would ask another host for its scripts.
     made = FastAPI(title="wave", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     made.state.application = app
     made.state.doorkeeper = doorkeeper or Nobody()
     made.state.over = over or threading.Event()
+    made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     problems.install(made)
     made.include_router(_me)
+    made.include_router(metrics.router)
     return made
 
 
