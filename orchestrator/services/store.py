@@ -34,6 +34,7 @@ from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
+from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
@@ -62,7 +63,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, Protocol):
+class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, ReadsFeed, Protocol):
     """A consistent snapshot."""
 
     # Targets

@@ -24,6 +24,7 @@ from orchestrator.services.metering import Meter
 from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web import metrics, problems
 from orchestrator.web.asking import asks
+from orchestrator.web.feed import Feed
 
 
 def operators_side(
@@ -42,6 +43,7 @@ def operators_side(
     made.state.doorkeeper = doorkeeper or Nobody()
     made.state.over = over or threading.Event()
     made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
+    made.state.feed = Feed(lambda: app.store, made.state.over)
     problems.install(made)
     made.include_router(_me)
     made.include_router(metrics.router)

@@ -14,6 +14,7 @@ from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
+from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
@@ -38,6 +39,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    FeedReading,
     Recount,
 ):
     """One snapshot."""
@@ -57,6 +59,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    FeedWriting,
     SqlReading,
 ):
     """One transaction."""
@@ -87,6 +90,7 @@ class SqlStore:
             with self._engine.writing() as link:
                 session = SqlWriting(link, self._known)
                 yield session
+                session.before_commit()
         except (StoreUnavailable, Busy, Conflict) as error:
             self._failed(error.kind)
             raise
