@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.ostree.provider import OstreeProvider
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
+    from orchestrator.services.doctor import Finding
     from orchestrator.services.providers import Providers
     from orchestrator.services.tuf import Tuf
 
@@ -31,6 +32,13 @@ def load_settings(path: Path | None, overrides: Mapping[str, str]) -> Settings:
     from orchestrator.adapters.files.settings import load_settings as load
 
     return load(path, overrides, os.environ)
+
+
+def settings_file(path: Path | None, overrides: Mapping[str, str]) -> Path | None:
+    """The file that those settings come from; None where there is none."""
+    from orchestrator.adapters.files.settings import settings_file as found
+
+    return found(path, overrides, os.environ)
 
 
 def open_store(settings: Settings, *, create: bool = False) -> SqlStore:
@@ -179,6 +187,13 @@ def upgrade_database(settings: Settings) -> str:
     from orchestrator.adapters.sql.store import upgrade
 
     return upgrade(settings.database_url)
+
+
+def examine(settings: Settings, file: Path | None) -> list[Finding]:
+    """How everything stands that the installation needs; see ``services.doctor``."""
+    from orchestrator.adapters.doctor.examining import examine as look
+
+    return look(settings, utc_now(), file=file)
 
 
 def initialise(root: Path) -> list[str]:

@@ -20,6 +20,7 @@ from orchestrator.services.settings import Settings
 if TYPE_CHECKING:
     import ssl
 
+    from orchestrator.adapters.service_manager import ServiceManager
     from orchestrator.gateway.aktualizr.door import AktualizrDoor
     from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.limits import Limits
@@ -54,23 +55,27 @@ def serve(settings: Settings) -> None:
     """
     from orchestrator.adapters.lock import Lock
     from orchestrator.adapters.processes import stop_event
+    from orchestrator.adapters.service_manager import ServiceManager
 
+    manager = ServiceManager.of(os.environ)
     with stop_event() as stop:
         if settings.database_url.startswith("postgresql"):
-            _serve(settings, stop)
+            _serve(settings, stop, manager)
             return
         open_store(settings).close()
         lock = Lock(lock_file(settings))
         with lock.held():
             if not lock.take():
                 LOG.warning("another `wave serve` (process %s) holds this database: standing by", lock.holder())
+                manager.ready("Standing by: another one serves this database.")
             while not lock.take():
+                manager.alive()
                 if stop.wait(STAND_BY_EVERY.total_seconds()):
                     return
-            _serve(settings, stop)
+            _serve(settings, stop, manager)
 
 
-def _serve(settings: Settings, stop: threading.Event) -> None:
+def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -> None:
     from orchestrator.adapters.files.settings import as_environment
     from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.processes import Workers, wave_command
@@ -91,6 +96,12 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     def poke() -> None:
         for each in ticks:
             each.poke()
+
+    def late(by: timedelta) -> None:
+        meter.late_seconds += by.total_seconds()
+        app.devices.pressure.late(by)
+        if app.devices.writer.alive:
+            manager.alive()
 
     door = listen(settings.host, settings.port)
     # With port 0 the system has chosen one; devices are told the real one.
@@ -130,10 +141,6 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             refused=meter.refused,
         )
 
-        def late(by: timedelta) -> None:
-            meter.late_seconds += by.total_seconds()
-            app.devices.pressure.late(by)
-
         server = Server(
             Treehub(gateway, files),
             sockets=[door],
@@ -141,14 +148,15 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             at_once=connections_possible(),
             tls=tls,
             proxies=settings.trusted_proxies,
-            late=late,
             refused=meter.refused,
+            started=lambda port: manager.ready(f"Serving devices on port {port}."),
+            late=late,
         )
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):
             scheduler.start()
-            threading.Thread(target=_stop_when, args=(stop, server.stop), name="stop", daemon=True).start()
+            threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
             with _operators_side(app, tls, meter):
                 spare_collector()
@@ -279,6 +287,7 @@ def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
     pool.submit(work)
 
 
-def _stop_when(stop: threading.Event, end: Callable[[], None]) -> None:
+def _stop_when(stop: threading.Event, end: Callable[[], None], manager: ServiceManager) -> None:
     stop.wait()
+    manager.stopping()
     end()
