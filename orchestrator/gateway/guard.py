@@ -62,7 +62,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._late: asyncio.TimerHandle | None = None
         self._extensions: dict[str, Any] | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if self.scheme == "https" and (certificate := peer_certificate(transport)) is not None:
             self._extensions = {CERTIFICATE: certificate}
