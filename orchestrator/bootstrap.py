@@ -128,6 +128,9 @@ def open_application(
     from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
+    from orchestrator.services.passwords import Passwords
+    from orchestrator.services.people_door import Door
+    from orchestrator.services.people_orders import People
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -157,6 +160,7 @@ def open_application(
         most_kept=kept,
         downloads=downloads,
     )
+    passwords = Passwords()
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
         settings=settings,
@@ -177,9 +181,24 @@ def open_application(
         turn=Turn(ticker, store, process_name(), settings.lease),
         verifier=Verifier(store),
         replayer=Replayer(store),
+        people=People(store, clock, passwords),
+        door=Door(
+            store,
+            clock,
+            idle=settings.session_idle,
+            at_most=settings.session_at_most,
+            passwords=passwords,
+            spared=_is_loopback,
+        ),
         authority=lambda: open_authority(settings),
         clock=clock,
     )
+
+
+def _is_loopback(address: str) -> bool:
+    from orchestrator.gateway.limits import is_loopback
+
+    return is_loopback(address)
 
 
 def upgrade_database(settings: Settings) -> str:

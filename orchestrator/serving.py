@@ -185,8 +185,11 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) 
         host, port = app.settings.console_host, app.settings.console_port
         door = ending.enter_context(listen(host, port))
         over = threading.Event()
-        side = operators_side(app, over=over, meter=meter, scraper=_scraper(app.settings))
-        server = Server(Following(side, meter), sockets=[door], signals=False, tls=tls)
+        side = operators_side(app, over=over, doorkeeper=app.door, meter=meter, scraper=_scraper(app.settings))
+        around, proxies = Following(side, meter), app.settings.trusted_proxies
+        server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies)
+        # The first stranger must not be told by the time it takes.
+        threading.Thread(target=app.door.prepare, name="door", daemon=True).start()
         thread = threading.Thread(target=server.run, name="operators", daemon=True)
         thread.start()
         ending.callback(thread.join, END_WITHIN.total_seconds())

@@ -22,6 +22,8 @@ from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
 from orchestrator.services.measuring import Measuring
 from orchestrator.services.mender.operating import Operating
+from orchestrator.services.people_door import Door
+from orchestrator.services.people_orders import People
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
 from orchestrator.services.replaying import Replayer
@@ -73,6 +75,8 @@ class Application:
     turn: Turn
     verifier: Verifier
     replayer: Replayer
+    people: People
+    door: Door
     authority: Callable[[], Authority]
     clock: Callable[[], datetime]
 

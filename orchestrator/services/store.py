@@ -31,13 +31,7 @@ from orchestrator.core.outcomes import Outcome
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
-from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
-from orchestrator.services.edition_store import ReadsEditions, WritesEditions
-from orchestrator.services.feed import ReadsFeed
-from orchestrator.services.identity_store import IdentityReading, IdentityWriting
-from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
-from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
     MOVED_AT_ONCE,
     BadOutcome,
@@ -61,9 +55,10 @@ from orchestrator.services.records import (
     UpdateRow,
     WaveCount,
 )
+from orchestrator.services.store_parts import ReadsParts, WritesParts
 
 
-class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, ReadsFeed, Protocol):
+class Reading(ReadsParts, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -265,7 +260,7 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, WritesEditions, Protocol):
+class Writing(Reading, WritesParts, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

@@ -20,6 +20,7 @@ from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
+from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
@@ -39,6 +40,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    PeopleReading,
     FeedReading,
     Recount,
 ):
@@ -59,6 +61,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    PeopleWriting,
     FeedWriting,
     SqlReading,
 ):
