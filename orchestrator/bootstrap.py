@@ -128,6 +128,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
     from orchestrator.services.notices import Notices
     from orchestrator.services.passwords import Passwords
@@ -179,6 +180,7 @@ def open_application(
         notices=Notices(store, sender, clock, settings.console, random.random),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
+        measuring=Measuring(store, clock),
         deltas=deltas,
         ticker=ticker,
         turn=Turn(ticker, store, process_name(), settings.lease),

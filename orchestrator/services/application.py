@@ -20,6 +20,7 @@ from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.measuring import Measuring
 from orchestrator.services.mender.operating import Operating
 from orchestrator.services.notices import Notices
 from orchestrator.services.people_door import Door
@@ -70,6 +71,7 @@ class Application:
     notices: Notices
     planner: Planner
     queries: Queries
+    measuring: Measuring
     deltas: Deltas
     ticker: Ticker
     turn: Turn

@@ -47,6 +47,9 @@ class Settings(BaseModel):
     destinations: Path | None = Field(
         default=None, description="File of where messages go; without it `destinations.yaml` under the root."
     )
+    metrics_token_file: Path | None = Field(
+        default=None, description="File with the token that reads `/metrics` there, for its owner alone; beside people."
+    )
     session_idle: timedelta = Field(
         default=timedelta(hours=12), gt=timedelta(0), description="After this without a look a person is signed out."
     )

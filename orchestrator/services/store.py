@@ -233,6 +233,9 @@ class Reading(ReadsParts, Protocol):
     def job(self, pair: DeltaPair) -> BuildJob | None:
         """The newest job for that pair."""
 
+    def job_counts(self, *, newest: int) -> Mapping[JobStatus, int]:
+        """How many of the ``newest`` jobs stand so; none is left out."""
+
     # The house
     def after_slices(self, now: datetime) -> datetime:
         """``now``, or the first moment after the opening of every slice there is: from then on a device that came or
@@ -482,5 +485,8 @@ class Store(Protocol):
 
     def writing(self) -> AbstractContextManager[Writing]:
         """Raises Busy when the one writer could not be had in time."""
+
+    def failures(self) -> Mapping[str, int]:
+        """Sessions that ended in StoreUnavailable, Busy or Conflict since it was opened, by the error's kind."""
 
     def close(self) -> None: ...
