@@ -35,11 +35,10 @@ END_WITHIN: Final = timedelta(seconds=15)
 
 
 def lock_file(settings: Settings) -> Path:
-    """Beside the database and named after it, so that the database is served once whatever root it is reached from."""
-    from sqlalchemy.engine import make_url
+    """Held by whoever serves this installation's SQLite database."""
+    from orchestrator.adapters import lock
 
-    database = make_url(settings.database_url).database
-    return (Path(database) if database else settings.root / "wave").resolve().with_suffix(".lock")
+    return lock.lock_file(settings.database_url, settings.root)
 
 
 def serve(settings: Settings) -> None:
