@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -122,12 +123,18 @@ def open_application(
     from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.sender import DestinationSender
     from orchestrator.services.application import Application
     from orchestrator.services.artifacts import Artifacts
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
+    from orchestrator.services.notices import Notices
+    from orchestrator.services.passwords import Passwords
+    from orchestrator.services.people_door import Door
+    from orchestrator.services.people_orders import People
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -157,6 +164,8 @@ def open_application(
         most_kept=kept,
         downloads=downloads,
     )
+    sender = DestinationSender(settings.destinations_path)
+    passwords = Passwords()
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
         settings=settings,
@@ -168,17 +177,34 @@ def open_application(
         downloads=downloads,
         devices=devices,
         mender=Operating(store, devices.register, clock),
-        rollouts=Rollouts(store, clock, poke),
+        rollouts=Rollouts(store, clock, poke, sender.names),
+        notices=Notices(store, sender, clock, settings.console, random.random),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
+        measuring=Measuring(store, clock),
         deltas=deltas,
         ticker=ticker,
         turn=Turn(ticker, store, process_name(), settings.lease),
         verifier=Verifier(store),
         replayer=Replayer(store),
+        people=People(store, clock, passwords),
+        door=Door(
+            store,
+            clock,
+            idle=settings.session_idle,
+            at_most=settings.session_at_most,
+            passwords=passwords,
+            spared=_is_loopback,
+        ),
         authority=lambda: open_authority(settings),
         clock=clock,
     )
+
+
+def _is_loopback(address: str) -> bool:
+    from orchestrator.gateway.limits import is_loopback
+
+    return is_loopback(address)
 
 
 def upgrade_database(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint
+from sqlalchemy import BigInteger
 from sqlmodel import Field
 
 from orchestrator.adapters.sql.columns import Base, key_field
@@ -13,7 +13,6 @@ class FeedTable(Base, table=True):
     the numbers is the order of the commits."""
 
     __tablename__ = "journal_feed"
-    __table_args__ = (ForeignKeyConstraint(["rollout_key", "seq"], ["journal.rollout_key", "journal.seq"]),)
 
     number: int | None = key_field()
     rollout_key: int = Field(sa_type=BigInteger)
