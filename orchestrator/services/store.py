@@ -32,6 +32,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
+from orchestrator.services.console_store import ReadsConsole, WritesConsole
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
@@ -62,7 +63,7 @@ from orchestrator.services.records import (
 )
 
 
-class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, Protocol):
+class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, ReadsConsole, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -261,7 +262,9 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, WritesEditions, Protocol):
+class Writing(
+    Reading, WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, WritesEditions, WritesConsole, Protocol
+):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets

@@ -23,6 +23,7 @@ from orchestrator.services.application import Application
 from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web import problems
 from orchestrator.web.asking import asks
+from orchestrator.web.console import mounting as console
 
 
 def operators_side(
@@ -36,6 +37,7 @@ def operators_side(
     made.state.over = over or threading.Event()
     problems.install(made)
     made.include_router(_me)
+    console.mount(made)
     return made
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from orchestrator.adapters.sql import (
     artifact_tables,
+    census_tables,
     edition_tables,
     identity_tables,
     mender_tables,
@@ -29,12 +30,12 @@ from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]
 
-_DECLARED: Final = (artifact_tables, edition_tables, identity_tables, mender_tables, protocol_tables)
+_DECLARED: Final = (artifact_tables, census_tables, edition_tables, identity_tables, mender_tables, protocol_tables)
 """Modules whose tables are in the metadata because they are imported."""
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"

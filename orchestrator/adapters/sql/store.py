@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
+from orchestrator.adapters.sql.console import ConsoleReading, ConsoleWriting
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.editions import EditionReading, EditionWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
@@ -26,6 +27,7 @@ from orchestrator.adapters.sql.updates import UpdateReading
 
 
 class SqlReading(
+    ConsoleReading,
     FleetReading,
     UpdateReading,
     PacingReading,
@@ -42,6 +44,7 @@ class SqlReading(
 
 
 class SqlWriting(
+    ConsoleWriting,
     DeviceWriting,
     RolloutWriting,
     SliceWriting,
