@@ -102,6 +102,9 @@ class ReadsConsole(Protocol):
     def devices_at(self, keys: Collection[int]) -> Sequence[DeviceRow]:
         """Those of these keys that there are."""
 
+    def census_at(self) -> datetime | None:
+        """When the newest was taken."""
+
     def census(self) -> Census | None:
         """The newest."""
 

@@ -177,7 +177,10 @@ def believable(home: Installation) -> None:
     home.publish(40, 42, 35_300_000, "imx8")
 
     home.publish(41, 43, 9_800_000)
-    everybody = [{"wave": "friends", "devices": {"group": "friends"}}, {"wave": "all", "devices": "all"}]
+    everybody: list[dict[str, Any]] = [
+        {"wave": "friends", "devices": {"group": "friends"}},
+        {"wave": "all", "devices": "all"},
+    ]
     home.apply("beta-43", 43, "beta", everybody, TOLERANT)
     home.start("beta-43")
     home.tick(timedelta(minutes=1))

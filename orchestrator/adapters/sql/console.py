@@ -107,6 +107,10 @@ class ConsoleReading(DeviceReading, EvidenceReading):
         condition, listed = self.link.within("d.key", sorted(keys))
         return self._devices(f"WHERE {condition} ORDER BY d.key", (listed,))
 
+    def census_at(self) -> datetime | None:
+        row = self.link.one("SELECT max(taken_at) FROM census")
+        return None if row is None else moment(row[0])
+
     def census(self) -> Census | None:
         row = self.link.one(
             "SELECT taken_at, running, statuses, groups, silent, quietest FROM census ORDER BY taken_at DESC LIMIT 1"
@@ -157,7 +161,7 @@ class ConsoleReading(DeviceReading, EvidenceReading):
         )
         return Census(
             at=now,
-            running=tuple(sorted(running, key=lambda one: (-one.devices, one.tag, one.hardware_id, one.version or -1))),
+            running=tuple(sorted(running, key=lambda one: (-one.devices, one.tag, one.hardware_id, -(one.version or 0)))),
             statuses=dict(sorted(statuses.items())),
             groups=self.groups(),
             silent={each: int(many or 0) for each, many in zip(SILENT_FOR, silent or (), strict=False)},

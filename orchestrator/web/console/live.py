@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -20,9 +19,8 @@ async def live(request: Request, person: Viewer) -> StreamingResponse:
 
     async def told() -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
-        async with aclosing(feed.follow()) as following:
-            async for news in following:
-                yield frame("change") if news.entries or news.stirred else BEAT
+        async for news in feed.follow():
+            yield frame("change") if news.entries or news.stirred else BEAT
 
     headers = {**HEADERS, "cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(told(), headers=headers, media_type="text/event-stream")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from orchestrator.web.console import orders, pages
+from orchestrator.web.console import live, orders, pages
 from orchestrator.web.console.routes import router
 
-PARTS = (orders, pages)
+PARTS = (live, orders, pages)
 """What has routes."""
 
 

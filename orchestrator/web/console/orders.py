@@ -117,7 +117,7 @@ def _form(
         "order.html",
         person,
         console.clock(),
-        status=status,
+        code=status,
         verb=verb,
         order=order,
         about=about,

@@ -36,8 +36,16 @@ def rollouts(request: Request, person: Viewer, status: str = "", offset: int = 0
     if status and status not in set(RolloutStatus):
         raise InvalidInput(f"There is no status {status[:40]!r}.")
     found = console.rollouts({RolloutStatus(status)} if status else None, offset=max(0, min(offset, 1_000_000)))
-    shown = {"found": found, "chosen": status, "offset": offset, "on_a_page": ON_A_PAGE}
-    return page(request, "rollouts.html", person, console.clock(), **shown)
+    return page(
+        request,
+        "rollouts.html",
+        person,
+        console.clock(),
+        found=found,
+        chosen=status,
+        offset=offset,
+        on_a_page=ON_A_PAGE,
+    )
 
 
 @router.get("/rollouts/{name}")
@@ -80,7 +88,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
 
 def _staircases(found: RolloutPage) -> list[staircase.Drawing]:
     """Those that have something to say; where few have, those that halt the whole rollout, quiet as they are."""
-    classes = {outcome: place for place, outcome in enumerate(OutcomeClass)}
+    classes: dict[str, int] = {outcome: place for place, outcome in enumerate(OutcomeClass)}
     watching = [each for each in found.view.monitors if each.answer is not Answer.COUNT and not each.accepted]
     watching.sort(key=lambda each: (each.segment or "", each.wave or "", classes.get(each.outcomes[0], 99)))
     loud = [each for each in watching if each.bad]

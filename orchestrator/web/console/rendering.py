@@ -19,7 +19,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from orchestrator.core import words
 from orchestrator.core.roles import Role, may
@@ -60,7 +60,7 @@ _WORTH_IT: Final = 1_000
 
 
 def page(
-    request: Request, template: str, person: Person | None, now: datetime, *, status: int = 200, **shown: Any
+    request: Request, template: str, person: Person | None, now: datetime, *, code: int = 200, **shown: Any
 ) -> Response:
     """The template as an answer."""
     part = request.headers.get(PART) == "main"
@@ -74,7 +74,7 @@ def page(
         part=part,
         **shown,
     )
-    return sent(request, text.encode(), "text/html; charset=utf-8", status=status)
+    return sent(request, text.encode(), "text/html; charset=utf-8", status=code)
 
 
 def sent(request: Request, body: bytes, kind: str, *, status: int = 200) -> Response:
@@ -120,13 +120,14 @@ def _environment() -> Environment:
         ago=_ago,
         when=_when,
         clock=_clock,
+        ticked=_ticked,
         said=lambda word: str(word).replace("_", " "),
     )
     made.globals.update(
         url=url,
         static=static.address,
         mark=words.MARK,
-        meaning={str(each): text for each, text in {**WAVE_MEANING, **ROLLOUT_MEANING}.items()},
+        meaning={str(each): text for each, text in ROLLOUT_MEANING.items()},
         wave_meaning={str(each): text for each, text in WAVE_MEANING.items()},
         meter=_meter,
     )
@@ -152,6 +153,14 @@ def _clock(context: Context, at: datetime | None) -> Markup:
     if at is None:
         return Markup("-")
     return el("time", words.clock(at, context["now"]), datetime=at.isoformat(), title=words.ago(at, context["now"]))
+
+
+def _ticked(sentence: str) -> Markup:
+    """A sentence, what stands between its backticks as code."""
+    parts = sentence.split("`")
+    if len(parts) % 2 == 0:
+        return escape(sentence)
+    return Markup("").join(el("code", part) if number % 2 else part for number, part in enumerate(parts))
 
 
 def _meter(share: float, label: str) -> Markup:

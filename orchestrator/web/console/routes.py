@@ -66,7 +66,7 @@ def trouble(request: Request, status: int, sentence: str, remedy: str | None) ->
     except WaveError:
         person = None
     now = application(request).clock()
-    return page(request, "error.html", person, now, status=status, sentence=sentence, remedy=remedy, number=status)
+    return page(request, "error.html", person, now, code=status, sentence=sentence, remedy=remedy, number=status)
 
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)

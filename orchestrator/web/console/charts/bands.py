@@ -18,6 +18,7 @@ SURE: Final = 0.05
 """The bands hold with so much less than certainty, however often one looks."""
 
 WIDTH: Final = 560
+_REACHES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _ROW, _LEFT, _RIGHT, _TOP = 42, 150, 16, 8
 
 
@@ -65,7 +66,8 @@ def chart(found: Sequence[Band], *, id: str) -> Markup:
     """A row for each; the axis begins where the worst band, or twice the largest tolerance, does."""
     worst = max((1 - band.least for band in found), default=0.01)
     seen = max((1 - band.low for band in found if band.outcomes), default=0.0)
-    reach = min(1.0, max(2.5 * worst, min(seen, 6 * worst) * 1.1))
+    asked = min(1.0, max(2 * worst, min(seen, 8 * worst)))
+    reach = next(each for each in _REACHES if each >= asked)
     start = 1 - reach
     height = _TOP + _ROW * len(found) + 30
 

@@ -83,10 +83,9 @@ def _svg(
     following = step_of(monitor, step)
     waits = monitor.crossed_at is None and not monitor.accepted
     furthest = max(monitor.places, following.within if waits else 0, monitor.crossed_at[1] if monitor.crossed_at else 0)
-    highest = max(monitor.bad, following.there + following.more if waits else 0, stairs.first) + 1
+    reached = stairs.need(monitor.places) if monitor.places else stairs.first
+    highest = max(monitor.bad, following.there + following.more if waits else 0, reached) + 1
     scale = _Scale(max(furthest * 1.08, stairs.first + 3), highest)
-    if monitor.places * 8 < furthest:  # little is known yet: the first steps are what matters
-        scale = _Scale(furthest * 1.08, highest)
     drawn: list[Markup] = [_region(stairs, scale)]
     if monitor.places:
         x = scale.x(monitor.places)

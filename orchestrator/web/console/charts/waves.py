@@ -132,16 +132,8 @@ def _edge(start: tuple[float, float], end: tuple[float, float], *, done: bool, u
 def _node(wave: WaveView, x: float, y: float) -> Markup:
     word, counts = word_of(wave), counts_of(wave)
     name = wave.state.wave if len(wave.state.wave) <= _LETTERS else f"{wave.state.wave[: _LETTERS - 1]}…"
-    whole = (
-        "size not known yet"
-        if counts.size is None
-        else f"{number(counts.confirmed)} of {number(counts.size)} confirmed"
-    )
-    more = []
-    if counts.in_flight:
-        more.append(f"{number(counts.in_flight)} under way")
-    if counts.bad:
-        more.append(f"{number(counts.bad)} bad")
+    whole = "size not known yet" if counts.size is None else f"{number(counts.confirmed)} of {number(counts.size)}"
+    right = x + _WIDE - 12
     return el(
         "g",
         el("rect", class_="box", x=x, y=y, width=_WIDE, height=_HIGH, rx=8),
@@ -150,9 +142,14 @@ def _node(wave: WaveView, x: float, y: float) -> Markup:
         el("text", f"{MARK[word]} {word}", class_="state", x=x + 14, y=y + 43),
         bar(counts, x=x + 14, y=y + 52, width=_WIDE - 28, height=7),
         el("text", whole, class_="count", x=x + 14, y=y + 75),
-        el("text", ", ".join(more), class_="more", x=x + _WIDE - 12, y=y + 43, text_anchor="end"),
+        _aside(counts.bad, "bad", "more bad", right, y + 43),
+        _aside(counts.in_flight, "under way", "more", right, y + 75),
         class_=f"wave s-{word}",
     )
+
+
+def _aside(many: int, what: str, kind: str, x: float, y: float) -> tuple[Markup, ...]:
+    return (el("text", f"{number(many)} {what}", class_=kind, x=x, y=y, text_anchor="end"),) if many else ()
 
 
 def bar(counts: Counts, *, x: float, y: float, width: float, height: float) -> Markup:
