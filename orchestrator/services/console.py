@@ -13,7 +13,6 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import is_segment
 from orchestrator.core.states import Reason, RolloutStatus
-from orchestrator.services.accepting import stopping
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.console_store import Census, Stain, Tallied
 from orchestrator.services.queries import Queries
@@ -108,7 +107,7 @@ class Console:
         with self.store.reading() as r:
             row = r.rollout(name)
             assert row is not None, "a rollout is never removed"
-            stops = stopping(row, r.facts(row, now=self.clock()))
+            stops = stopping(row.state, r.facts(row, now=self.clock()))
             populations = r.populations(row.key)
         bad = {each.segment: each.bad for each in view.monitors if each.segment is not None}
         known = [each for each in populations if is_segment(each) and each not in row.state.excluded_segments]

@@ -10,6 +10,7 @@ from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
+from orchestrator.services.notice_store import ReadsNotices, WritesNotices
 from orchestrator.services.people_store import ReadsPeople, WritesPeople
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 
@@ -23,6 +24,7 @@ class ReadsParts(
     ReadsPeople,
     ReadsFeed,
     ReadsConsole,
+    ReadsNotices,
     Protocol,
 ):
     """What a snapshot has besides ``services.store.Reading``."""
@@ -36,6 +38,7 @@ class WritesParts(
     WritesEditions,
     WritesPeople,
     WritesConsole,
+    WritesNotices,
     Protocol,
 ):
     """What a transaction has besides ``services.store.Writing``."""

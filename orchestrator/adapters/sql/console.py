@@ -161,7 +161,9 @@ class ConsoleReading(DeviceReading, EvidenceReading):
         )
         return Census(
             at=now,
-            running=tuple(sorted(running, key=lambda one: (-one.devices, one.tag, one.hardware_id, -(one.version or 0)))),
+            running=tuple(
+                sorted(running, key=lambda one: (-one.devices, one.tag, one.hardware_id, -(one.version or 0)))
+            ),
             statuses=dict(sorted(statuses.items())),
             groups=self.groups(),
             silent={each: int(many or 0) for each, many in zip(SILENT_FOR, silent or (), strict=False)},

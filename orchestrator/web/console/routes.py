@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
@@ -55,6 +55,11 @@ class PageRoute(APIRoute):
             except RequestValidationError as error:
                 first = error.errors()[0]
                 return trouble(request, 400, f"{first['loc'][-1]}: {first['msg']}.", None)
+            except HTTPException:
+                raise
+            except Exception:
+                _log.exception("%s %s could not be answered", request.method, request.url.path)
+                return trouble(request, 500, "The server made a mistake; it has written it down.", None)
 
         return handled
 
