@@ -17,6 +17,7 @@ from orchestrator.services.chronicle import rules_of
 from orchestrator.services.console_store import Census, Stain, Tallied
 from orchestrator.services.queries import Queries
 from orchestrator.services.records import RolloutRow
+from orchestrator.services.stops import stopping
 from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import RolloutSummary, RolloutView
 
