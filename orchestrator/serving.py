@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -293,7 +294,7 @@ def _limits(settings: Settings) -> Limits | None:
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
-    pool.submit(work)
+    pool.submit(copy_context().run, work)  # what it writes into the log belongs to the same request
 
 
 def _stop_when(stop: threading.Event, end: Callable[[], None], manager: ServiceManager) -> None:
