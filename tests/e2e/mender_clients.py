@@ -143,7 +143,8 @@ class Client:
         try:
             until(f"{self.name}: {what}", lambda: bool(holds()))
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.said()[-3000:]}") from None
+            told = "\n".join(line for line in self.said().splitlines() if "check-wait" not in line)
+            raise AssertionError(f"{error}\n{self.events()}\n{told[-4000:]}") from None
 
     def update(self, rollout: str) -> tuple[int, int] | None:
         """Status of its update, and whether anything bad of it was counted."""
