@@ -171,7 +171,6 @@ class Wire:
         self.open = threading.Event()
         self.open.set()
         self.damage = threading.Event()
-        self.carried = 0
         self._listening = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -200,7 +199,6 @@ class Wire:
                         piece = bytes(each ^ 0xFF for each in piece)
                 near.sendall(piece)
                 at += len(piece)
-                self.carried += len(piece)
             near.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
