@@ -72,6 +72,8 @@ class House:
                 run_builder=lambda settings: None,
                 upgrade_database=bootstrap.upgrade_database,
                 initialise=lambda root: [],
+                examine=bootstrap.examine,
+                settings_file=bootstrap.settings_file,
             )
         )
         bootstrap.open_application(self.settings, create=True).close()

@@ -355,6 +355,7 @@ class RolloutWriting(RolloutReading):
                 raise Conflict(
                     f"Entry {entry.seq} of the journal of {row.state.rollout} was written by somebody else meanwhile."
                 )
+            self.appended.append((row.key, entry.seq))
 
     def add_monitors(self, rollout_key: int, specs: Iterable[MonitorSpec], *, from_places: Mapping[str, int]) -> None:
         for spec in specs:

@@ -117,6 +117,8 @@ class Session:
         self._own_classes: dict[int, tuple[Outcome, ...]] = {}
         self._known = known
         self._left_out: dict[tuple[int, str], tuple[int, LeftOut]] = {}
+        self.appended: list[tuple[int, int]] = []
+        """Entries of journals, by rollout key and ``seq``, that this transaction added."""
 
     def committed(self) -> None:
         """What this transaction added is there for everybody now."""
