@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.gateway import server as server_module
-from orchestrator.gateway.at_once import WHOLE, in_a_task
+from orchestrator.gateway.at_once import WHOLE, Headers, in_a_task
 from orchestrator.gateway.http import CLOSE, JSON
 from orchestrator.gateway.server import Server
 
@@ -29,7 +29,8 @@ class Echo:
         self.go_on = threading.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        path, status, headers = scope["path"], 200, (JSON,)
+        path, status = scope["path"], 200
+        headers: Headers = (JSON,)
         body: bytes = scope["path"].encode()
         if path == "/waits":
             await asyncio.get_running_loop().run_in_executor(None, self.go_on.wait, 10)
