@@ -207,6 +207,12 @@ class Reading(ReadsParts, Protocol):
     ) -> Sequence[tuple[str, UpdateRow]]:
         """With the device's id, newest offer first; ``bad``: only those with a bad outcome."""
 
+    def some_bad(self, rollout_key: int, *, limit: int) -> Sequence[tuple[str, UpdateRow]]:
+        """With the device's id, so many of those with a bad outcome, whichever; no others are looked at."""
+
+    def last_codes(self, rollout_key: int, device_keys: Collection[int]) -> Mapping[int, str]:
+        """The error code that each of these devices said last in the rollout, by device key; without one left out."""
+
     def events(
         self,
         *,
