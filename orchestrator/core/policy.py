@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.core.approving import Approve, ApproveOverride
 from orchestrator.core.document import (
     Allowance,
     Count,
@@ -107,7 +108,7 @@ def _read_promotion(value: object) -> Promotion:
             raise problem("must be automatic, manual or {approvals: 1}.")
         if approvals > 1:
             raise problem(
-                f"is not in this version with {approvals} approvals: more than one needs accounts. "
+                f"takes one promotion, not {approvals}: a second person's word is asked for by approve: {{open: 1}}. "
                 "Allowed are automatic, manual and {approvals: 1}."
             )
         return Promotion.MANUAL
@@ -286,6 +287,9 @@ class WaveOverride(Document):
     )
     bake: BakeOverride | None = Field(default=None, description="Single keys of the policy's bake.")
     deltas: DeltasOverride | None = Field(default=None, description="Single keys of the policy's deltas.")
+    approve: ApproveOverride | None = Field(
+        default=None, description="How many other people must approve its opening; not fewer than in the policy."
+    )
 
     @classmethod
     def unknown_key(cls, key: str) -> str:
@@ -365,6 +369,9 @@ class Policy(Document):
         default=Promotion.AUTOMATIC,
         description="Who lets a wave open: automatic (default), manual, or {approvals: 1}, the same as manual.",
     )
+    approve: Approve = Field(
+        default_factory=Approve, description="How many other people must approve what. Default none."
+    )
     window: MaybeWindow = Field(
         default=None, description="When waves may open and pass by themselves. Default 'always'."
     )
@@ -420,6 +427,10 @@ class Policy(Document):
         """This policy with one wave's single keys. Raises InvalidDocument when the two do not fit together."""
         if overrides is None:
             return self
+        own = None if overrides.approve is None else overrides.approve.open
+        if own is not None and own < self.approve.open:
+            sentence = f"is below the policy's {self.approve.open}: a wave may only ask for more."
+            raise InvalidDocument([Problem(("approve", "open"), sentence)])
         return Policy.parse(merged(self.document(), overrides.document()))
 
 
@@ -439,6 +450,8 @@ def wave_policy_problems(policy: Policy, overrides: WaveOverride, at: KeyPath) -
 
 __all__ = [
     "DEFAULT_TOLERANCES",
+    "Approve",
+    "ApproveOverride",
     "Bake",
     "Budget",
     "Deltas",
