@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -121,6 +122,7 @@ def open_application(
     from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.sender import DestinationSender
     from orchestrator.services.application import Application
     from orchestrator.services.artifacts import Artifacts
     from orchestrator.services.deltas import Deltas
@@ -128,6 +130,7 @@ def open_application(
     from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
+    from orchestrator.services.notices import Notices
     from orchestrator.services.passwords import Passwords
     from orchestrator.services.people_door import Door
     from orchestrator.services.people_orders import People
@@ -160,6 +163,7 @@ def open_application(
         most_kept=kept,
         downloads=downloads,
     )
+    sender = DestinationSender(settings.destinations_path)
     passwords = Passwords()
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
@@ -172,7 +176,8 @@ def open_application(
         downloads=downloads,
         devices=devices,
         mender=Operating(store, devices.register, clock),
-        rollouts=Rollouts(store, clock, poke),
+        rollouts=Rollouts(store, clock, poke, sender.names),
+        notices=Notices(store, sender, clock, settings.console, random.random),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
         measuring=Measuring(store, clock),

@@ -78,6 +78,7 @@ def serve(settings: Settings) -> None:
 def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -> None:
     from orchestrator.adapters.files.settings import as_environment
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.courier import Courier
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.aktualizr.treehub import Treehub
@@ -158,7 +159,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
-            with _operators_side(app, tls, meter):
+            with Courier(app.notices), _operators_side(app, tls, meter):
                 spare_collector()
                 try:
                     server.run()

@@ -39,6 +39,14 @@ class Settings(BaseModel):
         le=65535,
         description="Port of the operators' side; without it that is off.",
     )
+    console_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="URL under which people reach the operators' side; messages link to it.",
+    )
+    destinations: Path | None = Field(
+        default=None, description="File of where messages go; without it `destinations.yaml` under the root."
+    )
     metrics_token_file: Path | None = Field(
         default=None, description="File with the token that reads `/metrics` there, for its owner alone; beside people."
     )
@@ -133,6 +141,20 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def destinations_path(self) -> Path:
+        return self.destinations or self.root / "destinations.yaml"
+
+    @property
+    def console(self) -> str | None:
+        """Where people reach the operators' side, without a slash at the end; None: nowhere."""
+        if self.console_url is not None:
+            return self.console_url.rstrip("/")
+        if not self.console_port:
+            return None
+        scheme = "http" if self.tls_certificate is None else "https"
+        return f"{scheme}://{self.console_host}:{self.console_port}"
 
     @property
     def tuf_path(self) -> Path:

@@ -22,6 +22,7 @@ from orchestrator.adapters.sql import (
     feed_tables,
     identity_tables,
     mender_tables,
+    notice_tables,
     people_tables,
     protocol_tables,
 )
@@ -31,7 +32,7 @@ from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]
@@ -42,6 +43,7 @@ _DECLARED: Final = (
     feed_tables,
     identity_tables,
     mender_tables,
+    notice_tables,
     people_tables,
     protocol_tables,
 )

@@ -19,6 +19,7 @@ from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
+from orchestrator.adapters.sql.notices import NoticeReading, NoticeWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
@@ -40,6 +41,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    NoticeReading,
     PeopleReading,
     FeedReading,
     Recount,
@@ -61,6 +63,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    NoticeWriting,
     PeopleWriting,
     FeedWriting,
     SqlReading,
