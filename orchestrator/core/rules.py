@@ -125,7 +125,7 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
                 wave=name,
                 after=after,
                 awaits_promotion=guarded and (bool(after) or (own is not None and own.promote is not None)),
-                approvals=bound.approve.open,
+                approvals=bound.approvals.open,
                 window=bound.window,
                 cover=bound.deltas.cover,
                 within=bound.deltas.within,
@@ -159,9 +159,9 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
         classes=policy.tolerate.classes,
         unhealthy_apart=policy.unhealthy_before is UnhealthyBefore.EXCLUDE,
         cancels=policy.cancels,
-        approve_start=policy.approve.start,
-        approve_open=policy.approve.open,
-        approve_resume=policy.approve.resume,
+        approve_start=policy.approvals.start,
+        approve_open=policy.approvals.open,
+        approve_resume=policy.approvals.resume,
     )
 
 

@@ -44,7 +44,8 @@ from orchestrator.services.excluding import counted, exclude_segment, include_se
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.recorded import of_files
-from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
+from orchestrator.services.records import Effect, EffectKind, RolloutRow
+from orchestrator.services.releasing import build_again, release
 from orchestrator.services.retrying import retry_devices
 from orchestrator.services.settling import settle
 from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
@@ -231,8 +232,8 @@ class Rollouts:
         with self._writing(dry_run) as w:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.RUNNING, RolloutStatus.COMPLETED):
-                state, sentence = _release(row.state, wave, by, reason, now)
-                _build_again(w, row, state, now)
+                state, sentence = release(row.state, wave, by, reason, now)
+                build_again(w, row, state, now)
                 order(w, row, state, event="wave_resumed", by=by, sentence=sentence, now=now, wave=wave)
                 return Ordered(name, state.status, sentence)
             if row.state.status not in (RolloutStatus.PAUSED, RolloutStatus.HELD, RolloutStatus.HALTED):
@@ -471,28 +472,6 @@ class Rollouts:
             event = f"wave_{event}" if status is WaveStatus.CANCELLED else event
             order(w, row, state, event=event, by=by, sentence=sentence, now=now, wave=wave, effects=effects)
         return Ordered(name, row.state.status, f"Wave {wave} of rollout {name} is {status}.")
-
-
-def _release(
-    state: RolloutState, wave: str | None, by: str, reason: str | None, now: datetime
-) -> tuple[RolloutState, str]:
-    held = [each.wave for each in state.waves if each.hold is not None]
-    if wave is None and not held:
-        raise WrongState(f"Rollout {state.rollout} is {state.status} and none of its waves is held.")
-    for each in [wave] if wave is not None else held:
-        state = transitions.release_wave(state, each, now)
-    names = wave or ", ".join(held)
-    return state, _said(f"Wave {names} goes on, by {by}", reason)
-
-
-def _build_again(w: Writing, row: RolloutRow, after: RolloutState, now: datetime) -> None:
-    """A wave that deltas kept from opening has as long again: whatever build was given up is tried once more."""
-    for before, wave in zip(row.state.waves, after.waves, strict=True):
-        if before.hold is None or wave.hold is not None or before.hold.reason.kind is not ReasonKind.DELTAS_LATE:
-            continue
-        jobs = [w.job(need.pair) for need in w.needs(row.key, wave.wave) if need.known]
-        given_up = {job.pair: job.weight for job in jobs if job is not None and job.status is JobStatus.FAILED}
-        w.queue_builds(given_up, now=now, again=True)
 
 
 def _wave(row: RolloutRow, name: str) -> WaveState:

@@ -106,8 +106,8 @@ def test_an_edit_that_asks_for_less_is_seen_wherever_it_does() -> None:
 def test_a_wave_may_ask_for_more_than_the_policy_and_not_for_less() -> None:
     policy = Policy.parse({"policy": "p", "approve": {"open": 1}})
     more = WaveOverride.parse({"approve": {"open": 2}})
-    assert policy.for_wave(more).approve.open == 2
-    assert policy.for_wave(WaveOverride.parse({"approve": {}})).approve.open == 1
+    assert policy.for_wave(more).approvals.open == 2
+    assert policy.for_wave(WaveOverride.parse({"approve": {}})).approvals.open == 1
     with pytest.raises(InvalidDocument, match="a wave may only ask for more"):
         policy.for_wave(WaveOverride.parse({"approve": {"open": 0}}))
 
