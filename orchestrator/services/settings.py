@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from orchestrator.core.limits import Limit, LimitField
 from orchestrator.services.delta_program import DeltaProgram
+from orchestrator.services.log_lines import LogFormat
 
 
 class Settings(BaseModel):
@@ -92,6 +93,9 @@ class Settings(BaseModel):
     )
     mender_pending: int = Field(
         default=1000, ge=1, le=1_000_000, description="Mender devices that may wait for a person at once."
+    )
+    log: LogFormat = Field(
+        default=LogFormat.TEXT, description="How the log's lines look: `text` for people, `json` for programs."
     )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")

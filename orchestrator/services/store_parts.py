@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
+from orchestrator.services.console_store import ReadsConsole, WritesConsole
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
@@ -22,6 +23,7 @@ class ReadsParts(
     ReadsEditions,
     ReadsPeople,
     ReadsFeed,
+    ReadsConsole,
     ReadsNotices,
     Protocol,
 ):
@@ -35,6 +37,7 @@ class WritesParts(
     WritesAuthSets,
     WritesEditions,
     WritesPeople,
+    WritesConsole,
     WritesNotices,
     Protocol,
 ):

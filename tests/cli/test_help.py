@@ -29,7 +29,7 @@ COMMANDS = dict(commands())
 
 LISTED = (
     "plan apply start list status explain pause resume promote approve complete exclude include halt cancel skip retry "
-    "freeze unfreeze replay simulate init serve tick version doctor builder"
+    "freeze unfreeze replay simulate init serve tick version doctor backup restore builder"
 ).split() + [
     f"{group} {name}"
     for group, names in {

@@ -18,6 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from orchestrator.adapters.sql import (
     artifact_tables,
+    census_tables,
     edition_tables,
     feed_tables,
     identity_tables,
@@ -32,13 +33,14 @@ from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]
 
 _DECLARED: Final = (
     artifact_tables,
+    census_tables,
     edition_tables,
     feed_tables,
     identity_tables,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
+from orchestrator.adapters.sql.console import ConsoleReading, ConsoleWriting
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.editions import EditionReading, EditionWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
@@ -31,6 +32,7 @@ from orchestrator.errors import Busy, Conflict, StoreUnavailable
 
 
 class SqlReading(
+    ConsoleReading,
     FleetReading,
     UpdateReading,
     PacingReading,
@@ -50,6 +52,7 @@ class SqlReading(
 
 
 class SqlWriting(
+    ConsoleWriting,
     DeviceWriting,
     RolloutWriting,
     SliceWriting,
