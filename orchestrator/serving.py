@@ -8,11 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, utc_now
+from orchestrator.errors import InvalidInput
+from orchestrator.services.metering import Meter
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,13 +36,15 @@ STAND_BY_EVERY: Final = timedelta(seconds=1)
 END_WITHIN: Final = timedelta(seconds=15)
 """How long the operators' side gets to end."""
 
+SCRAPER_AT_LEAST: Final = 32
+"""Characters of the token that reads metrics."""
+
 
 def lock_file(settings: Settings) -> Path:
-    """Beside the database and named after it, so that the database is served once whatever root it is reached from."""
-    from sqlalchemy.engine import make_url
+    """Held by whoever serves this installation's SQLite database."""
+    from orchestrator.adapters import lock
 
-    database = make_url(settings.database_url).database
-    return (Path(database) if database else settings.root / "wave").resolve().with_suffix(".lock")
+    return lock.lock_file(settings.database_url, settings.root)
 
 
 def serve(settings: Settings) -> None:
@@ -73,17 +78,20 @@ def serve(settings: Settings) -> None:
 def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -> None:
     from orchestrator.adapters.files.settings import as_environment
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.courier import Courier
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.aktualizr.treehub import Treehub
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.counting import counted
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen, spare_collector
 
     tls = _tls(settings)
+    meter = Meter()
     ticks: list[TickScheduler] = []
 
     def poke() -> None:
@@ -91,6 +99,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             each.poke()
 
     def late(by: timedelta) -> None:
+        meter.late_seconds += by.total_seconds()
         app.devices.pressure.late(by)
         if app.devices.writer.alive:
             manager.alive()
@@ -106,21 +115,33 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
         # On SQLite the lock above says who ticks, so a lease that a killed process left is no reason to wait.
         owner = process_name() if settings.database_url.startswith("postgresql") else "serve"
         scheduler = TickScheduler(
-            app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
+            app.ticker,
+            app.store,
+            utc_now,
+            at_most=settings.tick_at_most,
+            lease=settings.lease,
+            owner=owner,
+            ticks=meter.ticks,
         )
         ticks.append(scheduler)
-        files = FileServer(settings.repository_path)
+        files = FileServer(settings.repository_path, on_sent=counted("ostree", meter.refused))
+        limits = _limits(settings)
+        meter.limited = {} if limits is None else limits.refused
         gateway = Gateway(
             [
                 OwnDoor(app.devices),
-                _ddi_door(app),
+                _ddi_door(app, meter),
                 _mender_door(app),
                 aktualizr_door(app, later=lambda work: _aside(aside, work)),
             ],
             files=files,
-            artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
-            limits=_limits(settings),
+            artifacts=ArtifactServer(
+                settings.artifacts_path, app.downloads.signer, utc_now, on_sent=counted("artifacts", meter.refused)
+            ),
+            limits=limits,
+            refused=meter.refused,
         )
+
         server = Server(
             Treehub(gateway, files),
             sockets=[door],
@@ -128,6 +149,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             at_once=connections_possible(),
             tls=tls,
             proxies=settings.trusted_proxies,
+            refused=meter.refused,
             started=lambda port: manager.ready(f"Serving devices on port {port}."),
             late=late,
         )
@@ -137,7 +159,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
-            with _operators_side(app, tls):
+            with Courier(app.notices), _operators_side(app, tls, meter):
                 spare_collector()
                 try:
                     server.run()
@@ -150,27 +172,52 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
 
 
 @contextmanager
-def _operators_side(app: Application, tls: ssl.SSLContext | None) -> Iterator[None]:
+def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) -> Iterator[None]:
     """The console and the API for operators, on a listener, a thread and an event loop of their own, so that no page
-    delays a device. Raises Unavailable when the port is taken."""
+    delays a device. Raises Unavailable when the port is taken, InvalidInput for a token of metrics that is none."""
     if app.settings.console_port is None:
         yield
         return
     from orchestrator.gateway.server import Server, listen
+    from orchestrator.services.census import Censuses
     from orchestrator.web.app import operators_side
+    from orchestrator.web.following import Following
 
     with ExitStack() as ending:
         host, port = app.settings.console_host, app.settings.console_port
         door = ending.enter_context(listen(host, port))
         over = threading.Event()
-        server = Server(operators_side(app, over=over), sockets=[door], signals=False, tls=tls)
+        side = operators_side(app, over=over, doorkeeper=app.door, meter=meter, scraper=_scraper(app.settings))
+        around, proxies = Following(side, meter), app.settings.trusted_proxies
+        server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies)
+        # The first stranger must not be told by the time it takes.
+        threading.Thread(target=app.door.prepare, name="door", daemon=True).start()
         thread = threading.Thread(target=server.run, name="operators", daemon=True)
         thread.start()
+        census = Censuses(app.store, app.clock)
+        counting = threading.Thread(target=census.run, args=(over,), name="census", daemon=True)
+        counting.start()
+        ending.callback(counting.join, END_WITHIN.total_seconds())
         ending.callback(thread.join, END_WITHIN.total_seconds())
         ending.callback(server.stop)
         ending.callback(over.set)
         LOG.info("serving operators on http%s://%s:%d", "" if tls is None else "s", host, door.getsockname()[1])
         yield
+
+
+def _scraper(settings: Settings) -> str | None:
+    """The token that reads ``/metrics``. Raises InvalidInput for one that others may read or could guess."""
+    if settings.metrics_token_file is None:
+        return None
+    from orchestrator.adapters.files.private import private_text
+
+    token = private_text(settings.metrics_token_file).strip()
+    if len(token) < SCRAPER_AT_LEAST:
+        raise InvalidInput(
+            f"The token in {settings.metrics_token_file} has fewer than {SCRAPER_AT_LEAST} characters.",
+            remedy="`openssl rand -hex 32` makes one.",
+        )
+    return token
 
 
 def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], None] | None = None) -> AktualizrDoor:
@@ -191,15 +238,16 @@ def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], No
     return AktualizrDoor(app.devices, service)
 
 
-def _ddi_door(app: Application) -> DdiDoor:
+def _ddi_door(app: Application, meter: Meter) -> DdiDoor:
     from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.counting import counted
     from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.services.ddi import Ddi
 
     settings = app.settings
     service = Ddi(app.devices, app.store, settings)
     # Who may have a file is asked at the door.
-    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    files = ArtifactServer(settings.artifacts_path, None, app.clock, on_sent=counted("artifacts", meter.refused))
     return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
 
 
@@ -245,7 +293,7 @@ def _limits(settings: Settings) -> Limits | None:
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
-    pool.submit(work)
+    pool.submit(copy_context().run, work)  # what it writes into the log belongs to the same request
 
 
 def _stop_when(stop: threading.Event, end: Callable[[], None], manager: ServiceManager) -> None:

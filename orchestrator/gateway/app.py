@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from orchestrator.errors import WaveError
 from orchestrator.gateway.artifact_files import PREFIX as ARTIFACTS
+from orchestrator.gateway.at_once import NO_LENGTH, WHOLE
 from orchestrator.gateway.http import (
     JSON,
     READ_SECONDS,
@@ -37,6 +38,8 @@ from orchestrator.gateway.http import (
     nothing_there,
     told,
 )
+from orchestrator.services.following import ASKED
+from orchestrator.services.metering import Refusals
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +47,9 @@ _log = logging.getLogger(__name__)
 class Gateway:
     """The application. ``doors`` are asked in their order who takes a path; ``files`` serves what lies below
     ``/ostree``, ``artifacts`` below ``/artifacts``; ``read_seconds`` bounds slow bodies, and
-    ``limits`` how often one may ask the doors; content is not limited."""
+    ``limits`` how often one may ask the doors; content is not limited. ``refused`` counts what is told an error."""
+
+    at_once = True
 
     def __init__(
         self,
@@ -54,11 +59,13 @@ class Gateway:
         artifacts: App | None = None,
         read_seconds: float = READ_SECONDS,
         limits: Limiting | None = None,
+        refused: Refusals | None = None,
     ) -> None:
         self._doors = tuple(doors)
         self._mounted = [(at, app) for at, app in (("/ostree", files), (ARTIFACTS, artifacts)) if app is not None]
         self._read_seconds = read_seconds
         self._limits = limits
+        self._refused = refused or Refusals()
         self._bridge: Bridge | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +75,7 @@ class Gateway:
             return
         if kind != "http":
             raise RuntimeError(f"the gateway answers HTTP, not {kind}")
+        ASKED.set(scope)
         path: str = scope["path"]
         for at, app in self._mounted:
             if path.startswith(f"{at}/"):
@@ -85,9 +93,12 @@ class Gateway:
         if isinstance(response, Handed):
             await response.app(response.scope, receive, send)
             return
-        body = response.body
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": response.status, "headers": [length, *response.headers]})
+        status, body, headers = response
+        extensions = scope.get("extensions")
+        if extensions is not None and WHOLE in extensions and extensions[WHOLE](status, headers, body):
+            return
+        length = () if status in NO_LENGTH else ((b"content-length", b"%d" % len(body)),)
+        await send({"type": "http.response.start", "status": status, "headers": [*length, *headers]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, door: Door | None, scope: Scope, receive: Receive) -> Response | Handed:
@@ -111,6 +122,7 @@ class Gateway:
             problem = Problem(500, "internal", "The server made a mistake; it has written it down.")
         if problem.status == 401 and problem.kind == "unauthorized" and self._limits is not None:
             self._limits.wrong(scope)
+        self._refused.count("none" if door is None else door.name, problem.kind)
         body = envelope(problem) if door is None else door.problem(problem)
         return Response(problem.status, body, (JSON, *problem.headers))
 

@@ -52,6 +52,7 @@ class ArtifactServer:
         on_sent: Callable[[FileSent], None] | None = None,
     ) -> None:
         self._files = FileServer(root, place=in_store, on_sent=on_sent)
+        self._on_sent = on_sent
         self._signer = signer
         self._clock = clock
 
@@ -61,16 +62,17 @@ class ArtifactServer:
             path = ARTIFACTS + scope["path"].removeprefix(scope.get("root_path", "")).removeprefix("/")
             try:
                 if not self._signer.check(path, query, self._clock()):
-                    await _refuse(scope, send, 403, _REFUSED)
+                    await self._refuse(scope, send, 403, _REFUSED)
                     return
             except WaveError as error:
                 _log.warning("no artifact can be served: %s", error)
-                await _refuse(scope, send, 503, _LATER, (b"retry-after", b"30"))
+                await self._refuse(scope, send, 503, _LATER, (b"retry-after", b"30"))
                 return
         await self._files(scope, receive, send)
 
-
-async def _refuse(scope: Scope, send: Send, status: int, text: bytes, *more: tuple[bytes, bytes]) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text)), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
+    async def _refuse(self, scope: Scope, send: Send, status: int, text: bytes, *more: tuple[bytes, bytes]) -> None:
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text)), *more]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
+        if self._on_sent is not None:
+            self._on_sent(FileSent(scope["path"], status, 0))

@@ -20,7 +20,11 @@ from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.measuring import Measuring
 from orchestrator.services.mender.operating import Operating
+from orchestrator.services.notices import Notices
+from orchestrator.services.people_door import Door
+from orchestrator.services.people_orders import People
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
 from orchestrator.services.replaying import Replayer
@@ -64,13 +68,17 @@ class Application:
     devices: Devices
     mender: Operating
     rollouts: Rollouts
+    notices: Notices
     planner: Planner
     queries: Queries
+    measuring: Measuring
     deltas: Deltas
     ticker: Ticker
     turn: Turn
     verifier: Verifier
     replayer: Replayer
+    people: People
+    door: Door
     authority: Callable[[], Authority]
     clock: Callable[[], datetime]
 

@@ -123,6 +123,10 @@ class Devices:
         """What time it is here."""
         return self._clock()
 
+    @property
+    def in_memory(self) -> int:
+        return len(self._kept)
+
     def refresh(self) -> None:
         """A rollout changed: read the board anew now."""
         self.board.refresh()

@@ -74,6 +74,8 @@ class House:
                 initialise=lambda root: [],
                 examine=bootstrap.examine,
                 settings_file=bootstrap.settings_file,
+                back_up=bootstrap.back_up,
+                restore=bootstrap.restore,
             )
         )
         bootstrap.open_application(self.settings, create=True).close()

@@ -26,6 +26,7 @@ from orchestrator.core.durations import duration_text, share_text
 from orchestrator.core.evidence.detect import detectable_rate
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.fleet_file import EnrolledDevice, FleetFile
+from orchestrator.core.notices import ON_MEANING, Asked
 from orchestrator.core.policy import Policy, WaveOverride
 from orchestrator.core.rollout_file import Devices, RolloutFile, Wave
 from orchestrator.core.state_graphs import rollout_graph, update_table, wave_graph
@@ -33,6 +34,7 @@ from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
 from orchestrator.core.tolerances import Limit, OwnClass, Tolerate, Tolerated
 from orchestrator.core.window import Hours, Window
 from orchestrator.services.settings import Settings
+from orchestrator.web.families import FAMILIES
 from tests.gateway.every_door import DESCRIPTION, description
 
 ROOT: Final = Path(__file__).parents[2]
@@ -106,7 +108,7 @@ def keys_of(model: type[Document], before: str = "") -> Iterator[tuple[str, str,
         if below is OwnClass:
             yield from keys_of(below, f"{path}.NAME.")
         elif below is not None and below is not Tolerated:
-            yield from keys_of(below, path + ("[]." if below in (Wave, EnrolledDevice) else "."))
+            yield from keys_of(below, path + ("[]." if below in (Wave, EnrolledDevice, Asked) else "."))
     if model is Tolerate:
         for name, field in Tolerated.model_fields.items():
             given = "`halt`; `hold` for ignored and download_failed" if name == "then" else _default(name, field)
@@ -296,6 +298,18 @@ def detection() -> str:
     return table(("tolerance", *(f"{size:,}" for size in sizes)), rows)
 
 
+def metrics() -> str:
+    parts = []
+    for about in dict.fromkeys(family.about for family in FAMILIES):
+        rows = [
+            (f"`{family.shown}`", family.kind, " ".join(f"`{label}`" for label in family.labels), family.says)
+            for family in FAMILIES
+            if family.about == about
+        ]
+        parts.append(f"### {about}\n\n{table(('', '', 'labels', ''), rows)}")
+    return "\n\n".join(parts)
+
+
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "rollout-graph": lambda: mermaid(rollout_graph()),
     "wave-graph": lambda: mermaid(wave_graph()),
@@ -307,6 +321,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "fleet-keys": lambda: keys(FleetFile),
     "settings": settings,
     "later-keys": later,
+    "notice-words": lambda: table(("on", "told of"), [(f"`{on}`", meaning) for on, meaning in ON_MEANING.items()]),
     "commands": overview,
     "command-reference": command_reference,
     "global-options": global_options,
@@ -314,6 +329,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "error-kinds": error_kinds,
     "staircases": staircases,
     "detection": detection,
+    "metrics": metrics,
 }
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class AktualizrDoor:
+    name: Final = "aktualizr"
+
     def __init__(self, devices: Devices, service: Aktualizr) -> None:
         self._devices = devices
         self._service = service
