@@ -368,7 +368,9 @@ class TestStopping:
         assert (house.status(told), house.bad(told)) == (UpdateStatus.WITHDRAWN, frozenset())
         assert told.says(deployments[told.name], "failure") == 204, "sent again"
         assert untold.says(deployments[untold.name], "failure") == 204
-        assert (house.status(untold), house.bad(untold)) == (UpdateStatus.FAILED, {"failed"}), "nobody told it to stop"
+        assert (house.status(untold), house.bad(untold)) == (UpdateStatus.FAILED, frozenset({"failed"})), (
+            "nobody told it to stop"
+        )
 
     def test_who_was_told_to_stop_and_goes_on_after_a_person_resumed_may_fail(self, house: House) -> None:
         (client,) = house.fleet(1)
@@ -381,7 +383,7 @@ class TestStopping:
         house.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
         house.world.later(MINUTE)
         assert client.says(deployment, "installing") == client.says(deployment, "failure") == 204
-        assert (house.status(client), house.bad(client)) == (UpdateStatus.FAILED, {"failed"})
+        assert (house.status(client), house.bad(client)) == (UpdateStatus.FAILED, frozenset({"failed"}))
 
     def test_who_succeeded_in_spite_of_it_did(self, house: House) -> None:
         (client,) = house.fleet(1)

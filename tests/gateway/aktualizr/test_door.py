@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -257,7 +257,11 @@ def test_nothing_is_looked_up_in_the_store_on_the_event_loop(house: House, monke
 
         monkeypatch.setattr(of, name, looked)
     aside = ThreadPoolExecutor(2)
-    devices = world.another(later=lambda work: aside.submit(work) and None)
+
+    def later(work: Callable[[], None]) -> None:
+        aside.submit(work)
+
+    devices = world.another(later=later)
     house.begin(devices)
     again = house.client(device)
     again.event("EcuInstallationStarted", target)
