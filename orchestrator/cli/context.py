@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
@@ -40,6 +40,17 @@ class Opens(Protocol):
     def __call__(self, settings: Settings, *, create: bool = False) -> Application: ...
 
 
+class Elsewhere(Protocol):
+    """An orchestrator that another machine runs. ``me``: who the token says that this is."""
+
+    @property
+    def application(self) -> Application: ...
+
+    def me(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Openers:
     """The doors to floor 5, each of which imports what it needs when it is called."""
@@ -52,6 +63,7 @@ class Openers:
     run_builder: Callable[[Settings], None]
     upgrade_database: Callable[[Settings], str]
     initialise: Callable[[Path], list[str]]
+    open_elsewhere: Callable[[str, Path | None], Elsewhere]
 
 
 _installed: list[Openers] = []
@@ -81,14 +93,22 @@ class Invocation:
     settings_file: Path | None = None
     root: Path | None = None
     user: str | None = None
+    server: str | None = None
+    token_file: Path | None = None
     colour: bool = True
     as_json: bool = False
     _consoles: dict[str, Console] = field(default_factory=dict)
 
     @property
     def by(self) -> str:
-        """Who gives the order: ``--by``, or ``WAVE_USER``, or the login name."""
+        """Who gives the order: ``--by``, or ``WAVE_USER``, or the login name; elsewhere, whom the token names."""
         import getpass
+
+        if self.server is not None:
+            if self.user is not None:
+                raise InvalidInput("With --server the token says who you are.", remedy="Leave out --by.")
+            with closing(openers().open_elsewhere(self.server, self.token_file)) as there:
+                return there.me()
 
         name = self.user or os.environ.get("WAVE_USER")
         if name is None:
@@ -129,6 +149,7 @@ class Invocation:
 
     def load_settings(self, **overrides: str) -> Settings:
         """The settings of the installation that is meant."""
+        self.require_here()
         if self.root is not None:
             overrides["root"] = str(self.root)
         return openers().load_settings(self.settings_file, overrides)
@@ -140,7 +161,10 @@ class Invocation:
 
         # What goes wrong is told by the command itself; `serve` sets up a log of its own.
         logging.getLogger("orchestrator").addHandler(logging.NullHandler())
-        app = openers().open_application(self.load_settings(), create=create)
+        if self.server is not None:
+            app = openers().open_elsewhere(self.server, self.token_file).application
+        else:
+            app = openers().open_application(self.load_settings(), create=create)
         try:
             yield app
         finally:
@@ -148,7 +172,17 @@ class Invocation:
 
     def files(self) -> Files:
         """Reads policy, rollout and fleet files; no database is opened."""
+        if self.server is not None:
+            return openers().open_elsewhere(self.server, self.token_file).application.files
         return openers().open_files(self.load_settings())
+
+    def require_here(self) -> None:
+        """Raises InvalidInput when another machine is meant: this command works on the installation's own."""
+        if self.server is not None:
+            raise InvalidInput(
+                "This works on the machine of the installation itself, and --server or WAVE_SERVER names another.",
+                remedy="Run it there, without them.",
+            )
 
     # ------------------------------------------------------------------------------------------ answers
 

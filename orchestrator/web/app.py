@@ -21,7 +21,7 @@ from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
 from orchestrator.services.application import Application
 from orchestrator.services.people import Doorkeeper, Person
-from orchestrator.web import problems
+from orchestrator.web import api, problems
 from orchestrator.web.asking import asks
 from orchestrator.web.feed import Feed
 
@@ -31,13 +31,14 @@ def operators_side(
 ) -> FastAPI:
     """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people."""
     # No page of documentation: FastAPI's would ask another host for its scripts.
-    made = FastAPI(title="wave", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    made = FastAPI(title="wave", docs_url=None, redoc_url=None, openapi_url=None)
     made.state.application = app
     made.state.doorkeeper = doorkeeper or Nobody()
     made.state.over = over or threading.Event()
     made.state.feed = Feed(lambda: app.store, made.state.over)
     problems.install(made)
     made.include_router(_me)
+    made.include_router(api.router())
     return made
 
 
