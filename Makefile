@@ -28,7 +28,7 @@ system-demo:
 
 system-test:
 	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl squashfs-tools \
-	    swupdate mender-client mender-artifact chromium prometheus
+	    swupdate mender-client mender-artifact chromium prometheus systemd
 
 demo: system-demo $(READY)  ## show a rollout from beginning to end, on this machine alone
 	@$(PY) -m examples.demo $(ARGS)
@@ -71,10 +71,15 @@ lock: $(READY)  ## write requirements.lock anew, with today's newest versions
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile pyproject.toml --extra dev --upgrade --quiet --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
+	$(PY) -m uv pip compile pyproject.toml --constraint requirements.lock --quiet --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o packaging/requirements.lock
+
+wheel: $(READY)  ## build dist/wave_orchestrator-*.whl, with everything inside
+	rm -rf dist && $(PY) -m hatchling build --target wheel --directory dist
 
 clean:  ## remove what was made here, .venv too
 	rm -rf .venv .demo .setup build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks htmlcov
 	rm -f .coverage .coverage.*
 	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway soak kills fuzz evidence lock clean
+.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway soak kills fuzz evidence lock wheel clean

@@ -15,6 +15,7 @@ from orchestrator.cli.context import Openers, install
 if TYPE_CHECKING:
     from orchestrator.cli.context import Elsewhere
     from orchestrator.services.application import Application, Files
+    from orchestrator.services.doctor import Finding
     from orchestrator.services.settings import Settings
     from orchestrator.services.tuf import Tuf
 
@@ -73,6 +74,18 @@ def _initialise(root: Path) -> list[str]:
     return bootstrap.initialise(root)
 
 
+def _examine(settings: Settings, file: Path | None) -> list[Finding]:
+    from orchestrator import bootstrap
+
+    return bootstrap.examine(settings, file)
+
+
+def _settings_file(path: Path | None, overrides: Mapping[str, str]) -> Path | None:
+    from orchestrator import bootstrap
+
+    return bootstrap.settings_file(path, overrides)
+
+
 def main() -> int:
     """What the installed ``wave`` calls; the exit code."""
     # The interpreter's last look for cycles through everything that was loaded takes 0.3 s of CPU, a third of
@@ -89,6 +102,8 @@ def main() -> int:
             upgrade_database=_upgrade_database,
             initialise=_initialise,
             open_elsewhere=_open_elsewhere,
+            examine=_examine,
+            settings_file=_settings_file,
         )
     )
     return run()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.remote.application import Elsewhere
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
+    from orchestrator.services.doctor import Finding
     from orchestrator.services.providers import Providers
     from orchestrator.services.tuf import Tuf
 
@@ -32,6 +33,13 @@ def load_settings(path: Path | None, overrides: Mapping[str, str]) -> Settings:
     from orchestrator.adapters.files.settings import load_settings as load
 
     return load(path, overrides, os.environ)
+
+
+def settings_file(path: Path | None, overrides: Mapping[str, str]) -> Path | None:
+    """The file that those settings come from; None where there is none."""
+    from orchestrator.adapters.files.settings import settings_file as found
+
+    return found(path, overrides, os.environ)
 
 
 def open_store(settings: Settings, *, create: bool = False) -> SqlStore:
@@ -119,7 +127,11 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
+    from orchestrator.services.passwords import Passwords
+    from orchestrator.services.people_door import Door
+    from orchestrator.services.people_orders import People
     from orchestrator.services.planning import Planner
     from orchestrator.services.proof import Proof
     from orchestrator.services.queries import Queries
@@ -149,6 +161,7 @@ def open_application(
         most_kept=kept,
         downloads=downloads,
     )
+    passwords = Passwords()
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
         settings=settings,
@@ -163,11 +176,21 @@ def open_application(
         rollouts=Rollouts(store, clock, poke),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
+        measuring=Measuring(store, clock),
         deltas=deltas,
         ticker=ticker,
         turn=Turn(ticker, store, process_name(), settings.lease),
         verifier=Verifier(store),
         replayer=Replayer(store),
+        people=People(store, clock, passwords),
+        door=Door(
+            store,
+            clock,
+            idle=settings.session_idle,
+            at_most=settings.session_at_most,
+            passwords=passwords,
+            spared=_is_loopback,
+        ),
         authority=lambda: open_authority(settings),
         clock=clock,
     )
@@ -181,11 +204,24 @@ def open_elsewhere(server: str, token_file: Path | None) -> Elsewhere:
     return Elsewhere(server, token_of(token_file, os.environ))
 
 
+def _is_loopback(address: str) -> bool:
+    from orchestrator.gateway.limits import is_loopback
+
+    return is_loopback(address)
+
+
 def upgrade_database(settings: Settings) -> str:
     """Bring the database to the newest schema; the version it has then. Raises StoreUnavailable."""
     from orchestrator.adapters.sql.store import upgrade
 
     return upgrade(settings.database_url)
+
+
+def examine(settings: Settings, file: Path | None) -> list[Finding]:
+    """How everything stands that the installation needs; see ``services.doctor``."""
+    from orchestrator.adapters.doctor.examining import examine as look
+
+    return look(settings, utc_now(), file=file)
 
 
 def initialise(root: Path) -> list[str]:

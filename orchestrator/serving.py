@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, utc_now
+from orchestrator.errors import InvalidInput
+from orchestrator.services.metering import Meter
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
     import ssl
 
+    from orchestrator.adapters.service_manager import ServiceManager
     from orchestrator.gateway.aktualizr.door import AktualizrDoor
     from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.limits import Limits
@@ -31,6 +34,9 @@ STAND_BY_EVERY: Final = timedelta(seconds=1)
 
 END_WITHIN: Final = timedelta(seconds=15)
 """How long the operators' side gets to end."""
+
+SCRAPER_AT_LEAST: Final = 32
+"""Characters of the token that reads metrics."""
 
 
 def lock_file(settings: Settings) -> Path:
@@ -49,23 +55,27 @@ def serve(settings: Settings) -> None:
     """
     from orchestrator.adapters.lock import Lock
     from orchestrator.adapters.processes import stop_event
+    from orchestrator.adapters.service_manager import ServiceManager
 
+    manager = ServiceManager.of(os.environ)
     with stop_event() as stop:
         if settings.database_url.startswith("postgresql"):
-            _serve(settings, stop)
+            _serve(settings, stop, manager)
             return
         open_store(settings).close()
         lock = Lock(lock_file(settings))
         with lock.held():
             if not lock.take():
                 LOG.warning("another `wave serve` (process %s) holds this database: standing by", lock.holder())
+                manager.ready("Standing by: another one serves this database.")
             while not lock.take():
+                manager.alive()
                 if stop.wait(STAND_BY_EVERY.total_seconds()):
                     return
-            _serve(settings, stop)
+            _serve(settings, stop, manager)
 
 
-def _serve(settings: Settings, stop: threading.Event) -> None:
+def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -> None:
     from orchestrator.adapters.files.settings import as_environment
     from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.processes import Workers, wave_command
@@ -73,17 +83,25 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     from orchestrator.gateway.aktualizr.treehub import Treehub
     from orchestrator.gateway.app import Gateway
     from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.counting import counted
     from orchestrator.gateway.files import FileServer
     from orchestrator.gateway.guard import connections_possible
     from orchestrator.gateway.own import OwnDoor
     from orchestrator.gateway.server import Server, listen, spare_collector
 
     tls = _tls(settings)
+    meter = Meter()
     ticks: list[TickScheduler] = []
 
     def poke() -> None:
         for each in ticks:
             each.poke()
+
+    def late(by: timedelta) -> None:
+        meter.late_seconds += by.total_seconds()
+        app.devices.pressure.late(by)
+        if app.devices.writer.alive:
+            manager.alive()
 
     door = listen(settings.host, settings.port)
     # With port 0 the system has chosen one; devices are told the real one.
@@ -96,21 +114,33 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         # On SQLite the lock above says who ticks, so a lease that a killed process left is no reason to wait.
         owner = process_name() if settings.database_url.startswith("postgresql") else "serve"
         scheduler = TickScheduler(
-            app.ticker, app.store, utc_now, at_most=settings.tick_at_most, lease=settings.lease, owner=owner
+            app.ticker,
+            app.store,
+            utc_now,
+            at_most=settings.tick_at_most,
+            lease=settings.lease,
+            owner=owner,
+            ticks=meter.ticks,
         )
         ticks.append(scheduler)
-        files = FileServer(settings.repository_path)
+        files = FileServer(settings.repository_path, on_sent=counted("ostree", meter.refused))
+        limits = _limits(settings)
+        meter.limited = {} if limits is None else limits.refused
         gateway = Gateway(
             [
                 OwnDoor(app.devices),
-                _ddi_door(app),
+                _ddi_door(app, meter),
                 _mender_door(app),
                 aktualizr_door(app, later=lambda work: _aside(aside, work)),
             ],
             files=files,
-            artifacts=ArtifactServer(settings.artifacts_path, app.downloads.signer, utc_now),
-            limits=_limits(settings),
+            artifacts=ArtifactServer(
+                settings.artifacts_path, app.downloads.signer, utc_now, on_sent=counted("artifacts", meter.refused)
+            ),
+            limits=limits,
+            refused=meter.refused,
         )
+
         server = Server(
             Treehub(gateway, files),
             sockets=[door],
@@ -118,15 +148,17 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
             at_once=connections_possible(),
             tls=tls,
             proxies=settings.trusted_proxies,
-            late=app.devices.pressure.late,
+            refused=meter.refused,
+            started=lambda port: manager.ready(f"Serving devices on port {port}."),
+            late=late,
         )
         environment = {**os.environ, **as_environment(settings)}
         # The provider makes each build nice; the process around it is cheap and must renew its lease in time.
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):
             scheduler.start()
-            threading.Thread(target=_stop_when, args=(stop, server.stop), name="stop", daemon=True).start()
+            threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
-            with _operators_side(app, tls):
+            with _operators_side(app, tls, meter):
                 spare_collector()
                 try:
                     server.run()
@@ -139,20 +171,25 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
 
 
 @contextmanager
-def _operators_side(app: Application, tls: ssl.SSLContext | None) -> Iterator[None]:
+def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) -> Iterator[None]:
     """The console and the API for operators, on a listener, a thread and an event loop of their own, so that no page
-    delays a device. Raises Unavailable when the port is taken."""
+    delays a device. Raises Unavailable when the port is taken, InvalidInput for a token of metrics that is none."""
     if app.settings.console_port is None:
         yield
         return
     from orchestrator.gateway.server import Server, listen
     from orchestrator.web.app import operators_side
+    from orchestrator.web.following import Following
 
     with ExitStack() as ending:
         host, port = app.settings.console_host, app.settings.console_port
         door = ending.enter_context(listen(host, port))
         over = threading.Event()
-        server = Server(operators_side(app, over=over), sockets=[door], signals=False, tls=tls)
+        side = operators_side(app, over=over, doorkeeper=app.door, meter=meter, scraper=_scraper(app.settings))
+        around, proxies = Following(side, meter), app.settings.trusted_proxies
+        server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies)
+        # The first stranger must not be told by the time it takes.
+        threading.Thread(target=app.door.prepare, name="door", daemon=True).start()
         thread = threading.Thread(target=server.run, name="operators", daemon=True)
         thread.start()
         ending.callback(thread.join, END_WITHIN.total_seconds())
@@ -160,6 +197,21 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None) -> Iterator[No
         ending.callback(over.set)
         LOG.info("serving operators on http%s://%s:%d", "" if tls is None else "s", host, door.getsockname()[1])
         yield
+
+
+def _scraper(settings: Settings) -> str | None:
+    """The token that reads ``/metrics``. Raises InvalidInput for one that others may read or could guess."""
+    if settings.metrics_token_file is None:
+        return None
+    from orchestrator.adapters.files.private import private_text
+
+    token = private_text(settings.metrics_token_file).strip()
+    if len(token) < SCRAPER_AT_LEAST:
+        raise InvalidInput(
+            f"The token in {settings.metrics_token_file} has fewer than {SCRAPER_AT_LEAST} characters.",
+            remedy="`openssl rand -hex 32` makes one.",
+        )
+    return token
 
 
 def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], None] | None = None) -> AktualizrDoor:
@@ -180,15 +232,16 @@ def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], No
     return AktualizrDoor(app.devices, service)
 
 
-def _ddi_door(app: Application) -> DdiDoor:
+def _ddi_door(app: Application, meter: Meter) -> DdiDoor:
     from orchestrator.gateway.artifact_files import ArtifactServer
+    from orchestrator.gateway.counting import counted
     from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.services.ddi import Ddi
 
     settings = app.settings
     service = Ddi(app.devices, app.store, settings)
     # Who may have a file is asked at the door.
-    files = ArtifactServer(settings.artifacts_path, None, app.clock)
+    files = ArtifactServer(settings.artifacts_path, None, app.clock, on_sent=counted("artifacts", meter.refused))
     return DdiDoor(app.devices, service, url=settings.url, tenant=settings.ddi_tenant, files=files)
 
 
@@ -237,6 +290,7 @@ def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
     pool.submit(work)
 
 
-def _stop_when(stop: threading.Event, end: Callable[[], None]) -> None:
+def _stop_when(stop: threading.Event, end: Callable[[], None], manager: ServiceManager) -> None:
     stop.wait()
+    manager.stopping()
     end()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -17,8 +18,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from orchestrator.adapters.lock import process_name
 from orchestrator.errors import Busy, WaveError
+from orchestrator.services.metering import Ticks
 from orchestrator.services.store import Store
-from orchestrator.services.tick import Ticker
+from orchestrator.services.tick import Ticked, Ticker
 from orchestrator.services.turn import BEAT_EVERY, DOWN_AFTER, Turn
 
 LOG = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class TickScheduler:
     names this process. ``poke`` asks
     for a tick at once; it is safe from any thread and never blocks. ``gateway``: the device gateway runs in this
     process too, and its heartbeat is a job beside the tick; without one for ``down_after`` nobody is counted silent.
+    ``ticks``: where it counts what it does.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class TickScheduler:
         owner: str | None = None,
         gateway: bool = True,
         down_after: timedelta = DOWN_AFTER,
+        ticks: Ticks | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -61,6 +65,7 @@ class TickScheduler:
         self._running = False
         self._again = False
         self._pulse = ""
+        self.ticks = ticks or Ticks()
         # A poke during a tick starts a second run, which only notes that there must be another: it must not be skipped.
         defaults = {"coalesce": True, "misfire_grace_time": None, "max_instances": 3}
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults)
@@ -106,8 +111,10 @@ class TickScheduler:
         except Busy:
             pause = timedelta(milliseconds=200)
         except WaveError as error:
+            self.ticks.failed += 1
             LOG.error("the tick failed and will be tried again: %s", error)
         except Exception:
+            self.ticks.failed += 1
             LOG.exception("the tick failed unexpectedly and will be tried again")
         finally:
             with self._guard:
@@ -127,10 +134,21 @@ class TickScheduler:
 
     def _look(self) -> timedelta:
         """One tick, when this process holds the lease; how long to wait for the next."""
-        ticked = self._turn.look(self._clock())
+        begun, now = time.monotonic(), self._clock()
+        ticked = self._turn.look(now)
+        self._count(ticked, now, time.monotonic() - begun)
         if ticked.wake_at is None:
             return self._at_most
         return max(timedelta(0), min(self._at_most, ticked.wake_at - self._clock()))
+
+    def _count(self, ticked: Ticked, now: datetime, seconds: float) -> None:
+        if ticked.elsewhere:
+            self.ticks.elsewhere += 1
+            return
+        self.ticks.done += 1
+        self.ticks.decided += ticked.decided
+        self.ticks.problems = len(ticked.problems)
+        self.ticks.last_at, self.ticks.seconds = now, seconds
 
     def _beat(self) -> None:
         """The gateway in this process lives, whatever the tick is doing."""

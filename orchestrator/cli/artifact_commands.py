@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.complete import artifact_names
 from orchestrator.cli.context import AsJson, DryRun, Invocation, Yes, confirm, invocation, names_of
 from orchestrator.cli.late import command, group
-from orchestrator.cli.progress import Bytes
+from orchestrator.cli.progress import Bar
 
 app = group("artifact")
 
@@ -49,8 +49,8 @@ def add(
 
     call = invocation(ctx, as_json=as_json)
     said = Said(name, version, names_of(hardware_id))
-    with call.application() as house, Bytes(call, "Reading" if dry_run else "Taking in") as bar:
-        added = house.artifacts.add(file, said, dry_run=dry_run, progress=bar.told)
+    with call.application() as house, Bar(call, "Reading" if dry_run else "Taking in") as bar:
+        added = house.artifacts.add(file, said, dry_run=dry_run, progress=bar.bytes)
     artifact = added.artifact
     if as_json:
         from orchestrator.cli.render import shapes
@@ -108,8 +108,8 @@ def verify(
 ) -> None:
     """Read artifacts from end to end and compare their sha256."""
     call = invocation(ctx, as_json=as_json)
-    with call.application() as house, Bytes(call, "Reading") as bar:
-        found = house.artifacts.verify(which, progress=bar.told)
+    with call.application() as house, Bar(call, "Reading") as bar:
+        found = house.artifacts.verify(which, progress=bar.bytes)
     if as_json:
         shown = [{"sha256": each.sha256, "filename": each.filename, "problem": wrong} for each, wrong in found]
         call.answer("artifact_verification", shown)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from orchestrator.services.application import Application, Files
+    from orchestrator.services.doctor import Finding
     from orchestrator.services.settings import Settings
     from orchestrator.services.tuf import Tuf
 
@@ -64,6 +65,8 @@ class Openers:
     upgrade_database: Callable[[Settings], str]
     initialise: Callable[[Path], list[str]]
     open_elsewhere: Callable[[str, Path | None], Elsewhere]
+    examine: Callable[[Settings, Path | None], list[Finding]]
+    settings_file: Callable[[Path | None, Mapping[str, str]], Path | None]
 
 
 _installed: list[Openers] = []
@@ -150,9 +153,14 @@ class Invocation:
     def load_settings(self, **overrides: str) -> Settings:
         """The settings of the installation that is meant."""
         self.require_here()
-        if self.root is not None:
-            overrides["root"] = str(self.root)
-        return openers().load_settings(self.settings_file, overrides)
+        return openers().load_settings(self.settings_file, overrides | self._given())
+
+    def found_settings(self) -> Path | None:
+        """The file that they are read from."""
+        return openers().settings_file(self.settings_file, self._given())
+
+    def _given(self) -> dict[str, str]:
+        return {} if self.root is None else {"root": str(self.root)}
 
     @contextmanager
     def application(self, *, create: bool = False) -> Iterator[Application]:

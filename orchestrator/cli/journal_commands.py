@@ -67,22 +67,22 @@ def verify(
 ) -> None:
     """Find whatever was changed, removed, moved or cut off in journals, evidence logs and bound files; a line each."""
     call = invocation(ctx, as_json=as_json)
-    from orchestrator.cli.progress import Rows
+    from orchestrator.cli.progress import Bar
     from orchestrator.cli.render.words import plural
 
     whole = True
     told: list[Any] = []
-    with call.application() as house, Rows(call, "evidence") as rows:
-        for each in house.verifier.verify(rollout, progress=rows.told):
+    with call.application() as house, Bar(call, "evidence") as bar:
+        for each in house.verifier.verify(rollout, progress=bar.rows):
             whole = whole and each.holds
             told.append(each)
             if as_json:
                 continue
             for finding in each.findings:
-                rows.lines(f"x {each.rollout}: {finding.sentence}")
+                call.lines(f"x {each.rollout}: {finding.sentence}")
             if each.holds:
                 seen = f"{plural(each.entries, 'entry', 'entries')}, {plural(each.evidence, 'outcome')}"
-                rows.lines(f"+ {each.rollout}: {seen}, as they were written.")
+                call.lines(f"+ {each.rollout}: {seen}, as they were written.")
     if as_json:
         call.answer("verified", {"holds": whole, "rollouts": told})
     elif not told:

@@ -40,14 +40,17 @@ def list_sets(
     limit: Annotated[int, typer.Option("--limit", help="At most so many.", min=1, max=1_000_000)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List authentication sets: who asked with which key, and what was decided."""
+    """List authentication sets: who asked with which key, and what was decided. Of those that wait the newest first."""
     call = invocation(ctx, as_json=as_json)
     from orchestrator.services.mender.sets import SetStatus
 
     if status is not None and status not in set(SetStatus):
         raise InvalidInput(f"{status} is no status of a set.", remedy=f"There are {', '.join(SetStatus)}.")
     with call.application() as house:
-        found = house.mender.sets(None if status is None else [SetStatus(status)], after=after, limit=limit)
+        if status == SetStatus.PENDING and after is None:
+            found = house.mender.waiting(limit=limit)
+        else:
+            found = house.mender.sets(None if status is None else [SetStatus(status)], after=after, limit=limit)
         now = house.clock()
     if as_json:
         from orchestrator.cli.render.mender import shape
@@ -86,12 +89,37 @@ def accept(
     _tell(call, "accepted", done, dry_run=dry_run)
 
 
-@command(app, "reject", "wave mender reject 3f9a2c71")
-def reject(ctx: typer.Context, sets: Sets, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+@command(app, "reject", "wave mender reject 3f9a2c71", "wave mender reject --waiting --asked-within 2h --yes")
+def reject(
+    ctx: typer.Context,
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SET]", help="Authentication sets: the beginning of an id, a device, or its identity."),
+    ] = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="All that wait for a person.")] = False,
+    asked_within: Annotated[
+        str | None,
+        typer.Option("--asked-within", metavar="DURATION", help="With --waiting: only who asked first within that."),
+    ] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Let sets in no more, at once; their devices stay enrolled."""
     call = invocation(ctx, as_json=as_json)
+    from orchestrator.core.durations import parse_duration
+
+    if bool(sets) is waiting or (asked_within is not None and not waiting):
+        raise InvalidInput("Name the sets, or say --waiting.", remedy="--asked-within belongs to --waiting.")
+    within = None if asked_within is None else parse_duration(asked_within)
+    if waiting:
+        of_when = "" if within is None else f" and asked first within {asked_within}"
+        confirm(call, f"Reject all that wait{of_when}?", yes=yes, dry_run=dry_run)
     with call.application() as house:
-        done = [house.mender.reject(each, by=call.by, dry_run=dry_run) for each in names_of(sets)]
+        if waiting:
+            done = list(house.mender.reject_waiting(asked_within=within, by=call.by, dry_run=dry_run))
+        else:
+            done = [house.mender.reject(each, by=call.by, dry_run=dry_run) for each in names_of(sets)]
     _tell(call, "rejected", done, dry_run=dry_run)
 
 
@@ -159,6 +187,8 @@ def _tell(call: Invocation, what: str, done: list[Decided], *, dry_run: bool) ->
             for each in done
         ]
         return call.answer("auth_sets_decided", {"dry_run": dry_run, "decision": what, "sets": decided})
+    if not done:
+        call.show("Nobody waits.")
     for each in done:
         device = f" as device {each.device_id}" if each.device_id else ""
         new = ", new in the fleet" if each.enrolled else ""

@@ -1,4 +1,4 @@
-"""Bars for commands that read long logs or large files, on standard error and only when a person sits there."""
+"""A bar for commands that read long logs or large files, on standard error and only when a person sits there."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-class Rows:
-    """Shows how many rows of how many are read. Lines for standard output go around the bar."""
+class Bar:
+    """Shows how much of how much is done; ``what`` is being done. It appears with the first word."""
 
     def __init__(self, call: Invocation, what: str) -> None:
         self._call, self._what = call, what
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._silent = call.as_json or not call.err.is_terminal
+        self._shown: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -25,67 +25,42 @@ class Rows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        if self._shown is not None:
+            self._shown[0].stop()
 
-    def told(self, rollout: str, rows: int, of: int) -> None:
+    def rows(self, rollout: str, done: int, of: int) -> None:
         """So many of a rollout's rows are read."""
-        if self._call.as_json or not self._call.err.is_terminal:
-            return
-        if self._progress is None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        self._show(f"{self._what} of {rollout}", done, of, in_bytes=False)
 
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=self._call.err,
-                transient=True,
-            )
-            self._progress.start()
-            self._task = self._progress.add_task(self._what, total=of)
-        assert self._task is not None
-        self._progress.update(self._task, description=f"{self._what} of {rollout}", completed=rows, total=of)
-
-    def lines(self, *lines: str) -> None:
-        """Lines of the answer."""
-        self._call.lines(*lines)
-
-
-class Bytes:
-    """Shows how many bytes of how many are done."""
-
-    def __init__(self, call: Invocation, what: str) -> None:
-        self._call, self._what = call, what
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def told(self, done: int, of: int) -> None:
+    def bytes(self, done: int, of: int) -> None:
         """So many bytes are done."""
-        if self._call.as_json or not self._call.err.is_terminal:
-            return
-        if self._progress is None:
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        self._show(self._what, done, of, in_bytes=True)
 
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                DownloadColumn(),
-                TimeRemainingColumn(),
-                console=self._call.err,
-                transient=True,
-            )
-            self._progress.start()
-            self._task = self._progress.add_task(self._what, total=of)
-        assert self._task is not None
-        self._progress.update(self._task, completed=done, total=of)
+    def _show(self, what: str, done: int, of: int, *, in_bytes: bool) -> None:
+        if self._silent:
+            return
+        if self._shown is None:
+            self._shown = self._begun(in_bytes=in_bytes)
+        progress, task = self._shown
+        progress.update(task, description=what, completed=done, total=of)
+
+    def _begun(self, *, in_bytes: bool) -> tuple[Progress, TaskID]:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            DownloadColumn() if in_bytes else MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._call.err,
+            transient=True,
+        )
+        progress.start()
+        return progress, progress.add_task(self._what)

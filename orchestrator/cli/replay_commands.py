@@ -33,11 +33,11 @@ def replay(
     call = invocation(ctx, as_json=as_json)
     from dataclasses import replace
 
-    from orchestrator.cli.progress import Rows
+    from orchestrator.cli.progress import Bar
 
-    with call.application() as app, Rows(call, "evidence") as rows:
+    with call.application() as app, Bar(call, "evidence") as bar:
         other = None if policy is None else app.files.policy(policy)
-        found = app.replayer.replay(rollout, policy=other, progress=rows.told)
+        found = app.replayer.replay(rollout, policy=other, progress=bar.rows)
     if as_json:
         call.answer("replay", replace(found, divergences=found.divergences[:most]))
     else:

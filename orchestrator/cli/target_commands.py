@@ -91,13 +91,13 @@ def add(
 
 def _artifact(call: Invocation, house: Application, which: str, *, dry_run: bool) -> Artifact:
     """The artifact that is meant: one that is there, or a file, which is then taken in."""
-    from orchestrator.cli.progress import Bytes
+    from orchestrator.cli.progress import Bar
 
     path = Path(which)
     if not path.is_file():
         return house.artifacts.find(which)
-    with Bytes(call, "Reading" if dry_run else "Taking in") as bar:
-        return house.artifacts.take_in(path, dry_run=dry_run, progress=bar.told)
+    with Bar(call, "Reading" if dry_run else "Taking in") as bar:
+        return house.artifacts.take_in(path, dry_run=dry_run, progress=bar.bytes)
 
 
 @command(app, "list", "wave target list", "wave target list --tag promoted --json")

@@ -125,7 +125,8 @@ def _is_risk(text: str) -> bool:
 
 def _default(of: Outcome) -> Callable[[], Tolerated]:
     tolerance = DEFAULT_TOLERANCES[of]
-    return lambda: Tolerated(at_most=share_text(tolerance.at_most), then=tolerance.then)  # type: ignore[arg-type]
+    said = {"at_most": share_text(tolerance.at_most), "then": tolerance.then}
+    return lambda: Tolerated.model_validate(said)
 
 
 Holding = Annotated[Tolerated, BeforeValidator(_holding)]

@@ -37,6 +37,8 @@ from orchestrator.gateway.http import (
     nothing_there,
     told,
 )
+from orchestrator.services.following import ASKED
+from orchestrator.services.metering import Refusals
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ _log = logging.getLogger(__name__)
 class Gateway:
     """The application. ``doors`` are asked in their order who takes a path; ``files`` serves what lies below
     ``/ostree``, ``artifacts`` below ``/artifacts``; ``read_seconds`` bounds slow bodies, and
-    ``limits`` how often one may ask the doors; content is not limited."""
+    ``limits`` how often one may ask the doors; content is not limited. ``refused`` counts what is told an error."""
 
     def __init__(
         self,
@@ -54,11 +56,13 @@ class Gateway:
         artifacts: App | None = None,
         read_seconds: float = READ_SECONDS,
         limits: Limiting | None = None,
+        refused: Refusals | None = None,
     ) -> None:
         self._doors = tuple(doors)
         self._mounted = [(at, app) for at, app in (("/ostree", files), (ARTIFACTS, artifacts)) if app is not None]
         self._read_seconds = read_seconds
         self._limits = limits
+        self._refused = refused or Refusals()
         self._bridge: Bridge | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +72,7 @@ class Gateway:
             return
         if kind != "http":
             raise RuntimeError(f"the gateway answers HTTP, not {kind}")
+        ASKED.set(scope)
         path: str = scope["path"]
         for at, app in self._mounted:
             if path.startswith(f"{at}/"):
@@ -111,6 +116,7 @@ class Gateway:
             problem = Problem(500, "internal", "The server made a mistake; it has written it down.")
         if problem.status == 401 and problem.kind == "unauthorized" and self._limits is not None:
             self._limits.wrong(scope)
+        self._refused.count("none" if door is None else door.name, problem.kind)
         body = envelope(problem) if door is None else door.problem(problem)
         return Response(problem.status, body, (JSON, *problem.headers))
 

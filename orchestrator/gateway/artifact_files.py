@@ -11,19 +11,24 @@ may have it (``services.downloads``); ranges, validators and all else are ``file
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from orchestrator.errors import WaveError
 from orchestrator.gateway.files import FileSent, FileServer, Placed, Receive, Scope, Send
 from orchestrator.services.downloads import ARTIFACTS, Signer
+
+_log = logging.getLogger(__name__)
 
 PREFIX: Final = ARTIFACTS.rstrip("/")
 
 _ARTIFACT: Final = re.compile(r"([0-9a-f]{2})([0-9a-f]{62})/[^/]+")
 _DELTA: Final = re.compile(r"deltas/[0-9a-f]{64}/[0-9a-f]{64}/[0-9a-f]{64}\.[a-z0-9_-]{1,32}")
+_LATER: Final = b"The server cannot do this now; ask again later.\n"
 _REFUSED: Final = b"This address is not signed, or has ended; ask for the update again.\n"
 
 
@@ -47,6 +52,7 @@ class ArtifactServer:
         on_sent: Callable[[FileSent], None] | None = None,
     ) -> None:
         self._files = FileServer(root, place=in_store, on_sent=on_sent)
+        self._on_sent = on_sent
         self._signer = signer
         self._clock = clock
 
@@ -54,9 +60,19 @@ class ArtifactServer:
         if scope["type"] == "http" and self._signer is not None:
             query = scope.get("query_string", b"").decode("latin-1")
             path = ARTIFACTS + scope["path"].removeprefix(scope.get("root_path", "")).removeprefix("/")
-            if not self._signer.check(path, query, self._clock()):
-                headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_REFUSED))]
-                await send({"type": "http.response.start", "status": 403, "headers": headers})
-                await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else _REFUSED})
+            try:
+                if not self._signer.check(path, query, self._clock()):
+                    await self._refuse(scope, send, 403, _REFUSED)
+                    return
+            except WaveError as error:
+                _log.warning("no artifact can be served: %s", error)
+                await self._refuse(scope, send, 503, _LATER, (b"retry-after", b"30"))
                 return
         await self._files(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, send: Send, status: int, text: bytes, *more: tuple[bytes, bytes]) -> None:
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text)), *more]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
+        if self._on_sent is not None:
+            self._on_sent(FileSent(scope["path"], status, 0))

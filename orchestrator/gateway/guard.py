@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from orchestrator.gateway.counting import CONNECTION, NOT_HTTP, TOO_LARGE, TOO_MANY, TOO_SLOW
 from orchestrator.gateway.tls import CERTIFICATE, peer_certificate
+from orchestrator.services.metering import Refusals
 
 HEAD_SECONDS: Final = 10.0
 """How long the head of a request may take, from the first byte, and the first byte on a new connection."""
@@ -50,20 +52,22 @@ def connections_possible() -> int:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Uvicorn's own, with these bounds."""
+    """Uvicorn's own, with these bounds. ``refused`` counts whom they hit."""
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
+    def __init__(self, *arguments: Any, refused: Refusals | None = None, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        self._refused = refused or Refusals()
         self._in_head = False
         self._head_bytes = 0
         self._late: asyncio.TimerHandle | None = None
         self._extensions: dict[str, Any] | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if self.scheme == "https" and (certificate := peer_certificate(transport)) is not None:
             self._extensions = {CERTIFICATE: certificate}
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + TOLD_AT_ONCE:
+            self._refused.count(CONNECTION, TOO_MANY)
             transport.abort()
         else:
             self._expect_head()
@@ -77,6 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
+                self._refused.count(CONNECTION, TOO_LARGE)
                 self.transport.close()
                 return
         # any byte ends Uvicorn's own wait between two requests, an empty line too
@@ -108,14 +113,24 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_is_there()
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            self._refused.count(CONNECTION, TOO_MANY)  # Uvicorn tells it 503
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refused.count(CONNECTION, NOT_HTTP)
+        super().send_400_response(msg)
 
     def _answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete
 
     def _expect_head(self) -> None:
         if self._late is None and not self.transport.is_closing():
-            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+            self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._refused.count(CONNECTION, TOO_SLOW)
+        self.transport.close()
 
     def _head_is_there(self) -> None:
         if self._late is not None:

@@ -84,6 +84,10 @@ class Handed(NamedTuple):
 class Door(Protocol):
     """One protocol of devices."""
 
+    @property
+    def name(self) -> str:
+        """By which it is counted: one word."""
+
     def takes(self, path: str) -> bool:
         """Whether requests under this path are this protocol's. Asked of every request: cheap."""
 

@@ -25,6 +25,11 @@ from orchestrator.gateway.http import Scope
 MOST_KEPT: Final = 65_536
 """Keys of one generation; there are two."""
 
+ADDRESS: Final = "address"
+DEVICE: Final = "device"
+FAILURES: Final = "failures"
+"""Which limit it was."""
+
 
 class Buckets:
     """One limit for many keys."""
@@ -62,7 +67,8 @@ class Buckets:
 
 
 class Limits:
-    """The limits of one gateway; ``off`` ones cost nothing. ``spared`` says which addresses have none."""
+    """The limits of one gateway; ``off`` ones cost nothing. ``spared`` says which addresses have none.
+    ``refused``: how many were told to wait, by limit."""
 
     __slots__ = ("_clock", "_devices", "_hosts", "_spared", "_wrong", "refused")
 
@@ -80,7 +86,7 @@ class Limits:
         self._hosts = None if per_address.off else Buckets(per_address)
         self._wrong = None if failures.off else Buckets(failures)
         self._spared = spared or is_loopback
-        self.refused = 0
+        self.refused = {ADDRESS: 0, DEVICE: 0, FAILURES: 0}
 
     def arrive(self, scope: Scope) -> bool:
         """A request from an address begins; whether that was wrong too often. Raises TooMany."""
@@ -89,7 +95,7 @@ class Limits:
             return False
         now = self._clock()
         if self._hosts is not None and (wait := self._hosts.take(host, now)) > 0:
-            raise self._too_many("This address asks too often.", wait)
+            raise self._too_many(ADDRESS, "This address asks too often.", wait)
         return self._wrong is not None and self._wrong.wait(host, now) > 0
 
     def wrong(self, scope: Scope) -> None:
@@ -101,16 +107,16 @@ class Limits:
     def device(self, device_id: str) -> None:
         """A device was let in. Raises TooMany."""
         if self._devices is not None and (wait := self._devices.take(device_id, self._clock())) > 0:
-            raise self._too_many("This device asks too often.", wait)
+            raise self._too_many(DEVICE, "This device asks too often.", wait)
 
     def suspected(self, scope: Scope) -> TooMany:
         """What a stranger is told whose address was wrong too often."""
         host = self._host(scope)
         wait = 1.0 if host is None or self._wrong is None else self._wrong.wait(host, self._clock())
-        return self._too_many("From this address too many came whom nobody knows here.", max(wait, 0.0))
+        return self._too_many(FAILURES, "From this address too many came whom nobody knows here.", max(wait, 0.0))
 
-    def _too_many(self, message: str, wait: float) -> TooMany:
-        self.refused += 1
+    def _too_many(self, limit: str, message: str, wait: float) -> TooMany:
+        self.refused[limit] += 1
         return TooMany(message, after=wait)
 
     def _host(self, scope: Scope) -> str | None:

@@ -40,6 +40,8 @@ _HEALTH: Final = "/healthz"
 
 
 class OwnDoor:
+    name: Final = "own"
+
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
         self._encode = msgspec.json.Encoder().encode

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -17,6 +18,7 @@ import uvicorn
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.guard import MOST_AT_ONCE, GuardedProtocol
 from orchestrator.gateway.tls import TlsLoop
+from orchestrator.services.metering import Refusals
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
 
@@ -48,7 +50,7 @@ class Server:
     end first. ``started`` is called with the port once it listens. Give ``sockets`` instead of host and port to listen
     on what is bound already. Port 0 takes any free one. Above ``at_once`` connections or requests each is told 503.
     With ``tls`` it speaks nothing else. ``proxies``: addresses whose word for whom they ask is believed. ``late`` is
-    told ten times a second how late the event loop gets round to its work.
+    told ten times a second how late the event loop gets round to its work. ``refused`` counts whom the bounds hit.
 
     Stopping: it listens no more; every answer from then on closes its connection; a connection that says nothing gets
     ``guard.LAST_WORD`` seconds to ask once more, so that nobody who had just begun to speak is cut off."""
@@ -66,13 +68,14 @@ class Server:
         proxies: str | None = None,
         started: Callable[[int], None] = lambda port: None,
         late: Callable[[timedelta], None] = lambda by: None,
+        refused: Refusals | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
             host=host,
             port=port,
             loop="uvloop",
-            http=GuardedProtocol,
+            http=partial(GuardedProtocol, refused=refused or Refusals()),  # type: ignore[arg-type]  # called, no more
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -7,7 +7,6 @@ begun, and the one it runs. Nothing else is ever in it. So the wave a device is 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from orchestrator.services.edition_store import Told
 from orchestrator.services.editions import Editions, Wish
 from orchestrator.services.messages import LONGEST_ID, CheckIn, Offer
 from orchestrator.services.records import EventRow
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.room import Room, drop, takes
 from orchestrator.services.store import Store
 from orchestrator.services.writer import Batch, Work
@@ -94,8 +94,8 @@ class Aktualizr:
         self._catalogue = catalogue
         self._stats = stats
         self._clock = clock
-        self._digests: OrderedDict[tuple[int, str], str] = OrderedDict()
-        self._rollouts: dict[int, tuple[str, int]] = {}
+        self._digests: Remembered[tuple[int, str], str] = Remembered(MOST_DIGESTS)
+        self._rollouts: Remembered[int, tuple[str, int]] = Remembered(_MOST_NAMES)
         self._room = Room()
         self._notes: Work[Sequence[Note], None] = Work("notes", 3, self._log_notes)
         self._papers: Work[Paper, None] = Work("told", 4, self._keep_papers)
@@ -166,9 +166,8 @@ class Aktualizr:
                 with self._store.reading() as r:
                     row = r.rollout_by_key(key)
             assert row is not None
-            if len(self._rollouts) >= _MOST_NAMES:
-                self._rollouts.clear()
-            found = self._rollouts[key] = (row.state.rollout, row.target_version)
+            found = (row.state.rollout, row.target_version)
+            self._rollouts.put(key, found)
         return found
 
     def delta_stats(self, sha256: str) -> str | None:
@@ -219,9 +218,7 @@ class Aktualizr:
 
         def committed() -> None:
             for each in papers:
-                self._digests[each.device_key, each.told.topic] = each.told.digest
-            while len(self._digests) > MOST_DIGESTS:
-                self._digests.popitem(last=False)
+                self._digests.put((each.device_key, each.told.topic), each.told.digest)
 
         batch.after.append(committed)
         return [None] * len(papers)

@@ -20,7 +20,10 @@ from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.measuring import Measuring
 from orchestrator.services.mender.operating import Operating
+from orchestrator.services.people_door import Door
+from orchestrator.services.people_orders import People
 from orchestrator.services.planning import Planner
 from orchestrator.services.queries import Queries
 from orchestrator.services.replaying import Replayer
@@ -75,11 +78,14 @@ class Application:
     rollouts: Rollouts
     planner: Planner
     queries: Queries
+    measuring: Measuring
     deltas: Deltas
     ticker: Ticker
     turn: Turn
     verifier: Verifier
     replayer: Replayer
+    people: People
+    door: Door
     authority: Callable[[], Authority]
     clock: Callable[[], datetime]
 

@@ -10,11 +10,10 @@ Answers for: which action a device sees, what its words do. Not for: JSON, addre
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from orchestrator.core.artifact import Artifact
 from orchestrator.core.ddi import (
@@ -44,6 +43,7 @@ from orchestrator.services.futures import then
 from orchestrator.services.kept import Heard, Kept
 from orchestrator.services.messages import MOST_LABELS, CheckIn, Received, ReportedEvent
 from orchestrator.services.records import RolloutRow
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.running import Dictionary, Runs, Words, as_offered, short_of
 from orchestrator.services.settings import Settings
 from orchestrator.services.store import Store
@@ -62,9 +62,6 @@ MOST_FILES: Final = 1_000
 
 _LATER: Final = 3_600.0
 """Seconds; there will be no more room then either."""
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class Poll(NamedTuple):
@@ -96,23 +93,6 @@ class About:
     target: int
     status: RolloutStatus
     cancels: bool
-
-
-class Remembered(Generic[Key, Value]):
-    """The newest of something; the oldest is forgotten first."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: OrderedDict[Key, Value] = OrderedDict()
-
-    def get(self, key: Key) -> Value | None:
-        return self._known.get(key)
-
-    def put(self, key: Key, value: Value) -> None:
-        self._known[key] = value
-        self._known.move_to_end(key)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
 
 
 class Ddi:

@@ -8,7 +8,6 @@ stands; where several processes serve one database, nothing is kept (``most_kept
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from orchestrator.services.offering import earlier_of
 from orchestrator.services.pressure import Pressure
 from orchestrator.services.records import CourseRow, RolloutRow, UpdateRow
 from orchestrator.services.register import Register
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.reports import Reports, Told
 from orchestrator.services.settings import Settings
 from orchestrator.services.shelf import Shelf
@@ -94,7 +94,7 @@ class Devices:
         self._known: dict[tuple[str, str], bool] = {}
         self._later = later
         self._kept = Shelf(most_kept)
-        self._strangers: OrderedDict[str, datetime] = OrderedDict()
+        self._strangers: Remembered[str, datetime] = Remembered(MOST_STRANGERS)
         self._looks = 0
         self._looks_for = None if later is None else Looks(self._find, later)
         self._guard = threading.Lock()
@@ -122,6 +122,10 @@ class Devices:
     def now(self) -> datetime:
         """What time it is here."""
         return self._clock()
+
+    @property
+    def in_memory(self) -> int:
+        return len(self._kept)
 
     def refresh(self) -> None:
         """A rollout changed: read the board anew now."""
@@ -383,12 +387,10 @@ class Devices:
         with self._guard:
             for device_id in device_ids:
                 if device_id in found:
-                    self._strangers.pop(device_id, None)
+                    self._strangers.pop(device_id)
                     self._kept.put(device_id, found[device_id])
                 else:
-                    self._strangers[device_id] = now
-            while len(self._strangers) > MOST_STRANGERS:
-                self._strangers.popitem(last=False)
+                    self._strangers.put(device_id, now)
         return found
 
     def _had(self, rows: Iterable[UpdateRow]) -> dict[int, tuple[Earlier, int]]:
@@ -428,7 +430,7 @@ class Devices:
         """After a commit that changed these devices, new ones among them: read them again when they ask."""
         with self._guard:
             for device_id in device_ids:
-                self._strangers.pop(device_id, None)
+                self._strangers.pop(device_id)
                 self._kept.drop(device_id)
 
     def aside(self, work: Callable[[], Result | Future[Result]]) -> Future[Result]:

@@ -8,13 +8,12 @@ answered from memory, or, where several processes serve one database (``most_kep
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from orchestrator.core.editions import (
     MOST_EDITIONS,
@@ -26,6 +25,7 @@ from orchestrator.core.editions import (
     read_content,
 )
 from orchestrator.errors import InvalidInput, NotFound, Refused, TooMany, Unavailable, WaveError
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.store import Reading, Store, Writing
 from orchestrator.services.tuf import NOT_BEGUN, Bodies, Mint, Tuf
 from orchestrator.services.writer import Batch, Work, Writer
@@ -40,9 +40,6 @@ that says now this and now that of itself would use them up. Who changes with ot
 RISES_FOR: Final = timedelta(days=1)
 MOST_RISING: Final = 100_000
 """Devices of which it is remembered."""
-
-Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
 
 
 class Wish(NamedTuple):
@@ -90,11 +87,10 @@ class Editions:
         self._tuf = tuf
         self._clock = clock
         self._later = later or (lambda work: work())
-        self._most_kept = most_kept
-        self._shown: OrderedDict[int, Chosen] = OrderedDict()
-        self._editions: OrderedDict[int, Edition] = OrderedDict()
-        self._bodies: OrderedDict[tuple[int, int, int], Bodies] = OrderedDict()
-        self._rises: OrderedDict[int, tuple[datetime, int]] = OrderedDict()
+        self._shown: Remembered[int, Chosen] = Remembered(most_kept)
+        self._editions: Remembered[int, Edition] = Remembered(most_kept)
+        self._bodies: Remembered[tuple[int, int, int], Bodies] = Remembered(MOST_BODIES)
+        self._rises: Remembered[int, tuple[datetime, int]] = Remembered(MOST_RISING)
         self._work: Work[Wish, Chosen] = Work("editions", 2, self._choose)
 
     def mint(self) -> Mint:
@@ -120,7 +116,7 @@ class Editions:
         rules = self._rules()
         kept = self._shown.get(wish.device_key)
         if kept is not None:
-            edition = self._editions.get(kept.edition.number, kept.edition)
+            edition = self._newest(kept)
             if kept.content == wish.content and rules.good(edition):
                 return edition
             return _edition_of(self._writer.submit(self._work, wish))
@@ -132,7 +128,7 @@ class Editions:
         """The edition that the device was shown last. Raises NotFound."""
         kept = self._shown.get(device_key)
         if kept is not None:
-            return self._editions.get(kept.edition.number, kept.edition)
+            return self._newest(kept)
         done: Future[Edition] = Future()
         self._later(lambda: self._look_back(device_key, done))
         return done
@@ -144,7 +140,7 @@ class Editions:
         found = self._bodies.get(key)
         if found is None:
             found = mint.bodies(edition)
-            _keep(self._bodies, key, found, MOST_BODIES)
+            self._bodies.put(key, found)
         return found
 
     # --------------------------------------------------------------------------------------------- the store
@@ -212,18 +208,21 @@ class Editions:
 
     def _rise(self, device_key: int, now: datetime) -> None:
         """One more is to be made for this device. Raises TooMany."""
-        since, made = self._rises.get(device_key, (now, 0))
+        since, made = self._rises.get(device_key) or (now, 0)
         if not timedelta(0) <= now - since < RISES_FOR:
             since, made = now, 0
         if made >= MOST_RISES:
             left = (since + RISES_FOR - now).total_seconds()
             raise TooMany("What this device says of itself changes too often.", after=left)
-        _keep(self._rises, device_key, (since, made + 1), MOST_RISING)
+        self._rises.put(device_key, (since, made + 1))
 
     def _note(self, wish: Wish, edition: Edition) -> None:
-        if self._most_kept:
-            _keep(self._shown, wish.device_key, Chosen(edition, wish.content), self._most_kept)
-            _keep(self._editions, edition.number, edition, self._most_kept)
+        self._shown.put(wish.device_key, Chosen(edition, wish.content))
+        self._editions.put(edition.number, edition)
+
+    def _newest(self, chosen: Chosen) -> Edition:
+        """The edition as it was signed last."""
+        return self._editions.get(chosen.edition.number) or chosen.edition
 
 
 class _Desk:
@@ -304,12 +303,6 @@ class _Desk:
 def _shown(r: Reading, device_key: int) -> Edition | None:
     number = r.shown_editions([device_key]).get(device_key)
     return None if number is None else r.edition(number)
-
-
-def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value, most: int) -> None:
-    kept[key] = value
-    while len(kept) > most:
-        kept.popitem(last=False)
 
 
 def _edition_of(chosen: Future[Chosen]) -> Future[Edition]:

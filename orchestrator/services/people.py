@@ -11,10 +11,12 @@ from orchestrator.errors import Forbidden
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person, or a program by a token of theirs; ``name`` is what the journal says."""
+    """A person, or a program by a token of theirs; ``name`` is what the journal says. ``token``: the name of the token
+    that was shown, None for somebody who signed in."""
 
     name: str
     roles: frozenset[Role]
+    token: str | None = None
 
     def needs(self, role: Role) -> None:
         """Raises Forbidden."""

@@ -7,12 +7,13 @@ from nothing, and by the store soon after.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator.services.records import EventRow
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.store import Writing
 from orchestrator.services.writer import Batch
 
@@ -32,7 +33,7 @@ Of = tuple[int, int | None]
 class Room:
     """Used by the writer alone."""
 
-    _heard: OrderedDict[Of, int] = field(default_factory=OrderedDict)
+    _heard: Remembered[Of, int] = field(default_factory=lambda: Remembered(MOST_REMEMBERED))
 
     def left(self, batch: Batch, rows: Sequence[EventRow], fresh: Sequence[bool]) -> dict[Of, int]:
         """How many of these, which have just been logged, may be kept whatever they say; those that all may are left
@@ -42,7 +43,7 @@ class Room:
         after: dict[Of, int] = {}
         left: dict[Of, int] = {}
         for of, many in new.items():
-            before = heard.get(of, 0)
+            before = heard.get(of) or 0
             total = before + many
             if before <= LOOK_AFTER < total:
                 total = batch.w.count_events(*of, most=MOST_KEPT + many)
@@ -54,12 +55,8 @@ class Room:
         return left
 
     def _remember(self, after: dict[Of, int]) -> None:
-        heard = self._heard
         for of, total in after.items():
-            heard[of] = total
-            heard.move_to_end(of)
-        while len(heard) > MOST_REMEMBERED:
-            heard.popitem(last=False)
+            self._heard.put(of, total)
 
 
 def takes(left: dict[Of, int], row: EventRow) -> bool:

@@ -7,7 +7,6 @@ of its own that nobody has: so a device on unknown software can be offered somet
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple
 from orchestrator.core.artifact import LONGEST_VERSION
 from orchestrator.core.rollout_file import LARGEST_VERSION
 from orchestrator.core.update import Update
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.store import Reading, Store
 
 BELIEVED_FOR: Final = timedelta(seconds=10)
@@ -70,7 +70,7 @@ class Dictionary:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: OrderedDict[Words, tuple[Runs, datetime | None]] = OrderedDict()
+        self._known: Remembered[Words, tuple[Runs, datetime | None]] = Remembered(MOST_KNOWN)
 
     def known(self, words: Words, now: datetime) -> Runs | None:
         """From memory; None: it must be looked up."""
@@ -81,7 +81,7 @@ class Dictionary:
 
     def remembered(self) -> tuple[Words, ...]:
         """What it has in memory now."""
-        return tuple(self._known)
+        return self._known.keys()
 
     def look_up(self, words: Words, now: datetime) -> Runs:
         """Raises StoreUnavailable, Busy."""
@@ -92,9 +92,7 @@ class Dictionary:
         if commit is None and words.version is not None:
             commit = unknown_commit(hardware_id, words.version)
         found = Runs(hardware_id, commit)
-        self._known[words] = (found, None if sure else now + BELIEVED_FOR)
-        while len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+        self._known.put(words, (found, None if sure else now + BELIEVED_FOR))
         return found
 
 

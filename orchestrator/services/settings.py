@@ -39,6 +39,15 @@ class Settings(BaseModel):
         le=65535,
         description="Port of the operators' side; without it that is off.",
     )
+    metrics_token_file: Path | None = Field(
+        default=None, description="File with the token that reads `/metrics` there, for its owner alone; beside people."
+    )
+    session_idle: timedelta = Field(
+        default=timedelta(hours=12), gt=timedelta(0), description="After this without a look a person is signed out."
+    )
+    session_at_most: timedelta = Field(
+        default=timedelta(days=7), gt=timedelta(0), description="After this a person signs in again in any case."
+    )
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
     tls_certificate: Path | None = Field(
         default=None, description="The gateway's certificate in PEM, with its chain; with it only HTTPS is spoken."

@@ -31,13 +31,7 @@ from orchestrator.core.outcomes import Outcome
 from orchestrator.core.slices import Slice
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.core.update import Counts, UpdateStatus
-from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
-from orchestrator.services.edition_store import ReadsEditions, WritesEditions
-from orchestrator.services.feed import ReadsFeed
-from orchestrator.services.identity_store import IdentityReading, IdentityWriting
-from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
-from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 from orchestrator.services.records import (
     MOVED_AT_ONCE,
     BadOutcome,
@@ -61,9 +55,10 @@ from orchestrator.services.records import (
     UpdateRow,
     WaveCount,
 )
+from orchestrator.services.store_parts import ReadsParts, WritesParts
 
 
-class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, ReadsFeed, Protocol):
+class Reading(ReadsParts, Protocol):
     """A consistent snapshot."""
 
     # Targets
@@ -238,6 +233,9 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
     def job(self, pair: DeltaPair) -> BuildJob | None:
         """The newest job for that pair."""
 
+    def job_counts(self, *, newest: int) -> Mapping[JobStatus, int]:
+        """How many of the ``newest`` jobs stand so; none is left out."""
+
     # The house
     def after_slices(self, now: datetime) -> datetime:
         """``now``, or the first moment after the opening of every slice there is: from then on a device that came or
@@ -262,7 +260,7 @@ class Reading(ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, Re
         chains from the updates and what else is stored; the evidence log is not read."""
 
 
-class Writing(Reading, WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, WritesEditions, Protocol):
+class Writing(Reading, WritesParts, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
     # Targets
@@ -487,5 +485,8 @@ class Store(Protocol):
 
     def writing(self) -> AbstractContextManager[Writing]:
         """Raises Busy when the one writer could not be had in time."""
+
+    def failures(self) -> Mapping[str, int]:
+        """Sessions that ended in StoreUnavailable, Busy or Conflict since it was opened, by the error's kind."""
 
     def close(self) -> None: ...

@@ -5,9 +5,10 @@
     /api/v1/...      what the command line does, over HTTP          ``web.api``
     /metrics         for Prometheus                                 ``web.metrics``
     /                the console                                    ``web.console``
+    /sign-in         who people are                                 ``web.signing_in``
 
 Routes are plain functions that FastAPI runs in threads: the store blocks. Every one names the role it needs
-(``asking.asks``); every error is a problem document (``problems``).
+(``asking.asks``); every error is a problem document (``problems``); forged requests are refused (``csrf``).
 """
 
 from __future__ import annotations
@@ -20,25 +21,41 @@ from fastapi import APIRouter, Depends, FastAPI
 from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
 from orchestrator.services.application import Application
+from orchestrator.services.metering import Meter
 from orchestrator.services.people import Doorkeeper, Person
-from orchestrator.web import api, problems
+from orchestrator.web import api, csrf, metrics, problems, signing_in
 from orchestrator.web.asking import asks
 from orchestrator.web.feed import Feed
 
 
 def operators_side(
-    app: Application, *, over: threading.Event | None = None, doorkeeper: Doorkeeper | None = None
+    app: Application,
+    *,
+    over: threading.Event | None = None,
+    doorkeeper: Doorkeeper | None = None,
+    meter: Meter | None = None,
+    scraper: str | None = None,
 ) -> FastAPI:
-    """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people."""
+    """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people. ``meter``: what this
+    process counts; ``scraper``: the token that may read ``/metrics`` beside people."""
     # No page of documentation: FastAPI's would ask another host for its scripts.
-    made = FastAPI(title="wave", docs_url=None, redoc_url=None, openapi_url=None)
+    made = FastAPI(
+        title="wave",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(csrf.guard)],
+    )
     made.state.application = app
     made.state.doorkeeper = doorkeeper or Nobody()
     made.state.over = over or threading.Event()
+    made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     made.state.feed = Feed(lambda: app.store, made.state.over)
     problems.install(made)
     made.include_router(_me)
     made.include_router(api.router())
+    made.include_router(metrics.router)
+    made.include_router(signing_in.router)
     return made
 
 

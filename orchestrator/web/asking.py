@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from fastapi import Request
 
 from orchestrator.core.roles import Role
-from orchestrator.errors import Unauthorized
+from orchestrator.errors import Forbidden, Unauthorized
 from orchestrator.services.application import Application
 from orchestrator.services.people import Doorkeeper, Person
+from orchestrator.web.csrf import SAFE, SESSION, bearer, was_guarded
 
-SESSION: Final = "wave_session"
-"""The console's cookie."""
+__all__ = ["SESSION", "address_of", "application", "asks", "who"]
 
 
 def asks(role: Role) -> Callable[[Request], Person]:
@@ -28,15 +27,22 @@ def asks(role: Role) -> Callable[[Request], Person]:
 
 
 def who(request: Request) -> Person:
-    """By the token in ``Authorization``, else by the console's session. Raises Unauthorized, TooMany."""
+    """By the token in ``Authorization``, else by the console's session. Raises Unauthorized, TooMany, and Forbidden for
+    a session in a request that changes something and that nobody has looked at (``csrf.guard``)."""
     doorkeeper: Doorkeeper = request.app.state.doorkeeper
-    address = request.client.host if request.client is not None else ""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return doorkeeper.by_token(token.strip(), address=address)
+    address = address_of(request)
+    if token := bearer(request):
+        return doorkeeper.by_token(token, address=address)
     if session := request.cookies.get(SESSION):
+        if request.method not in SAFE and not was_guarded(request):
+            raise Forbidden("Nobody has looked whether this request is forged.")
         return doorkeeper.by_session(session, address=address)
     raise Unauthorized("Say who you are: sign in, or show a token as `Authorization: Bearer TOKEN`.")
+
+
+def address_of(request: Request) -> str:
+    """Where the request comes from, as far as a trusted proxy says."""
+    return request.client.host if request.client is not None else ""
 
 
 def application(request: Request) -> Application:

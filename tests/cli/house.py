@@ -73,6 +73,8 @@ class House:
                 upgrade_database=bootstrap.upgrade_database,
                 initialise=lambda root: [],
                 open_elsewhere=bootstrap.open_elsewhere,
+                examine=bootstrap.examine,
+                settings_file=bootstrap.settings_file,
             )
         )
         bootstrap.open_application(self.settings, create=True).close()

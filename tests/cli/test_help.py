@@ -29,7 +29,7 @@ COMMANDS = dict(commands())
 
 LISTED = (
     "plan apply start list status explain pause resume promote complete exclude include halt cancel skip retry freeze "
-    "unfreeze replay simulate init serve tick version builder"
+    "unfreeze replay simulate init serve tick version doctor builder"
 ).split() + [
     f"{group} {name}"
     for group, names in {
@@ -38,6 +38,8 @@ LISTED = (
         "delta": "list show build drop verify",
         "device": "list show enroll group label retire hold release replace token",
         "enrolment": "add list revoke",
+        "user": "add list show roles disable enable password log",
+        "token": "add list revoke",
         "ca": "init issue server revoke list",
         "tuf": "init rotate show",
         "mender": "list accept reject preauthorize decommission",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_a_device_is_listed_accepted_rejected_and_decommissioned(house: House) -
     assert house.json("device", "show", "aa:bb")["status"] == "retired"
 
 
+def test_many_that_wait_are_rejected_at_once(house: House) -> None:
+    for name in ("m1", "m2", "m3"):
+        asks(house, name)
+        house.now += timedelta(hours=1)
+    house.ok("mender", "accept", "m1", *HERE)
+    listed = house.json("mender", "list", "--status", "pending")["sets"]
+    assert [one["identity"]["mac"] for one in listed] == ["m3", "m2"], "who asked last comes first"
+    assert "would be rejected" in house.ok("mender", "reject", "--waiting", "--dry-run")
+    assert house.ok("mender", "reject", "--waiting", "--asked-within", "90m", "--yes").count("is rejected") == 1
+    assert [one["identity"]["mac"] for one in house.json("mender", "list", "--status", "pending")["sets"]] == ["m2"]
+    assert len(house.json("mender", "reject", "--waiting")["sets"]) == 1
+    assert "Nobody waits." in house.ok("mender", "reject", "--waiting", "--yes")
+    assert [one["identity"]["mac"] for one in house.json("mender", "list", "--status", "accepted")["sets"]] == ["m1"]
+
+
 def test_another_key_takes_over_when_a_person_says_so(house: House) -> None:
     asks(house, "m1")
     house.ok("mender", "accept", "m1", *HERE)
@@ -72,6 +88,10 @@ def test_who_has_not_asked_yet_is_preauthorised(house: House, tmp_path: Path) ->
         (["list", "--status", "odd"], 2),
         (["accept", "a", "b", "--device", "c"], 2),
         (["accept", "m1"], 2),
+        (["reject"], 2),
+        (["reject", "m1", "--waiting"], 2),
+        (["reject", "m1", "--asked-within", "1h"], 2),
+        (["reject", "--waiting", "--asked-within", "soon"], 2),
     ],
 )
 def test_what_cannot_be_is_told(house: House, words: list[str], code: int) -> None:

@@ -83,3 +83,15 @@ def test_of_those_that_wait_who_has_not_asked_for_long_goes_first(store: SqlStor
     with store.reading() as r:
         assert {each.id for each in r.auth_sets([SetStatus.PENDING])} == {each.id for each in waiting[3:]}
         assert len(r.auth_sets([SetStatus.REJECTED])) == 1
+
+
+def test_who_waits_is_shown_newest_first(store: SqlStore) -> None:
+    waiting = [one(f'{{"mac":"{number}"}}', minute=number) for number in range(5)]
+    with store.writing() as w:
+        for each in waiting:
+            w.save_auth_set(each)
+        w.save_auth_set(one(status=SetStatus.REJECTED, minute=9))
+    with store.reading() as r:
+        assert list(r.auth_sets_waiting(limit=9)) == waiting[::-1]
+        assert list(r.auth_sets_waiting(limit=2)) == [waiting[4], waiting[3]]
+        assert list(r.auth_sets_waiting(asked_since=NOW + timedelta(minutes=3), limit=9)) == [waiting[4], waiting[3]]

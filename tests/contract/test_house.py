@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.states import Reason, ReasonKind
+from orchestrator.errors import Conflict, StoreUnavailable
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.records import BuildJob, Effect, EffectKind, JobStatus
 from tests.contract.building import DAY, HOUR, NEW, NOW, OLD, OTHER, rollout, undone
@@ -40,6 +43,29 @@ def test_a_pair_has_one_build_under_way(store: SqlStore) -> None:
         assert [job.pair for job in w.jobs()] == [SCRATCH, HEAVY, LIGHT]
         assert len(w.jobs(limit=1)) == 1
         assert w.job(DeltaPair(NEW, NEW)) is None
+
+
+def test_builds_are_counted_by_status_among_the_newest(store: SqlStore) -> None:
+    with undone(store) as w:
+        assert w.job_counts(newest=10) == dict.fromkeys(JobStatus, 0)
+        w.queue_builds({LIGHT: 1.0, HEAVY: 2.0}, now=NOW)
+        job = w.lease_build("a", now=NOW, until=NOW + HOUR)
+        assert job is not None
+        w.finish_build(job.key, job.fence, None, "no", now=NOW)
+        w.queue_builds({SCRATCH: 9.0}, now=NOW)
+        w.lease_build("a", now=NOW, until=NOW + HOUR)
+        counts = {JobStatus.QUEUED: 1, JobStatus.RUNNING: 1, JobStatus.DONE: 0, JobStatus.FAILED: 1}
+        assert w.job_counts(newest=10) == counts
+        assert sum(w.job_counts(newest=2).values()) == 2
+
+
+def test_sessions_that_fail_are_counted_by_the_kind_of_error(store: SqlStore) -> None:
+    assert store.failures() == {}
+    for error in (Conflict("Somebody was first."), Conflict("Again."), StoreUnavailable("Full."), KeyError("ours")):
+        for session in (store.reading, store.writing):
+            with pytest.raises(type(error)), session():
+                raise error
+    assert store.failures() == {"conflict": 4, "store_unavailable": 2}
 
 
 def test_the_heaviest_build_is_leased_first(store: SqlStore) -> None:

@@ -33,6 +33,7 @@ from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
 from orchestrator.core.tolerances import Limit, OwnClass, Tolerate, Tolerated
 from orchestrator.core.window import Hours, Window
 from orchestrator.services.settings import Settings
+from orchestrator.web.families import FAMILIES
 from tests.gateway.every_door import DESCRIPTION, description
 
 ROOT: Final = Path(__file__).parents[2]
@@ -296,6 +297,18 @@ def detection() -> str:
     return table(("tolerance", *(f"{size:,}" for size in sizes)), rows)
 
 
+def metrics() -> str:
+    parts = []
+    for about in dict.fromkeys(family.about for family in FAMILIES):
+        rows = [
+            (f"`{family.shown}`", family.kind, " ".join(f"`{label}`" for label in family.labels), family.says)
+            for family in FAMILIES
+            if family.about == about
+        ]
+        parts.append(f"### {about}\n\n{table(('', '', 'labels', ''), rows)}")
+    return "\n\n".join(parts)
+
+
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "rollout-graph": lambda: mermaid(rollout_graph()),
     "wave-graph": lambda: mermaid(wave_graph()),
@@ -314,6 +327,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "error-kinds": error_kinds,
     "staircases": staircases,
     "detection": detection,
+    "metrics": metrics,
 }
 
 if __name__ == "__main__":

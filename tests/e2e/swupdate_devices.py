@@ -16,24 +16,30 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
 import yaml
 
 from orchestrator.bootstrap import initialise, load_settings, open_application
+from orchestrator.core.durations import duration_text
 from orchestrator.core.fleet import Device
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.artifacts import Said
+from orchestrator.services.turn import LEASE
 from tests.adapters.ostree_trees import Versions
 from tests.e2e.faults import PATIENCE, ROOT, House, until
 
 MOST: Final = 10
 """Devices at once."""
+
+LEASED: Final = timedelta(seconds=30)
+"""For how long a tick keeps others from ticking."""
 
 PLACE: Final = "/opt/otadev"
 """Where a device sees its directory."""
@@ -42,7 +48,7 @@ SETTINGS: Final = """root: .
 port: {port}
 check_in_every: 2s
 tick_at_most: 1s
-lease: 30s
+lease: {lease}
 """
 
 POLICY: Final = """policy: quick
@@ -143,7 +149,7 @@ class SwuHouse(House):
         root.mkdir()
         super().__init__(root, cast(Versions, None))
         initialise(root)
-        (root / "wave.yaml").write_text(SETTINGS.format(port=self.port))
+        (root / "wave.yaml").write_text(SETTINGS.format(port=self.port, lease=duration_text(LEASED)))
         self.app = open_application(load_settings(root / "wave.yaml", {"root": str(root)}))
         self.devices: list[SwuDevice] = []
 
@@ -174,8 +180,32 @@ class SwuHouse(House):
             device.start()
         said = "SELECT count(*) FROM device WHERE software_key IS NOT NULL"
         until("all said what they run", lambda: self.value(said) == len(self.devices), within=30)
-        # A tick that read the clock before the last of them was seen must be over, or its slice would not count it.
-        time.sleep(1.5)
+        self.a_tick_begins()
+
+    def a_tick_begins(self) -> None:
+        """Wait until one has begun that sees what there is now: one that read the clock before is over then, for there
+        is one at a time; its slice would not count who was seen since."""
+        now = datetime.now(UTC)
+        until("a tick begins", lambda: (began := self._tick_began()) is not None and began > now)
+
+    def _tick_began(self) -> datetime | None:
+        """The last one: it takes the lease from when it begins."""
+        with self.app.store.reading() as r:
+            held = r.lease_holder(LEASE)
+        return None if held is None else held[1] - LEASED
+
+    def all_poll(self, times: int) -> None:
+        """Wait until every device has asked so many times more; what it had asked before may be written down late, and
+        be taken for the first of them."""
+        for _ in range(times):
+            until("all ask again", partial(self._polled_since, self._seen()))
+
+    def _polled_since(self, before: Mapping[str, int]) -> bool:
+        return all(at > before[name] for name, at in self._seen().items())
+
+    def _seen(self) -> dict[str, int]:
+        """When each device asked last."""
+        return dict(self.rows("SELECT id, last_seen_at FROM device"))
 
     def roll_out(self, *, then: str = "count", more: str = "") -> None:
         policy = Policy.parse(yaml.safe_load(POLICY.format(then=then, more=more)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def test_a_bad_release_halts_in_the_first_wave_and_nobody_in_the_second_is_offer
     house.boot()
     house.roll_out(more="budget: {failed: 2}")
     house.comes_to("halted")
-    time.sleep(4)  # two polls of everybody
+    house.all_poll(2)
     found = house.statuses()
     assert set(found) <= {"a-0", "a-1", "a-2", "a-3"}
     assert set(found.values()) <= {"failed", "withdrawn"} and list(found.values()).count("failed") >= 2

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.artifact import Artifact, Digests, Format
+from orchestrator.errors import ContentUnavailable
 from orchestrator.gateway.app import Gateway
 from orchestrator.gateway.artifact_files import ArtifactServer
 from orchestrator.services.downloads import SHORTEST, Downloads, Signer
@@ -77,6 +78,16 @@ def test_an_artifact_is_served_whole_in_part_and_by_its_head(ask: Asking) -> Non
 
 def test_a_delta_is_served_by_the_path_of_its_record(ask: Asking) -> None:
     assert ask(local(Downloads("http://x", SIGNER).delta(DELTA, now=NOW))).content == CONTENT
+
+
+def test_without_the_key_of_addresses_nothing_is_served_and_nothing_of_it_told(root: Path) -> None:
+    def no_key() -> bytes:
+        raise ContentUnavailable("The key /secret/urls.key can be read by others.")
+
+    for method in ("GET", "HEAD"):
+        answer = Asking(root, Signer(no_key))(ADDRESS, method)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert b"secret" not in answer.content and bool(answer.content) is (method == "GET")
 
 
 def test_an_address_ends(ask: Asking) -> None:

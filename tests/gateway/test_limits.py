@@ -154,7 +154,7 @@ def test_a_device_that_asks_too_often_is_told_when_to_go_on(world: World) -> Non
     assert door.check_in(other) == 200
     door.now += 60
     assert [door.check_in(one) for _ in range(2)] == [200, 429]
-    assert door.limits.refused == 4
+    assert door.limits.refused == {"device": 4, "address": 0, "failures": 0}
 
 
 def test_nobody_uses_up_the_limit_of_another(world: World) -> None:

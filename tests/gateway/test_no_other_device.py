@@ -1,13 +1,15 @@
 """A device can never read or report for another: every route of every door, by everything that a device may have.
 
-The routes are those that the doors describe, so a new one is tried without being named here. Each is asked for device
-``theirs`` with whatever device ``mine`` holds; the answer must be the one that nonsense gets, to the byte, and in the
-store nothing may have moved.
+The routes are those that the doors describe, so a new one is tried without being named here. Each that names a device
+is asked for device ``theirs`` with whatever device ``mine`` holds; each that takes the device from what is shown is
+shown all that ``mine`` could make of that; the answer must be the one that nonsense gets, to the byte, and in the store
+nothing may have moved.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import re
@@ -28,7 +30,8 @@ from orchestrator.services.credentials import Certificate, GrantKind, RevokedKin
 from tests.gateway.aktualizr.house import House as AktualizrHouse
 from tests.gateway.ddi_world import DdiWorld
 from tests.gateway.every_door import every_door
-from tests.services.fleet_world import HARDWARE, TAG, commit_of
+from tests.gateway.mender_house import House as MenderHouse
+from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
 DAY = timedelta(days=1)
 
@@ -39,7 +42,13 @@ BODIES: dict[str, Any] = {
     "feedback": {"id": 1, "status": {"result": {"finished": "failure"}, "execution": "closed", "details": [""]}},
     "status": {"status": "failure"},
     "events": [{"id": "e", "eventType": {"id": "EcuInstallationCompleted"}, "event": {"success": False}}],
+    "attributes": [{"name": "device_type", "value": HARDWARE}, {"name": "artifact_name", "value": "app-42"}],
+    "next": {"artifact_name": "app-42", "device_provides": {"artifact_name": "app-42", "device_type": HARDWARE}},
+    "log": {"messages": [{"level": "error", "message": "no"}]},
 }
+
+ENROLMENT = "/v1/enroll"
+"""The one route that is shown something of no device: what makes one known."""
 
 
 @dataclass
@@ -59,16 +68,7 @@ class Doors:
         """As a connection with a client certificate would; aktualizr's paths go to its own house."""
         gateway = self.aktualizr.gateway if path.startswith(("/d/", "/device")) else self.gateway
 
-        async def worn(scope: Scope, receive: Receive, send: Send) -> None:
-            if certificate is not None:
-                scope = {**scope, "extensions": {CERTIFICATE: certificate}}
-            await gateway(scope, receive, send)
-
-        async def once() -> httpx.Response:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(worn), base_url="http://gateway") as client:
-                return await client.request(method, path, headers=headers, json={} if body is None else body)
-
-        return asyncio.run(once())
+        return asked(gateway, method, path, headers, certificate, body)
 
     def held(self) -> list[tuple[str, dict[str, str], Certificate | None]]:
         """All that ``mine`` may come to have, by a name."""
@@ -104,18 +104,38 @@ class Doors:
 
     def routes(self) -> list[tuple[str, str]]:
         """Every described route that names a device."""
-        return [
-            (method.upper(), path)
-            for path, methods in describe(every_door(self.ddi.world))["paths"].items()
-            for method in methods
-            if "{device}" in path
-        ]
+        return [(method, path) for method, path, _ in routes_of(self.ddi.world) if "{device}" in path]
 
-    def everything(self) -> dict[str, list[Any]]:
-        """Every row of the store."""
-        with self.ddi.world.store.reading() as r:
-            names = [row[0] for row in r.link.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {name: r.link.rows(f"SELECT * FROM {name}") for name in names}
+
+def asked(
+    gateway: Gateway, method: str, path: str, headers: dict[str, str], certificate: Certificate | None, body: Any
+) -> httpx.Response:
+    async def worn(scope: Scope, receive: Receive, send: Send) -> None:
+        if certificate is not None:
+            scope = {**scope, "extensions": {CERTIFICATE: certificate}}
+        await gateway(scope, receive, send)
+
+    async def once() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(worn), base_url="http://gateway") as client:
+            return await client.request(method, path, headers=headers, json={} if body is None else body)
+
+    return asyncio.run(once())
+
+
+def routes_of(world: World) -> list[tuple[str, str, bool]]:
+    """Every described route, and whether it is for anybody."""
+    return [
+        (method.upper(), path, "security" not in operation)
+        for path, methods in describe(every_door(world))["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def everything(world: World) -> dict[str, list[Any]]:
+    """Every row of the store."""
+    with world.store.reading() as r:
+        names = [row[0] for row in r.link.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: r.link.rows(f"SELECT * FROM {name}") for name in names}
 
 
 @pytest.fixture
@@ -148,7 +168,7 @@ def test_whatever_a_device_has_it_can_neither_read_nor_report_for_another(
     held, routes = doors.held(), doors.routes()
     own = doors.ddi.world.tokens[doors.mine]
     assert len(routes) > 20
-    before = doors.everything()
+    before = everything(doors.ddi.world)
     tried = 0
     for method, path in routes:
         nonsense = doors.ask(
@@ -166,7 +186,7 @@ def test_whatever_a_device_has_it_can_neither_read_nor_report_for_another(
                 told = doors.ask(method, target, headers, certificate, body_for(path))
                 assert (told.status_code, told.content) == (401, nonsense.content), (name, method, target)
                 tried += 1
-    assert doors.everything() == before
+    assert everything(doors.ddi.world) == before
     assert tried == (2 * len(held) - 3) * len(routes)
     ours = [each for each in caplog.records if each.name != "httpx"]  # the test's own client logs what it asks for
     said = json.dumps([(each.getMessage(), str(each.args), each.exc_text) for each in ours])
@@ -191,3 +211,116 @@ def test_without_a_path_that_says_who_it_is_a_certificate_is_its_own_device(door
     assert doors.ask("GET", "/device", {}).status_code == 401
     at = f"/d/{doors.theirs}/{'n' * 43}/device"
     assert doors.ask("GET", at, {}, certificate).status_code == 401, "who names a device shows its secret"
+
+
+def test_every_route_names_its_device_or_takes_it_from_what_is_shown_or_is_for_anybody(doors: Doors) -> None:
+    """So that each is tried above or below, whatever door it is added to."""
+    for_anybody = {path for _, path, anybody in routes_of(doors.ddi.world) if anybody}
+    assert for_anybody == {"/healthz", "/api/devices/v1/authentication/auth_requests"}
+    assert not any("{device}" in path for path in for_anybody)
+
+
+@dataclass
+class Shown:
+    """Doors whose routes take the device from what is shown; a rollout is offered to both devices."""
+
+    house: MenderHouse
+    gateway: Gateway
+    mine: str
+    theirs: str
+    own: str
+    deployments: dict[str, str]
+    former: str
+
+    def ask(
+        self, method: str, path: str, token: str | None, certificate: Certificate | None = None, deployment: str = ""
+    ) -> httpx.Response:
+        headers = {} if token is None else {"authorization": token}
+        real = path.replace("{deployment}", deployment or self.deployments[self.theirs])
+        return asked(self.gateway, method, real, headers, certificate, body_for(path))
+
+    def routes(self) -> list[tuple[str, str]]:
+        return [
+            (method, path)
+            for method, path, anybody in routes_of(self.house.world)
+            if not anybody and "{device}" not in path and path != ENROLMENT
+        ]
+
+    def made_up(self) -> list[tuple[str | None, Certificate | None]]:
+        """All that ``mine`` could make of what it has, to pass for ``theirs``."""
+        world = self.house.world
+        name, end, secret = self.own.split(".")
+        their_name = base64.urlsafe_b64encode(self.theirs.encode()).decode().rstrip("=")
+        _, scoped = world.devices.identity.add(GrantKind.GATEWAY, by="anna", group="mine")
+        _, enrolment = world.devices.identity.add(GrantKind.ENROLMENT, by="anna", tag=TAG, uses=9)
+        now = world.now
+        world.devices.identity.revoke_certificates(RevokedKind.SERIAL, "b1", by="anna")
+        tokens = [
+            f"{their_name}.{end}.{secret}",
+            f"{their_name}.{int(end, 16) + 9:x}.{secret}",
+            f"{name}.{int(end, 16) + 9:x}.{secret}",
+            f"{their_name}.{end}.{secret}.{self.own}",
+            f"{their_name}.{end}.",
+            self.former,
+            scoped,
+            enrolment,
+        ]
+        return [
+            *((f"{scheme} {token}", None) for token in tokens for scheme in ("Bearer", "TargetToken", "GatewayToken")),
+            (None, Certificate(self.theirs, "b1", "b1" * 32, now - DAY, now + DAY)),
+            (None, Certificate(self.theirs, "c1", "c1" * 32, now - 2 * DAY, now - DAY)),
+        ]
+
+
+@pytest.fixture
+def shown_doors() -> Iterator[Shown]:
+    house = MenderHouse()
+    mine, theirs = house.fleet(2)
+    house.world.apply()
+    former = theirs.token
+    house.world.later(timedelta(seconds=10))
+    theirs.authenticate()
+    deployments = {each.name: each.offered() for each in (mine, theirs)}
+    gateway = Gateway(every_door(house.world))
+    yield Shown(house, gateway, mine.name, theirs.name, mine.token, deployments, former)
+    house.world.close()
+
+
+def refusal(answer: httpx.Response) -> Any:
+    """Without the number of the request."""
+    return {name: value for name, value in answer.json().items() if name != "request_id"}
+
+
+def test_where_the_device_is_taken_from_what_is_shown_nobody_can_pass_for_another(shown_doors: Shown) -> None:
+    world, routes, tried = shown_doors.house.world, shown_doors.routes(), shown_doors.made_up()
+    assert len(routes) == 7
+    before = everything(world)
+    for method, path in routes:
+        for token, certificate in tried:
+            told = shown_doors.ask(method, path, token, certificate)
+            assert told.status_code == 401, (method, path, token, told.text)
+            bearer = token is None or token.startswith("Bearer")
+            nonsense = shown_doors.ask(method, path, "Bearer nonsense" if bearer else "TargetToken nonsense")
+            assert refusal(told) == refusal(nonsense), (method, path, token)
+    assert everything(world) == before
+
+
+def test_who_is_let_in_can_name_no_deployment_of_another(shown_doors: Shown) -> None:
+    world = shown_doors.house.world
+    named = [(method, path) for method, path in shown_doors.routes() if "{deployment}" in path]
+    certificate = Certificate(shown_doors.mine, "a1", "a1" * 32, world.now - DAY, world.now + DAY)
+    before = everything(world)
+    for method, path in named:
+        for token, worn in ((f"Bearer {shown_doors.own}", None), (None, certificate)):
+            nonsense = shown_doors.ask(method, path, token, worn, "00000000-0000-8000-8000-000000000000")
+            told = shown_doors.ask(method, path, token, worn)
+            assert (told.status_code, refusal(told)) == (404, refusal(nonsense)), (method, path)
+    assert len(named) == 2
+    assert everything(world) == before
+
+
+def test_the_same_routes_serve_whom_they_are_shown(shown_doors: Shown) -> None:
+    for method, path in shown_doors.routes():
+        deployment = shown_doors.deployments[shown_doors.mine]
+        told = shown_doors.ask(method, path, f"Bearer {shown_doors.own}", deployment=deployment)
+        assert told.status_code in (200, 204), (method, path, told.status_code, told.text)

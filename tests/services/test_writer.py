@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -40,6 +40,9 @@ class Flaky:
 
     def reading(self) -> Any:
         return self.inner.reading()
+
+    def failures(self) -> Mapping[str, int]:
+        return self.inner.failures()
 
     def close(self) -> None:
         self.inner.close()

@@ -56,6 +56,9 @@ class CrashingStore:
             self._fuse.reach("before the commit")
         self._fuse.reach("after the commit")
 
+    def failures(self) -> dict[str, int]:
+        return {}
+
     def close(self) -> None: ...
 
 

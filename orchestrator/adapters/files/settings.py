@@ -38,10 +38,7 @@ _TEXTS: Final = frozenset(key for key, field in Settings.model_fields.items() if
 
 def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     """Raises InvalidFile for the file's faults and InvalidInput for the environment's and the command line's."""
-    named = path or (Path(environment["WAVE_SETTINGS"]) if environment.get("WAVE_SETTINGS") else None)
-    root = overrides.get("root") or environment.get("WAVE_ROOT")
-    places = [Path(root)] if root else [Path(), Settings.model_fields["root"].default]
-    file = named or next((place / DEFAULT_FILE for place in places if (place / DEFAULT_FILE).is_file()), None)
+    file = settings_file(path, overrides, environment)
     values = _from_file(file) if file is not None else {}
     given = {
         key.removeprefix(PREFIX).lower(): value
@@ -59,6 +56,14 @@ def load_settings(path: Path | None, overrides: Mapping[str, str], environment: 
         first = error.errors()[0]
         where = "settings" if not first["loc"] else f"setting {'.'.join(map(str, first['loc']))}"
         raise InvalidInput(f"The {where} cannot be taken: {first['msg']}.") from None
+
+
+def settings_file(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Path | None:
+    """The file that is read; None where there is none and none was named."""
+    named = path or (Path(environment["WAVE_SETTINGS"]) if environment.get("WAVE_SETTINGS") else None)
+    root = overrides.get("root") or environment.get("WAVE_ROOT")
+    places = [Path(root)] if root else [Path(), Settings.model_fields["root"].default]
+    return named or next((place / DEFAULT_FILE for place in places if (place / DEFAULT_FILE).is_file()), None)
 
 
 def _from_file(file: Path) -> dict[str, Any]:

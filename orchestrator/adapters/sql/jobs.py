@@ -87,6 +87,15 @@ class JobReading(Session):
         )
         return None if row is None else _job(row)
 
+    def job_counts(self, *, newest: int) -> Mapping[JobStatus, int]:
+        found: dict[str, int] = dict(
+            self.link.rows(
+                "SELECT status, count(*) FROM (SELECT status FROM build ORDER BY key DESC LIMIT ?) x GROUP BY status",
+                (newest,),
+            )
+        )
+        return {status: found.get(status.value, 0) for status in JobStatus}
+
     def effects(self, limit: int = 100) -> Sequence[Effect]:
         rows = self.link.rows(
             "SELECT kind, rollout, wave, key, error FROM effect "

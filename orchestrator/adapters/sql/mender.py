@@ -40,6 +40,13 @@ class AuthSetReading(Session):
         condition, parameter = self.link.within("status", wanted)
         return self._sets(f"WHERE {condition} AND id > ? ORDER BY id LIMIT ?", (parameter, after or "", limit))
 
+    def auth_sets_waiting(self, *, asked_since: datetime | None = None, limit: int) -> Sequence[AuthSet]:
+        since = 0 if asked_since is None else stored(asked_since)
+        return self._sets(
+            "WHERE status = ? AND asked_at >= ? ORDER BY asked_at DESC, id LIMIT ?",
+            (SetStatus.PENDING.value, since, limit),
+        )
+
     def auth_sets_like(self, prefix: str, *, limit: int) -> Sequence[AuthSet]:
         # "g" comes after every hex digit
         return self._sets("WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (prefix, prefix + "g", limit))

@@ -22,6 +22,7 @@ from orchestrator.adapters.sql import (
     feed_tables,
     identity_tables,
     mender_tables,
+    people_tables,
     protocol_tables,
 )
 from orchestrator.adapters.sql.engine import Engine
@@ -30,12 +31,20 @@ from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]
 
-_DECLARED: Final = (artifact_tables, edition_tables, feed_tables, identity_tables, mender_tables, protocol_tables)
+_DECLARED: Final = (
+    artifact_tables,
+    edition_tables,
+    feed_tables,
+    identity_tables,
+    mender_tables,
+    people_tables,
+    protocol_tables,
+)
 """Modules whose tables are in the metadata because they are imported."""
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"

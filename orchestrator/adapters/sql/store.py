@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
@@ -19,11 +20,13 @@ from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
+from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import Known
 from orchestrator.adapters.sql.updates import UpdateReading
+from orchestrator.errors import Busy, Conflict, StoreUnavailable
 
 
 class SqlReading(
@@ -37,6 +40,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    PeopleReading,
     FeedReading,
     Recount,
 ):
@@ -57,6 +61,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    PeopleWriting,
     FeedWriting,
     SqlReading,
 ):
@@ -69,20 +74,38 @@ class SqlStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._known = Known()
+        self._failures: dict[str, int] = {}
+        self._guard = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[SqlReading]:
-        with self._engine.reading() as link:
-            yield SqlReading(link, self._known)
+        try:
+            with self._engine.reading() as link:
+                yield SqlReading(link, self._known)
+        except (StoreUnavailable, Busy, Conflict) as error:
+            self._failed(error.kind)
+            raise
 
     @contextmanager
     def writing(self) -> Iterator[SqlWriting]:
         """Raises Busy when the one writer could not be had in time."""
-        with self._engine.writing() as link:
-            session = SqlWriting(link, self._known)
-            yield session
-            session.before_commit()
+        try:
+            with self._engine.writing() as link:
+                session = SqlWriting(link, self._known)
+                yield session
+                session.before_commit()
+        except (StoreUnavailable, Busy, Conflict) as error:
+            self._failed(error.kind)
+            raise
         session.committed()
+
+    def _failed(self, kind: str) -> None:
+        with self._guard:
+            self._failures[kind] = self._failures.get(kind, 0) + 1
+
+    def failures(self) -> Mapping[str, int]:
+        with self._guard:
+            return dict(self._failures)
 
     def close(self) -> None:
         self._engine.close()

@@ -20,7 +20,7 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +81,11 @@ class TufFolder:
     """See the module."""
 
     place: Path
+    _watched: tuple[Path, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        keys = (self._keys / f"{role}.key" for role in ONLINE)
+        object.__setattr__(self, "_watched", (self.place, self._keys, *keys))
 
     @property
     def _keys(self) -> Path:
@@ -91,15 +96,8 @@ class TufFolder:
         return self._keys / "next"
 
     def stamp(self) -> object:
-        found: list[object] = []
-        for folder in (self.place, self._keys):
-            try:
-                status = folder.stat()
-            except OSError:
-                found.append(None)
-            else:
-                found.append((status.st_mtime_ns, status.st_ino))
-        return tuple(found)
+        # Folders for what came or went, keys for what was written over; a root never is.
+        return tuple(map(_stamp, self._watched))
 
     def roots(self) -> Mapping[int, bytes]:
         try:
@@ -171,6 +169,14 @@ class TufFolder:
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _unavailable(folder, error) from None
+
+
+def _stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _load(file: Path) -> PrivateKey:

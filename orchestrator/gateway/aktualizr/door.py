@@ -20,8 +20,9 @@ of them. Answers for: these routes. Not for: the repository's files (``treehub``
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -56,6 +57,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class AktualizrDoor:
+    name: Final = "aktualizr"
+
     def __init__(self, devices: Devices, service: Aktualizr) -> None:
         self._devices = devices
         self._service = service
@@ -156,14 +159,15 @@ class AktualizrDoor:
             counted.append(
                 ReportedEvent(event.id, update.rollout, update.version, said.counts.value, event.at, said.code, message)
             )
-        waiting: list[Future[object]] = []
+        waiting: list[Awaitable[object]] = []
         if counted:
-            reported = self._devices.report(known.person.device.id, credential, counted, known=known)
-            waiting.append(reported)  # type: ignore[arg-type]
+            device_id = known.person.device.id
+            reported = request.committed(self._devices.report(device_id, credential, counted, known=known))
+            waiting.append(reported)
         if shown:
-            waiting.append(self._service.note(shown))  # type: ignore[arg-type]
-        for future in [request.committed(each) for each in waiting]:
-            await future
+            noted = request.committed(self._service.note(shown))
+            waiting.append(noted)
+        await asyncio.gather(*waiting)
         return _DONE
 
     def _note(self, known: Kept, event: ClientEvent) -> Note:

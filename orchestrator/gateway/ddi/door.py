@@ -44,6 +44,8 @@ class DdiDoor:
     """``url``: how devices reach the gateway. ``files``: an application that serves the artifact ``/{sha256}/{name}``
     to whoever is let in here."""
 
+    name: Final = "ddi"
+
     def __init__(self, devices: Devices, service: Ddi, *, url: str, tenant: str, files: App) -> None:
         self._devices = devices
         self._ddi = service

@@ -63,6 +63,8 @@ _TOKEN_HEADERS: Final = ((b"content-type", _JWT.encode()), (b"cache-control", b"
 
 
 class MenderDoor:
+    name: Final = "mender"
+
     def __init__(self, devices: Devices, authentication: Authentication, conversations: Conversations) -> None:
         self._devices = devices
         self._authentication = authentication

@@ -44,6 +44,7 @@ from orchestrator.services.mender.deployments import (
 from orchestrator.services.mender.inventory import Provides, labels_of, provides_of
 from orchestrator.services.mender.logs import Line, gist
 from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.running import as_offered, unknown_commit
 from orchestrator.services.store import Store
 
@@ -97,7 +98,9 @@ class Conversations:
     store: Store
     devices: Devices
     clock: Callable[[], datetime]
-    _names: dict[tuple[str, str], tuple[str | None, datetime]] = field(default_factory=dict)
+    _names: Remembered[tuple[str, str], tuple[str | None, datetime]] = field(
+        default_factory=lambda: Remembered(MOST_NAMES)
+    )
 
     # ------------------------------------------------------------------------------------------ check-ins
 
@@ -151,7 +154,7 @@ class Conversations:
             return say(as_offered(hardware_id, name, commit or unknown_commit(hardware_id, name), updates))
 
         for name in provides.names:
-            commit, until = self._names.get((hardware_id, name), (None, now))
+            commit, until = self._names.get((hardware_id, name)) or (None, now)
             if now >= until:
                 return self.devices.aside(lambda: runs(self._look_up(hardware_id, provides.names, now)))
             if commit is not None:
@@ -159,12 +162,10 @@ class Conversations:
         return runs(None)
 
     def _look_up(self, hardware_id: str, names: Sequence[str], now: datetime) -> str | None:
-        if len(self._names) >= MOST_NAMES:
-            self._names.clear()
         with self.store.reading() as r:
             for name in names:
                 commit = r.artifact_of_version(hardware_id, name)
-                self._names[hardware_id, name] = commit, now + (UNKNOWN_FOR if commit is None else KNOWN_FOR)
+                self._names.put((hardware_id, name), (commit, now + (UNKNOWN_FOR if commit is None else KNOWN_FOR)))
                 if commit is not None:
                     return commit
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from orchestrator.core.fleet import Device, DeviceStatus, check_name
@@ -21,6 +21,9 @@ from orchestrator.services.store import Reading, Store, Writing
 
 FEWEST_DIGITS: Final = 6
 """Of a set's id, by which it may be named."""
+
+REJECTED_AT_ONCE: Final = 500
+"""Sets in one transaction: devices that are let in meanwhile wait for it."""
 
 _HEX: Final = frozenset("0123456789abcdef")
 _SHOWN: Final = 12
@@ -50,6 +53,10 @@ class Decided:
     instead_of: AuthSet | None = None
 
 
+def _rejected(one: AuthSet, now: datetime, by: str) -> Decided:
+    return Decided(replace(one, status=SetStatus.REJECTED, decided_at=now, decided_by=by), one.device_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Operating:
     """The orders. ``register`` retires who is decommissioned."""
@@ -65,6 +72,12 @@ class Operating:
     ) -> Sequence[AuthSet]:
         with self.store.reading() as r:
             return r.auth_sets(statuses, after=after, limit=limit)
+
+    def waiting(self, *, asked_within: timedelta | None = None, limit: int = 100) -> Sequence[AuthSet]:
+        """Who waits for a person, who asked last coming first; ``asked_within``: only who asked first within that."""
+        since = None if asked_within is None else self.clock() - asked_within
+        with self.store.reading() as r:
+            return r.auth_sets_waiting(asked_since=since, limit=limit)
 
     def suggested(self, one: AuthSet) -> str:
         """As which device it is accepted unless a person says otherwise."""
@@ -108,17 +121,37 @@ class Operating:
         if dry_run:
             with self.store.reading() as r:
                 one = _one(r, which)
-            return Decided(replace(one, status=SetStatus.REJECTED, decided_at=now, decided_by=by), one.device_id)
+            return _rejected(one, now, by)
         with self.store.writing() as w:
             w.lock_auth_sets([_one(w, which).identity])
             one = _one(w, which)
-            after = replace(one, status=SetStatus.REJECTED, decided_at=now, decided_by=by)
-            w.save_auth_set(after)
+            decided = _rejected(one, now, by)
+            w.save_auth_set(decided.one)
             if one.status is SetStatus.ACCEPTED:
                 _lock_out(w, one.device_id)
             mark(w, now)
         self.register.changed()
-        return Decided(after, one.device_id)
+        return decided
+
+    def reject_waiting(
+        self, *, asked_within: timedelta | None = None, by: str, dry_run: bool = False
+    ) -> Sequence[Decided]:
+        """The same for all who wait, or who asked first within that time: made-up ones, which hold the places of who
+        would come now. Who was decided on meanwhile stays as it is."""
+        found = self.waiting(asked_within=asked_within, limit=_MOST)
+        rejected: list[Decided] = []
+        for begin in range(0, len(found), REJECTED_AT_ONCE):
+            some = {one.id: one for one in found[begin : begin + REJECTED_AT_ONCE]}
+            now = self.clock()
+            if dry_run:
+                rejected += [_rejected(one, now, by) for one in some.values()]
+                continue
+            with self.store.writing() as w:
+                for one in w.lock_auth_sets({each.identity for each in some.values()}):
+                    if one.id in some and one.status is SetStatus.PENDING:
+                        rejected.append(_rejected(one, now, by))
+                        w.save_auth_set(rejected[-1].one)
+        return rejected
 
     def decommission(self, which: str, *, by: str, dry_run: bool = False) -> Decided:
         """Forget every set of the identity, lock its device out and retire it. If it asks again, it is a stranger.

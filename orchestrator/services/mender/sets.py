@@ -65,6 +65,9 @@ class ReadsAuthSets(Protocol):
     ) -> Sequence[AuthSet]:
         """By id, those after ``after``."""
 
+    def auth_sets_waiting(self, *, asked_since: datetime | None = None, limit: int) -> Sequence[AuthSet]:
+        """The pending ones that asked first since then, who asked last coming first."""
+
     def auth_sets_like(self, prefix: str, *, limit: int) -> Sequence[AuthSet]:
         """Those whose id begins so."""
 

@@ -238,6 +238,25 @@ def test_the_wrong_online_keys_are_told_and_serve_nobody(house: House, tmp_path:
         house.tuf_again().mint()
 
 
+def test_a_key_that_is_written_over_in_place_is_noticed_at_once(house: House, tmp_path: Path) -> None:
+    """As an editor, or a shell's `>`, does: the directory does not change by it."""
+    house.tuf.init()
+    client = a_client(house)
+    client.check()
+    file = house.folder / "keys" / "timestamp.key"
+    good = file.read_bytes()
+    other = pem(tmp_path, "other.pem", ed25519.Ed25519PrivateKey.generate()).read_bytes()
+    assert len(other) == len(good)
+    file.write_bytes(other)
+    base = f"/d/{client.device}/{house.world.tokens[client.device]}"
+    assert house.ask("GET", f"{base}/repo/timestamp.json", client.headers).status_code == 503
+    assert "not those that root 1 names" in (house.tuf.show().problem or "")
+    file.write_bytes(good)
+    client.check()
+    file.chmod(0o644)
+    assert "can be read by others" in (house.tuf.show().problem or "")
+
+
 def test_a_kill_between_a_new_root_and_its_keys_is_mended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.tuf.init()
     client = a_client(house)

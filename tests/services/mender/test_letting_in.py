@@ -262,6 +262,34 @@ class TestNewKeys:
         assert {one.identity for one in house.person.sets()} == {'{"mac":"m1"}', '{"mac":"m2"}'}
         house.world.close()
 
+    def test_made_up_ones_that_ask_daily_are_rejected_all_at_once_and_come_in_no_more(self) -> None:
+        """Monday: an honest device waits. Tuesday: made-up ones take all the places, and ask again every day, so none
+        gives up. Thursday: a new device finds no room; a person rejects all who asked first in the last two days."""
+        house = House(most_pending=6)
+        house.waits("honest")
+        house.world.later(timedelta(days=1), tick=False)
+        for number in range(5):
+            house.waits(f"made up {number}")
+        for _ in range(2):
+            house.world.later(timedelta(hours=20), tick=False)
+            for name in ("honest", *(f"made up {number}" for number in range(5))):
+                house.waits(name)
+        with pytest.raises(TooMany):
+            house.ask("new")
+        shown = house.person.waiting(limit=9)
+        assert [one.identity for one in shown][-1] == '{"mac":"honest"}', "who asked last comes first"
+        two_days = timedelta(days=2)
+        assert len(house.person.reject_waiting(asked_within=two_days, by="ann", dry_run=True)) == 5
+        assert house.person.waiting(limit=9) == shown
+        done = house.person.reject_waiting(asked_within=two_days, by="ann")
+        assert {(each.one.status, each.one.decided_by) for each in done} == {(SetStatus.REJECTED, "ann")}
+        house.world.later(timedelta(minutes=10), tick=False)
+        with pytest.raises(Forbidden):
+            house.ask("made up 0")
+        assert house.waits("new").status is house.known("honest").status is SetStatus.PENDING
+        assert len(house.person.reject_waiting(by="ann")) == 2 and not house.person.waiting(limit=9)
+        house.world.close()
+
     def test_a_request_sent_again_at_once_gives_no_second_token_and_ends_none(self, house: House) -> None:
         token = house.let_in("m1")
         written = house.world.devices.writer.items

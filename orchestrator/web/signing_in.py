@@ -1,0 +1,192 @@
+"""Signing in and out: ``GET`` and ``POST /sign-in``, ``POST /sign-out``.
+
+The session's cookie is sent to no page that another site has linked (``SameSite=Strict``). So who follows such a link
+is led on by a page of ours (``onward``), and then is who they were.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from orchestrator.core.roles import MOST_NAME
+from orchestrator.errors import Forbidden, TooMany, Unauthorized, Unavailable, WaveError
+from orchestrator.services.people_door import Door
+from orchestrator.web.asking import address_of, who
+from orchestrator.web.csrf import FIELD, SESSION, check_site, csrf_token
+from orchestrator.web.problems import status_of
+
+BEFORE: Final = "wave_sign_in"
+"""The cookie of who has not signed in yet: the form is bound to it as later ones are to the session."""
+
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+}
+
+_HERE: Final = Path(__file__).parent / "signing"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/sign-in")
+def page(request: Request, next: str = "/") -> Response:
+    """The form; who has a session is led on."""
+    onward = local(next)
+    if SESSION not in request.cookies and request.headers.get("sec-fetch-site") == "cross-site":
+        return lead_on(f"/sign-in?next={_quoted(onward)}")
+    if SESSION in request.cookies:
+        try:
+            who(request)
+        except Unauthorized:
+            pass
+        else:
+            return RedirectResponse(onward, 303, headers=HEADERS)
+    return form(request, onward=onward)
+
+
+@router.post("/sign-in")
+def sign_in(
+    request: Request,
+    name: Annotated[str, Form()] = "",
+    password: Annotated[str, Form()] = "",
+    csrf: Annotated[str, Form(alias=FIELD)] = "",
+    next: Annotated[str, Form()] = "/",
+) -> Response:
+    """A fresh session, or the form again with what was wrong."""
+    onward = local(next)
+    try:
+        _is_ours(request, csrf)
+        session = door_of(request).sign_in(
+            name, password, address=address_of(request), before=request.cookies.get(SESSION)
+        )
+    except (Unauthorized, TooMany, Forbidden) as error:
+        return form(request, onward=onward, name=name, error=error)
+    answer = RedirectResponse(onward, 303, headers=HEADERS)
+    keep(request, answer, session)
+    return answer
+
+
+@router.post("/sign-out")
+def sign_out(request: Request) -> Response:
+    """The session ends here, not only in the browser."""
+    if session := request.cookies.get(SESSION):
+        door_of(request).sign_out(session)
+    answer = RedirectResponse("/sign-in", 303, headers=HEADERS)
+    answer.delete_cookie(SESSION, path="/", secure=is_secure(request), httponly=True, samesite="strict")
+    return answer
+
+
+@router.get("/sign-in.css")
+def style() -> Response:
+    return Response(
+        (_HERE / "sign_in.css").read_text("utf-8"), media_type="text/css", headers={"cache-control": "max-age=3600"}
+    )
+
+
+# ------------------------------------------------------------------------------------------------- parts
+
+
+def form(request: Request, *, onward: str, name: str = "", error: WaveError | None = None) -> Response:
+    """The page, with what was wrong before."""
+    door = door_of(request)
+    before = request.cookies.get(SESSION) or request.cookies.get(BEFORE)
+    fresh = None if before else door.new_secret()
+    values = {
+        "csrf": csrf_token(before or fresh or ""),
+        "next": onward,
+        "name": name[:MOST_NAME],
+        "problem": "" if error is None else _said(error),
+        "empty": door.is_empty(),
+        "oidc": "",
+    }
+    answer = shown("sign_in.html", values, status=200 if error is None else status_of(error))
+    if isinstance(error, TooMany):
+        answer.headers["retry-after"] = str(max(1, ceil(error.after)))
+    if fresh is not None:
+        answer.set_cookie(BEFORE, fresh, path="/sign-in", secure=is_secure(request), httponly=True, samesite="strict")
+    return answer
+
+
+def keep(request: Request, answer: Response, session: str) -> None:
+    """Have the browser keep a session."""
+    answer.set_cookie(
+        SESSION,
+        session,
+        path="/",
+        max_age=int(door_of(request).at_most.total_seconds()),
+        secure=is_secure(request),
+        httponly=True,
+        samesite="strict",
+    )
+    answer.delete_cookie(BEFORE, path="/sign-in", secure=is_secure(request), httponly=True, samesite="strict")
+
+
+def lead_on(onward: str) -> Response:
+    """A page of ours that goes there by itself, so that the browser sends the session's cookie along."""
+    return shown("onward.html", {"next": onward})
+
+
+def shown(template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
+    text = _templates().get_template(template).render(values)
+    return HTMLResponse(text, status, headers=HEADERS)
+
+
+def local(onward: str) -> str:
+    """A path of this site, whatever was asked for."""
+    # A browser reads a backslash as a slash, and two slashes as another host.
+    fine = onward.startswith("/") and onward.isascii() and onward.isprintable() and "\\" not in onward
+    if not fine or onward.startswith("//") or onward.partition("?")[0] in ("/sign-in", "/sign-out"):
+        return "/"
+    return onward
+
+
+def is_secure(request: Request) -> bool:
+    return request.url.scheme == "https"
+
+
+def door_of(request: Request) -> Door:
+    """Raises Unavailable where nobody keeps a door."""
+    door = request.app.state.doorkeeper
+    if not isinstance(door, Door):
+        raise Unavailable("Nobody can sign in here.")
+    return door
+
+
+def _is_ours(request: Request, csrf: str) -> None:
+    """Nobody else's page may sign somebody in: under whose name would they work then? Raises Forbidden."""
+    check_site(request)
+    # With a session, `csrf.guard` has looked.
+    if SESSION not in request.cookies:
+        before = request.cookies.get(BEFORE, "")
+        if not before or not hmac.compare_digest(csrf.encode("utf-8", "surrogatepass"), csrf_token(before).encode()):
+            raise Forbidden("This page was too old: try again. Cookies must be allowed.")
+
+
+def _said(error: WaveError) -> str:
+    if isinstance(error, TooMany):
+        seconds = max(1, ceil(error.after))
+        return f"{error.message} Try again in {'a second' if seconds == 1 else f'{seconds} seconds'}."
+    return error.message
+
+
+def _quoted(onward: str) -> str:
+    from urllib.parse import quote
+
+    return quote(onward, safe="/")
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
