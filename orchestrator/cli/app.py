@@ -55,6 +55,8 @@ class WaveGroup(LateGroup):
             )
         except BaseException as error:
             code = told(error, call)
+        finally:
+            call.close()
         code = code if isinstance(code, int) else 0
         if standalone_mode:
             sys.exit(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
@@ -100,6 +100,7 @@ class Invocation:
     token_file: Path | None = None
     colour: bool = True
     as_json: bool = False
+    _elsewhere: Elsewhere | None = None
     _consoles: dict[str, Console] = field(default_factory=dict)
 
     @property
@@ -110,8 +111,7 @@ class Invocation:
         if self.server is not None:
             if self.user is not None:
                 raise InvalidInput("With --server the token says who you are.", remedy="Leave out --by.")
-            with closing(openers().open_elsewhere(self.server, self.token_file)) as there:
-                return there.me()
+            return self._there().me()
 
         name = self.user or os.environ.get("WAVE_USER")
         if name is None:
@@ -170,7 +170,7 @@ class Invocation:
         # What goes wrong is told by the command itself; `serve` sets up a log of its own.
         logging.getLogger("orchestrator").addHandler(logging.NullHandler())
         if self.server is not None:
-            app = openers().open_elsewhere(self.server, self.token_file).application
+            app = self._there().application
         else:
             app = openers().open_application(self.load_settings(), create=create)
         try:
@@ -181,8 +181,20 @@ class Invocation:
     def files(self) -> Files:
         """Reads policy, rollout and fleet files; no database is opened."""
         if self.server is not None:
-            return openers().open_elsewhere(self.server, self.token_file).application.files
+            return self._there().application.files
         return openers().open_files(self.load_settings())
+
+    def _there(self) -> Elsewhere:
+        """The other machine, over one connection for as long as the command runs."""
+        if self._elsewhere is None:
+            assert self.server is not None
+            self._elsewhere = openers().open_elsewhere(self.server, self.token_file)
+        return self._elsewhere
+
+    def close(self) -> None:
+        """End what is open."""
+        if self._elsewhere is not None:
+            self._elsewhere.close()
 
     def require_here(self) -> None:
         """Raises InvalidInput when another machine is meant: this command works on the installation's own."""

@@ -80,11 +80,12 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The types of an operation. ``path``: what stands in its path, ``rest``: in its query or its body; ``answer``: of
-    one item where it is a list."""
+    """The types of an operation. ``path``: what stands in its path, ``rest``: in its query or its body, and ``fields``
+    of that; ``answer``: of one item where it is a list."""
 
     path: Mapping[str, Any]
     rest: type[msgspec.Struct]
+    fields: tuple[msgspec.structs.FieldInfo, ...]
     answer: Any
 
 
@@ -112,7 +113,7 @@ def shape_of(operation: Operation) -> Shape:
         answer = get_args(answer)[0]
     elif get_origin(answer) is not None and get_origin(answer).__name__ == "Iterator":
         answer = list[get_args(answer)[0]]  # type: ignore[misc]
-    return Shape(in_path, rest, answer)
+    return Shape(in_path, rest, msgspec.structs.fields(rest), answer)
 
 
 def _default(value: Any) -> Any:

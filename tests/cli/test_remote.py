@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -48,7 +49,6 @@ LOOKS = [
     "device list --after gw-0003 --limit 2",
     "device show lab-00",
     "device show lab-00 --json",
-    "device show ..",
     "target list",
     "target list --json --tag main",
     "target show 42",
@@ -80,10 +80,11 @@ LOOKS = [
 ]
 
 
-@pytest.mark.parametrize("line", LOOKS)
-def test_the_same_command_says_the_same_from_afar(fleet: House, there: str, line: str) -> None:
-    import shlex
-
-    words = shlex.split(line.format(file=fleet.root / "rollout.yaml"))
-    here, far = fleet.run(*words), fleet.run(*words, "--server", there)
-    assert (far.stdout, far.stderr, far.exit_code) == (here.stdout, here.stderr, here.exit_code)
+def test_the_same_command_says_the_same_from_afar(fleet: House, there: str) -> None:
+    differ = []
+    for line in LOOKS:
+        words = shlex.split(line.format(file=fleet.root / "rollout.yaml"))
+        here, far = fleet.run(*words), fleet.run(*words, "--server", there)
+        if (far.stdout, far.stderr, far.exit_code) != (here.stdout, here.stderr, here.exit_code):
+            differ.append(f"{line}\nhere: {here.output}\nfar: {far.output}")
+    assert differ == [], "\n\n".join(differ)

@@ -78,7 +78,7 @@ def _application(client: Client) -> Application:
     elsewhere = cast(Any, _Elsewhere())
     return Application(
         settings=elsewhere,
-        store=cast(Any, _Connection(client)),
+        store=cast(Any, _Nothing()),
         provider=elsewhere,
         files=RemoteFiles(client),
         targets=cast(Any, _Targets(client, "targets")),
@@ -89,11 +89,14 @@ def _application(client: Client) -> Application:
         rollouts=cast(Any, _Rollouts(client, "rollouts")),
         planner=cast(Any, _Planner(client, "planner")),
         queries=cast(Any, _Queries(client, "queries")),
+        measuring=elsewhere,
         deltas=cast(Any, _Deltas(client, "deltas")),
         ticker=elsewhere,
         turn=elsewhere,
         verifier=cast(Any, _Verifier(client, "verifier")),
         replayer=cast(Any, _Replayer(client, "replayer")),
+        people=elsewhere,
+        door=elsewhere,
         authority=_not_here,
         clock=client.now,
     )
@@ -113,14 +116,11 @@ class _Elsewhere:
         _not_here()
 
 
-class _Connection(_Elsewhere):
-    """Stands where the store does: what is closed at the end is the connection."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
+class _Nothing(_Elsewhere):
+    """What needs no end here."""
 
     def close(self) -> None:
-        self._client.close()
+        """The connection ends with ``Elsewhere``."""
 
 
 class _Service:

@@ -68,7 +68,7 @@ def describe() -> dict[str, Any]:
     shapes = {operation.key: shape_of(operation) for operation in OPERATIONS}
     kinds: list[Any] = []
     for shape in shapes.values():
-        kinds += [shape.answer, *(field.type for field in msgspec.structs.fields(shape.rest)), *shape.path.values()]
+        kinds += [shape.answer, *(field.type for field in shape.fields), *shape.path.values()]
     made, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS)
     schema_of = {id(kind): schema for kind, schema in zip(kinds, made, strict=True)}
     paths: dict[str, Any] = {}
@@ -89,12 +89,12 @@ def describe() -> dict[str, Any]:
 
 def _described(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any]:
     shape = shape_of(operation)
-    parameters = [
+    parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         | ({"description": f"`{NOBODY}`: left out."} if type(None) in get_args(kind) else {})
         for name, kind in shape.path.items()
     ]
-    fields = msgspec.structs.fields(shape.rest)
+    fields = shape.fields
     found: dict[str, Any] = {
         "operationId": operation.key,
         "summary": _first(operation),

@@ -1,5 +1,4 @@
-"""A route for each row of ``services.operations``: who asks is looked at first, then what they bring, then it is done.
-"""
+"""A route for each row of ``services.operations``: who asks is looked at first, then what they bring."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ def _done(operation: Operation, shape: Shape, request: Request, person: Person, 
         rest = decoded(body, shape.rest)
         page = None
     else:
-        words = words_of(request, {field.name: field.type for field in msgspec.structs.fields(shape.rest)})
+        words = words_of(request, {field.name: field.type for field in shape.fields})
         page = _page(words) if operation.listing is not None else None
         rest = converted(words, shape.rest)
     given |= {field: getattr(rest, field) for field in rest.__struct_fields__}
