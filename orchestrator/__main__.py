@@ -15,6 +15,7 @@ from orchestrator.cli.context import Openers, install
 if TYPE_CHECKING:
     from orchestrator.cli.context import Elsewhere
     from orchestrator.services.application import Application, Files
+    from orchestrator.services.backups import Backed, Restored
     from orchestrator.services.doctor import Finding
     from orchestrator.services.settings import Settings
     from orchestrator.services.tuf import Tuf
@@ -86,6 +87,20 @@ def _settings_file(path: Path | None, overrides: Mapping[str, str]) -> Path | No
     return bootstrap.settings_file(path, overrides)
 
 
+def _back_up(settings: Settings, file: Path | None, into: Path, *, content: bool) -> Backed:
+    from orchestrator import bootstrap
+
+    return bootstrap.back_up(settings, file, into, content=content)
+
+
+def _restore(
+    archive: Path, file: Path | None, overrides: Mapping[str, str], *, by: str, yes: bool, dry_run: bool
+) -> Restored:
+    from orchestrator import bootstrap
+
+    return bootstrap.restore(archive, file, overrides, by=by, yes=yes, dry_run=dry_run)
+
+
 def main() -> int:
     """What the installed ``wave`` calls; the exit code."""
     # The interpreter's last look for cycles through everything that was loaded takes 0.3 s of CPU, a third of
@@ -104,6 +119,8 @@ def main() -> int:
             open_elsewhere=_open_elsewhere,
             examine=_examine,
             settings_file=_settings_file,
+            back_up=_back_up,
+            restore=_restore,
         )
     )
     return run()

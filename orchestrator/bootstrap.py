@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.remote.application import Elsewhere
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
+    from orchestrator.services.backups import Backed, Restored
     from orchestrator.services.doctor import Finding
     from orchestrator.services.providers import Providers
     from orchestrator.services.tuf import Tuf
@@ -122,6 +124,7 @@ def open_application(
     from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.sender import DestinationSender
     from orchestrator.services.application import Application
     from orchestrator.services.artifacts import Artifacts
     from orchestrator.services.deltas import Deltas
@@ -129,6 +132,7 @@ def open_application(
     from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
+    from orchestrator.services.notices import Notices
     from orchestrator.services.passwords import Passwords
     from orchestrator.services.people_door import Door
     from orchestrator.services.people_orders import People
@@ -161,6 +165,7 @@ def open_application(
         most_kept=kept,
         downloads=downloads,
     )
+    sender = DestinationSender(settings.destinations_path)
     passwords = Passwords()
     ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
     return Application(
@@ -173,7 +178,8 @@ def open_application(
         downloads=downloads,
         devices=devices,
         mender=Operating(store, devices.register, clock),
-        rollouts=Rollouts(store, clock, poke),
+        rollouts=Rollouts(store, clock, poke, sender.names),
+        notices=Notices(store, sender, clock, settings.console, random.random),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),
         measuring=Measuring(store, clock),
@@ -222,6 +228,30 @@ def examine(settings: Settings, file: Path | None) -> list[Finding]:
     from orchestrator.adapters.doctor.examining import examine as look
 
     return look(settings, utc_now(), file=file)
+
+
+def back_up(settings: Settings, file: Path | None, into: Path, *, content: bool) -> Backed:
+    """One file with all that cannot be made again, also while the installation is at work."""
+    from orchestrator.adapters.backup.making import make
+
+    return make(settings, file, into, now=utc_now(), content=content)
+
+
+def restore(
+    archive: Path, file: Path | None, overrides: Mapping[str, str], *, by: str, yes: bool, dry_run: bool
+) -> Restored:
+    """Put what a backup holds in the place of an installation. ``file``: the settings, where they are not in it."""
+    from orchestrator.adapters.backup.restoring import restore as put_back
+    from orchestrator.adapters.files.settings import load_settings as load
+
+    present = load(file, overrides, os.environ)
+    root = present.root.absolute()
+    given = {**overrides, "root": str(root)}
+
+    def settings(found: Path | None) -> Settings:
+        return present if found is None or file is not None else load(found, given, os.environ, beside=root)
+
+    return put_back(archive, root, settings, by=by, now=utc_now(), yes=yes, dry_run=dry_run)
 
 
 def initialise(root: Path) -> list[str]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,11 +41,10 @@ SCRAPER_AT_LEAST: Final = 32
 
 
 def lock_file(settings: Settings) -> Path:
-    """Beside the database and named after it, so that the database is served once whatever root it is reached from."""
-    from sqlalchemy.engine import make_url
+    """Held by whoever serves this installation's SQLite database."""
+    from orchestrator.adapters import lock
 
-    database = make_url(settings.database_url).database
-    return (Path(database) if database else settings.root / "wave").resolve().with_suffix(".lock")
+    return lock.lock_file(settings.database_url, settings.root)
 
 
 def serve(settings: Settings) -> None:
@@ -78,6 +78,7 @@ def serve(settings: Settings) -> None:
 def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -> None:
     from orchestrator.adapters.files.settings import as_environment
     from orchestrator.adapters.lock import process_name
+    from orchestrator.adapters.notify.courier import Courier
     from orchestrator.adapters.processes import Workers, wave_command
     from orchestrator.adapters.scheduler import TickScheduler
     from orchestrator.gateway.aktualizr.treehub import Treehub
@@ -158,7 +159,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
-            with _operators_side(app, tls, meter):
+            with Courier(app.notices), _operators_side(app, tls, meter):
                 spare_collector()
                 try:
                     server.run()
@@ -178,6 +179,7 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) 
         yield
         return
     from orchestrator.gateway.server import Server, listen
+    from orchestrator.services.census import Censuses
     from orchestrator.web.app import operators_side
     from orchestrator.web.following import Following
 
@@ -192,6 +194,10 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) 
         threading.Thread(target=app.door.prepare, name="door", daemon=True).start()
         thread = threading.Thread(target=server.run, name="operators", daemon=True)
         thread.start()
+        census = Censuses(app.store, app.clock)
+        counting = threading.Thread(target=census.run, args=(over,), name="census", daemon=True)
+        counting.start()
+        ending.callback(counting.join, END_WITHIN.total_seconds())
         ending.callback(thread.join, END_WITHIN.total_seconds())
         ending.callback(server.stop)
         ending.callback(over.set)
@@ -287,7 +293,7 @@ def _limits(settings: Settings) -> Limits | None:
 
 
 def _aside(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
-    pool.submit(work)
+    pool.submit(copy_context().run, work)  # what it writes into the log belongs to the same request
 
 
 def _stop_when(stop: threading.Event, end: Callable[[], None], manager: ServiceManager) -> None:

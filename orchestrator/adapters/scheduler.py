@@ -18,6 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from orchestrator.adapters.lock import process_name
 from orchestrator.errors import Busy, WaveError
+from orchestrator.services import following
 from orchestrator.services.metering import Ticks
 from orchestrator.services.store import Store
 from orchestrator.services.tick import Ticked, Ticker
@@ -105,6 +106,11 @@ class TickScheduler:
                 self._again = True
                 return
             self._running, self._again = True, False
+        with following.tick():
+            self._look_once()
+
+    def _look_once(self) -> None:
+        """And set the time of the next look, whatever comes of this one."""
         pause = self._at_most
         try:
             pause = self._look()

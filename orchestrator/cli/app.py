@@ -199,6 +199,12 @@ late_group("policy", "policy_commands", "Policies: check, list, show, and the sc
 from orchestrator.cli import care_commands, house_commands  # noqa: E402, F401 - and the installation, last
 
 late_group(
+    "notify",
+    "notify_commands",
+    "Messages to people: list, destinations, retry, test, send.",
+    panel="Installation",
+)
+late_group(
     "user",
     "user_commands",
     "People: add, list, show, roles, disable, enable, password, log.",

@@ -97,3 +97,10 @@ def policy_names(ctx: typer.Context, incomplete: str) -> list[str]:
     with suppress(Exception):
         return [name for name in _call(ctx).files().policies() if name.startswith(incomplete)]
     return []
+
+
+def destination_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Destinations of messages whose name begins so."""
+    with suppress(Exception), _call(ctx).application() as app:
+        return [name for name in app.notices.destinations() if name.startswith(incomplete)]
+    return []

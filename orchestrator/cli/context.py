@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from orchestrator.services.application import Application, Files
+    from orchestrator.services.backups import Backed, Restored
     from orchestrator.services.doctor import Finding
     from orchestrator.services.settings import Settings
     from orchestrator.services.tuf import Tuf
@@ -52,6 +53,20 @@ class Elsewhere(Protocol):
     def close(self) -> None: ...
 
 
+class BacksUp(Protocol):
+    """Makes a backup. ``file``: where the settings were read from."""
+
+    def __call__(self, settings: Settings, file: Path | None, into: Path, *, content: bool) -> Backed: ...
+
+
+class Restores(Protocol):
+    """Restores one. ``file``: the settings file that was named; ``overrides``: settings of the command line."""
+
+    def __call__(
+        self, archive: Path, file: Path | None, overrides: Mapping[str, str], *, by: str, yes: bool, dry_run: bool
+    ) -> Restored: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Openers:
     """The doors to floor 5, each of which imports what it needs when it is called."""
@@ -67,6 +82,8 @@ class Openers:
     open_elsewhere: Callable[[str, Path | None], Elsewhere]
     examine: Callable[[Settings, Path | None], list[Finding]]
     settings_file: Callable[[Path | None, Mapping[str, str]], Path | None]
+    back_up: BacksUp
+    restore: Restores
 
 
 _installed: list[Openers] = []
@@ -153,13 +170,15 @@ class Invocation:
     def load_settings(self, **overrides: str) -> Settings:
         """The settings of the installation that is meant."""
         self.require_here()
-        return openers().load_settings(self.settings_file, overrides | self._given())
+        return openers().load_settings(self.settings_file, overrides | self.given())
 
     def found_settings(self) -> Path | None:
         """The file that they are read from."""
-        return openers().settings_file(self.settings_file, self._given())
+        self.require_here()
+        return openers().settings_file(self.settings_file, self.given())
 
-    def _given(self) -> dict[str, str]:
+    def given(self) -> dict[str, str]:
+        """Settings that the command line names."""
         return {} if self.root is None else {"root": str(self.root)}
 
     @contextmanager

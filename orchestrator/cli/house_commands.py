@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.context import AsJson, Invocation, invocation, openers
 from orchestrator.cli.late import top
+
+if TYPE_CHECKING:
+    from orchestrator.services.log_lines import LogFormat
 
 PANEL = "Installation"
 
@@ -44,18 +47,20 @@ def serve(
     overrides = {} if host is None else {"host": host}
     if port is not None:
         overrides["port"] = str(port)
-    log_to_stderr()
-    openers().serve(call.load_settings(**overrides))
+    settings = call.load_settings(**overrides)
+    log_to_stderr(settings.log)
+    openers().serve(settings)
 
 
-def log_to_stderr() -> None:
-    """What runs for long says what it does: a line each, the time in UTC."""
+def log_to_stderr(form: LogFormat) -> None:
+    """What runs for long says what it does, a line each."""
     import logging
-    import time
 
-    logging.Formatter.converter = time.gmtime
-    shape = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.WARNING, format=shape, datefmt="%Y-%m-%dT%H:%M:%SZ")
+    from orchestrator.services.log_lines import formatter
+
+    lines = logging.StreamHandler()
+    lines.setFormatter(formatter(form))
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
     logging.getLogger("orchestrator").setLevel(logging.INFO)
 
 
@@ -107,8 +112,9 @@ def _tell_tick(call: Invocation, done: object) -> None:
 @top("builder", "wave builder", panel=PANEL, hidden=True)
 def builder(ctx: typer.Context) -> None:
     """Build queued deltas until told to stop; `wave serve` starts its own."""
-    log_to_stderr()
-    openers().run_builder(invocation(ctx).load_settings())
+    settings = invocation(ctx).load_settings()
+    log_to_stderr(settings.log)
+    openers().run_builder(settings)
 
 
 @top("version", "wave version", "wave version --json", panel=PANEL)

@@ -36,6 +36,7 @@ from orchestrator.core.document import (
     merged,
     problem,
     problems_at,
+    some,
 )
 from orchestrator.core.durations import (
     duration_text,
@@ -44,6 +45,7 @@ from orchestrator.core.durations import (
 )
 from orchestrator.core.evidence.confident import rate_of
 from orchestrator.core.evidence.darkness import Darkness
+from orchestrator.core.notices import MOST_DESTINATIONS, Asked, told_of
 from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace
 from orchestrator.core.stopping import OnHalt, OnHaltField
@@ -300,7 +302,6 @@ class Policy(Document):
     """What a release manager decides beforehand, on one page."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "notify": "",
         "gates": "For a person's word before a wave opens, write promote: manual.",
         "observe_only": "To only count a class, write {at_most: 2%, then: count}.",
         "retain": "",
@@ -336,7 +337,8 @@ class Policy(Document):
     on_halt: OnHaltField | None = Field(
         default=None,
         description="A halt always takes back offers that have not started: withdraw. With cancel, devices that have"
-        " started are told to stop too, where their protocol knows how. Default [withdraw].",
+        " started are told to stop too, where their protocol knows how. With notify, everybody named in notify is told."
+        " Default [withdraw].",
         examples=[["withdraw", "cancel"]],
     )
     unhealthy_before: Annotated[UnhealthyBefore, BeforeValidator(choice(UnhealthyBefore))] = Field(
@@ -370,6 +372,11 @@ class Policy(Document):
     )
     offer_window: MaybeWindow = Field(default=None, description="When offers may be given. Default 'always'.")
     pace: Pace | None = Field(default=None, description="How fast offers are given. Default: no limit.")
+    notify: Annotated[tuple[Asked, ...], BeforeValidator(some(MOST_DESTINATIONS))] | None = Field(
+        default=None,
+        description="Who is told of what: a list of destinations of the installation. Default: nobody.",
+        examples=["[{to: oncall, on: [halted, held]}]"],
+    )
 
     @model_validator(mode="after")
     def _confident_of_something(self) -> Self:
@@ -397,6 +404,23 @@ class Policy(Document):
         if wrong:
             raise problems_at(wrong)
         return self
+
+    @model_validator(mode="after")
+    def _notifies_somebody(self) -> Self:
+        if self.notify is None:
+            if self.on_halt is not None and OnHalt.NOTIFY in self.on_halt:
+                raise problems_at([Problem(("on_halt",), "has notify, and the key notify names nobody to be told.")])
+            return self
+        names = [asked.to for asked in self.notify]
+        twice = [place for place, name in enumerate(names) if name in names[:place]]
+        if twice:
+            raise problems_at([Problem(("notify", twice[0], "to"), f"names {names[twice[0]]} a second time.")])
+        return self
+
+    def told_of(self, event: str, by: str) -> tuple[str, ...]:
+        """The destinations that are told of a journal entry of that event by that person or by the policy."""
+        of_halts = self.on_halt is not None and OnHalt.NOTIFY in self.on_halt
+        return told_of(self.notify or (), event, by, all_of_halts=of_halts)
 
     @property
     def cancels(self) -> bool:

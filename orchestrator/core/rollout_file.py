@@ -180,7 +180,6 @@ class Wave(Document):
 
     later: ClassVar[Mapping[str, str]] = {
         "gates": "For a person's word before the wave opens, write policy: {promote: manual}.",
-        "notify": "",
         "start_at": "It is allowed at the top, for the whole rollout.",
     }
 
@@ -259,7 +258,6 @@ class RolloutFile(Document):
 
     later: ClassVar[Mapping[str, str]] = {
         "gates": "For a person's word before a wave opens, write promote: manual in the policy.",
-        "notify": "",
         "barriers": "",
         "segments": "",
     }

@@ -2,7 +2,7 @@
 
 Offers of devices that have not started are always withdrawn. Devices that have started may finish, unless the policy
 says ``cancel``: then those whose protocol knows how are told to stop, until they have written the Target. It holds in a
-rollout that was halted and in one that was cancelled.
+rollout that was halted and in one that was cancelled. With ``notify`` a halt is told to all whom the policy names.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from orchestrator.core.states import RolloutStatus
 
 
 class OnHalt(StrEnum):
-    """What to do about offers when a rollout halts."""
+    """What to do when a rollout halts."""
 
     WITHDRAW = "withdraw"
     CANCEL = "cancel"
+    NOTIFY = "notify"
 
 
 STOPPED: Final = frozenset({RolloutStatus.HALTED, RolloutStatus.CANCELLED})
@@ -31,10 +32,10 @@ STOPPED: Final = frozenset({RolloutStatus.HALTED, RolloutStatus.CANCELLED})
 
 def _read(value: object) -> tuple[OnHalt, ...]:
     if not isinstance(value, list | tuple):
-        raise problem(f"must be [withdraw] or [withdraw, cancel], not {shown(value)}.")
+        raise problem(f"must be [withdraw], with cancel or notify beside it, not {shown(value)}.")
     found = tuple(choice(OnHalt)(each) for each in value)
     if OnHalt.WITHDRAW not in found or len(set(found)) < len(found):
-        raise problem("must be [withdraw] or [withdraw, cancel]: a halt always withdraws what has not started.")
+        raise problem("must have withdraw, cancel or notify beside it: a halt always withdraws offers not started.")
     return tuple(each for each in OnHalt if each in found)
 
 

@@ -10,14 +10,12 @@ from orchestrator.core.decide import bad_in_small_waves
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.facts import BudgetFacts, Facts
-from orchestrator.core.outcomes import Answer
-from orchestrator.core.reasons import monitor_sentence
-from orchestrator.core.safety import FIRST_BAD, clock_stop, watching
 from orchestrator.core.slices import ROLLOUT, wave_population
 from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, Refused
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.records import RolloutRow
+from orchestrator.services.stops import budget_key, stopping
 from orchestrator.services.store import Writing
 
 
@@ -28,7 +26,7 @@ def accept_stops(
     if row.scope is None:
         return row, ()
     facts = w.facts(row, now=now)
-    stopped = stopping(row, facts)
+    stopped = stopping(row.state, facts)
     unknown = [name for name in accept if name not in stopped]
     if unknown:
         raise InvalidInput(
@@ -75,34 +73,6 @@ def begin_monitors_anew(w: Writing, row: RolloutRow, specs: Sequence[MonitorSpec
     given = {**w.populations(row.key), **places_given(facts)}
     population = {s.key: s.segment or (wave_population(s.wave) if s.wave else ROLLOUT) for s in specs}
     w.add_monitors(row.key, specs, from_places={key: given.get(name, 0) for key, name in population.items()})
-
-
-def budget_key(budget: BudgetFacts) -> str:
-    """What a budget is called on the command line: ``budget/failed``."""
-    return f"budget/{budget.name}"
-
-
-def stopping(row: RolloutRow, facts: Facts) -> dict[str, str]:
-    """What stops a rollout now, by the name a person accepts it with, each with its sentence."""
-    standing = row.state.standing.reason
-    found = {
-        monitor.monitor: monitor_sentence(monitor)
-        for monitor in watching(row.state, facts.monitors)
-        if monitor.crossed_at is not None and monitor.answer is not Answer.COUNT
-    }
-    for budget in facts.budgets:
-        if budget.reached:
-            found[budget_key(budget)] = f"{budget.bad} of at most {budget.limit - 1} devices"
-    if row.state.status is RolloutStatus.HELD and standing.kind is ReasonKind.FIRST_BAD:
-        found[FIRST_BAD] = standing.sentence
-    if row.state.status in (RolloutStatus.HELD, RolloutStatus.HALTED) and standing.kind is ReasonKind.SILENCE:
-        found[CLOCK] = standing.sentence
-    elif row.state.status in (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD):
-        # While it is paused or held for something else, nobody was told yet of a clock that holds.
-        stop = clock_stop(row.state, facts)
-        if stop is not None and stop.reason.kind is ReasonKind.SILENCE:
-            found[CLOCK] = stop.reason.sentence
-    return found
 
 
 def places_given(facts: Facts) -> dict[str, int]:

@@ -22,6 +22,7 @@ from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
 from orchestrator.services.measuring import Measuring
 from orchestrator.services.mender.operating import Operating
+from orchestrator.services.notices import Notices
 from orchestrator.services.people_door import Door
 from orchestrator.services.people_orders import People
 from orchestrator.services.planning import Planner
@@ -76,6 +77,7 @@ class Application:
     devices: Devices
     mender: Operating
     rollouts: Rollouts
+    notices: Notices
     planner: Planner
     queries: Queries
     measuring: Measuring

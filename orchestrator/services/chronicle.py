@@ -1,4 +1,5 @@
-"""Writing down what was decided or ordered: state, slices, journal and outbox in one version-checked transaction.
+"""Writing down what was decided or ordered: state, slices, journal, outbox and messages in one version-checked
+transaction.
 
 Everything that changes a rollout goes through ``commit`` or ``order``: there is no status without reason, since and
 who, and no change without
@@ -39,6 +40,7 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, POLICY, Reason, ReasonKind, RolloutStatus, Standing
 from orchestrator.core.transitions import apply_all, to_status
 from orchestrator.services.clocks import dark_of, noted
+from orchestrator.services.notices import ask
 from orchestrator.services.recorded import AS_IN, of_evidence, of_look, of_order, of_watched
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.starting import begin, refuse_overlap, watch_newcomers
@@ -123,7 +125,7 @@ def commit(
             shared = {AS_IN: entries[0].seq} if entries else of_look(row.state, facts, decisions, withheld)
             entry = _entry(w, after, entries, event, POLICY, decision.reason.sentence, now, wave, {**shared, **extra})
             entries.append(entry)
-    return _save(w, after, entries, effects)
+    return _save(w, after, entries, effects, facts)
 
 
 def _naming(w: Writing, row: RolloutRow, halt: HaltRollout) -> HaltRollout:
@@ -209,7 +211,9 @@ def _open_slice(w: Writing, row: RolloutRow, decision: OpenSlice, rules: Rules, 
     )
 
 
-def _save(w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequence[Effect]) -> RolloutRow:
+def _save(
+    w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequence[Effect], facts: Facts | None = None
+) -> RolloutRow:
     if row.scope is not None:
         # Whom a rollout is for follows from its state: this is the one place where they meet.
         row = replace(row, scope=replace(row.scope, excluded=tuple(sorted(row.state.excluded_segments))))
@@ -221,6 +225,7 @@ def _save(w: Writing, row: RolloutRow, entries: Sequence[Entry], effects: Sequen
         w.count_again(saved)
     w.append_journal(saved, entries)
     w.add_effects(effects)
+    ask(w, saved, entries, facts)
     return saved
 
 

@@ -31,7 +31,7 @@ from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.slices import dimension_of
 from orchestrator.core.states import LIVE_ROLLOUT, Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
 from orchestrator.errors import InvalidInput, Refused, WrongState
-from orchestrator.services.accepting import begin_monitors_anew, budget_key, stopping
+from orchestrator.services.accepting import begin_monitors_anew
 from orchestrator.services.chronicle import order, rules_of, watching
 from orchestrator.services.clocks import as_text, dark_of, from_text, learn_clock, noted
 from orchestrator.services.recorded import of_files
@@ -45,6 +45,7 @@ from orchestrator.services.starting import (
     segment_monitors,
     selector_of,
 )
+from orchestrator.services.stops import budget_key, stopping
 from orchestrator.services.store import Writing
 
 EDITABLE = frozenset({RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD})
@@ -324,7 +325,7 @@ def _monitors(
     kept = {key: each for key, each in running.items() if stays(each)}
     same = {(each.scope, each.outcomes, each.tolerance, each.answer) for each in kept.values()}
     gone = [key for key in running if key not in kept]
-    stopped = stopping(row, facts)
+    stopped = stopping(row.state, facts)
     for key in gone:
         if key in stopped:
             raise _would_free(row, key, stopped[key])
@@ -398,7 +399,7 @@ def _clock(
             return after.clock, False, False
         if silent.then is Answer.HALT:
             return as_text(replace(before, halts=alpha)), True, False
-    stopped = stopping(row, facts)
+    stopped = stopping(row.state, facts)
     if CLOCK in stopped:
         raise _would_free(row, CLOCK, stopped[CLOCK])
     return as_text(before.under(tolerance=silent.at_most, alpha=alpha, answer=silent.then)), True, True

@@ -15,10 +15,11 @@ from orchestrator.core.policy import DIMENSION
 from orchestrator.core.safety import bad_in_small_waves
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, NotFound, Refused
-from orchestrator.services.accepting import begin_monitors_anew, stopping
+from orchestrator.services.accepting import begin_monitors_anew
 from orchestrator.services.chronicle import order, rules_of, watching
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.register import mark
+from orchestrator.services.stops import stopping
 from orchestrator.services.store import Writing
 
 SHOWN: Final = 8
@@ -54,7 +55,7 @@ def include_segment(w: Writing, row: RolloutRow, segment: str, *, by: str, reaso
     left_out = next(each for each in row.state.excluded if each.segment == segment)
     sentence = f"Segment {segment} included by {by}: {_because(reason)}"
     facts = w.facts(row, now=now)
-    if stopped := stopping(row, facts):
+    if stopped := stopping(row.state, facts):
         name, why = next(iter(stopped.items()))
         raise Refused(
             f"Taking {segment} back in would un-stop {row.state.rollout}: {name} stands against it"

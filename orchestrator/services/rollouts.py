@@ -59,11 +59,13 @@ class _TakenBack(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """The orders. ``clock`` gives aware UTC; ``poke`` wakes the ticker and the gateway's snapshot after a commit."""
+    """The orders. ``clock`` gives aware UTC; ``poke`` wakes the ticker and the gateway's snapshot after a commit;
+    ``destinations``: names that a policy may send messages to."""
 
     store: Store
     clock: Callable[[], datetime]
     poke: Callable[[], None] = lambda: None
+    destinations: Callable[[], Collection[str]] = tuple
 
     # ------------------------------------------------------------------------------------------ apply and start
 
@@ -92,6 +94,7 @@ class Rollouts:
         edited: Edited | None = None
         with self._writing(dry_run) as w:
             check_names(w, spec)
+            self._check_destinations(policy)
             row = locked(w, spec.name)
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):
@@ -389,6 +392,16 @@ class Rollouts:
         except _TakenBack:
             return
         self.poke()
+
+    def _check_destinations(self, policy: Policy) -> None:
+        named = [asked.to for asked in policy.notify or ()]
+        known = self.destinations() if named else ()
+        unknown = next((name for name in named if name not in known), None)
+        if unknown is not None:
+            raise NotFound(
+                f"Policy {policy.name} notifies {unknown}, and no destination is called so.",
+                remedy=f"The installation's are {', '.join(sorted(known))}." if known else "The installation has none.",
+            )
 
     def _row(self, w: Writing, name: str) -> RolloutRow:
         row = locked(w, name)

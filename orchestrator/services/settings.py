@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from orchestrator.core.limits import Limit, LimitField
 from orchestrator.services.delta_program import DeltaProgram
+from orchestrator.services.log_lines import LogFormat
 
 
 class Settings(BaseModel):
@@ -38,6 +39,14 @@ class Settings(BaseModel):
         ge=0,
         le=65535,
         description="Port of the operators' side; without it that is off.",
+    )
+    console_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="URL under which people reach the operators' side; messages link to it.",
+    )
+    destinations: Path | None = Field(
+        default=None, description="File of where messages go; without it `destinations.yaml` under the root."
     )
     metrics_token_file: Path | None = Field(
         default=None, description="File with the token that reads `/metrics` there, for its owner alone; beside people."
@@ -84,6 +93,9 @@ class Settings(BaseModel):
     )
     mender_pending: int = Field(
         default=1000, ge=1, le=1_000_000, description="Mender devices that may wait for a person at once."
+    )
+    log: LogFormat = Field(
+        default=LogFormat.TEXT, description="How the log's lines look: `text` for people, `json` for programs."
     )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
@@ -133,6 +145,20 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def destinations_path(self) -> Path:
+        return self.destinations or self.root / "destinations.yaml"
+
+    @property
+    def console(self) -> str | None:
+        """Where people reach the operators' side, without a slash at the end; None: nowhere."""
+        if self.console_url is not None:
+            return self.console_url.rstrip("/")
+        if not self.console_port:
+            return None
+        scheme = "http" if self.tls_certificate is None else "https"
+        return f"{scheme}://{self.console_host}:{self.console_port}"
 
     @property
     def tuf_path(self) -> Path:

@@ -5,21 +5,40 @@ from __future__ import annotations
 from typing import Protocol
 
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
+from orchestrator.services.console_store import ReadsConsole, WritesConsole
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
+from orchestrator.services.notice_store import ReadsNotices, WritesNotices
 from orchestrator.services.people_store import ReadsPeople, WritesPeople
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 
 
 class ReadsParts(
-    ReadsArtifacts, IdentityReading, ReadsProtocols, ReadsAuthSets, ReadsEditions, ReadsPeople, ReadsFeed, Protocol
+    ReadsArtifacts,
+    IdentityReading,
+    ReadsProtocols,
+    ReadsAuthSets,
+    ReadsEditions,
+    ReadsPeople,
+    ReadsFeed,
+    ReadsConsole,
+    ReadsNotices,
+    Protocol,
 ):
     """What a snapshot has besides ``services.store.Reading``."""
 
 
 class WritesParts(
-    WritesArtifacts, IdentityWriting, WritesProtocols, WritesAuthSets, WritesEditions, WritesPeople, Protocol
+    WritesArtifacts,
+    IdentityWriting,
+    WritesProtocols,
+    WritesAuthSets,
+    WritesEditions,
+    WritesPeople,
+    WritesConsole,
+    WritesNotices,
+    Protocol,
 ):
     """What a transaction has besides ``services.store.Writing``."""

@@ -25,6 +25,7 @@ from orchestrator.services.metering import Meter
 from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web import api, csrf, metrics, problems, signing_in
 from orchestrator.web.asking import asks
+from orchestrator.web.console import mounting as console
 from orchestrator.web.feed import Feed
 
 
@@ -56,6 +57,7 @@ def operators_side(
     made.include_router(api.router())
     made.include_router(metrics.router)
     made.include_router(signing_in.router)
+    console.mount(made)
     return made
 
 

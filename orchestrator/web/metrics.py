@@ -34,6 +34,7 @@ from orchestrator.services.metering import Meter
 from orchestrator.services.store import Store
 from orchestrator.web import families as f
 from orchestrator.web.asking import who
+from orchestrator.web.csrf import bearer
 
 FRESH_FOR: Final = 1.0
 """Seconds for which what was read from the store is told again."""
@@ -73,8 +74,7 @@ router = APIRouter()
 def metrics(request: Request) -> Response:
     """Raises Unauthorized, Forbidden, TooMany."""
     found: Metrics = request.app.state.metrics
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if not (scheme.lower() == "bearer" and found.scraper(token.strip())):
+    if not found.scraper(bearer(request) or ""):
         who(request).needs(Role.VIEWER)
     text, media = found.page(request.headers.get("accept", ""))
     return Response(text, headers={"content-type": media, "cache-control": "no-store"})

@@ -75,6 +75,8 @@ class House:
                 open_elsewhere=bootstrap.open_elsewhere,
                 examine=bootstrap.examine,
                 settings_file=bootstrap.settings_file,
+                back_up=bootstrap.back_up,
+                restore=bootstrap.restore,
             )
         )
         bootstrap.open_application(self.settings, create=True).close()

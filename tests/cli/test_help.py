@@ -29,7 +29,7 @@ COMMANDS = dict(commands())
 
 LISTED = (
     "plan apply start list status explain pause resume promote complete exclude include halt cancel skip retry freeze "
-    "unfreeze replay simulate init serve tick version doctor builder"
+    "unfreeze replay simulate init serve tick version doctor backup restore builder"
 ).split() + [
     f"{group} {name}"
     for group, names in {
@@ -44,6 +44,7 @@ LISTED = (
         "tuf": "init rotate show",
         "mender": "list accept reject preauthorize decommission",
         "policy": "check list show schema",
+        "notify": "list destinations retry test send",
         "db": "upgrade check",
         "journal": "show verify",
     }.items()

@@ -180,7 +180,7 @@ def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_other
 ALL_KEYS = (
     "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, on_halt, "
     "unhealthy_before, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, window, "
-    "offer_window, pace"
+    "offer_window, pace, notify"
 )
 
 HOLD = {"at_most": "1%", "then": "hold"}
@@ -203,12 +203,12 @@ REFUSED = [
         "segments: has 9 dimensions; 8 at most can be watched.",
     ),
     ({"on_segment": "hold"}, "on_segment: must be one of exclude, halt, not 'hold'."),
-    ({"on_halt": "cancel"}, "on_halt: must be [withdraw] or [withdraw, cancel], not 'cancel'."),
+    ({"on_halt": "cancel"}, "on_halt: must be [withdraw], with cancel or notify beside it, not 'cancel'."),
     (
         {"on_halt": ["cancel"]},
-        "on_halt: must be [withdraw] or [withdraw, cancel]: a halt always withdraws what has not started.",
+        "on_halt: must have withdraw, cancel or notify beside it: a halt always withdraws offers not started.",
     ),
-    ({"on_halt": ["withdraw", "notify"]}, "on_halt: must be one of withdraw, cancel, not 'notify'."),
+    ({"on_halt": ["withdraw", "page"]}, "on_halt: must be one of withdraw, cancel, notify, not 'page'."),
     ({"escalate_over": "0%"}, "escalate_over: must be more than 0% and at most 100%, not '0%'."),
     ({"false_exclude": "60%"}, "false_exclude: must be more than 0% and at most 50%, not '60%'."),
     ({"tolerate": {"failed": "0%"}}, "tolerate.failed: must be more than 0% and less than 100%, not '0%'."),
@@ -306,7 +306,7 @@ def test_what_is_refused_and_how(keys: dict[str, object], sentence: str) -> None
 
 @pytest.mark.parametrize(
     "key",
-    "notify gates observe_only retain".split(),
+    "gates observe_only retain".split(),
 )
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
     assert refusal({"policy": "x", key: "anything"}).startswith(f"{key}: is not in this version.")

@@ -26,6 +26,7 @@ from orchestrator.core.durations import duration_text, share_text
 from orchestrator.core.evidence.detect import detectable_rate
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.fleet_file import EnrolledDevice, FleetFile
+from orchestrator.core.notices import ON_MEANING, Asked
 from orchestrator.core.policy import Policy, WaveOverride
 from orchestrator.core.rollout_file import Devices, RolloutFile, Wave
 from orchestrator.core.state_graphs import rollout_graph, update_table, wave_graph
@@ -108,7 +109,7 @@ def keys_of(model: type[Document], before: str = "") -> Iterator[tuple[str, str,
         if below is OwnClass:
             yield from keys_of(below, f"{path}.NAME.")
         elif below is not None and below is not Tolerated:
-            yield from keys_of(below, path + ("[]." if below in (Wave, EnrolledDevice) else "."))
+            yield from keys_of(below, path + ("[]." if below in (Wave, EnrolledDevice, Asked) else "."))
     if model is Tolerate:
         for name, field in Tolerated.model_fields.items():
             given = "`halt`; `hold` for ignored and download_failed" if name == "then" else _default(name, field)
@@ -321,6 +322,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "fleet-keys": lambda: keys(FleetFile),
     "settings": settings,
     "later-keys": later,
+    "notice-words": lambda: table(("on", "told of"), [(f"`{on}`", meaning) for on, meaning in ON_MEANING.items()]),
     "commands": overview,
     "command-reference": command_reference,
     "global-options": global_options,

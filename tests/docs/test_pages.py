@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.adapters.files.library import Library
 from orchestrator.adapters.files.settings import ELSEWHERE, PREFIX, load_settings
+from orchestrator.adapters.notify.destinations import read_destinations
 from orchestrator.cli.app import INTERRUPTED, USAGE_ERROR
 from orchestrator.cli.late import EXAMPLES
 from orchestrator.cli.render.rollout import EXIT
@@ -200,6 +201,9 @@ def test_every_yaml_block_is_what_it_says(block: Block, tmp_path: Path) -> None:
     file.write_text(block.text, encoding="utf-8")
     if kind == "settings":
         assert isinstance(load_settings(file, {}, {}), Settings)
+    elif kind == "destinations":
+        file.chmod(0o600)
+        assert read_destinations(file)
     elif refusal:
         with pytest.raises(InvalidFile, match=re.escape(refusal.strip('"'))) as refused:
             Library().check(file)

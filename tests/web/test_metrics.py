@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from orchestrator.services.application import Application
+from orchestrator.services.following import followed
 from orchestrator.services.measuring import Measuring
 from orchestrator.services.metering import Meter
 from orchestrator.services.settings import Settings
@@ -221,3 +223,35 @@ def test_every_figure_is_in_the_table_and_has_its_labels(scraped: Scraped) -> No
 def test_what_is_markup_or_breaks_a_line_is_quoted(scraped: Scraped) -> None:
     scraped.meter.refused.count('<b>"\n\\', "x")
     assert scraped.figures()["wave_refused_requests_total"] == {('<b>"\n\\', "x"): 1}
+
+
+# ------------------------------------------------------------------------------------------------- whose lines
+
+
+def test_every_answer_names_its_request_and_so_does_the_log(
+    scraped: Scraped, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> object:
+        raise KeyError("ours")
+
+    lines: list[dict[str, str]] = []
+
+    class Ids(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(followed())
+
+    ids = Ids()
+    logging.getLogger("orchestrator").addHandler(ids)
+    monkeypatch.setattr(scraped.world.store, "reading", broken)
+    try:
+        answer = scraped.get(**{"x-request-id": "from-the-proxy"})
+    finally:
+        logging.getLogger("orchestrator").removeHandler(ids)
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] == "from-the-proxy"
+    assert {"request": "from-the-proxy"} in lines
+    assert all(TOKEN not in record.getMessage() for record in caplog.records)
+    other = scraped.client.get("/nothing", headers={"x-request-id": "not sane"})
+    assert other.status_code == 404
+    assert other.headers["x-request-id"] != "not sane" and len(other.headers["x-request-id"]) == 16
+    assert scraped.meter.operators == {500: 1, 404: 1}

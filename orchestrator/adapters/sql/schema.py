@@ -18,10 +18,12 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from orchestrator.adapters.sql import (
     artifact_tables,
+    census_tables,
     edition_tables,
     feed_tables,
     identity_tables,
     mender_tables,
+    notice_tables,
     people_tables,
     protocol_tables,
 )
@@ -31,17 +33,19 @@ from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]
 
 _DECLARED: Final = (
     artifact_tables,
+    census_tables,
     edition_tables,
     feed_tables,
     identity_tables,
     mender_tables,
+    notice_tables,
     people_tables,
     protocol_tables,
 )

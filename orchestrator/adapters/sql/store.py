@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from orchestrator.adapters.sql.artifacts import ArtifactReading, ArtifactWriting
 from orchestrator.adapters.sql.check import Recount
+from orchestrator.adapters.sql.console import ConsoleReading, ConsoleWriting
 from orchestrator.adapters.sql.devices import DeviceWriting
 from orchestrator.adapters.sql.editions import EditionReading, EditionWriting
 from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
@@ -19,6 +20,7 @@ from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
+from orchestrator.adapters.sql.notices import NoticeReading, NoticeWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
@@ -30,6 +32,7 @@ from orchestrator.errors import Busy, Conflict, StoreUnavailable
 
 
 class SqlReading(
+    ConsoleReading,
     FleetReading,
     UpdateReading,
     PacingReading,
@@ -40,6 +43,7 @@ class SqlReading(
     ProtocolReading,
     EditionReading,
     AuthSetReading,
+    NoticeReading,
     PeopleReading,
     FeedReading,
     Recount,
@@ -48,6 +52,7 @@ class SqlReading(
 
 
 class SqlWriting(
+    ConsoleWriting,
     DeviceWriting,
     RolloutWriting,
     SliceWriting,
@@ -61,6 +66,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    NoticeWriting,
     PeopleWriting,
     FeedWriting,
     SqlReading,

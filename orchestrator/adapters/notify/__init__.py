@@ -1,0 +1,1 @@
+"""Where messages to people go: mail, chat and pagers through Apprise, and signed webhooks."""

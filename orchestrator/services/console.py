@@ -1,0 +1,161 @@
+"""What the pages of the console show, each from a bounded number of rows. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from orchestrator.core.fleet import Device
+from orchestrator.core.journal import Entry
+from orchestrator.core.policy import Policy
+from orchestrator.core.rules import Rules
+from orchestrator.core.slices import is_segment
+from orchestrator.core.states import Reason, RolloutStatus
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.console_store import Census, Stain, Tallied
+from orchestrator.services.queries import Queries
+from orchestrator.services.records import RolloutRow
+from orchestrator.services.stops import stopping
+from orchestrator.services.store import Reading, Store
+from orchestrator.services.views import RolloutSummary, RolloutView
+
+ON_A_PAGE: Final = 25
+"""Rollouts, devices or entries of a journal that one page lists."""
+
+MOST_DOTS: Final = 400
+"""Failed devices that are drawn one by one; of more only the sum is shown."""
+
+MOST_SEGMENTS: Final = 100
+"""Segments that a form offers."""
+
+HISTORY: Final = timedelta(days=30)
+"""How far back the chart of versions goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutsPage:
+    """``counts``: all rollouts by status; ``more``: there are older ones."""
+
+    rollouts: tuple[RolloutSummary, ...]
+    counts: Mapping[RolloutStatus, int]
+    frozen: Reason | None
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPage:
+    """One rollout with what its page draws. ``stains``: its failed devices, at most MOST_DOTS + 1 of them;
+    ``journal``: its last entries, newest first."""
+
+    view: RolloutView
+    rules: Rules
+    policy: Policy
+    stains: tuple[Stain, ...]
+    journal: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """What a person must know to give an order. ``stops``: what stands against the rollout, by the name it is accepted
+    with, each with its sentence; ``segments``: those that have places, the most bad devices first."""
+
+    view: RolloutView
+    stops: Mapping[str, str]
+    segments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPage:
+    """The fleet as it was counted last, and the versions of the censuses before. ``quietest``: devices that are silent
+    still, longest first; ``live``: rollouts that run or wait."""
+
+    census: Census | None
+    versions: tuple[tuple[datetime, Mapping[int | None, int]], ...]
+    quietest: tuple[Device, ...]
+    live: tuple[RolloutSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Answers for pages. ``clock`` gives aware UTC."""
+
+    store: Store
+    queries: Queries
+    clock: Callable[[], datetime]
+
+    def rollouts(self, statuses: Collection[RolloutStatus] | None = None, *, offset: int = 0) -> RolloutsPage:
+        with self.store.reading() as r:
+            rows = r.rollout_page(statuses, offset=offset, limit=ON_A_PAGE + 1)
+            shown = rows[:ON_A_PAGE]
+            return RolloutsPage(_summaries(r, shown), r.rollout_statuses(), r.frozen(), len(rows) > ON_A_PAGE)
+
+    def rollout(self, name: str) -> RolloutPage:
+        """Raises NotFound."""
+        view = self.queries.rollout(name)
+        with self.store.reading() as r:
+            row = r.rollout(name)
+            assert row is not None, "a rollout is never removed"
+            stains = tuple(r.stains(row, limit=MOST_DOTS + 1))
+            last = r.journal(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
+        policy = Policy.from_canonical(row.policy)
+        return RolloutPage(view, rules_of(row), policy, stains, tuple(reversed(last)))
+
+    def order(self, name: str) -> OrderPage:
+        """Raises NotFound."""
+        view = self.queries.rollout(name)
+        with self.store.reading() as r:
+            row = r.rollout(name)
+            assert row is not None, "a rollout is never removed"
+            stops = stopping(row.state, r.facts(row, now=self.clock()))
+            populations = r.populations(row.key)
+        bad = {each.segment: each.bad for each in view.monitors if each.segment is not None}
+        known = [each for each in populations if is_segment(each) and each not in row.state.excluded_segments]
+        known.sort(key=lambda each: (-bad.get(each, 0), -populations[each], each))
+        return OrderPage(view, stops, tuple(known[:MOST_SEGMENTS]))
+
+    def fleet(self) -> FleetPage:
+        now = self.clock()
+        with self.store.reading() as r:
+            census = r.census()
+            versions = tuple(r.versions_since(now - HISTORY))
+            live = _summaries(r, r.rollout_page(_WATCHED, offset=0, limit=ON_A_PAGE))
+            rows = {row.key: row.device for row in r.devices_at([key for key, _ in census.quietest])} if census else {}
+        known = () if census is None else census.quietest
+        quietest = tuple(
+            device for key, seen in known if (device := rows.get(key)) is not None and device.last_seen_at == seen
+        )
+        return FleetPage(census, versions, quietest, live)
+
+
+_WATCHED: Final = frozenset(
+    {
+        RolloutStatus.SCHEDULED,
+        RolloutStatus.RUNNING,
+        RolloutStatus.PAUSED,
+        RolloutStatus.HELD,
+        RolloutStatus.HALTED,
+    }
+)
+
+
+def _summaries(r: Reading, rows: Sequence[RolloutRow]) -> tuple[RolloutSummary, ...]:
+    tallies = r.tallied([row.key for row in rows])
+    return tuple(_summary(row, tallies.get(row.key, Tallied())) for row in rows)
+
+
+def _summary(row: RolloutRow, tallied: Tallied) -> RolloutSummary:
+    return RolloutSummary(
+        rollout=row.state.rollout,
+        status=row.state.status,
+        standing=row.state.standing,
+        target_version=row.target_version,
+        tag=row.tag,
+        policy=Policy.from_canonical(row.policy).name,
+        devices=row.devices,
+        offered=tallied.offered,
+        confirmed=tallied.confirmed,
+        bad=tallied.bad,
+        created_at=row.created_at,
+    )

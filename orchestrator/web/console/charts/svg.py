@@ -1,0 +1,72 @@
+"""SVG as the server writes it: elements whose attributes and texts are escaped, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from markupsafe import Markup, escape
+
+Child = Markup | str
+Value = str | float | int
+
+_NAMES: Final = {"class_": "class", "view_box": "viewBox", "for_": "for"}
+
+
+def el(name: str, *children: Child | Iterable[Child], **attributes: Value | None) -> Markup:
+    """An element. ``class_`` is ``class``; other underscores are hyphens; None leaves an attribute out; numbers are
+    written as short as they can be."""
+    parts = [f"<{name}"]
+    for key, value in attributes.items():
+        if value is not None:
+            parts.append(f' {_NAMES.get(key) or key.replace("_", "-")}="{_text(value)}"')
+    inner = "".join(_inner(children))
+    return Markup("".join([*parts, ">", inner, f"</{name}>"]) if inner or name == "a" else "".join([*parts, "/>"]))
+
+
+def _inner(children: Iterable[Child | Iterable[Child]]) -> Iterable[str]:
+    for child in children:
+        if isinstance(child, str):
+            yield str(escape(child))
+        else:
+            yield from _inner(child)
+
+
+def _text(value: Value) -> str:
+    return str(escape(value)) if isinstance(value, str) else short(value)
+
+
+def short(value: float) -> str:
+    """``12``, ``12.5``: a tenth of a pixel is enough."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def picture(
+    width: float, height: float, *children: Child | Iterable[Child], title: str, described: str, id: str, class_: str
+) -> Markup:
+    """A picture with its title and what it shows in words, for who cannot see it."""
+    return el(
+        "svg",
+        el("title", title, id=f"{id}-title"),
+        el("desc", described, id=f"{id}-desc"),
+        *children,
+        view_box=f"0 0 {short(width)} {short(height)}",
+        width=width,
+        height=height,
+        role="img",
+        aria_labelledby=f"{id}-title {id}-desc",
+        class_=class_,
+    )
+
+
+def round_steps(highest: float, *, about: int = 5) -> list[float]:
+    """Round numbers from 0 to ``highest`` or just above, ``about`` of them: the marks of an axis of whole things."""
+    if highest <= 0:
+        return [0, 1]
+    rough = max(1.0, highest / about)
+    size = 1.0
+    while size * 10 <= rough:
+        size *= 10
+    step = next(size * part for part in (1, 2, 5, 10) if size * part >= rough)
+    count = int(-(-highest // step))
+    return [step * number for number in range(count + 1)]

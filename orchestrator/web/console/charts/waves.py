@@ -1,0 +1,171 @@
+"""The waves of a rollout as a graph: what comes after what, how each stands, and how far it has come."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup
+
+from orchestrator.core.states import WaveStatus
+from orchestrator.core.words import MARK, number
+from orchestrator.services.views import WaveView
+from orchestrator.web.console.charts.svg import el, picture
+
+_WIDE, _HIGH = 190, 92
+_ACROSS, _DOWN = 54, 18
+_PAD: Final = 3
+_LETTERS: Final = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Devices of a wave: so many in all as far as known, and of them."""
+
+    size: int | None
+    confirmed: int
+    bad: int
+    in_flight: int
+
+
+def word_of(wave: WaveView) -> str:
+    """Its status; ``held`` where a person is waited for."""
+    return "held" if wave.state.hold is not None else wave.state.status.value
+
+
+def counts_of(wave: WaveView) -> Counts:
+    """As ``wave status`` counts them: with a place, waiting for one, or found at the last look; those of excluded
+    segments are no part of it."""
+    facts = wave.facts
+    placed = facts.members - sum(piece.excluded for piece in facts.slices) + facts.waiting
+    size = max(placed, facts.offered) if facts.slices else facts.eligible
+    return Counts(size, facts.confirmed, facts.bad_in_all, max(0, facts.in_flight))
+
+
+def graph(waves: Sequence[WaveView], *, upright: bool, id: str) -> Markup:
+    """From left to right, or ``upright`` from top to bottom for a narrow page."""
+    layers = _layers(waves)
+    width, height = _size(layers, upright=upright)
+    at: dict[str, tuple[float, float]] = {}
+    for column, layer in enumerate(layers):
+        for row, wave in enumerate(layer):
+            at[wave.state.wave] = _place(column, row, len(layer), layers, upright=upright)
+    edges = [
+        _edge(at[before], at[wave.state.wave], done=_done(waves, before), upright=upright)
+        for wave in waves
+        for before in wave.after
+    ]
+    nodes = [_node(wave, *at[wave.state.wave]) for wave in waves]
+    said = "; ".join(
+        f"{each.state.wave} is {word_of(each)}" + (f", after {' and '.join(each.after)}" if each.after else "")
+        for each in waves
+    )
+    return picture(
+        width,
+        height,
+        edges,
+        nodes,
+        title="The waves",
+        described=f"{said}. The table below has the numbers.",
+        id=id,
+        class_="chart waves " + ("upright" if upright else "lying"),
+    )
+
+
+def _layers(waves: Sequence[WaveView]) -> list[list[WaveView]]:
+    """Each wave one layer after the last that it waits for."""
+    depth: dict[str, int] = {}
+    by = {wave.state.wave: wave for wave in waves}
+
+    def of(name: str) -> int:
+        if name not in depth:
+            depth[name] = 1 + max((of(before) for before in by[name].after if before in by), default=-1)
+        return depth[name]
+
+    found: Mapping[int, list[WaveView]] = defaultdict(list)
+    for wave in waves:
+        found[of(wave.state.wave)].append(wave)
+    return [found[each] for each in range(len(found))]
+
+
+def _size(layers: Sequence[Sequence[WaveView]], *, upright: bool) -> tuple[float, float]:
+    along, beside = len(layers), max(map(len, layers), default=1)
+    if upright:
+        return 2 * _PAD + beside * _WIDE + (beside - 1) * _DOWN, 2 * _PAD + along * _HIGH + (along - 1) * 30
+    return 2 * _PAD + along * _WIDE + (along - 1) * _ACROSS, 2 * _PAD + beside * _HIGH + (beside - 1) * _DOWN
+
+
+def _place(
+    column: int, row: int, beside: int, layers: Sequence[Sequence[WaveView]], *, upright: bool
+) -> tuple[float, float]:
+    width, height = _size(layers, upright=upright)
+    if upright:
+        used = beside * _WIDE + (beside - 1) * _DOWN
+        return (width - used) / 2 + row * (_WIDE + _DOWN), _PAD + column * (_HIGH + 30)
+    used = beside * _HIGH + (beside - 1) * _DOWN
+    return _PAD + column * (_WIDE + _ACROSS), (height - used) / 2 + row * (_HIGH + _DOWN)
+
+
+def _done(waves: Sequence[WaveView], name: str) -> bool:
+    return any(
+        each.state.wave == name and each.state.status in (WaveStatus.PASSED, WaveStatus.SKIPPED) for each in waves
+    )
+
+
+def _edge(start: tuple[float, float], end: tuple[float, float], *, done: bool, upright: bool) -> Markup:
+    if upright:
+        x1, y1, x2, y2 = start[0] + _WIDE / 2, start[1] + _HIGH, end[0] + _WIDE / 2, end[1] - 6
+        middle = (y1 + y2) / 2
+        curve = f"M{x1:.1f} {y1:.1f}C{x1:.1f} {middle:.1f} {x2:.1f} {middle:.1f} {x2:.1f} {y2:.1f}"
+        tip = f"M{x2 - 4:.1f} {y2 - 1:.1f}h8l-4 6z"
+    else:
+        x1, y1, x2, y2 = start[0] + _WIDE, start[1] + _HIGH / 2, end[0] - 6, end[1] + _HIGH / 2
+        middle = (x1 + x2) / 2
+        curve = f"M{x1:.1f} {y1:.1f}C{middle:.1f} {y1:.1f} {middle:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
+        tip = f"M{x2 - 1:.1f} {y2 - 4:.1f}v8l6 -4z"
+    kind = "edge done" if done else "edge"
+    return el("g", el("path", class_=kind, d=curve), el("path", class_=f"{kind} tip", d=tip))
+
+
+def _node(wave: WaveView, x: float, y: float) -> Markup:
+    word, counts = word_of(wave), counts_of(wave)
+    name = wave.state.wave if len(wave.state.wave) <= _LETTERS else f"{wave.state.wave[: _LETTERS - 1]}…"
+    whole = "size not known yet" if counts.size is None else f"{number(counts.confirmed)} of {number(counts.size)}"
+    right = x + _WIDE - 12
+    return el(
+        "g",
+        el("rect", class_="box", x=x, y=y, width=_WIDE, height=_HIGH, rx=8),
+        el("rect", class_="stripe", x=x, y=y + 10, width=4, height=_HIGH - 20, rx=2),
+        el("text", name, class_="name", x=x + 14, y=y + 24),
+        el("text", f"{MARK[word]} {word}", class_="state", x=x + 14, y=y + 43),
+        bar(counts, x=x + 14, y=y + 52, width=_WIDE - 28, height=7),
+        el("text", whole, class_="count", x=x + 14, y=y + 75),
+        _aside(counts.bad, "bad", "more bad", right, y + 43),
+        _aside(counts.in_flight, "under way", "more", right, y + 75),
+        class_=f"wave s-{word}",
+    )
+
+
+def _aside(many: int, what: str, kind: str, x: float, y: float) -> tuple[Markup, ...]:
+    return (el("text", f"{number(many)} {what}", class_=kind, x=x, y=y, text_anchor="end"),) if many else ()
+
+
+def bar(counts: Counts, *, x: float, y: float, width: float, height: float) -> Markup:
+    """Confirmed, bad, under way, and the rest."""
+    whole = max(counts.size or 0, counts.confirmed + counts.bad + counts.in_flight)
+    parts = [el("rect", class_="bar-rest", x=x, y=y, width=width, height=height, rx=height / 2)]
+    at = x
+    for kind, count in (("bar-ok", counts.confirmed), ("bar-bad", counts.bad), ("bar-flying", counts.in_flight)):
+        if count and whole:
+            wide = min(x + width - at, max(3.0, width * count / whole))
+            parts.append(el("rect", class_=kind, x=at, y=y, width=wide, height=height, rx=1.5))
+            at += wide
+    return el("g", parts)
+
+
+def bar_alone(counts: Counts, *, width: float = 120) -> Markup:
+    """The bar as a picture of its own, beside numbers that say the same."""
+    drawn = bar(counts, x=0, y=1, width=width, height=8)
+    return el("svg", drawn, view_box=f"0 0 {width:g} 10", width=width, height=10, aria_hidden="true", class_="bar")

@@ -1,0 +1,26 @@
+"""What an open page listens to: that something has changed, and no more. The page then asks for itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+
+from orchestrator.web.console.rendering import HEADERS
+from orchestrator.web.console.routes import Viewer, router
+from orchestrator.web.feed import BEAT, Feed, frame
+
+
+@router.get("/live")
+async def live(request: Request, person: Viewer) -> StreamingResponse:
+    """Open until the browser goes or the server ends; a browser comes back by itself."""
+    feed: Feed = request.app.state.feed
+
+    async def told() -> AsyncIterator[bytes]:
+        yield b"retry: 2000\n\n"
+        async for news in feed.follow():
+            yield frame("change") if news.entries or news.stirred else BEAT
+
+    headers = {**HEADERS, "cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(told(), headers=headers, media_type="text/event-stream")

@@ -1,0 +1,128 @@
+"""The pages that show: fleet, rollouts, a rollout, a device, deltas, policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from orchestrator.core.outcomes import Answer, OutcomeClass
+from orchestrator.core.reasons import words
+from orchestrator.core.states import RolloutStatus
+from orchestrator.core.words import plural
+from orchestrator.errors import InvalidInput
+from orchestrator.services.console import MOST_DOTS, ON_A_PAGE, RolloutPage
+from orchestrator.web.console.charts import bands, staircase, versions, waves, windows
+from orchestrator.web.console.rendering import elsewhere, page
+from orchestrator.web.console.routes import Viewer, console_of, router
+from orchestrator.web.console.verbs import offered
+
+MOST_STAIRCASES: Final = 6
+"""Staircases on one page: the loud ones first."""
+
+FEWEST_STAIRCASES: Final = 2
+
+
+@router.get("/")
+def home() -> Response:
+    return elsewhere("/rollouts")
+
+
+@router.get("/rollouts")
+def rollouts(request: Request, person: Viewer, status: str = "", offset: int = 0) -> Response:
+    console = console_of(request)
+    if status and status not in set(RolloutStatus):
+        raise InvalidInput(f"There is no status {status[:40]!r}.")
+    found = console.rollouts({RolloutStatus(status)} if status else None, offset=max(0, min(offset, 1_000_000)))
+    return page(
+        request,
+        "rollouts.html",
+        person,
+        console.clock(),
+        found=found,
+        chosen=status,
+        offset=offset,
+        on_a_page=ON_A_PAGE,
+    )
+
+
+@router.get("/rollouts/{name}")
+def rollout(request: Request, person: Viewer, name: str) -> Response:
+    console = console_of(request)
+    now = console.clock()
+    found = console.rollout(name)
+    view = found.view
+    drawn = _staircases(found)
+    calendars = []
+    if found.policy.window is not None:
+        calendars.append(windows.calendar("Opening and passing", found.policy.window, now, id="cal-open"))
+    if found.policy.offer_window is not None:
+        calendars.append(windows.calendar("Offers", found.policy.offer_window, now, id="cal-offer"))
+    banded = bands.bands(view.waves, found.rules.tolerate)
+    return page(
+        request,
+        "rollout.html",
+        person,
+        now,
+        found=found,
+        view=view,
+        s=view.summary,
+        word_of=waves.word_of,
+        counts_of=waves.counts_of,
+        bar=waves.bar_alone,
+        lying=waves.graph(view.waves, upright=False, id="waves-lying"),
+        upright=waves.graph(view.waves, upright=True, id="waves-upright"),
+        stairs=drawn,
+        quiet=_quiet(found, drawn),
+        heading=staircase.heading,
+        too_many=len(found.stains) > MOST_DOTS,
+        banded=banded,
+        band_chart=bands.chart(banded, id="bands"),
+        band_sentence=bands.sentence,
+        calendars=calendars,
+        verbs=offered(view),
+    )
+
+
+def _staircases(found: RolloutPage) -> list[staircase.Drawing]:
+    """Those that have something to say; where few have, those that halt the whole rollout, quiet as they are."""
+    classes: dict[str, int] = {outcome: place for place, outcome in enumerate(OutcomeClass)}
+    watching = [each for each in found.view.monitors if each.answer is not Answer.COUNT and not each.accepted]
+    watching.sort(key=lambda each: (each.segment or "", each.wave or "", classes.get(each.outcomes[0], 99)))
+    loud = [each for each in watching if each.bad]
+    loud.sort(key=lambda each: (each.crossed_at is None, not each.amber, -each.bad))
+    quiet = [each for each in watching if each not in loud and each.wave is None and each.segment is None]
+    quiet.sort(key=lambda each: each.answer is not Answer.HALT)
+    chosen = loud[:MOST_STAIRCASES] + quiet[: max(0, FEWEST_STAIRCASES - len(loud))]
+    whole = len(found.stains) <= MOST_DOTS
+    drawn = []
+    for number, monitor in enumerate(chosen):
+        name = monitor.monitor
+        places = [(each.device, each.places[name]) for each in found.stains if name in each.places]
+        dots = staircase.dots_of(places) if whole else []
+        drawn.append(staircase.drawing(monitor, dots, found.view.steps.get(name), id=f"stairs-{number}"))
+    return drawn
+
+
+def _quiet(found: RolloutPage, drawn: Sequence[staircase.Drawing]) -> str:
+    """What no staircase is drawn of, because there is nothing of it."""
+    shown = {each.monitor.outcomes for each in drawn}
+    watching = [each for each in found.view.monitors if each.answer is not Answer.COUNT and not each.accepted]
+    rest = list(dict.fromkeys(words(each.outcomes) for each in watching if not each.bad and each.outcomes not in shown))
+    places = max((each.places for each in watching), default=0)
+    if not rest:
+        return ""
+    said = f"{', '.join(rest[:-1])} or {rest[-1]}" if rest[1:] else rest[0]
+    return f"Among {plural(places, 'place')} none is {said}."
+
+
+@router.get("/fleet")
+def fleet(request: Request, person: Viewer) -> Response:
+    console = console_of(request)
+    found = console.fleet()
+    chart = versions.chart(found.versions, id="versions") if found.versions else None
+    return page(
+        request, "fleet.html", person, console.clock(), found=found, chart=chart, lines=versions.lines(found.versions)
+    )

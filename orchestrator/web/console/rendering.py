@@ -1,0 +1,167 @@
+"""How a page of the console is made and sent: templates, words, headers, compression, and an answer of few bytes to
+who has the page already.
+
+A page is the same wherever it is asked from; a request that carries ``X-Wave-Part: main`` gets only what changes while
+somebody watches, without the frame around it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
+
+from orchestrator.core import words
+from orchestrator.core.roles import Role, may
+from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
+from orchestrator.services.people import Person
+from orchestrator.web.console import static
+from orchestrator.web.console.charts.svg import el
+from orchestrator.web.csrf import token_of
+
+PART: Final = "x-wave-part"
+
+POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Nothing of another host, nothing inline, and no frame around it."""
+
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+_WORTH_IT: Final = 1_000
+"""Bytes below which nothing is compressed."""
+
+
+def page(
+    request: Request, template: str, person: Person | None, now: datetime, *, code: int = 200, **shown: Any
+) -> Response:
+    """The template as an answer."""
+    part = request.headers.get(PART) == "main"
+    whole = _environment().get_template(template)
+    text = whole.render(
+        person=person,
+        may=lambda role: person is not None and may(person.roles, Role(role)),
+        now=now,
+        path=request.url.path,
+        csrf=token_of(request),
+        part=part,
+        **shown,
+    )
+    return sent(request, text.encode(), "text/html; charset=utf-8", status=code)
+
+
+def sent(request: Request, body: bytes, kind: str, *, status: int = 200) -> Response:
+    """Private to who asked, looked at anew each time, and not sent again while it is the same."""
+    tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {**HEADERS, "etag": tag, "cache-control": "private, no-cache", "vary": f"Cookie, Accept-Encoding, {PART}"}
+    if status == 200 and request.headers.get("if-none-match") == tag:
+        return Response(None, 304, headers)
+    if len(body) >= _WORTH_IT and "gzip" in request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, 5, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(body, status, headers, media_type=kind)
+
+
+def elsewhere(to: str) -> Response:
+    """After something was done, or before it can be: go there."""
+    return RedirectResponse(to, 303, headers=HEADERS)
+
+
+def url(*parts: str) -> str:
+    """A path of the console out of names that may hold anything."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(
+        span=words.span,
+        number=words.number,
+        percent=words.percent,
+        megabytes=words.megabytes,
+        digest=words.digest,
+        plural=words.plural,
+        moment=words.moment,
+        ago=_ago,
+        when=_when,
+        clock=_clock,
+        ticked=_ticked,
+        said=lambda word: str(word).replace("_", " "),
+    )
+    made.globals.update(
+        url=url,
+        static=static.address,
+        mark=words.MARK,
+        meaning={str(each): text for each, text in ROLLOUT_MEANING.items()},
+        wave_meaning={str(each): text for each, text in WAVE_MEANING.items()},
+        meter=_meter,
+    )
+    return made
+
+
+@pass_context
+def _ago(context: Context, at: datetime | None) -> str:
+    return words.ago(at, context["now"])
+
+
+@pass_context
+def _when(context: Context, at: datetime | None) -> Markup:
+    """How long ago, with the moment itself for who asks."""
+    if at is None:
+        return Markup("never")
+    return el("time", words.ago(at, context["now"]), datetime=at.isoformat(), title=words.moment(at))
+
+
+@pass_context
+def _clock(context: Context, at: datetime | None) -> Markup:
+    """The moment, with the date unless it is today."""
+    if at is None:
+        return Markup("-")
+    return el("time", words.clock(at, context["now"]), datetime=at.isoformat(), title=words.ago(at, context["now"]))
+
+
+def _ticked(sentence: str) -> Markup:
+    """A sentence, what stands between its backticks as code."""
+    parts = sentence.split("`")
+    if len(parts) % 2 == 0:
+        return escape(sentence)
+    return Markup("").join(el("code", part) if number % 2 else part for number, part in enumerate(parts))
+
+
+def _meter(share: float, label: str) -> Markup:
+    return el("progress", max=1, value=f"{min(1.0, max(0.0, share)):.3f}", aria_label=label)

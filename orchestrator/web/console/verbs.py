@@ -1,0 +1,217 @@
+"""What a person may order from the console: when each order is offered, what it asks for, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrator.core.roles import Role, may
+from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus, WaveStatus
+from orchestrator.services.people import Person
+from orchestrator.services.rollouts import Ordered, Rollouts
+from orchestrator.services.views import RolloutView
+
+_R = RolloutStatus
+_W = WaveStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was chosen on the form. ``wave`` and ``segment`` '' stand for none; ``accept``: what stopped it, by name."""
+
+    reason: str = ""
+    wave: str = ""
+    segment: str = ""
+    accept: tuple[str, ...] = ()
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """An order. ``sentence``: what it means, before anything is looked up; ``statuses``: of rollouts it is offered for;
+    ``roles``: of which one is needed; ``waves``: the statuses of waves it can be given for, ``one_wave``: it needs one;
+    ``grave``: what it does cannot be taken back, or stops devices from being served."""
+
+    name: str
+    title: str
+    sentence: str
+    statuses: frozenset[RolloutStatus]
+    run: Callable[[Rollouts, str, str, Order, bool], Ordered]
+    roles: frozenset[Role] = frozenset({Role.RELEASER})
+    waves: frozenset[WaveStatus] = frozenset()
+    one_wave: bool = False
+    accepts: bool = False
+    segments: bool = False
+    grave: bool = False
+
+    def allowed(self, person: Person) -> bool:
+        return any(may(person.roles, role) for role in self.roles)
+
+    def waves_of(self, view: RolloutView) -> tuple[str, ...]:
+        if view.summary.status not in (_R.RUNNING, _R.PAUSED, _R.HELD):
+            return ()
+        return tuple(each.state.wave for each in view.waves if each.state.status in self.waves)
+
+    def held_of(self, view: RolloutView) -> tuple[str, ...]:
+        return tuple(each.state.wave for each in view.waves if each.state.hold is not None)
+
+
+def _start(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    return orders.start(name, by=by, reason=order.reason, dry_run=dry)
+
+
+def _pause(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    return orders.pause(name, by=by, reason=order.reason, dry_run=dry)
+
+
+def _halt(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    return orders.halt(name, by=by, reason=order.reason, dry_run=dry)
+
+
+def _resume(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    wave = order.wave or None
+    return orders.resume(name, by=by, reason=order.reason, accept=order.accept, wave=wave, dry_run=dry)
+
+
+def _promote(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    return orders.promote(name, order.wave, by=by, reason=order.reason, dry_run=dry)
+
+
+def _complete(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    return orders.complete(
+        name,
+        by=by,
+        reason=order.reason,
+        wave=order.wave or None,
+        at_once=order.at_once,
+        accept=order.accept,
+        dry_run=dry,
+    )
+
+
+def _cancel(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    return orders.cancel(name, by=by, reason=order.reason, wave=order.wave or None, dry_run=dry)
+
+
+def _skip(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    return orders.skip(name, order.wave, by=by, reason=order.reason, dry_run=dry)
+
+
+def _exclude(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    # The services ask for a reason before they say what would be; it is given by the time it is done.
+    reason = order.reason or ("not given yet" if dry else "")
+    return orders.exclude(name, order.segment, by=by, reason=reason, dry_run=dry)
+
+
+_STANDING: Final = frozenset({_W.PENDING, _W.PREPARING, _W.OPEN, _W.BAKING})
+
+VERBS: Final[Mapping[str, Verb]] = {
+    each.name: each
+    for each in (
+        Verb(
+            "start",
+            "Start",
+            "The rollout begins: its first waves are prepared and opened.",
+            frozenset({_R.DRAFT}),
+            _start,
+        ),
+        Verb(
+            "resume",
+            "Resume",
+            "It goes on. What stopped it must be accepted by name, and is counted anew from then on.",
+            frozenset({_R.PAUSED, _R.HELD, _R.HALTED}),
+            _resume,
+            accepts=True,
+        ),
+        Verb(
+            "promote",
+            "Promote",
+            "A wave that waits for a person opens as soon as all else allows it.",
+            frozenset({_R.RUNNING, _R.PAUSED, _R.HELD}),
+            _promote,
+            roles=frozenset({Role.RELEASER, Role.APPROVER}),
+            waves=frozenset({_W.PENDING, _W.PREPARING}),
+            one_wave=True,
+        ),
+        Verb(
+            "pause",
+            "Pause",
+            "No new offer, nothing opens; devices that have started may finish.",
+            frozenset({_R.RUNNING}),
+            _pause,
+        ),
+        Verb(
+            "complete",
+            "Complete",
+            "Every eligible device may be offered the Target now; or one wave passes on your word.",
+            frozenset({_R.RUNNING, _R.PAUSED, _R.HELD, _R.HALTED}),
+            _complete,
+            waves=_STANDING | {_W.FAILED},
+            accepts=True,
+            grave=True,
+        ),
+        Verb(
+            "exclude",
+            "Exclude a segment",
+            "Devices of one kind are offered nothing more; the rest goes on without them.",
+            frozenset({_R.RUNNING, _R.PAUSED, _R.HELD, _R.HALTED}),
+            _exclude,
+            segments=True,
+        ),
+        Verb(
+            "skip",
+            "Skip a wave",
+            "What comes after the wave goes on without it.",
+            frozenset({_R.RUNNING, _R.PAUSED, _R.HELD}),
+            _skip,
+            waves=frozenset({_W.PENDING, _W.PREPARING, _W.CANCELLED, _W.FAILED}),
+            one_wave=True,
+        ),
+        Verb(
+            "cancel",
+            "Cancel",
+            "It ends early, or one wave of it does: offers not started are withdrawn, updated devices stay.",
+            frozenset(LIVE_ROLLOUT | {_R.DRAFT, _R.COMPLETED}),
+            _cancel,
+            waves=_STANDING | {_W.FAILED},
+            grave=True,
+        ),
+        Verb(
+            "halt",
+            "Halt",
+            "The safety stop: nothing more is offered, and offers whose device has not started are withdrawn.",
+            frozenset({_R.RUNNING, _R.HELD, _R.PAUSED, _R.COMPLETED}),
+            _halt,
+            grave=True,
+        ),
+    )
+}
+
+
+def offered(view: RolloutView) -> Sequence[Verb]:
+    """The orders that this rollout can be given now."""
+    status = view.summary.status
+    found = []
+    for verb in VERBS.values():
+        fits = status in verb.statuses or (verb.name == "resume" and bool(verb.held_of(view)))
+        if fits and not (verb.one_wave and not _choices(verb, view)):
+            found.append(verb)
+    return found
+
+
+def _choices(verb: Verb, view: RolloutView) -> tuple[str, ...]:
+    if verb.name == "promote":
+        return tuple(each for each in verb.waves_of(view) if not _wave_promoted(view, each))
+    return verb.waves_of(view)
+
+
+def _wave_promoted(view: RolloutView, name: str) -> bool:
+    return any(each.state.wave == name and each.state.promoted for each in view.waves)
+
+
+def choices(verb: Verb, view: RolloutView) -> tuple[str, ...]:
+    """Waves that the order can be given for."""
+    if verb.name == "resume":
+        return verb.held_of(view) if view.summary.status in (_R.RUNNING, _R.COMPLETED) else ()
+    return _choices(verb, view)
