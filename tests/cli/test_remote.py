@@ -14,6 +14,7 @@ from tests.cli.house import House
 @pytest.fixture
 def there(fleet: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an installation with a rollout that runs and has something to show."""
+    fleet.build()
     fleet.ok("apply", str(fleet.rollout()), "--start")
     fleet.tick()
     fleet.devices_do("confirmed", most=2)
@@ -87,4 +88,4 @@ def test_the_same_command_says_the_same_from_afar(fleet: House, there: str) -> N
         here, far = fleet.run(*words), fleet.run(*words, "--server", there)
         if (far.stdout, far.stderr, far.exit_code) != (here.stdout, here.stderr, here.exit_code):
             differ.append(f"{line}\nhere: {here.output}\nfar: {far.output}")
-    assert differ == [], "\n\n".join(differ)
+    assert not differ, "\n\n".join(differ)[:2000]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import httpx
 from fastapi.testclient import TestClient
 
 from orchestrator.core.roles import Role
@@ -36,10 +35,9 @@ class Asking:
         side = operators_side(app, over=self.over, doorkeeper=ByRole())
         self.client = TestClient(side, raise_server_exceptions=False)
 
-    def __call__(self, method: str, path: str, role: str = "releaser", **more: Any) -> httpx.Response:
+    def __call__(self, method: str, path: str, role: str = "releaser", **more: Any) -> Any:
         headers = {"authorization": f"Bearer {role}", **more.pop("headers", {})}
-        answer: httpx.Response = self.client.request(method, f"/api/v1{path}", headers=headers, **more)
-        return answer
+        return self.client.request(method, f"/api/v1{path}", headers=headers, **more)
 
     def ok(self, method: str, path: str, role: str = "releaser", **more: Any) -> Any:
         answer = self(method, path, role, **more)

@@ -6,10 +6,10 @@ What only the machine of the installation can do says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from orchestrator.adapters.files.library import check_file
 from orchestrator.adapters.files.loader import load_fleet, load_policy, rollout_under
@@ -75,31 +75,23 @@ def _token(text: str, where: str) -> str:
 
 
 def _application(client: Client) -> Application:
-    elsewhere = cast(Any, _Elsewhere())
-    return Application(
-        settings=elsewhere,
-        store=cast(Any, _Nothing()),
-        provider=elsewhere,
-        files=RemoteFiles(client),
-        targets=cast(Any, _Targets(client, "targets")),
-        artifacts=cast(Any, _Artifacts(client, "artifacts")),
-        downloads=elsewhere,
-        devices=cast(Any, _Devices(client)),
-        mender=cast(Any, _Service(client, "mender")),
-        rollouts=cast(Any, _Rollouts(client, "rollouts")),
-        planner=cast(Any, _Planner(client, "planner")),
-        queries=cast(Any, _Queries(client, "queries")),
-        measuring=elsewhere,
-        deltas=cast(Any, _Deltas(client, "deltas")),
-        ticker=elsewhere,
-        turn=elsewhere,
-        verifier=cast(Any, _Verifier(client, "verifier")),
-        replayer=cast(Any, _Replayer(client, "replayer")),
-        people=elsewhere,
-        door=elsewhere,
-        authority=_not_here,
-        clock=client.now,
-    )
+    here: dict[str, Any] = {
+        "store": _Nothing(),
+        "files": RemoteFiles(client),
+        "targets": _Targets(client, "targets"),
+        "artifacts": _Artifacts(client, "artifacts"),
+        "devices": _Devices(client),
+        "mender": _Service(client, "mender"),
+        "rollouts": _Rollouts(client, "rollouts"),
+        "planner": _Planner(client, "planner"),
+        "queries": _Queries(client, "queries"),
+        "deltas": _Deltas(client, "deltas"),
+        "verifier": _Verifier(client, "verifier"),
+        "replayer": _Replayer(client, "replayer"),
+        "authority": _not_here,
+        "clock": client.now,
+    }
+    return Application(**{each.name: here.get(each.name, _Elsewhere()) for each in fields(Application)})
 
 
 def _not_here(*asked: object) -> NoReturn:
