@@ -13,7 +13,9 @@ from orchestrator.cli.app import run
 from orchestrator.cli.context import Openers, install
 
 if TYPE_CHECKING:
+    from orchestrator.cli.context import Elsewhere
     from orchestrator.services.application import Application, Files
+    from orchestrator.services.backups import Backed, Restored
     from orchestrator.services.doctor import Finding
     from orchestrator.services.settings import Settings
     from orchestrator.services.tuf import Tuf
@@ -41,6 +43,12 @@ def _open_tuf(settings: Settings) -> Tuf:
     from orchestrator import bootstrap
 
     return bootstrap.open_tuf(settings)
+
+
+def _open_elsewhere(server: str, token_file: Path | None) -> Elsewhere:
+    from orchestrator import bootstrap
+
+    return bootstrap.open_elsewhere(server, token_file)
 
 
 def _serve(settings: Settings) -> None:
@@ -79,6 +87,20 @@ def _settings_file(path: Path | None, overrides: Mapping[str, str]) -> Path | No
     return bootstrap.settings_file(path, overrides)
 
 
+def _back_up(settings: Settings, file: Path | None, into: Path, *, content: bool) -> Backed:
+    from orchestrator import bootstrap
+
+    return bootstrap.back_up(settings, file, into, content=content)
+
+
+def _restore(
+    archive: Path, file: Path | None, overrides: Mapping[str, str], *, by: str, yes: bool, dry_run: bool
+) -> Restored:
+    from orchestrator import bootstrap
+
+    return bootstrap.restore(archive, file, overrides, by=by, yes=yes, dry_run=dry_run)
+
+
 def main() -> int:
     """What the installed ``wave`` calls; the exit code."""
     # The interpreter's last look for cycles through everything that was loaded takes 0.3 s of CPU, a third of
@@ -94,8 +116,11 @@ def main() -> int:
             run_builder=_run_builder,
             upgrade_database=_upgrade_database,
             initialise=_initialise,
+            open_elsewhere=_open_elsewhere,
             examine=_examine,
             settings_file=_settings_file,
+            back_up=_back_up,
+            restore=_restore,
         )
     )
     return run()

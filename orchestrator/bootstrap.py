@@ -16,8 +16,10 @@ from orchestrator.services.settings import Settings
 if TYPE_CHECKING:
     from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
+    from orchestrator.adapters.remote.application import Elsewhere
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
+    from orchestrator.services.backups import Backed, Restored
     from orchestrator.services.doctor import Finding
     from orchestrator.services.providers import Providers
     from orchestrator.services.tuf import Tuf
@@ -200,6 +202,14 @@ def open_application(
     )
 
 
+def open_elsewhere(server: str, token_file: Path | None) -> Elsewhere:
+    """An orchestrator that another machine runs, with the token of that file or of the environment. Raises
+    InvalidInput."""
+    from orchestrator.adapters.remote.application import Elsewhere, token_of
+
+    return Elsewhere(server, token_of(token_file, os.environ))
+
+
 def _is_loopback(address: str) -> bool:
     from orchestrator.gateway.limits import is_loopback
 
@@ -218,6 +228,30 @@ def examine(settings: Settings, file: Path | None) -> list[Finding]:
     from orchestrator.adapters.doctor.examining import examine as look
 
     return look(settings, utc_now(), file=file)
+
+
+def back_up(settings: Settings, file: Path | None, into: Path, *, content: bool) -> Backed:
+    """One file with all that cannot be made again, also while the installation is at work."""
+    from orchestrator.adapters.backup.making import make
+
+    return make(settings, file, into, now=utc_now(), content=content)
+
+
+def restore(
+    archive: Path, file: Path | None, overrides: Mapping[str, str], *, by: str, yes: bool, dry_run: bool
+) -> Restored:
+    """Put what a backup holds in the place of an installation. ``file``: the settings, where they are not in it."""
+    from orchestrator.adapters.backup.restoring import restore as put_back
+    from orchestrator.adapters.files.settings import load_settings as load
+
+    present = load(file, overrides, os.environ)
+    root = present.root.absolute()
+    given = {**overrides, "root": str(root)}
+
+    def settings(found: Path | None) -> Settings:
+        return present if found is None or file is not None else load(found, given, os.environ, beside=root)
+
+    return put_back(archive, root, settings, by=by, now=utc_now(), yes=yes, dry_run=dry_run)
 
 
 def initialise(root: Path) -> list[str]:

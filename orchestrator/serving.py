@@ -41,11 +41,10 @@ SCRAPER_AT_LEAST: Final = 32
 
 
 def lock_file(settings: Settings) -> Path:
-    """Beside the database and named after it, so that the database is served once whatever root it is reached from."""
-    from sqlalchemy.engine import make_url
+    """Held by whoever serves this installation's SQLite database."""
+    from orchestrator.adapters import lock
 
-    database = make_url(settings.database_url).database
-    return (Path(database) if database else settings.root / "wave").resolve().with_suffix(".lock")
+    return lock.lock_file(settings.database_url, settings.root)
 
 
 def serve(settings: Settings) -> None:

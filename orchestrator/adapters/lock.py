@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from orchestrator.errors import StoreUnavailable
 
 
@@ -18,6 +20,12 @@ def process_name() -> str:
     """Who this process is, in leases: host, process id and something that nobody else has, because in two containers
     both may be alike."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def lock_file(database_url: str, root: Path) -> Path:
+    """Beside the database and named after it, so that the database is served once whatever root it is reached from."""
+    database = make_url(database_url).database
+    return (Path(database) if database else root / "wave").resolve().with_suffix(".lock")
 
 
 class Lock:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from orchestrator.errors import WaveError
 from orchestrator.gateway.artifact_files import PREFIX as ARTIFACTS
+from orchestrator.gateway.at_once import NO_LENGTH, WHOLE
 from orchestrator.gateway.http import (
     JSON,
     READ_SECONDS,
@@ -47,6 +48,8 @@ class Gateway:
     """The application. ``doors`` are asked in their order who takes a path; ``files`` serves what lies below
     ``/ostree``, ``artifacts`` below ``/artifacts``; ``read_seconds`` bounds slow bodies, and
     ``limits`` how often one may ask the doors; content is not limited. ``refused`` counts what is told an error."""
+
+    at_once = True
 
     def __init__(
         self,
@@ -90,9 +93,12 @@ class Gateway:
         if isinstance(response, Handed):
             await response.app(response.scope, receive, send)
             return
-        body = response.body
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": response.status, "headers": [length, *response.headers]})
+        status, body, headers = response
+        extensions = scope.get("extensions")
+        if extensions is not None and WHOLE in extensions and extensions[WHOLE](status, headers, body):
+            return
+        length = () if status in NO_LENGTH else ((b"content-length", b"%d" % len(body)),)
+        await send({"type": "http.response.start", "status": status, "headers": [*length, *headers]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, door: Door | None, scope: Scope, receive: Receive) -> Response | Handed:

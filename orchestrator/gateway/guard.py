@@ -11,8 +11,9 @@ import asyncio
 import resource
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from orchestrator.gateway.at_once import WHOLE, Headers, round_of, whole
 from orchestrator.gateway.counting import CONNECTION, NOT_HTTP, TOO_LARGE, TOO_MANY, TOO_SLOW
 from orchestrator.gateway.tls import CERTIFICATE, peer_certificate
 from orchestrator.services.metering import Refusals
@@ -52,7 +53,8 @@ def connections_possible() -> int:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Uvicorn's own, with these bounds. ``refused`` counts whom they hit."""
+    """Uvicorn's own, with these bounds. ``refused`` counts whom they hit. An application that says ``at_once`` is run
+    as ``at_once`` has it."""
 
     def __init__(self, *arguments: Any, refused: Refusals | None = None, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -60,12 +62,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._late: asyncio.TimerHandle | None = None
-        self._extensions: dict[str, Any] | None = None
+        self._extensions: dict[str, Any] = {}
+        self._at_once: bool = getattr(self.app, "at_once", False)
+        self._round = round_of(self.loop)
+        self._reading = False
+        self._ready: RequestResponseCycle | None = None
+        self._begun: RequestResponseCycle | None = None
+        self._idle_since: float | None = None
+        self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if self.scheme == "https" and (certificate := peer_certificate(transport)) is not None:
-            self._extensions = {CERTIFICATE: certificate}
+            self._extensions[CERTIFICATE] = certificate
+        if self._at_once:
+            self._extensions[WHOLE] = self._whole
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + TOLD_AT_ONCE:
             self._refused.count(CONNECTION, TOO_MANY)
             transport.abort()
@@ -74,19 +85,70 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self._extensions, self._begun = {}, None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._idle_since = None
+        self._reading = True
         super().data_received(data)
+        self._reading = False
+        if self._ready is not None:
+            cycle, self._ready = self._ready, None
+            self._begun = cycle
+            self._round.add(cycle.run_asgi(self.app))
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refused.count(CONNECTION, TOO_LARGE)
                 self.transport.close()
                 return
-        # any byte ends Uvicorn's own wait between two requests, an empty line too
-        if self._in_head or not self._answering():
+        # any byte ends the wait between two requests, an empty line too
+        if self._in_head or not (self._is_idle() or self._answering()):
             self._expect_head()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not self._at_once or app is not self.app:
+            super()._start_asgi_task(cycle, app)
+            return
+        if self._reading:
+            self._ready = cycle  # its body may be in what is being read
+        else:
+            # One of many that came together, after the one before it: a task each, or the stack would grow with them.
+            super()._start_asgi_task(cycle, app)
+
+    def _whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        """The extension ``WHOLE``. Nothing in it leads back to the request: what a request leaves must be free at once
+        and not wait for the collector of cycles."""
+        return self._begun is not None and whole(self._begun, status, headers, body)
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        # Uvicorn's timer is made and ended with every request; this one looks whether anything has come meanwhile.
+        self._idle_since = self.loop.time()
+        if self._idle is None:
+            self._idle = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
+
+    def _is_idle(self) -> bool:
+        """It was answered, and has said nothing since."""
+        return self._idle_since is not None
+
+    def _look_if_idle(self) -> None:
+        self._idle = None
+        if self._idle_since is None or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle = self.loop.call_later(left, self._look_if_idle)
+        else:
+            self.transport.close()
 
     def shutdown(self) -> None:
         """The server stops. What is under way ends first; what is idle gets its last word (the server has every answer
@@ -107,7 +169,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head, self._head_bytes = True, 0
         super().on_message_begin()
-        if self._extensions is not None:
+        if self._extensions:
             self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:

@@ -30,6 +30,7 @@ from orchestrator.errors import (
     Unavailable,
     WaveError,
 )
+from orchestrator.gateway.at_once import Headers, in_a_task
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -37,7 +38,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Result = TypeVar("Result")
-Headers = tuple[tuple[bytes, bytes], ...]
 
 READ_SECONDS: Final = 10.0
 """How long a device may take to send its body."""
@@ -183,6 +183,7 @@ class Request:
             if len(body) > most:
                 raise too_large(most)
             return body
+        await in_a_task()
         try:
             async with asyncio.timeout(self._read_seconds):
                 return await _rest(message or await asked, self._receive, most)

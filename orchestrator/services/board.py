@@ -83,12 +83,13 @@ class Snapshot:
     ready: frozenset[DeltaPair] = frozenset()
     register: object = None
     look: object = None
+    reach: Mapping[str, timedelta] = field(default_factory=dict)
 
 
 def reach_of(snapshot: Snapshot, tag: str) -> timedelta:
     """After how long unseen a device of this tag is a newcomer to the slices when it comes back: slices hold whom their
     policy's ``reach`` had seen, so whoever one of them left out must not pass for one of its members."""
-    return min((listed.rules.reach for listed in snapshot.by_tag.get(tag, ())), default=REACH)
+    return snapshot.reach.get(tag, REACH)
 
 
 def candidates(rows: Iterable[RolloutRow], tag: str) -> list[RolloutRow]:
@@ -228,7 +229,8 @@ class Board:
             by_tag[tag] = tuple(found)
         targets = {commit for each in listed.values() for commit in each.terms.scope.commits.values()}
         ready = frozenset(record.pair for record in r.deltas() if record.pair.to_commit in targets)
-        after = Snapshot(listed, by_tag, {row.state.rollout: row for row in rows}, ready, register, look)
+        reach = {tag: min(each.rules.reach for each in found) for tag, found in by_tag.items() if found}
+        after = Snapshot(listed, by_tag, {row.state.rollout: row for row in rows}, ready, register, look, reach)
         same = (before.look, before.listed, before.ready) == (look, listed, ready)
         return before if same else after
 

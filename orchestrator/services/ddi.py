@@ -117,7 +117,9 @@ class Ddi:
         found = self._devices.check_in(device_id, shown, None, known=known, over=DeviceProtocol.DDI)
         if isinstance(found, Future):
             return then(found, self._answer)
-        current = _current(found) if found.had else None
+        if not found.had:
+            return Poll(found.check_in_after, None, None, False, self._asks_config(found))  # as nearly all
+        current = _current(found)
         if current is None or self._known_about(current[0]) is not None:
             return self._answer(found)
         return self._devices.aside(lambda: self._answer(found))
@@ -136,7 +138,7 @@ class Ddi:
 
     def _asks_config(self, heard: Heard) -> bool:
         """Until it has said what it runs, and again whenever that would confirm."""
-        if any(earlier.update.status is UpdateStatus.APPLIED for earlier, _ in heard.had.values()):
+        if heard.had and any(earlier.update.status is UpdateStatus.APPLIED for earlier, _ in heard.had.values()):
             return True
         return heard.device.commit is None and self._told.get(heard.device.id) is None
 

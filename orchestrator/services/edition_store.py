@@ -50,6 +50,10 @@ class WritesEditions(ReadsEditions, Protocol):
     def save_edition(self, edition: Edition) -> None:
         """Add it, or change when it was signed."""
 
+    def retire_editions(self, number: int, now: datetime) -> None:
+        """None that there is will be chosen again, and numbers go on above this one: what was handed out after a backup
+        is not known to what was restored from it."""
+
     def show_editions(self, shown: Mapping[int, int]) -> None:
         """Number by device key; a number that is lower than what is there changes nothing."""
 

@@ -42,7 +42,8 @@ class Kept:
 
     @property
     def outstanding(self) -> bool:
-        return any(earlier.update.status in STANDS for earlier, _ in self.had.values())
+        # most have had none
+        return bool(self.had) and any(earlier.update.status in STANDS for earlier, _ in self.had.values())
 
     def place_in_jitter(self) -> float:
         if self.spread != self.spread:
@@ -72,7 +73,7 @@ def spread_of(device: Device) -> float:
 
 def awaited(had: Mapping[int, tuple[Earlier, int]]) -> bool:
     """Whether decisions wait for what this device says next."""
-    return any(earlier.update.status in AWAITED for earlier, _ in had.values())
+    return bool(had) and any(earlier.update.status in AWAITED for earlier, _ in had.values())
 
 
 def nothing_new(kept: Kept, said: CheckIn) -> bool:

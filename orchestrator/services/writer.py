@@ -95,7 +95,8 @@ class Writer:
         self._most_at_once = most_at_once
         self._touch_every = touch_every.total_seconds()
         self._between = between
-        self._change = threading.Condition(threading.Lock())
+        self._guard = threading.Lock()
+        self._change = threading.Condition(self._guard)
         self._queue: deque[_Waiting] = deque()
         self._weight = 0
         self._seen: dict[int, tuple[datetime, timedelta]] = {}
@@ -131,7 +132,7 @@ class Writer:
     def submit(self, work: Work[Item, Result], item: Item, *, weight: int = 1) -> Future[Result]:
         """Hand in an item. Raises Busy when too much waits already, or the writer is closing or has ended."""
         future: Future[Result] = Future()
-        with self._change:
+        with self._guard:
             if not self.alive:
                 raise Busy("The server is shutting down.", remedy="Ask again in a minute.")
             if self._weight + weight > self.most_waiting and self._queue:
@@ -145,7 +146,7 @@ class Writer:
 
     def touch(self, device_key: int, at: datetime, usual_gap: timedelta) -> None:
         """Note that a device was seen, soon. Never blocks on the store."""
-        with self._change:
+        with self._guard:
             if len(self._seen) < MOST_UNSEEN:
                 self.start()
                 self._seen[device_key] = (at, usual_gap)

@@ -143,7 +143,8 @@ class Client:
         try:
             until(f"{self.name}: {what}", lambda: bool(holds()))
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.said()[-3000:]}") from None
+            told = "\n".join(line for line in self.said().splitlines() if "check-wait" not in line)
+            raise AssertionError(f"{error}\n{self.events()}\n{told[-4000:]}") from None
 
     def update(self, rollout: str) -> tuple[int, int] | None:
         """Status of its update, and whether anything bad of it was counted."""
@@ -170,7 +171,6 @@ class Wire:
         self.open = threading.Event()
         self.open.set()
         self.damage = threading.Event()
-        self.carried = 0
         self._listening = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -199,7 +199,6 @@ class Wire:
                         piece = bytes(each ^ 0xFF for each in piece)
                 near.sendall(piece)
                 at += len(piece)
-                self.carried += len(piece)
             near.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:

@@ -167,10 +167,9 @@ def test_a_damaged_download_an_aborted_one_and_a_power_cut(tmp_path: Path, endin
 
     # An order ends what is being fetched: the client hears of it when it says how far it is.
     wire.open.clear()
-    carried = wire.carried
     target(house, 4, artifact(house, 4, padding=400_000), "damaged")
     third = rollout(house, 4, tag="damaged")
-    damaged.until("the download has begun", lambda: wire.carried > carried)
+    comes_to(damaged, third, UpdateStatus.DOWNLOADING)
     house.ok("cancel", third, "--yes")
     wire.open.set()
     comes_to(damaged, third, UpdateStatus.WITHDRAWN)

@@ -38,7 +38,7 @@ def store(settings: Settings, now: datetime) -> Iterator[Finding]:
             yield broken(
                 Area.STORE,
                 f"The database {engine.where} has schema {version}, and this program needs {NEWEST}.",
-                "Stop `wave serve`, back up the database, then `wave db upgrade`.",
+                "Stop `wave serve`, `wave backup FILE`, then `wave db upgrade`.",
             )
         else:
             yield broken(
@@ -76,7 +76,7 @@ def _sqlite(path: Path, synchronous: str) -> Iterator[Finding]:
             yield broken(
                 Area.STORE,
                 f"The database {path} is damaged: {said[0]}.",
-                "Stop `wave serve` and restore the last backup.",
+                "Stop `wave serve` and `wave restore FILE` the last backup.",
             )
     if mode != "wal":
         yield doubtful(Area.STORE, f"Its journal mode is {mode}.", "`wave db upgrade` sets it to WAL.")

@@ -23,7 +23,7 @@ from orchestrator.services.settings import Settings
 
 DEFAULT_FILE: Final = "wave.yaml"
 PREFIX: Final = "WAVE_"
-ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
+ELSEWHERE: Final = frozenset({"SERVER", "SETTINGS", "TOKEN", "TOKEN_FILE", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
 _DURATIONS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation is timedelta)
@@ -36,10 +36,13 @@ _TEXTS: Final = frozenset(key for key, field in Settings.model_fields.items() if
 """Lists of words; in the environment with a colon between."""
 
 
-def load_settings(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
-    """Raises InvalidFile for the file's faults and InvalidInput for the environment's and the command line's."""
+def load_settings(
+    path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str], *, beside: Path | None = None
+) -> Settings:
+    """``beside``: the directory from which the file's paths count, when it does not lie where it belongs. Raises
+    InvalidFile for the file's faults and InvalidInput for the environment's and the command line's."""
     file = settings_file(path, overrides, environment)
-    values = _from_file(file) if file is not None else {}
+    values = _from_file(file, beside or file.parent) if file is not None else {}
     given = {
         key.removeprefix(PREFIX).lower(): value
         for key, value in environment.items()
@@ -66,7 +69,7 @@ def settings_file(path: Path | None, overrides: Mapping[str, str], environment: 
     return named or next((place / DEFAULT_FILE for place in places if (place / DEFAULT_FILE).is_file()), None)
 
 
-def _from_file(file: Path) -> dict[str, Any]:
+def _from_file(file: Path, beside: Path) -> dict[str, Any]:
     source = read_source(file)
     if source.value is None:
         return {}
@@ -79,7 +82,7 @@ def _from_file(file: Path) -> dict[str, Any]:
             problems.append(((str(key),), f"is no setting.{did_you_mean(str(key), Settings.model_fields)}"))
             continue
         try:
-            values[key] = _read(key, value, beside=file.parent)
+            values[key] = _read(key, value, beside=beside)
         except InvalidInput as error:
             problems.append(((key,), error.message))
     if problems:

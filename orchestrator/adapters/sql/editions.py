@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from orchestrator.adapters.sql.session import Session
@@ -63,6 +64,13 @@ class EditionWriting(EditionReading):
                 edition.root_version,
                 edition.signings,
             ),
+        )
+
+    def retire_editions(self, number: int, now: datetime) -> None:
+        self.link.run("UPDATE edition SET expires_at = ? WHERE expires_at > ?", (stored(now), stored(now)))
+        self.link.run(
+            f"INSERT INTO edition ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO NOTHING",
+            (number, "passed over", "{}", stored(now), stored(now), 0, 0),
         )
 
     def show_editions(self, shown: Mapping[int, int]) -> None:

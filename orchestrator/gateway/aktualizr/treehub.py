@@ -22,6 +22,8 @@ _OTHERS: Final = re.compile(r"/(?:download-urls|delta-stats/[^/]*)")
 class Treehub:
     """An ASGI application in front of another: ``files`` where a path means the repository, ``gateway`` otherwise."""
 
+    at_once = True
+
     def __init__(self, gateway: App, files: App) -> None:
         self._gateway = gateway
         self._files = files
