@@ -150,7 +150,7 @@ def test_a_viewer_sees_no_orders_and_can_give_none(served: Served, browser: Brow
         assert watched.go("/rollouts/lmp-42/order/halt") == 403
         expect(watched.page.locator("h1")).to_have_text("You may not do this")
         csrf = watched.page.locator("input[name=csrf]").first.get_attribute("value") or ""
-        form = {"reason": "because", "step": "do", "csrf": csrf}
+        form: dict[str, str | float | bool] = {"reason": "because", "step": "do", "csrf": csrf}
         answer = watched.page.request.post(f"{served.url}/rollouts/lmp-42/order/halt", form=form)
         assert answer.status == 403
     with served.page(browser, "releaser") as watched:
