@@ -174,6 +174,9 @@ class Reading(ReadsParts, Protocol):
 
     def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]: ...
 
+    def halted_at(self, rollout_key: int) -> datetime | None:
+        """When it was halted last, whoever has resumed it since."""
+
     def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
         """The evidence log of a rollout, oldest first."""
 
@@ -206,12 +209,6 @@ class Reading(ReadsParts, Protocol):
         self, rollout_key: int, *, statuses: Collection[UpdateStatus] | None = None, bad: bool = False, limit: int = 100
     ) -> Sequence[tuple[str, UpdateRow]]:
         """With the device's id, newest offer first; ``bad``: only those with a bad outcome."""
-
-    def some_bad(self, rollout_key: int, *, limit: int) -> Sequence[tuple[str, UpdateRow]]:
-        """With the device's id, so many of those with a bad outcome, whichever; no others are looked at."""
-
-    def last_codes(self, rollout_key: int, device_keys: Collection[int]) -> Mapping[int, str]:
-        """The error code that each of these devices said last in the rollout, by device key; without one left out."""
 
     def events(
         self,

@@ -7,10 +7,12 @@ from typing import Protocol
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.console_store import ReadsConsole, WritesConsole
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
+from orchestrator.services.failing_store import ReadsFailing
 from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.notice_store import ReadsNotices, WritesNotices
+from orchestrator.services.once import WritesOnce
 from orchestrator.services.people_store import ReadsPeople, WritesPeople
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 
@@ -25,6 +27,7 @@ class ReadsParts(
     ReadsFeed,
     ReadsConsole,
     ReadsNotices,
+    ReadsFailing,
     Protocol,
 ):
     """What a snapshot has besides ``services.store.Reading``."""
@@ -39,6 +42,7 @@ class WritesParts(
     WritesPeople,
     WritesConsole,
     WritesNotices,
+    WritesOnce,
     Protocol,
 ):
     """What a transaction has besides ``services.store.Writing``."""
