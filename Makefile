@@ -75,7 +75,7 @@ lock: $(READY)  ## write requirements.lock anew, with today's newest versions
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o packaging/requirements.lock
 
 docs: $(READY)  ## build the site of README and docs in build/site; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --clean
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean
 	@echo "open build/site/index.html"
 
 wheel: $(READY)  ## build dist/wave_orchestrator-*.whl, with everything inside

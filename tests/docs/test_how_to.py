@@ -99,5 +99,5 @@ def test_moving_to_postgresql(tmp_path: Path, wave: Path, postgres: tuple[Cluste
     installed(tmp_path, wave)
     cluster, _ = postgres
     said = run("docs/how-to/postgresql.md", tmp_path, wave, **{SERVER: cluster.url(cluster.database())})
-    assert "PostgreSQL" in said and "lab-1" in said
+    assert "The database postgresql+psycopg://" in said and "lab-1" in said
     assert (tmp_path / "postgresql.yaml").stat().st_mode & 0o777 == 0o600
