@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import ContentUnavailable, StoreUnavailable
+from orchestrator.errors import ContentUnavailable, Refused, StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
     from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
+    from orchestrator.adapters.remote.application import Elsewhere
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
     from orchestrator.services.backups import Backed, Restored
@@ -201,6 +202,14 @@ def open_application(
     )
 
 
+def open_elsewhere(server: str, token_file: Path | None) -> Elsewhere:
+    """An orchestrator that another machine runs, with the token of that file or of the environment. Raises
+    InvalidInput."""
+    from orchestrator.adapters.remote.application import Elsewhere, token_of
+
+    return Elsewhere(server, token_of(token_file, os.environ))
+
+
 def _is_loopback(address: str) -> bool:
     from orchestrator.gateway.limits import is_loopback
 
@@ -243,6 +252,23 @@ def restore(
         return present if found is None or file is not None else load(found, given, os.environ, beside=root)
 
     return put_back(archive, root, settings, by=by, now=utc_now(), yes=yes, dry_run=dry_run)
+
+
+def copy_database(settings: Settings, to: Settings) -> dict[str, int]:
+    """Everything of this installation's SQLite database into the empty PostgreSQL one of other settings; rows by table.
+    Raises Refused while a server runs, or when the other is not empty."""
+    from orchestrator.adapters.lock import Lock, lock_file
+    from orchestrator.adapters.sql.moving import move
+
+    open_store(settings).close()
+    lock = Lock(lock_file(settings.database_url, settings.root))
+    with lock.held():
+        if not lock.take():
+            raise Refused(
+                f"`wave serve` (process {lock.holder()}) serves this database.",
+                remedy="Stop it: what devices report meanwhile would not be in the copy.",
+            )
+        return move(settings.database_url, to.database_url)
 
 
 def initialise(root: Path) -> list[str]:

@@ -151,6 +151,7 @@ class ReasonKind(StrEnum):
     DELTAS_LATE = "deltas_late"
     WINDOW = "window"
     AWAITING_PROMOTION = "awaiting_promotion"
+    AWAITING_APPROVAL = "awaiting_approval"
     EMPTY = "empty"
     ALREADY_THERE = "already_there"
     SLICE = "slice"

@@ -22,8 +22,9 @@ from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
 from orchestrator.services.application import Application
 from orchestrator.services.metering import Meter
+from orchestrator.services.openid import OpenId
 from orchestrator.services.people import Doorkeeper, Person
-from orchestrator.web import csrf, metrics, problems, signing_in
+from orchestrator.web import api, csrf, metrics, problems, signing_in
 from orchestrator.web.asking import asks
 from orchestrator.web.console import mounting as console
 from orchestrator.web.feed import Feed
@@ -36,24 +37,28 @@ def operators_side(
     doorkeeper: Doorkeeper | None = None,
     meter: Meter | None = None,
     scraper: str | None = None,
+    openid: OpenId | None = None,
 ) -> FastAPI:
     """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people. ``meter``: what this
-    process counts; ``scraper``: the token that may read ``/metrics`` beside people."""
+    process counts; ``scraper``: the token that may read ``/metrics`` beside people. ``openid``: signing in with
+    another's word."""
     # No page of documentation: FastAPI's would ask another host for its scripts.
     made = FastAPI(
         title="wave",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,
         dependencies=[Depends(csrf.guard)],
     )
     made.state.application = app
     made.state.doorkeeper = doorkeeper or Nobody()
+    made.state.openid = openid
     made.state.over = over or threading.Event()
     made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     made.state.feed = Feed(lambda: app.store, made.state.over)
     problems.install(made)
     made.include_router(_me)
+    made.include_router(api.router())
     made.include_router(metrics.router)
     made.include_router(signing_in.router)
     console.mount(made)

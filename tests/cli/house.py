@@ -48,6 +48,7 @@ class House:
     now: datetime = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
     tokens: dict[str, str] = field(default_factory=dict)
     provider: FakeProvider = field(init=False)
+    database: str | None = None
 
     def __post_init__(self) -> None:
         folder = self.root / "content"
@@ -60,7 +61,7 @@ class House:
         patch.setenv("WAVE_USER", "mika")
         patch.setenv("COLUMNS", "80")
         patch.setenv("WAVE_ROOT", str(self.root))
-        for name in ("WAVE_SETTINGS", "NO_COLOR", "FORCE_COLOR"):
+        for name in ("WAVE_SETTINGS", "WAVE_SERVER", "WAVE_TOKEN", "WAVE_TOKEN_FILE", "NO_COLOR", "FORCE_COLOR"):
             patch.delenv(name, raising=False)
         install(
             Openers(
@@ -72,17 +73,19 @@ class House:
                 run_builder=lambda settings: None,
                 upgrade_database=bootstrap.upgrade_database,
                 initialise=lambda root: [],
+                open_elsewhere=bootstrap.open_elsewhere,
                 examine=bootstrap.examine,
                 settings_file=bootstrap.settings_file,
                 back_up=bootstrap.back_up,
                 restore=bootstrap.restore,
+                copy_database=bootstrap.copy_database,
             )
         )
         bootstrap.open_application(self.settings, create=True).close()
 
     @property
     def settings(self) -> Settings:
-        return Settings(root=self.root)
+        return Settings(root=self.root, database=self.database)
 
     def open(self, settings: Settings, *, create: bool = False) -> Application:
         return bootstrap.open_application(settings, create=create, clock=lambda: self.now)
