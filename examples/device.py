@@ -217,8 +217,8 @@ class Device(Downloads):
         if self.authority is not None:
             settings["tls-ca-path"] = str(self.authority)
         if self.certificate is not None:
-            certificate, key = self.certificate
-            settings |= {"tls-client-cert-path": str(certificate), "tls-client-key-path": str(key)}
+            certificate, own_key = self.certificate
+            settings |= {"tls-client-cert-path": str(certificate), "tls-client-key-path": str(own_key)}
         for key, value in settings.items():
             self._ostree("config", "--group", 'remote "wave"', "set", key, value)
         said = self._ostree("pull", "--disable-static-deltas", "wave", commit, event="download_failed", code="pull")
