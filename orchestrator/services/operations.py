@@ -154,6 +154,7 @@ OPERATIONS: Final = (
     _order("/rollouts/{name}/pause", Rollouts.pause),
     _order("/rollouts/{name}/resume", Rollouts.resume),
     _order("/rollouts/{name}/waves/{wave}/promote", Rollouts.promote),
+    Operation("POST", "/rollouts/{name}/approve", Role.APPROVER, "rollouts", Rollouts.approve),
     _order("/rollouts/{name}/waves/{wave}/skip", Rollouts.skip),
     _order("/rollouts/{name}/complete", Rollouts.complete),
     _order("/rollouts/{name}/halt", Rollouts.halt),

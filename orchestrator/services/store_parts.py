@@ -11,6 +11,7 @@ from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.notice_store import ReadsNotices, WritesNotices
+from orchestrator.services.once import WritesOnce
 from orchestrator.services.people_store import ReadsPeople, WritesPeople
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 
@@ -39,6 +40,7 @@ class WritesParts(
     WritesPeople,
     WritesConsole,
     WritesNotices,
+    WritesOnce,
     Protocol,
 ):
     """What a transaction has besides ``services.store.Writing``."""

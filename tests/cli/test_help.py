@@ -45,7 +45,7 @@ LISTED = (
         "mender": "list accept reject preauthorize decommission",
         "policy": "check list show schema",
         "notify": "list destinations retry test send",
-        "db": "upgrade check",
+        "db": "upgrade check copy",
         "journal": "show verify",
     }.items()
     for name in names.split()

@@ -71,6 +71,7 @@ LOOKS = [
     "apply {file} --dry-run",
     "promote lmp-42 rest --dry-run",
     "promote lmp-42 nowhere",
+    "approve lmp-42 --dry-run",
     "pause lmp-42 --dry-run --json",
     "halt lmp-42 --dry-run --reason 'ünder test'",
     "exclude lmp-42 hardware_id=rpi4 --dry-run --reason x",

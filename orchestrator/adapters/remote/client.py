@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -101,8 +102,14 @@ class Client:
 
     def send(self, method: str, path: str, **more: Any) -> httpx.Response:
         """One request. Raises what the answer says."""
+        if method != "GET":
+            # Where the answer is lost on its way, the same may be sent again.
+            more["headers"] = {"idempotency-key": uuid.uuid4().hex, **more.get("headers", {})}
         try:
-            answer = self.http.request(method, path, **more)
+            try:
+                answer = self.http.request(method, path, **more)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                answer = self.http.request(method, path, **more)
         except httpx.TimeoutException:
             raise Unavailable(f"{self.server} did not answer in time.", remedy="Try again.") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:

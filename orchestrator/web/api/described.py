@@ -39,7 +39,6 @@ _MEANING: Final = {
     "409": "The state or a rule forbids it, or somebody else was quicker.",
     "413": "Too large.",
     "415": "Not JSON.",
-    "422": "The idempotency key was used for another request.",
     "429": "Too often; `Retry-After` says when again.",
     "503": "Busy, or a part that it leans on is missing.",
 }

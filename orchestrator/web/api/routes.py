@@ -14,6 +14,7 @@ from orchestrator.services.operations import NOBODY, OPERATIONS, Operation, Shap
 from orchestrator.services.people import Person
 from orchestrator.services.wire import converted, decoded, encoded
 from orchestrator.web.api.bodies import read_json, words_of
+from orchestrator.web.api.once import once
 from orchestrator.web.api.paging import MOST, USUAL, page_of
 from orchestrator.web.asking import application, who
 
@@ -40,8 +41,14 @@ def _endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         person = await run_in_threadpool(_asks, operation, request)
         shape = shape_of(operation)
-        body = await read_json(request) if operation.method in ("POST", "PUT") else None
-        return await run_in_threadpool(_done, operation, shape, request, person, body)
+        body = await read_json(request) if operation.method == "POST" else None
+
+        def carry_out() -> Response:
+            return _done(operation, shape, request, person, body)
+
+        if not operation.writes:
+            return await run_in_threadpool(carry_out)
+        return await run_in_threadpool(once, request, person, body or b"", carry_out, secret=operation.secret)
 
     return answer
 
