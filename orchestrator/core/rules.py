@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
 from orchestrator.core.codes import NOT_TOLD_APART, Classes
 from orchestrator.core.evidence.darkness import Darkness
+from orchestrator.core.gates import Gate
 from orchestrator.core.outcomes import Outcome, Tolerance
 from orchestrator.core.pace import Pace, Per, Rate
 from orchestrator.core.policy import (
@@ -34,7 +35,8 @@ SLICE_OF_AT_ONCE: Final = 4
 class WaveRules:
     """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``,
     ``otherwise``, ``from_unknown`` are its delta gate; ``at_least``, ``reports``, ``at_most``, ``early`` its bake;
-    ``in_flight``, ``stake``, ``per``, ``rate`` its own pace, beside the rollout's."""
+    ``in_flight``, ``stake``, ``per``, ``rate`` its own pace, beside the rollout's; ``gates``
+    are asked before it opens."""
 
     wave: str
     after: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class WaveRules:
     stake: int | None = None
     per: Per | None = None
     rate: Rate | None = None
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
                 reports=bound.bake.reports,
                 at_most=bound.bake.at_most,
                 early=bound.bake.early is Early.CONFIDENT,
+                gates=bound.gates or (),
                 **_pace(own.pace if own is not None else None),
             )
         )
@@ -153,6 +157,11 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
         unhealthy_apart=policy.unhealthy_before is UnhealthyBefore.EXCLUDE,
         cancels=policy.cancels,
     )
+
+
+def without_gates(rules: Rules) -> Rules:
+    """The same with gates that say yes: for a virtual fleet nobody outside is asked."""
+    return replace(rules, waves=tuple(replace(wave, gates=()) for wave in rules.waves))
 
 
 def _pace(pace: Pace | None) -> dict[str, Any]:

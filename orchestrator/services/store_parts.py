@@ -8,6 +8,7 @@ from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifac
 from orchestrator.services.console_store import ReadsConsole, WritesConsole
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.feed import ReadsFeed
+from orchestrator.services.gate_store import ReadsGates, WritesGates
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.notice_store import ReadsNotices, WritesNotices
@@ -25,6 +26,7 @@ class ReadsParts(
     ReadsFeed,
     ReadsConsole,
     ReadsNotices,
+    ReadsGates,
     Protocol,
 ):
     """What a snapshot has besides ``services.store.Reading``."""
@@ -39,6 +41,7 @@ class WritesParts(
     WritesPeople,
     WritesConsole,
     WritesNotices,
+    WritesGates,
     Protocol,
 ):
     """What a transaction has besides ``services.store.Writing``."""

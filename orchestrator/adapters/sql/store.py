@@ -17,6 +17,7 @@ from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSeal
 from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
+from orchestrator.adapters.sql.gates import GateWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
@@ -66,6 +67,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    GateWriting,
     NoticeWriting,
     PeopleWriting,
     FeedWriting,
