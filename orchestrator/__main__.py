@@ -13,6 +13,7 @@ from orchestrator.cli.app import run
 from orchestrator.cli.context import Openers, install
 
 if TYPE_CHECKING:
+    from orchestrator.cli.context import Elsewhere
     from orchestrator.services.application import Application, Files
     from orchestrator.services.backups import Backed, Restored
     from orchestrator.services.doctor import Finding
@@ -42,6 +43,12 @@ def _open_tuf(settings: Settings) -> Tuf:
     from orchestrator import bootstrap
 
     return bootstrap.open_tuf(settings)
+
+
+def _open_elsewhere(server: str, token_file: Path | None) -> Elsewhere:
+    from orchestrator import bootstrap
+
+    return bootstrap.open_elsewhere(server, token_file)
 
 
 def _serve(settings: Settings) -> None:
@@ -109,6 +116,7 @@ def main() -> int:
             run_builder=_run_builder,
             upgrade_database=_upgrade_database,
             initialise=_initialise,
+            open_elsewhere=_open_elsewhere,
             examine=_examine,
             settings_file=_settings_file,
             back_up=_back_up,

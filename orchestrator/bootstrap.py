@@ -16,6 +16,7 @@ from orchestrator.services.settings import Settings
 if TYPE_CHECKING:
     from orchestrator.adapters.authority import FileAuthority
     from orchestrator.adapters.ostree.provider import OstreeProvider
+    from orchestrator.adapters.remote.application import Elsewhere
     from orchestrator.adapters.sql.store import SqlStore
     from orchestrator.services.application import Application
     from orchestrator.services.backups import Backed, Restored
@@ -210,6 +211,14 @@ def open_application(
         authority=lambda: open_authority(settings),
         clock=clock,
     )
+
+
+def open_elsewhere(server: str, token_file: Path | None) -> Elsewhere:
+    """An orchestrator that another machine runs, with the token of that file or of the environment. Raises
+    InvalidInput."""
+    from orchestrator.adapters.remote.application import Elsewhere, token_of
+
+    return Elsewhere(server, token_of(token_file, os.environ))
 
 
 def _is_loopback(address: str) -> bool:

@@ -15,7 +15,14 @@ from orchestrator.cli.context import Invocation
 from orchestrator.cli.late import LateGroup, late_group
 from orchestrator.errors import InvalidFile, WaveError
 
-ANYWHERE: Final = {"--settings": True, "--root": True, "--by": True, "--no-color": False}
+ANYWHERE: Final = {
+    "--settings": True,
+    "--root": True,
+    "--by": True,
+    "--server": True,
+    "--token-file": True,
+    "--no-color": False,
+}
 """Global options, which may also stand behind the command; True for those with a value."""
 
 USAGE_ERROR: Final = 2
@@ -48,6 +55,8 @@ class WaveGroup(LateGroup):
             )
         except BaseException as error:
             code = told(error, call)
+        finally:
+            call.close()
         code = code if isinstance(code, int) else 0
         if standalone_mode:
             sys.exit(code)
@@ -234,12 +243,21 @@ def options(
         str | None,
         typer.Option("--by", metavar="NAME", help="Your name for the journal; else WAVE_USER or the login name."),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", help="Drive the orchestrator there; else WAVE_SERVER, or none."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="Holds the token for it; else WAVE_TOKEN, WAVE_TOKEN_FILE."),
+    ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR does the same.")] = False,
 ) -> None:
     """Take the global options."""
     call = ctx.obj
     assert isinstance(call, Invocation)
     call.settings_file, call.root, call.user, call.colour = settings, root, by, not no_color
+    call.server, call.token_file = server or os.environ.get("WAVE_SERVER") or None, token_file
 
 
 def run(args: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 
 import typer
@@ -67,7 +68,11 @@ def _call(ctx: typer.Context) -> Invocation:
     """The run as the words before the cursor describe it: no callback has read the global options."""
     logging.disable(logging.CRITICAL)
     root = ctx.find_root()
-    return Invocation(settings_file=root.params.get("settings"), root=root.params.get("root"))
+    server = root.params.get("server") or os.environ.get("WAVE_SERVER") or None
+    token_file = root.params.get("token_file")
+    return Invocation(
+        settings_file=root.params.get("settings"), root=root.params.get("root"), server=server, token_file=token_file
+    )
 
 
 def target_names(ctx: typer.Context, incomplete: str) -> list[str]:

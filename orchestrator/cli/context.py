@@ -42,6 +42,17 @@ class Opens(Protocol):
     def __call__(self, settings: Settings, *, create: bool = False) -> Application: ...
 
 
+class Elsewhere(Protocol):
+    """An orchestrator that another machine runs. ``me``: who the token says that this is."""
+
+    @property
+    def application(self) -> Application: ...
+
+    def me(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
 class BacksUp(Protocol):
     """Makes a backup. ``file``: where the settings were read from."""
 
@@ -68,6 +79,7 @@ class Openers:
     run_builder: Callable[[Settings], None]
     upgrade_database: Callable[[Settings], str]
     initialise: Callable[[Path], list[str]]
+    open_elsewhere: Callable[[str, Path | None], Elsewhere]
     examine: Callable[[Settings, Path | None], list[Finding]]
     settings_file: Callable[[Path | None, Mapping[str, str]], Path | None]
     back_up: BacksUp
@@ -101,14 +113,22 @@ class Invocation:
     settings_file: Path | None = None
     root: Path | None = None
     user: str | None = None
+    server: str | None = None
+    token_file: Path | None = None
     colour: bool = True
     as_json: bool = False
+    _elsewhere: Elsewhere | None = None
     _consoles: dict[str, Console] = field(default_factory=dict)
 
     @property
     def by(self) -> str:
-        """Who gives the order: ``--by``, or ``WAVE_USER``, or the login name."""
+        """Who gives the order: ``--by``, or ``WAVE_USER``, or the login name; elsewhere, whom the token names."""
         import getpass
+
+        if self.server is not None:
+            if self.user is not None:
+                raise InvalidInput("With --server the token says who you are.", remedy="Leave out --by.")
+            return self._there().me()
 
         name = self.user or os.environ.get("WAVE_USER")
         if name is None:
@@ -149,10 +169,12 @@ class Invocation:
 
     def load_settings(self, **overrides: str) -> Settings:
         """The settings of the installation that is meant."""
+        self.require_here()
         return openers().load_settings(self.settings_file, overrides | self.given())
 
     def found_settings(self) -> Path | None:
         """The file that they are read from."""
+        self.require_here()
         return openers().settings_file(self.settings_file, self.given())
 
     def given(self) -> dict[str, str]:
@@ -166,7 +188,10 @@ class Invocation:
 
         # What goes wrong is told by the command itself; `serve` sets up a log of its own.
         logging.getLogger("orchestrator").addHandler(logging.NullHandler())
-        app = openers().open_application(self.load_settings(), create=create)
+        if self.server is not None:
+            app = self._there().application
+        else:
+            app = openers().open_application(self.load_settings(), create=create)
         try:
             yield app
         finally:
@@ -174,7 +199,29 @@ class Invocation:
 
     def files(self) -> Files:
         """Reads policy, rollout and fleet files; no database is opened."""
+        if self.server is not None:
+            return self._there().application.files
         return openers().open_files(self.load_settings())
+
+    def _there(self) -> Elsewhere:
+        """The other machine, over one connection for as long as the command runs."""
+        if self._elsewhere is None:
+            assert self.server is not None
+            self._elsewhere = openers().open_elsewhere(self.server, self.token_file)
+        return self._elsewhere
+
+    def close(self) -> None:
+        """End what is open."""
+        if self._elsewhere is not None:
+            self._elsewhere.close()
+
+    def require_here(self) -> None:
+        """Raises InvalidInput when another machine is meant: this command works on the installation's own."""
+        if self.server is not None:
+            raise InvalidInput(
+                "This works on the machine of the installation itself, and --server or WAVE_SERVER names another.",
+                remedy="Run it there, without them.",
+            )
 
     # ------------------------------------------------------------------------------------------ answers
 

@@ -293,6 +293,18 @@ def promote(rollout: RolloutName, wave: WaveName) -> Order:
     return Order(lambda orders, given: orders.promote(rollout, wave, **given))
 
 
+@order("approve", "wave approve lmp-42", "wave approve lmp-42 --wave rest", panel=STEER)
+def approve(
+    rollout: RolloutName,
+    wave: Annotated[
+        str | None,
+        typer.Option("--wave", metavar="WAVE", help="Only the opening of this wave.", autocompletion=wave_names),
+    ] = None,
+) -> Order:
+    """Give the word that the policy asks of another person than who wrote or started it; halted, that it may go on."""
+    return Order(lambda orders, given: orders.approve(rollout, wave=wave, **given))
+
+
 @order("skip", "wave skip lmp-42 lab", panel=STEER)
 def skip(rollout: RolloutName, wave: WaveName) -> Order:
     """Let what comes after a wave go on without it."""

@@ -18,6 +18,7 @@ from fractions import Fraction
 from typing import Final, assert_never
 
 from orchestrator.core.admission import amber_at_door, ambers, early_door, most_in_slice, slowing
+from orchestrator.core.approvals import wave_lacks
 from orchestrator.core.decisions import (
     CompleteRollout,
     EnsureDeltas,
@@ -47,6 +48,7 @@ from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
     EMPTY,
     NOBODY_LEFT,
+    after_kind,
     after_sentence,
     already_there_sentence,
     amber_held_sentence,
@@ -54,7 +56,6 @@ from orchestrator.core.reasons import (
     apart_sentence,
     are,
     bad_sentence,
-    cancelled_among,
     covered_sentence,
     devices,
     done_sentence,
@@ -93,7 +94,7 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
     amber = tuple(monitor for monitor in watching(state, facts.monitors) if monitor.amber)
     clock = heeded(state, facts)
     found = None if clock is None else reading(clock)
-    look = Look(facts, rules, now, amber, silence_is_amber=found is not None and found.amber)
+    look = Look(state, facts, rules, now, amber, silence_is_amber=found is not None and found.amber)
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
     if facts.clock is not None and facts.clock.next_at is not None:
@@ -161,7 +162,7 @@ def _wave(wave: WaveState, rules: WaveRules, statuses: dict[str, WaveStatus], lo
     if status is WaveStatus.PENDING:
         not_begun = [name for name in rules.after if statuses[name] not in _BEGUN]
         if not_begun:
-            look.wait(wave.wave, _after_kind(not_begun, statuses), after_sentence(not_begun, statuses, opened=True))
+            look.wait(wave.wave, after_kind(not_begun, statuses), after_sentence(not_begun, statuses, opened=True))
             return status
         reason = Reason(ReasonKind.DELTAS, "Its turn comes next: its devices are looked at and their deltas made.")
         look.decisions.append(PrepareWave(wave.wave, reason))
@@ -190,7 +191,7 @@ def _preparing(
     if wave.hold is not None:
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
     elif not_done := [before for before in rules.after if statuses[before] not in DONE_WAVE]:
-        look.wait(name, _after_kind(not_done, statuses), after_sentence(not_done, statuses, opened=False))
+        look.wait(name, after_kind(not_done, statuses), after_sentence(not_done, statuses, opened=False))
     elif deltas is None or facts.eligible is None or not fresh:
         look.wait(name, ReasonKind.DELTAS, "Its devices are being looked at.")
     elif facts.eligible == 0 and facts.already_there == 0:
@@ -205,8 +206,10 @@ def _preparing(
         sentence = already_there_sentence(facts.already_there)
         look.decisions.append(PassWave(name, Reason(ReasonKind.ALREADY_THERE, sentence)))
         return WaveStatus.PASSED
-    elif look.facts.frozen is not None:
-        look.wait(name, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
+    elif lacks := wave_lacks(look.state, rules):
+        look.wait(name, lacks.kind, lacks.sentence)
+    elif look.shut is not None:
+        look.wait(name, look.shut.kind, look.shut.sentence)
     elif _amber(wave, look) or shut(wave, rules.gates, facts, look):
         pass  # it has said why
     else:
@@ -311,7 +314,7 @@ def _amber(wave: WaveState, look: Look) -> bool:
     resume after that lets it open all the same, at a trickle (``offers``).
     """
     keys = (*ambers(look.amber, None), *ambers(look.amber, wave.wave))
-    if not keys or look.facts.frozen is not None:
+    if not keys or look.shut is not None:
         return False
     # Since the newest slice anywhere nobody was given a place.
     pieces = [piece for each in look.facts.waves for piece in each.slices]
@@ -408,7 +411,7 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: Look) -> None:
         until = ends if look.now < ends and 2 * last.confirmed >= last.reachable else None
         look.wait(wave.wave, ReasonKind.SLICE, f"Who came later waits: {_slice_wait(last)}", until)
         return
-    if facts.late and look.facts.frozen is None:
+    if facts.late and look.shut is None:
         reason = Reason(ReasonKind.DELTAS, "Devices came since the last look: their deltas are made.")
         look.decisions.append(EnsureDeltas(wave.wave, reason))
     _open_slice(wave.wave, facts, look, "A slice for those who came later" if facts.late else "A further slice", seen)
@@ -427,8 +430,8 @@ def _serve_all(wave: WaveState, look: Look) -> None:
     if facts.deltas is None:
         _look_at_devices(wave, look, "It passed before its turn: its devices are looked at.")
     if not facts.slices or facts.waiting > 0 or facts.late:
-        if look.facts.frozen is not None:
-            look.wait(wave.wave, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
+        if look.shut is not None:
+            look.wait(wave.wave, look.shut.kind, look.shut.sentence)
             return
         reason = Reason(ReasonKind.SLICE, "The rollout is completed: all that are left may come.")
         look.decisions.append(OpenSlice(wave.wave, None, reason))
@@ -436,8 +439,8 @@ def _serve_all(wave: WaveState, look: Look) -> None:
 
 def _open_slice(wave: str, facts: WaveFacts, look: Look, what: str, because: str) -> WaveFacts:
     """Open the next slice; the wave's facts as they are then, as far as they can be foreseen."""
-    if look.facts.frozen is not None:
-        look.wait(wave, ReasonKind.FROZEN, f"Everything is frozen: {look.facts.frozen.sentence}")
+    if look.shut is not None:
+        look.wait(wave, look.shut.kind, look.shut.sentence)
         return facts
     most = most_in_slice(wave, look.facts.waves, look.rules, look.amber) if facts.reachable else None
     size = next_size(facts.reachable, first=look.rules.first_slice, growth=look.rules.growth, at_most=most)
@@ -452,10 +455,6 @@ def _wait_for_window(wave: str, window: Window, look: Look, verb: str) -> None:
     opens = window.next_open(look.now)
     until = f"until {moment(opens)}" if opens else "for more than a year"
     look.wait(wave, ReasonKind.WINDOW, f"Its window is closed {until}; only then can it {verb}.", opens)
-
-
-def _after_kind(names: list[str], statuses: dict[str, WaveStatus]) -> ReasonKind:
-    return ReasonKind.CANCELLED_BEFORE if cancelled_among(names, statuses) else ReasonKind.AFTER
 
 
 def _later(at: datetime | None, granted_at: datetime | None, look: Look) -> datetime:

@@ -252,6 +252,7 @@ _OF_A_WAVE: Final[_Directions] = {
     "wave": ("wave", _never),
     "after": ("after", _never),  # `fixed` says what may not change
     "awaits_promotion": ("promote", _never),  # it has opened
+    "approvals": ("approve.open", _never),  # `approvals.lower` refuses all of these
     "window": ("window", _opened),
     "cover": ("deltas.cover", _less),
     "within": ("deltas.within", _less),
@@ -284,6 +285,9 @@ _OF_ALL: Final[_Directions] = {
     "on_segment": ("on_segment", _ranked(OnSegment.HALT, OnSegment.EXCLUDE)),
     "escalate_over": ("escalate_over", _more),
     "cancels": ("on_halt", _ranked(True, False)),
+    "approve_start": ("approve.start", _never),
+    "approve_open": ("approve.open", _never),
+    "approve_resume": ("approve.resume", _never),
 }
 
 _OFFERS: Final = frozenset({*_PACE, "offer_window", "from_unknown", "otherwise"})

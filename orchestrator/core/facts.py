@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from orchestrator.core.approving import Approval
 from orchestrator.core.evidence.clock import ClockFacts
 from orchestrator.core.gates import GateFacts
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, in_order
@@ -67,6 +68,8 @@ class RolloutState:
     ``newcomers``: monitors over the rollout and its waves that an edit has added since the start.
     ``clock_from``: the minute since 1970 from which on devices that begin to install are evidence for the clock test; a
     person who resumes over what it said begins it anew.
+    ``approvals``: what other people said to the files as they are bound now. ``authors``: who wrote, edited or started
+    it.
     """
 
     rollout: str
@@ -82,6 +85,8 @@ class RolloutState:
     clock_from: int = 0
     excluded: tuple[Excluded, ...] = ()
     newcomers: int = 0
+    approvals: tuple[Approval, ...] = ()
+    authors: tuple[str, ...] = ()
 
     @property
     def excluded_segments(self) -> frozenset[str]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestrator.core.approvals import nothing_opens
 from orchestrator.core.decisions import Decision, Plan, Waiting
-from orchestrator.core.facts import Facts, MonitorFacts, WaveFacts, WaveState
+from orchestrator.core.facts import Facts, MonitorFacts, RolloutState, WaveFacts, WaveState
 from orchestrator.core.rules import Rules
 from orchestrator.core.states import Reason, ReasonKind
 
 
 @dataclass(slots=True)
 class Look:
-    """``wake_at``: the earliest moment at which the same facts would say otherwise, as far as was seen."""
+    """``wake_at``: the earliest moment at which the same facts would say otherwise, as far as was seen. ``shut``: why
+    nothing opens at all."""
 
+    state: RolloutState
     facts: Facts
     rules: Rules
     now: datetime
@@ -24,8 +27,10 @@ class Look:
     wake_at: datetime | None = None
     silence_is_amber: bool = False
     waves: dict[str, WaveFacts] = field(init=False)
+    shut: Reason | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self.shut = nothing_opens(self.state, self.facts, self.rules)
         self.waves = {wave.wave: wave for wave in self.facts.waves}
 
     def wake(self, at: datetime) -> None:

@@ -21,9 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.core.approving import Approve, ApproveOverride
 from orchestrator.core.document import (
     Allowance,
-    Count,
     Document,
     Duration,
     DurationOrNone,
@@ -49,6 +49,7 @@ from orchestrator.core.gates import Gate, each_once, read_gates
 from orchestrator.core.notices import MOST_DESTINATIONS, Asked, told_of
 from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace
+from orchestrator.core.slicing import Slices
 from orchestrator.core.stopping import OnHalt, OnHaltField
 from orchestrator.core.tolerances import DEFAULT_TOLERANCES, Budget, Limit, Tolerate, Tolerated
 from orchestrator.core.window import Days, Exceptions, HoursField, Window, Zone
@@ -110,7 +111,7 @@ def _read_promotion(value: object) -> Promotion:
             raise problem("must be automatic, manual or {approvals: 1}.")
         if approvals > 1:
             raise problem(
-                f"is not in this version with {approvals} approvals: more than one needs accounts. "
+                f"takes one promotion, not {approvals}: a second person's word is asked for by approve: {{open: 1}}. "
                 "Allowed are automatic, manual and {approvals: 1}."
             )
         return Promotion.MANUAL
@@ -133,26 +134,6 @@ def _read_dimensions(value: object) -> tuple[str, ...]:
 
 def _always_is_none(value: object) -> object:
     return None if value == "always" else value
-
-
-def _growth(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 < value <= 2:
-        raise problem(
-            f"must be a number above 1 and at most 2 (a slice is never larger than all before it), not {shown(value)}."
-        )
-    return float(value)
-
-
-class Slices(Document):
-    """How a wave opens: ``first`` devices, then as many as it has had so far (times ``growth - 1``)."""
-
-    first: Count = Field(default=20, description="Devices in the first slice of a wave. Default 20.")
-    growth: Annotated[
-        float,
-        BeforeValidator(_growth),
-        PlainSerializer(lambda growth: int(growth) if growth == int(growth) else growth, when_used="json"),
-        WithJsonSchema({"type": "number", "exclusiveMinimum": 1, "maximum": 2}),
-    ] = Field(default=2.0, description="The wave after a slice, as a multiple of before: above 1, at most 2.")
 
 
 class Deltas(Document):
@@ -293,6 +274,9 @@ class WaveOverride(Document):
     bake: BakeOverride | None = Field(default=None, description="Single keys of the policy's bake.")
     deltas: DeltasOverride | None = Field(default=None, description="Single keys of the policy's deltas.")
     gates: Gates | None = Field(default=None, description="This wave's gates instead of the policy's; [] is none.")
+    approve: ApproveOverride | None = Field(
+        default=None, description="How many other people must approve its opening; not fewer than in the policy."
+    )
 
     @classmethod
     def unknown_key(cls, key: str) -> str:
@@ -376,6 +360,12 @@ class Policy(Document):
         description="What is asked outside before a wave opens: all must say yes. Default: nothing.",
         examples=["[{gate: errors, asks: prometheus, query: 'sum(errors)', below: 5}]"],
     )
+    # None and not its defaults: the bound copies of policies that do not have it keep their digests.
+    approve: Approve | None = Field(
+        default=None,
+        description="How many other people must approve what. Default none.",
+        examples=[{"start": 1, "open": 1, "resume": 1}],
+    )
     window: MaybeWindow = Field(
         default=None, description="When waves may open and pass by themselves. Default 'always'."
     )
@@ -442,6 +432,10 @@ class Policy(Document):
         return self.on_halt is not None and OnHalt.CANCEL in self.on_halt
 
     @property
+    def approvals(self) -> Approve:
+        return self.approve or Approve()
+
+    @property
     def tolerances(self) -> Mapping[Outcome, Tolerance]:
         """Of every class that is counted by itself, defaults included, as long as no darkness is learnt."""
         return self.tolerances_over(None)
@@ -458,6 +452,10 @@ class Policy(Document):
         """This policy with one wave's single keys. Raises InvalidDocument when the two do not fit together."""
         if overrides is None:
             return self
+        own = None if overrides.approve is None else overrides.approve.open
+        if own is not None and own < self.approvals.open:
+            sentence = f"is below the policy's {self.approvals.open}: a wave may only ask for more."
+            raise InvalidDocument([Problem(("approve", "open"), sentence)])
         return Policy.parse(merged(self.document(), overrides.document()))
 
 
@@ -477,6 +475,8 @@ def wave_policy_problems(policy: Policy, overrides: WaveOverride, at: KeyPath) -
 
 __all__ = [
     "DEFAULT_TOLERANCES",
+    "Approve",
+    "ApproveOverride",
     "Bake",
     "Budget",
     "Deltas",

@@ -26,7 +26,7 @@ from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance,
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.slices import segment_population
-from orchestrator.core.states import WaveStatus
+from orchestrator.core.states import ReasonKind, WaveStatus
 
 # ------------------------------------------------------------------------------------------------- words
 
@@ -327,6 +327,10 @@ def after_sentence(waiting_for: Sequence[str], statuses: Mapping[str, WaveStatus
         return f"{names(cancelled)} {was} cancelled: `wave skip` lets what comes after {them} go on."
     one, more = ("opens", "open") if opened else ("has passed", "have passed")
     return f"It waits until {names(waiting_for)} {_one_or_more(len(waiting_for), one, more)}."
+
+
+def after_kind(waves: Sequence[str], statuses: Mapping[str, WaveStatus]) -> ReasonKind:
+    return ReasonKind.CANCELLED_BEFORE if cancelled_among(waves, statuses) else ReasonKind.AFTER
 
 
 def cancelled_among(waves: Iterable[str], statuses: Mapping[str, WaveStatus]) -> list[str]:

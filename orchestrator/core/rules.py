@@ -35,12 +35,13 @@ SLICE_OF_AT_ONCE: Final = 4
 class WaveRules:
     """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``,
     ``otherwise``, ``from_unknown`` are its delta gate; ``at_least``, ``reports``, ``at_most``, ``early`` its bake;
-    ``in_flight``, ``stake``, ``per``, ``rate`` its own pace, beside the rollout's; ``gates``
-    are asked before it opens."""
+    ``in_flight``, ``stake``, ``per``, ``rate`` its own pace, beside the rollout's. ``approvals``: so many other people
+    must approve its opening; ``gates`` are asked before it."""
 
     wave: str
     after: tuple[str, ...] = ()
     awaits_promotion: bool = False
+    approvals: int = 0
     window: Window | None = None
     cover: float = 1.0
     within: timedelta = timedelta(hours=6)
@@ -66,6 +67,7 @@ class Rules:
     ``on_segment``, ``escalate_over`` and ``false_exclude`` as in the policy.
     ``classes``: in which class of ``tolerate`` a failure counts. ``unhealthy_apart``: devices that say that they are
     unhealthy at their offer are left out of what is counted. ``cancels``: a halt tells started devices to stop.
+    ``approve_start``, ``approve_open``, ``approve_resume``: so many other people must approve.
     """
 
     waves: tuple[WaveRules, ...]
@@ -89,6 +91,9 @@ class Rules:
     classes: Classes = NOT_TOLD_APART
     unhealthy_apart: bool = False
     cancels: bool = False
+    approve_start: int = 0
+    approve_open: int = 0
+    approve_resume: int = 0
 
     def wave(self, name: str) -> WaveRules:
         return next(wave for wave in self.waves if wave.wave == name)
@@ -122,6 +127,7 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
                 wave=name,
                 after=after,
                 awaits_promotion=guarded and (bool(after) or (own is not None and own.promote is not None)),
+                approvals=bound.approvals.open,
                 window=bound.window,
                 cover=bound.deltas.cover,
                 within=bound.deltas.within,
@@ -156,12 +162,16 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
         classes=policy.tolerate.classes,
         unhealthy_apart=policy.unhealthy_before is UnhealthyBefore.EXCLUDE,
         cancels=policy.cancels,
+        approve_start=policy.approvals.start,
+        approve_open=policy.approvals.open,
+        approve_resume=policy.approvals.resume,
     )
 
 
-def without_gates(rules: Rules) -> Rules:
-    """The same with gates that say yes: for a virtual fleet nobody outside is asked."""
-    return replace(rules, waves=tuple(replace(wave, gates=()) for wave in rules.waves))
+def by_itself(rules: Rules) -> Rules:
+    """The same where nobody needs to approve anything, and nobody outside is asked, for a simulation."""
+    waves = tuple(replace(wave, approvals=0, gates=()) for wave in rules.waves)
+    return replace(rules, waves=waves, approve_start=0, approve_open=0, approve_resume=0)
 
 
 def _pace(pace: Pace | None) -> dict[str, Any]:

@@ -154,6 +154,7 @@ class ReasonKind(StrEnum):
     GATE = "gate"
     GATE_NO = "gate_no"
     GATE_LATE = "gate_late"
+    AWAITING_APPROVAL = "awaiting_approval"
     EMPTY = "empty"
     ALREADY_THERE = "already_there"
     SLICE = "slice"

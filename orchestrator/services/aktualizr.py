@@ -113,6 +113,16 @@ class Aktualizr:
         tag = next((tag for tag in running.tags if self._known_tag(device, tag)), None)
         return CheckIn(running.commit, version, tag=tag, healthy=device.healthy)
 
+    def at_hand(self, had: Mapping[int, object], offer: Offer | None = None) -> bool:
+        """Whether ``wish`` and ``updates`` find all that they need in memory; else they are to be asked beside the
+        event loop."""
+        delta = None if offer is None else offer.delta
+        if offer is not None and delta is not None:
+            pair = DeltaPair(delta.from_commit, offer.target.commit)
+            if offer.repository is not None and not self._stats.made(pair):
+                return False
+        return all(self._remembered(key) is not None for key in had)
+
     def wish(self, known: Kept, said: CheckIn, heard: Heard) -> Wish:
         """What the device is to be shown, now that it is known what it runs and is offered."""
         device = known.person.device
@@ -158,19 +168,21 @@ class Aktualizr:
 
     def _rollout(self, key: int) -> tuple[str, int]:
         """Name and version of a rollout; neither ever changes."""
-        found = self._rollouts.get(key)
+        found = self._remembered(key)
         if found is None:
-            listed = self._devices.board.snapshot.listed.get(key)
-            row = None if listed is None else listed.row
-            if row is None:
-                with self._store.reading() as r:
-                    row = r.rollout_by_key(key)
+            with self._store.reading() as r:
+                row = r.rollout_by_key(key)
             assert row is not None
             found = (row.state.rollout, row.target_version)
             self._rollouts.put(key, found)
         return found
 
+    def _remembered(self, key: int) -> tuple[str, int] | None:
+        listed = self._devices.board.snapshot.listed.get(key)
+        return self._rollouts.get(key) if listed is None else (listed.row.state.rollout, listed.row.target_version)
+
     def delta_stats(self, sha256: str) -> str | None:
+        """From the store."""
         with self._store.reading() as r:
             return r.delta_stats(sha256)
 

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator.core.fleet_file import FleetFile
 from orchestrator.core.policy import Policy
@@ -47,6 +47,15 @@ class Files(Protocol):
 
     def policies(self) -> tuple[str, ...]:
         """Names of the policies that can be used, the installation's own first."""
+
+    def said(
+        self, rollout: str | Mapping[str, Any], policy: str | Mapping[str, Any] | None
+    ) -> tuple[RolloutFile, Policy]:
+        """A rollout file that came over the wire, as its text or as what stands in it, and its policy: the one that
+        came with it, or the installed one that it names. No path is followed."""
+
+    def policy_said(self, policy: str | Mapping[str, Any]) -> Policy:
+        """The same for a policy; a name is an installed one."""
 
     def fleet(self, path: Path) -> FleetFile: ...
 

@@ -36,8 +36,8 @@ class Wake(Protocol):
     def __call__(self, *, urgent: bool) -> None: ...
 
 
-GAP_WEIGHT: Final = 1 / 8
-"""How much of the latest gap between check-ins enters the usual one."""
+GAP_PARTS: Final = 8
+"""One part in so many of the usual gap between check-ins is the latest."""
 
 GAP_GROWTH: Final = 4
 """One gap counts at most as this many usual ones: a week in a drawer is no habit."""
@@ -72,7 +72,7 @@ def usual_gap(before: timedelta, gap: timedelta) -> timedelta:
     """The usual time between check-ins after one more, as a moving average."""
     if not before:
         return gap
-    return before + (min(gap, GAP_GROWTH * before) - before) * GAP_WEIGHT
+    return before + (min(gap, GAP_GROWTH * before) - before) // GAP_PARTS
 
 
 def another(before: Device, after: Device) -> bool:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.core.tuf import canonical
 from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.remembered import Remembered
 
 MOST_KEPT: Final = 10_000
 
@@ -43,12 +44,15 @@ class StatsFiles:
 
     def __init__(self, sizes: Callable[[DeltaPair], DeltaSizes | None]) -> None:
         self._sizes = sizes
-        self._made: dict[DeltaPair, StatsFile] = {}
+        self._made: Remembered[DeltaPair, StatsFile] = Remembered(MOST_KEPT)
+
+    def made(self, pair: DeltaPair) -> bool:
+        """Whether ``of`` need not read."""
+        return self._made.get(pair) is not None
 
     def of(self, pair: DeltaPair) -> StatsFile | None:
         found = self._made.get(pair)
         if found is None and (sizes := self._sizes(pair)) is not None:
-            if len(self._made) >= MOST_KEPT:
-                self._made.clear()
-            found = self._made[pair] = stats_file(pair, sizes)
+            found = stats_file(pair, sizes)
+            self._made.put(pair, found)
         return found

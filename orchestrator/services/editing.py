@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
 
+from orchestrator.core.approvals import lower
 from orchestrator.core.decide import decide
 from orchestrator.core.document import Document
 from orchestrator.core.editing import LATER, Change, Wider, changes, fixed, weighed, wider
@@ -27,7 +28,9 @@ from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
 from orchestrator.core.fleet import Scope
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
+from orchestrator.core.roles import folded
 from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.rules import bind
 from orchestrator.core.slices import dimension_of
 from orchestrator.core.states import LIVE_ROLLOUT, Reason, ReasonKind, RolloutStatus, Standing, WaveStatus
 from orchestrator.errors import InvalidInput, Refused, WrongState
@@ -122,7 +125,9 @@ def edit(
     if row.state.status not in EDITABLE or row.scope is None:
         raise _cannot(row)
     old_spec, old_policy = RolloutFile.from_canonical(row.spec), Policy.from_canonical(row.policy)
-    for sentence in fixed(row.state, old_spec, spec):
+    new_rules = bind(spec, policy, dark_of(row.clock))
+    begun = {wave.wave for wave in row.state.waves}
+    for sentence in (*fixed(row.state, old_spec, spec), *lower(rules_of(row), new_rules, begun)):
         raise Refused(
             f"This cannot be changed while {row.state.rollout} is {row.state.status}: {sentence}",
             remedy="Leave it as it was, or cancel the rollout and apply the file under another name.",
@@ -151,7 +156,9 @@ def edit(
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
     state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
-    state = replace(state, newcomers=row.state.newcomers + added + paid)
+    # Nobody has approved these files yet, and whoever edits is one of those who wrote them.
+    authors = with_author(row.state.authors, by)
+    state = replace(state, newcomers=row.state.newcomers + added + paid, approvals=(), authors=authors)
     if again:
         state = replace(state, clock_from=minute_of(now) + 1)
         begins, closes = (*begins, CLOCK), (*closes, CLOCK)
@@ -184,6 +191,11 @@ def edit(
         diff=(*_diff("rollout", old_spec, spec), *_diff("policy", old_policy, policy)),
         lacks=lacks,
     )
+
+
+def with_author(authors: tuple[str, ...], by: str) -> tuple[str, ...]:
+    """Everybody once."""
+    return authors if folded(by) in map(folded, authors) else (*authors, by)
 
 
 def _diff(what: str, before: Document, after: Document) -> Iterator[str]:

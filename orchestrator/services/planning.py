@@ -218,6 +218,7 @@ def _waves(
                 opens=due[wave.name].opens,
                 ends=due[wave.name].ends,
                 promotion=own.awaits_promotion,
+                approvals=max(own.approvals, rules.approve_start),
                 early=pacing.early(own, rules, count.eligible),
             )
         )

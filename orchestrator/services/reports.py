@@ -121,7 +121,7 @@ class Reports:
                 if about is None or course is None or kind is None or event.target != about.target or not _named(event):
                     mine.append(Refusal(index, event.id[:LONGEST_ID], *_problem(event, about)))
                     continue
-                if kind is EventKind.CANCELLED and about.key not in told_to:
+                if kind is EventKind.CANCELLED and (about.key, device_key) not in told_to:
                     kind = EventKind.REFUSED  # nobody told it to stop: that must not come to no outcome
                 row = _row(device_key, event, about.key, received_at)
                 failure = KINDS_OF_FAILURE.get(kind)
@@ -226,15 +226,25 @@ class Reports:
             self.wake(urgent=stopped)
 
 
-def _stopped(w: Writing, courses: Mapping[str, _About], told: Sequence[Told]) -> set[int]:
-    """The rollouts that a report says to have been stopped in, and that were. The board may not know of it yet: a door
-    that looked in the store has told the device to stop before."""
-    stopped = set[int]()
-    for name in {event.rollout for one in told for event in one.events if event.event == EventKind.CANCELLED}:
-        if (about := courses.get(name)) is not None:
-            row = None if about.stopped else w.rollout_by_key(about.key)
-            if row is None or row.state.status in STOPPED:
-                stopped.add(about.key)
+def _stopped(w: Writing, courses: Mapping[str, _About], told: Sequence[Told]) -> set[tuple[int, int]]:
+    """The rollouts and devices, by their keys, that a report says to have been stopped, and that were told to be. The
+    board may not know of it yet: a door that looked in the store has told the device to stop before. And a person may
+    have resumed the rollout since: then it is who was offered it before the halt."""
+    stopped = set[tuple[int, int]]()
+    saying: dict[str, set[int]] = defaultdict(set)
+    for one in told:
+        for event in one.events:
+            if event.event == EventKind.CANCELLED:
+                saying[event.rollout].add(one.device_key)
+    for name, devices in saying.items():
+        if (about := courses.get(name)) is None:
+            continue
+        row = None if about.stopped else w.rollout_by_key(about.key)
+        if row is None or row.state.status in STOPPED:
+            stopped.update((about.key, device) for device in devices)
+        elif row.state.attempt > 1 and (halted_at := w.halted_at(about.key)) is not None:
+            updates = w.load_updates([(about.key, device) for device in devices])
+            stopped.update(each for each, found in updates.items() if found.update.offered_at <= halted_at)
     return stopped
 
 

@@ -1,4 +1,4 @@
-"""What a person may order: apply, start, pause, resume, promote, complete, halt, cancel, skip, retry, freeze.
+"""What a person may order: apply, start, pause, resume, promote, approve, complete, halt, cancel, skip, retry, freeze.
 
 Every order is one transaction: it is allowed by the state tables or refused with what is allowed, it is written into
 the journal with who and
@@ -30,15 +30,23 @@ from orchestrator.core.states import (
 )
 from orchestrator.errors import InvalidInput, NotFound, WrongState
 from orchestrator.services.accepting import accept_stops
+from orchestrator.services.approving import (
+    approved,
+    refuse_unapproved_completion,
+    refuse_unapproved_resume,
+    refuse_unapproved_wave,
+    what_of,
+)
 from orchestrator.services.chronicle import cancel, claim, order, watching
 from orchestrator.services.clocks import noted
-from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed
+from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed, with_author
 from orchestrator.services.excluding import counted, exclude_segment, include_segment
 from orchestrator.services.gatekeeping import SourceKind, check_sources, gates_of
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.recorded import of_files
-from orchestrator.services.records import Effect, EffectKind, JobStatus, RolloutRow
+from orchestrator.services.records import Effect, EffectKind, RolloutRow
+from orchestrator.services.releasing import build_again, release
 from orchestrator.services.retrying import retry_devices
 from orchestrator.services.settling import settle
 from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
@@ -119,6 +127,7 @@ class Rollouts:
                 epoch=0,
                 waves=tuple(WaveState(wave.name, WaveStatus.PENDING, standing) for wave in spec.waves),
                 start_at=spec.start_at,
+                authors=with_author(row.state.authors if row else (), by),
             )
             fresh = RolloutRow(
                 key=row.key if row else 0,
@@ -170,6 +179,7 @@ class Rollouts:
             status = RolloutStatus.SCHEDULED if waits else RolloutStatus.RUNNING
             sentence = _said(f"Started by {by}", reason)
             state = transitions.to_status(row.state, status, Reason(ReasonKind.STARTED, sentence), now, by)
+            state = replace(state, authors=with_author(state.authors, by))
             saved = order(
                 w,
                 begun,
@@ -225,14 +235,15 @@ class Rollouts:
         with self._writing(dry_run) as w:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.RUNNING, RolloutStatus.COMPLETED):
-                state, sentence = _release(row.state, wave, by, reason, now)
-                _build_again(w, row, state, now)
+                state, sentence = release(row.state, wave, by, reason, now)
+                build_again(w, row, state, now)
                 order(w, row, state, event="wave_resumed", by=by, sentence=sentence, now=now, wave=wave)
                 return Ordered(name, state.status, sentence)
             if row.state.status not in (RolloutStatus.PAUSED, RolloutStatus.HELD, RolloutStatus.HALTED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: only a paused, held or halted one is resumed.")
             if wave is not None:
                 raise WrongState(f"Rollout {name} is {row.state.status}: resume the rollout itself first.")
+            refuse_unapproved_resume(row, by)
             row, accepted = accept_stops(w, row, accept, reason, now)
             sentence = _said(f"Resumed by {by}", reason)
             why = Reason(ReasonKind.ACCEPTED if accepted else ReasonKind.ORDERED, sentence)
@@ -264,6 +275,29 @@ class Rollouts:
         return Ordered(name, state.status, f"Wave {wave} opens when all else allows it.")
 
     @again
+    def approve(
+        self,
+        name: str,
+        *,
+        by: str,
+        wave: str | None = None,
+        reason: str | None = None,
+        files: str | None = None,
+        dry_run: bool = False,
+    ) -> Ordered:
+        """A second person's word where the policy asks for it (``approve``): for one wave's opening; else for going on
+        after a halt, or for the rollout as a whole. ``files``: what was looked at (``core.approving.files_of``)."""
+        now = self.clock()
+        with self._writing(dry_run) as w:
+            row = self._row(w, name)
+            state, fresh, more = approved(row, None if wave is None else _wave(row, wave), by=by, files=files, now=now)
+            sentence = _said(f"{what_of(fresh)} approved by {by}", reason)
+            facts = {"approved": fresh.deed.value, "files": fresh.files}
+            order(w, row, state, event="approved", by=by, sentence=sentence, now=now, wave=wave, facts=facts)
+        left = "Nothing more is asked for." if more == 0 else f"{more} more must approve it."
+        return Ordered(name, state.status, f"{what_of(fresh)} is approved by {by}. {left}")
+
+    @again
     def skip(self, name: str, wave: str, *, by: str, reason: str | None = None, dry_run: bool = False) -> Ordered:
         """Let what comes after a wave go on without it."""
         return self._move_wave(name, wave, WaveStatus.SKIPPED, "skipped", by, reason, dry_run)
@@ -289,6 +323,8 @@ class Rollouts:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.DRAFT, RolloutStatus.SCHEDULED):
                 raise WrongState(f"Rollout {name} is {row.state.status}: start it before completing it.")
+            refuse_unapproved_resume(row, by)
+            refuse_unapproved_completion(row)
             facts: dict[str, Any] = {}
             if row.state.status in (RolloutStatus.HALTED, RolloutStatus.HELD):
                 row, accepted = accept_stops(w, row, accept, reason, now)
@@ -429,37 +465,16 @@ class Rollouts:
         now = self.clock()
         with self._writing(dry_run) as w:
             row = self._row(w, name)
-            _wave(row, wave)
+            before = _wave(row, wave)
             if row.state.status not in (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.HELD):
                 raise WrongState(f"Rollout {name} is {row.state.status}: its waves stand still.")
+            refuse_unapproved_wave(row, before, status)
             sentence = _said(f"Wave {wave} {event} by {by}", reason)
             state = transitions.move(row.state, wave, status, Reason(ReasonKind.ORDERED, sentence), now, by)
             effects = (Effect(EffectKind.WITHDRAW, name, wave),) if status is WaveStatus.CANCELLED else ()
             event = f"wave_{event}" if status is WaveStatus.CANCELLED else event
             order(w, row, state, event=event, by=by, sentence=sentence, now=now, wave=wave, effects=effects)
         return Ordered(name, row.state.status, f"Wave {wave} of rollout {name} is {status}.")
-
-
-def _release(
-    state: RolloutState, wave: str | None, by: str, reason: str | None, now: datetime
-) -> tuple[RolloutState, str]:
-    held = [each.wave for each in state.waves if each.hold is not None]
-    if wave is None and not held:
-        raise WrongState(f"Rollout {state.rollout} is {state.status} and none of its waves is held.")
-    for each in [wave] if wave is not None else held:
-        state = transitions.release_wave(state, each, now)
-    names = wave or ", ".join(held)
-    return state, _said(f"Wave {names} goes on, by {by}", reason)
-
-
-def _build_again(w: Writing, row: RolloutRow, after: RolloutState, now: datetime) -> None:
-    """A wave that deltas kept from opening has as long again: whatever build was given up is tried once more."""
-    for before, wave in zip(row.state.waves, after.waves, strict=True):
-        if before.hold is None or wave.hold is not None or before.hold.reason.kind is not ReasonKind.DELTAS_LATE:
-            continue
-        jobs = [w.job(need.pair) for need in w.needs(row.key, wave.wave) if need.known]
-        given_up = {job.pair: job.weight for job in jobs if job is not None and job.status is JobStatus.FAILED}
-        w.queue_builds(given_up, now=now, again=True)
 
 
 def _wave(row: RolloutRow, name: str) -> WaveState:

@@ -174,6 +174,9 @@ class Reading(ReadsParts, Protocol):
 
     def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]: ...
 
+    def halted_at(self, rollout_key: int) -> datetime | None:
+        """When it was halted last, whoever has resumed it since."""
+
     def outcomes(self, rollout_key: int, *, limit: int = 1000) -> Sequence[CountedOutcome]:
         """The evidence log of a rollout, oldest first."""
 

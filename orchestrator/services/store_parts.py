@@ -12,6 +12,7 @@ from orchestrator.services.gate_store import ReadsGates, WritesGates
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.notice_store import ReadsNotices, WritesNotices
+from orchestrator.services.once import WritesOnce
 from orchestrator.services.people_store import ReadsPeople, WritesPeople
 from orchestrator.services.protocols import ReadsProtocols, WritesProtocols
 
@@ -42,6 +43,7 @@ class WritesParts(
     WritesConsole,
     WritesNotices,
     WritesGates,
+    WritesOnce,
     Protocol,
 ):
     """What a transaction has besides ``services.store.Writing``."""

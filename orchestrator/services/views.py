@@ -169,6 +169,7 @@ class PlannedWave:
     opens: Moments
     ends: Moments
     promotion: bool
+    approvals: int
     early: str = ""
 
 

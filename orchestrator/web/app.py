@@ -23,7 +23,7 @@ from orchestrator.errors import Unauthorized
 from orchestrator.services.application import Application
 from orchestrator.services.metering import Meter
 from orchestrator.services.people import Doorkeeper, Person
-from orchestrator.web import csrf, metrics, problems, signing_in
+from orchestrator.web import api, csrf, metrics, problems, signing_in
 from orchestrator.web.asking import asks
 from orchestrator.web.console import mounting as console
 from orchestrator.web.feed import Feed
@@ -44,7 +44,7 @@ def operators_side(
         title="wave",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,
         dependencies=[Depends(csrf.guard)],
     )
     made.state.application = app
@@ -54,6 +54,7 @@ def operators_side(
     made.state.feed = Feed(lambda: app.store, made.state.over)
     problems.install(made)
     made.include_router(_me)
+    made.include_router(api.router())
     made.include_router(metrics.router)
     made.include_router(signing_in.router)
     console.mount(made)

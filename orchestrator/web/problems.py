@@ -21,6 +21,7 @@ from orchestrator.errors import (
     Conflict,
     Forbidden,
     Gone,
+    InvalidFile,
     InvalidInput,
     NotFound,
     Refused,
@@ -31,6 +32,8 @@ from orchestrator.errors import (
 )
 
 PROBLEM: Final = "application/problem+json"
+
+_HTTP_KINDS: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "not_json"}
 
 _log = logging.getLogger(__name__)
 
@@ -53,11 +56,17 @@ def status_of(error: WaveError) -> int:
 
 
 def problem(
-    status: int, kind: str, detail: str, *, remedy: str | None = None, headers: Mapping[str, str] | None = None
+    status: int,
+    kind: str,
+    detail: str,
+    *,
+    remedy: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
-    """The answer."""
+    """The answer; ``members``: what this kind of problem says besides."""
     body: dict[str, Any] = {"type": f"urn:wave:problem:{kind}", "title": kind.replace("_", " "), "status": status}
-    body |= {"detail": detail} | ({} if remedy is None else {"remedy": remedy})
+    body |= {"detail": detail} | ({} if remedy is None else {"remedy": remedy}) | dict(members or {})
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=PROBLEM)
 
 
@@ -67,7 +76,17 @@ def told(error: WaveError) -> JSONResponse:
         headers["retry-after"] = str(max(1, ceil(error.after)))
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return problem(status_of(error), error.kind, error.message, remedy=error.remedy, headers=headers)
+    members = _of_file(error) if isinstance(error, InvalidFile) else None
+    return problem(status_of(error), error.kind, error.message, remedy=error.remedy, headers=headers, members=members)
+
+
+def _of_file(error: InvalidFile) -> dict[str, Any]:
+    """Where in the file, and everything that is wrong with it."""
+    found = [
+        {"file": each.file, "line": each.line, "path": each.path, "message": each.message, "remedy": each.remedy}
+        for each in error.problems
+    ]
+    return {"file": error.file, "line": error.line, "path": error.path, "problems": found}
 
 
 def install(app: FastAPI) -> None:
@@ -88,7 +107,7 @@ def install(app: FastAPI) -> None:
 
     def of_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        kind = _HTTP_KINDS.get(error.status_code, "refused")
         return problem(error.status_code, kind, str(error.detail), headers=error.headers)
 
     def of_nobody(request: Request, error: Exception) -> JSONResponse:

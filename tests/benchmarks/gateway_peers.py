@@ -48,6 +48,8 @@ QUIET = {
     "root": {"handlers": ["none"], "level": "ERROR"},
 }
 STARTS_WITHIN = 60.0
+A_FLEET = 256
+"""Connections beside the bare callable."""
 
 
 # ------------------------------------------------------------------------------------------------- servers
@@ -201,7 +203,8 @@ def told(running: Running, updates: Sequence[Sequence[bytes]]) -> Rate:
 
 
 def against_bare(folder: Path, devices: int, seconds: float, rounds: int) -> None:
-    """The own protocol and a callable that does nothing, both on our server."""
+    """The own protocol and a callable that does nothing, both on our server, over as many connections as a fleet would
+    have: what is written together is what has come together."""
     idle_path, idle_tokens = ours(folder, "idle", devices, slices=1, offer=False)
     busy_path, busy_tokens = ours(folder, "reports", devices, slices=devices, offer=True)
     asked = {"check-ins": (idle_path, lambda: check_ins(idle_tokens), 0.5)}
@@ -210,7 +213,7 @@ def against_bare(folder: Path, devices: int, seconds: float, rounds: int) -> Non
         found: dict[str, list[Rate]] = {"ours": [], "bare": []}
         for _ in range(rounds):
             for which, rates in found.items():
-                rates.append(measure(which, path, make(), seconds))
+                rates.append(measure(which, path, make(), seconds, connections=A_FLEET))
         best = {which: max(rates, key=lambda rate: rate.answers / rate.seconds) for which, rates in found.items()}
         for which, rate in best.items():
             print(rate.line(f"{what}, {which}"))

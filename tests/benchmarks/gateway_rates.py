@@ -28,14 +28,15 @@ import uvloop
 from orchestrator.core.states import RolloutStatus
 from orchestrator.gateway.http import JSON, Receive, Send
 from tests.benchmarks.figures import figure
-from tests.benchmarks.http_load import Make, Rate, cpu_seconds, load
+from tests.benchmarks.http_load import CONNECTIONS, Make, Rate, cpu_seconds, load
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
 # ------------------------------------------------------------------------------------------------- servers
 
 
 async def bare(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-    """The least that any application on this server costs: an answer that is always the same."""
+    """The least that any application on this server costs: an answer that is always the same. It is a task and two
+    writes, as Uvicorn has it; ours is run ``at_once``."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"38"), JSON]})
     await send({"type": "http.response.body", "body": b'{"offer":null,"check_in_after":300.0} '})
 
@@ -169,7 +170,7 @@ def reports(tokens: dict[str, str], per_post: int) -> Make:
     return make
 
 
-def measure(which: str, path: Path, make: Make, seconds: float) -> Rate:
+def measure(which: str, path: Path, make: Make, seconds: float, *, connections: int = CONNECTIONS) -> Rate:
     rate = Rate()
 
     async def run(port: int, pid: int) -> None:
@@ -181,7 +182,7 @@ def measure(which: str, path: Path, make: Make, seconds: float) -> Rate:
                 rate.answers += 1
                 rate.waits.append(answered - asked)
 
-        task = asyncio.create_task(load(port, make, see, until=done))
+        task = asyncio.create_task(load(port, make, see, until=done, connections=connections))
         await asyncio.sleep(1)
         counting, before, began = True, cpu_seconds(pid), time.perf_counter()
         await asyncio.sleep(seconds)

@@ -75,13 +75,13 @@ class Client(asyncio.Protocol):
             self.stopped.set_result(None)
 
 
-async def load(port: int, make: Make, see: See, *, until: asyncio.Event) -> list[bytes]:
-    """Keep 64 connections busy until told; what was answered with anything but 200."""
+async def load(port: int, make: Make, see: See, *, until: asyncio.Event, connections: int = CONNECTIONS) -> list[bytes]:
+    """Keep so many connections busy until told; what was answered with anything but 200."""
     wrong: list[bytes] = []
     loop = asyncio.get_running_loop()
     clients = [
         (await loop.create_connection(lambda: Client(make, see, wrong), "127.0.0.1", port))[1]
-        for _ in range(CONNECTIONS)
+        for _ in range(connections)
     ]
     await until.wait()
     for client in clients:

@@ -60,7 +60,7 @@ class House:
         patch.setenv("WAVE_USER", "mika")
         patch.setenv("COLUMNS", "80")
         patch.setenv("WAVE_ROOT", str(self.root))
-        for name in ("WAVE_SETTINGS", "NO_COLOR", "FORCE_COLOR"):
+        for name in ("WAVE_SETTINGS", "WAVE_SERVER", "WAVE_TOKEN", "WAVE_TOKEN_FILE", "NO_COLOR", "FORCE_COLOR"):
             patch.delenv(name, raising=False)
         install(
             Openers(
@@ -72,6 +72,7 @@ class House:
                 run_builder=lambda settings: None,
                 upgrade_database=bootstrap.upgrade_database,
                 initialise=lambda root: [],
+                open_elsewhere=bootstrap.open_elsewhere,
                 examine=bootstrap.examine,
                 settings_file=bootstrap.settings_file,
                 back_up=bootstrap.back_up,

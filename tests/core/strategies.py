@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 
+from orchestrator.core.approving import Approval, Deed
 from orchestrator.core.evidence.clock import Checkpoint, ClockFacts, Seen, Untouched
 from orchestrator.core.facts import (
     BudgetFacts,
@@ -94,6 +95,8 @@ def drawn(dice: Dice, waves: int, status: RolloutStatus, *, calm: bool) -> Given
         excluded=tuple(
             Excluded(name, _standing(now), dice.choice([1, 900])) for name in dice.some(SEGMENTS, 2 if begun else 0)
         ),
+        approvals=tuple(_approval(dice, each) for each in (None, *(wave.wave for wave in states)) if dice.chance(2)),
+        authors=("ann",),
     )
     monitors = tuple(_monitor(dice, names, calm) for _ in range(dice.randrange(4)))
     monitors += tuple(_segment_monitor(dice, name, calm) for name in dice.some(SEGMENTS, 3))
@@ -119,6 +122,7 @@ def rules(dice: Dice, waves: int) -> Rules:
         on_segment=dice.choice([OnSegment.EXCLUDE, OnSegment.EXCLUDE, OnSegment.HALT]),
         escalate_over=dice.choice([0.05, 0.2, 1.0]),
         growth=dice.choice([1.5, 2.0]),
+        approve_start=int(dice.chance(8)),
     )
 
 
@@ -128,6 +132,7 @@ def _wave_rules(dice: Dice, number: int) -> WaveRules:
         wave=f"w{number}",
         after=dice.some([f"w{each}" for each in range(number)], 3),
         awaits_promotion=dice.chance(4),
+        approvals=int(dice.chance(6)),
         window=dice.choice([None, None, OFFICE, NIGHT]),
         cover=dice.share(),
         within=dice.span(),
@@ -138,6 +143,10 @@ def _wave_rules(dice: Dice, number: int) -> WaveRules:
         at_most=max(at_least, timedelta(hours=1)) + dice.span(),
         early=dice.chance(2),
     )
+
+
+def _approval(dice: Dice, wave: str | None) -> Approval:
+    return Approval(Deed.START if wave is None else Deed.OPEN, dice.choice(["ann", "ben"]), DAY_0, "a-b", wave)
 
 
 def _standing(at: datetime) -> Standing:

@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core import transitions
+from orchestrator.core.approvals import start_lacks, wave_lacks
 from orchestrator.core.decide import LOOK_AGAIN, decide
 from orchestrator.core.decisions import (
     CompleteRollout,
@@ -157,6 +158,9 @@ def test_a_wave_that_awaits_promotion_or_its_window_neither_opens_nor_passes_by_
     for name in named(plan.decisions, OpenWave):
         assert state.wave(name).promoted or not rules.wave(name).awaits_promotion
         assert facts.frozen is None
+        assert wave_lacks(state, rules.wave(name)) is None
+    if start_lacks(state, rules) is not None:
+        assert not named(plan.decisions, OpenWave) | named(plan.decisions, OpenSlice)
     for name in named(plan.decisions, OpenWave) | named(plan.decisions, PassWave):
         window = rules.wave(name).window
         assert window is None or window.is_open(now)

@@ -62,7 +62,8 @@ def answered(draw: st.DrawFn) -> tuple[list[Gate], WaveFacts, WaveState]:
 
 
 def looked(written: list[Gate], facts: WaveFacts, wave: WaveState, now: Any = NOW) -> tuple[bool, Look]:
-    look = Look(Facts(10, (facts,)), Rules((WaveRules("all", gates=tuple(written)),)), now, ())
+    state = replace(fresh_state(["all"]), waves=(wave,))
+    look = Look(state, Facts(10, (facts,)), Rules((WaveRules("all", gates=tuple(written)),)), now, ())
     return shut(wave, written, facts, look), look
 
 

@@ -180,7 +180,7 @@ def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_other
 ALL_KEYS = (
     "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, on_halt, "
     "unhealthy_before, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, gates, "
-    "window, offer_window, pace, notify"
+    "approve, window, offer_window, pace, notify"
 )
 
 HOLD = {"at_most": "1%", "then": "hold"}
@@ -270,7 +270,7 @@ REFUSED = [
     ({"promote": "auto"}, "promote: must be one of automatic, manual, not 'auto'. Did you mean 'automatic'?"),
     (
         {"promote": {"approvals": 2}},
-        "promote: is not in this version with 2 approvals: more than one needs accounts. "
+        "promote: takes one promotion, not 2: a second person's word is asked for by approve: {open: 1}. "
         "Allowed are automatic, manual and {approvals: 1}.",
     ),
     ({"promote": {"approvals": 0}}, "promote: must be automatic, manual or {approvals: 1}."),

@@ -10,6 +10,8 @@ from orchestrator.core.document import InvalidDocument
 from orchestrator.core.policy import Policy, Promotion, WaveOverride
 from tests.core.test_policy import PAGE
 
+KEYS = "promote, window, pace, bake, deltas, approve"
+
 
 def override(document: object) -> WaveOverride:
     return WaveOverride.parse(document)
@@ -48,24 +50,24 @@ def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
     [
         (
             {"tolerate": {}},
-            "tolerate: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
+            f"tolerate: cannot differ from wave to wave; a wave may change {KEYS}.",
         ),
         *(
             (
                 {key: []},
-                f"{key}: cannot differ from wave to wave; a wave may change promote, window, pace, bake, deltas.",
+                f"{key}: cannot differ from wave to wave; a wave may change {KEYS}.",
             )
             for key in ("segments", "false_exclude", "on_segment", "escalate_over", "on_halt")
         ),
         (
             {"pomote": "manual"},
-            "pomote: is not a key here; allowed are promote, window, pace, bake, deltas. Did you mean 'promote'?",
+            f"pomote: is not a key here; allowed are {KEYS}. Did you mean 'promote'?",
         ),
         (
             {"window": {"hours": "9-5"}},
             'window.hours: must be two times of day such as "09:00-16:00" or "22:00-04:00", not \'9-5\'.',
         ),
-        ("manual", "must be a mapping with the keys promote, window, pace, bake, deltas, not 'manual'."),
+        ("manual", "must be a mapping with the keys promote, window, pace, bake, deltas, approve, not 'manual'."),
     ],
 )
 def test_what_a_wave_may_not_change(document: object, sentence: str) -> None:

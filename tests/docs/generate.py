@@ -36,6 +36,7 @@ from orchestrator.core.window import Hours, Window
 from orchestrator.services.settings import Settings
 from orchestrator.web.families import FAMILIES
 from tests.gateway.every_door import DESCRIPTION, description
+from tests.web.described import OPERATORS, operators
 
 ROOT: Final = Path(__file__).parents[2]
 _PART: Final = re.compile(
@@ -60,10 +61,10 @@ def names_in(text: str) -> list[str]:
 
 def main() -> int:
     """Write every page that differs; the exit code."""
-    described = description()
-    if not DESCRIPTION.exists() or DESCRIPTION.read_text(encoding="utf-8") != described:
-        DESCRIPTION.write_text(described, encoding="utf-8")
-        print(f"{DESCRIPTION.relative_to(ROOT)} written anew.")
+    for file, described in ((DESCRIPTION, description()), (OPERATORS, operators())):
+        if not file.exists() or file.read_text(encoding="utf-8") != described:
+            file.write_text(described, encoding="utf-8")
+            print(f"{file.relative_to(ROOT)} written anew.")
     for page in pages():
         before = page.read_text(encoding="utf-8")
         after = renewed(before)

@@ -178,7 +178,7 @@ class SwuHouse(House):
         """Start every device, and wait until all have said what they run."""
         for device in self.devices:
             device.start()
-        said = "SELECT count(*) FROM device WHERE software_key IS NOT NULL"
+        said = "SELECT count(*) FROM device d JOIN software s ON s.key = d.software_key WHERE s.commit_id <> ''"
         until("all said what they run", lambda: self.value(said) == len(self.devices), within=30)
         self.a_tick_begins()
 
@@ -236,11 +236,15 @@ class SwuHouse(House):
             why = [f"{one.kind}: {one.sentence} {one.waits}" for one in self.app.devices.why_not(each.id)]
             said.append(f"--- {each.id} runs {each.runs}; {why}\n{each.said()[-1200:]}")
         events = self.rows("SELECT device_key, kind, substr(message, 1, 300) FROM event ORDER BY seq")
-        return "\n".join([*said, *map(str, events)])
+        places = self.rows("SELECT id, since_at, last_seen_at FROM device") + self.rows("SELECT * FROM slice")
+        return "\n".join([*said, *map(str, events + places)])
 
     def comes_to(self, status: str, *, within: float = 45.0) -> None:
         """Wait until the rollout has this status."""
-        until(f"the rollout is {status}", lambda: self.rollout_status("r2") == status, within=within, every=0.2)
+        try:
+            until(f"the rollout is {status}", lambda: self.rollout_status("r2") == status, within=within, every=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.picture()}") from None
 
     def counts_up(self) -> None:
         with self.app.store.reading() as r:

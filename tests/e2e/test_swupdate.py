@@ -67,8 +67,9 @@ def test_a_bad_release_halts_in_the_first_wave_and_nobody_in_the_second_is_offer
     house.comes_to("halted")
     house.all_poll(2)
     found = house.statuses()
-    assert set(found) <= {"a-0", "a-1", "a-2", "a-3"}
-    assert set(found.values()) <= {"failed", "withdrawn"} and list(found.values()).count("failed") >= 2
+    assert set(found) <= {"a-0", "a-1", "a-2", "a-3"}, house.picture()
+    assert set(found.values()) <= {"failed", "withdrawn"}, house.picture()
+    assert list(found.values()).count("failed") >= 2
     assert {device.runs for device in devices} == {"1.1.0"}
     house.counts_up()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -21,6 +22,8 @@ from orchestrator.services.messages import MOST_EVENTS
 from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, V1, V2, Client, House
 from tests.services.fleet_world import HARDWARE, TAG, commit_of
 from tests.services.mender.keys import key_of, request_of, signature_of
+
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -348,6 +351,39 @@ class TestStopping:
         assert started.says(deployments[started.name], "installing") == 409
         assert started.says(deployments[started.name], "failure") == 204
         assert house.status(started) is UpdateStatus.WITHDRAWN and not house.bad(started)
+
+    def test_who_was_told_to_stop_has_not_failed_though_a_person_resumed_before_it_said_so(self, house: House) -> None:
+        told, untold = house.fleet(2)
+        house.world.apply(policy={**self.ONE_FAILS, "on_halt": ["withdraw", "cancel"]})
+        deployments = {each.name: each.offered() for each in (told, untold)}
+        for each in (told, untold):
+            assert each.says(deployments[each.name], "installing") == 204
+        house.world.later(MINUTE)
+        house.world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+        house.world.later(MINUTE)
+        assert told.says(deployments[told.name], "rebooting") == 409
+        house.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+        house.world.later(MINUTE)
+        assert told.says(deployments[told.name], "failure") == 204
+        assert (house.status(told), house.bad(told)) == (UpdateStatus.WITHDRAWN, frozenset())
+        assert told.says(deployments[told.name], "failure") == 204, "sent again"
+        assert untold.says(deployments[untold.name], "failure") == 204
+        assert (house.status(untold), house.bad(untold)) == (UpdateStatus.FAILED, frozenset({"failed"})), (
+            "nobody told it to stop"
+        )
+
+    def test_who_was_told_to_stop_and_goes_on_after_a_person_resumed_may_fail(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        house.world.apply(policy={**self.ONE_FAILS, "on_halt": ["withdraw", "cancel"]})
+        deployment = client.offered()
+        assert client.says(deployment, "downloading") == 204
+        house.world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+        house.world.later(MINUTE)
+        assert client.says(deployment, "installing") == 409
+        house.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+        house.world.later(MINUTE)
+        assert client.says(deployment, "installing") == client.says(deployment, "failure") == 204
+        assert (house.status(client), house.bad(client)) == (UpdateStatus.FAILED, frozenset({"failed"}))
 
     def test_who_succeeded_in_spite_of_it_did(self, house: House) -> None:
         (client,) = house.fleet(1)

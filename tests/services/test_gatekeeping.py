@@ -72,7 +72,6 @@ class Gated:
         self.world.later(by)
         self.answer()
 
-    @property
     def wave(self) -> tuple[WaveStatus, ReasonKind | None]:
         state = self.world.row().state.wave("all")
         return state.status, None if state.hold is None else state.hold.reason.kind
@@ -99,12 +98,12 @@ def gated(world: World) -> Gated:
 
 def test_a_wave_opens_when_all_its_gates_say_yes(gated: Gated) -> None:
     gated.begin()
-    assert gated.wave == (WaveStatus.PREPARING, None)
+    assert gated.wave() == (WaveStatus.PREPARING, None)
     assert len(gated.waiting) == 1, "asked, and nothing waits for it"
     gated.world.tick()
     assert len(gated.waiting) == 1, "once"
     gated.answer()
-    assert gated.wave == (WaveStatus.OPEN, None)
+    assert gated.wave() == (WaveStatus.OPEN, None)
     assert {question.gate.gate for question in gated.sources.asked} == {"errors", "tickets"}
     (question, _) = gated.sources.asked
     assert question[1:] == ("lmp-42", "all", 42, "promoted")
@@ -122,16 +121,16 @@ def test_one_that_says_not_yet_is_asked_again_with_all(gated: Gated) -> None:
     gated.answer()
     for _ in range(3):
         gated.later()
-        assert gated.wave == (WaveStatus.PREPARING, None)
+        assert gated.wave() == (WaveStatus.PREPARING, None)
     assert len(gated.sources.asked) == 8
     assert len(gated.journal()) == 2, "what is as before is no news"
     gated.sources.says["tickets"] = YES
     gated.sources.says["errors"] = NOT_YET
     gated.later()
-    assert gated.wave == (WaveStatus.PREPARING, None), "yes at once, not one after the other"
+    assert gated.wave() == (WaveStatus.PREPARING, None), "yes at once, not one after the other"
     gated.sources.says["errors"] = YES
     gated.later()
-    assert gated.wave == (WaveStatus.OPEN, None)
+    assert gated.wave() == (WaveStatus.OPEN, None)
     assert gated.replays()
 
 
@@ -139,9 +138,9 @@ def test_a_no_holds_at_once_and_a_person_has_it_asked_again(gated: Gated) -> Non
     gated.sources.says["tickets"] = NO
     gated.begin()
     gated.answer()
-    assert gated.wave == (WaveStatus.PREPARING, ReasonKind.GATE_NO)
+    assert gated.wave() == (WaveStatus.PREPARING, ReasonKind.GATE_NO)
     gated.later(GOOD_FOR * 3)
-    assert gated.wave == (WaveStatus.PREPARING, ReasonKind.GATE_NO), "time alone never ends a hold"
+    assert gated.wave() == (WaveStatus.PREPARING, ReasonKind.GATE_NO), "time alone never ends a hold"
     asked = len(gated.sources.asked)
     gated.sources.says["tickets"] = YES
     gated.world.later(MINUTE)
@@ -149,7 +148,7 @@ def test_a_no_holds_at_once_and_a_person_has_it_asked_again(gated: Gated) -> Non
     gated.world.tick()
     gated.answer()
     assert len(gated.sources.asked) == asked + 2
-    assert gated.wave == (WaveStatus.OPEN, None)
+    assert gated.wave() == (WaveStatus.OPEN, None)
     assert gated.replays()
 
 
@@ -162,9 +161,9 @@ def test_without_a_yes_it_holds_in_the_end_and_never_opens_by_itself(
     gated.answer()
     for _ in range(58):
         gated.later()
-        assert gated.wave == (WaveStatus.PREPARING, None)
+        assert gated.wave() == (WaveStatus.PREPARING, None)
     gated.later(2 * MINUTE)
-    assert gated.wave == (WaveStatus.PREPARING, ReasonKind.GATE_LATE)
+    assert gated.wave() == (WaveStatus.PREPARING, ReasonKind.GATE_LATE)
     assert gated.replays()
 
 
@@ -184,7 +183,7 @@ def test_the_policy_may_have_it_open_without_an_answer(world: World) -> None:
     gated.answer()
     for _ in range(61):
         gated.later()
-    assert gated.wave == (WaveStatus.OPEN, None)
+    assert gated.wave() == (WaveStatus.OPEN, None)
     assert "gives no answer" in gated.opened_because() and "without that after 1h" in gated.opened_because()
     assert gated.replays()
 
@@ -199,20 +198,20 @@ def test_whoever_died_while_asking_is_replaced(gated: Gated) -> None:
     gated.world.later(PATIENCE)
     assert len(gated.waiting) == 1
     gated.answer()
-    assert gated.wave == (WaveStatus.OPEN, None)
+    assert gated.wave() == (WaveStatus.OPEN, None)
 
 
 def test_an_answer_that_has_grown_old_is_asked_for_anew(gated: Gated) -> None:
     gated.begin()
     gated.world.rollouts.freeze(by="anna", reason="a fire")
     gated.answer()
-    assert gated.wave == (WaveStatus.PREPARING, None)
+    assert gated.wave() == (WaveStatus.PREPARING, None)
     gated.world.now += GOOD_FOR + MINUTE
     gated.sources.says["errors"] = NO
     gated.world.rollouts.unfreeze(by="anna")
     gated.world.tick()
     gated.answer()
-    assert gated.wave == (WaveStatus.PREPARING, ReasonKind.GATE_NO), "the yes of before is no yes of now"
+    assert gated.wave() == (WaveStatus.PREPARING, ReasonKind.GATE_NO), "the yes of before is no yes of now"
 
 
 def test_an_answer_to_another_question_does_not_count(gated: Gated) -> None:
@@ -228,7 +227,7 @@ def test_an_answer_to_another_question_does_not_count(gated: Gated) -> None:
     gated.world.rollouts.apply(RolloutFile.from_canonical(row.spec), Policy.parse(relaxed), by="anna", yes=True)
     gated.world.tick()
     gated.answer()
-    assert gated.wave[1] is ReasonKind.GATE_NO
+    assert gated.wave()[1] is ReasonKind.GATE_NO
 
 
 def test_a_wave_may_have_gates_of_its_own_or_none(world: World) -> None:
@@ -274,11 +273,11 @@ def test_the_ticker_waits_for_no_gate(world: World) -> None:
     gated.begin()
     assert asked.wait(10)
     world.tick()
-    assert gated.wave == (WaveStatus.PREPARING, None)
+    assert gated.wave() == (WaveStatus.PREPARING, None)
     held.set()
     assert done.wait(10)
     world.tick()
-    assert gated.wave == (WaveStatus.OPEN, None)
+    assert gated.wave() == (WaveStatus.OPEN, None)
 
 
 def test_what_is_asked_must_be_there() -> None:

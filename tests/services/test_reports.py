@@ -22,7 +22,7 @@ from orchestrator.services.messages import Received
 from orchestrator.services.room import LOOK_AFTER, MOST_KEPT
 from tests.services.fleet_world import START, World
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LONG_BAKE = {"bake": {"at_least": "20d", "at_most": "30d"}}
 
 
@@ -442,6 +442,29 @@ def test_who_stops_though_nobody_told_it_to_does_not_get_round_an_outcome(world:
     world.report(told, "cancelled")
     assert world.status(told) is UpdateStatus.WITHDRAWN
     assert not world.update(told).update.bad
+
+
+def test_who_was_told_to_stop_and_says_so_after_a_person_resumed_has_come_to_no_outcome(world: World) -> None:
+    """09:00 one device downloads, another is offered it. 09:01 a halt, 09:02 a person resumes, 09:03 the first says
+    that it stopped: it was told to, and is offered it again. It starts and stops once more: that nobody told it."""
+    told, other = world.fleet(2)
+    world.apply(policy={"on_halt": ["withdraw", "cancel"], "tolerate": {"ignored": {"at_most": "90%", "then": "hold"}}})
+    world.check_in(told, 41)
+    world.report(told, "downloading")
+    world.later(MINUTE)
+    world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+    world.later(MINUTE)
+    world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+    world.later(MINUTE)
+    world.check_in(other, 41)
+    world.report(other, "downloading", "cancelled")
+    assert world.status(other) is UpdateStatus.IGNORED, "it was offered it after the halt"
+    world.report(told, "cancelled")
+    assert (world.status(told), world.update(told).update.bad) == (UpdateStatus.WITHDRAWN, frozenset())
+    world.later(MINUTE)
+    assert world.check_in(told, 41) is not None
+    world.report(told, "downloading", "cancelled")
+    assert world.status(told) is UpdateStatus.IGNORED
 
 
 def test_who_stops_in_the_moment_of_the_order_has_come_to_no_outcome(world: World) -> None:

@@ -6,10 +6,10 @@ All problems of a file are found at once: the error's ``problems`` has them in t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from orchestrator.adapters.files.source import Source, parse_source, read_source
 from orchestrator.core.document import NAME_PATTERN, Document, InvalidDocument, did_you_mean
@@ -25,6 +25,9 @@ ENDINGS = (".yaml", ".yml", ".json")
 MOST_FLEET_BYTES = 16_000_000
 """A fleet file may be larger than a page: about 100,000 devices."""
 
+Said = str | Mapping[str, Any]
+"""A file that came over the wire: its text, or what stands in it."""
+
 _Document = TypeVar("_Document", bound=Document)
 
 
@@ -39,21 +42,59 @@ def load_rollout(path: Path | str, policies: Sequence[Path | str] | None = None)
     Raises InvalidFile, also when there is no policy of that name.
     """
     source = read_source(Path(path))
+    if policies is None:
+        return _taken(source, RolloutFile)
+    return rollout_under(source, lambda rollout: policy_of(rollout, policies, beside=Path(path)))[0]
+
+
+def rollout_under(source: Source, policy_for: Callable[[RolloutFile], Policy]) -> tuple[RolloutFile, Policy]:
+    """The rollout that this is, and the policy that ``policy_for`` finds for it (or raises NotFound), which must fit
+    each wave's override. Raises InvalidFile."""
     rollout = _taken(source, RolloutFile)
-    if policies is not None:
-        try:
-            policy = policy_of(rollout, policies, beside=Path(path))
-        except NotFound as error:
-            raise source.invalid([(("policy",), error.message)]) from None
-        problems = [
-            (each.path, each.sentence)
-            for index, wave in enumerate(rollout.waves)
-            if wave.override is not None
-            for each in wave_policy_problems(policy, wave.override, ("waves", index, "policy"))
-        ]
-        if problems:
-            raise source.invalid(problems)
-    return rollout
+    try:
+        policy = policy_for(rollout)
+    except NotFound as error:
+        raise source.invalid([(("policy",), error.message)]) from None
+    problems = [
+        (each.path, each.sentence)
+        for index, wave in enumerate(rollout.waves)
+        if wave.override is not None
+        for each in wave_policy_problems(policy, wave.override, ("waves", index, "policy"))
+    ]
+    if problems:
+        raise source.invalid(problems)
+    return rollout, policy
+
+
+def said_rollout(rollout: Said, policy: Said | None, policies: Sequence[Path | str]) -> tuple[RolloutFile, Policy]:
+    """A rollout that came over the wire, under a policy that came with it or an installed one. A path in it leads
+    nowhere: it is not for whoever sends it to name files here. Raises InvalidFile."""
+    source = _source(rollout, "rollout")
+
+    def find(found: RolloutFile) -> Policy:
+        if policy is not None:
+            return said_policy(policy, policies)
+        if found.policy_is_path:
+            raise NotFound(
+                "is a path, which leads nowhere from here: send the policy itself, or name an installed one."
+            )
+        return find_policy(found.policy, policies)
+
+    return rollout_under(source, find)
+
+
+def said_policy(policy: Said, policies: Sequence[Path | str]) -> Policy:
+    """A policy that came over the wire: the name of an installed one, the text of a file, or what stands in it. Raises
+    InvalidFile, NotFound."""
+    if isinstance(policy, str) and re.fullmatch(NAME_PATTERN, policy):
+        return find_policy(policy, policies)
+    return _taken(_source(policy, "policy"), Policy)
+
+
+def _source(said: Said, name: str) -> Source:
+    if isinstance(said, str):
+        return parse_source(said.encode(), file=name)
+    return Source(name, said, {})
 
 
 def load_fleet(path: Path | str) -> FleetFile:
@@ -149,4 +190,7 @@ __all__ = [
     "parse_rollout",
     "policy_names",
     "policy_of",
+    "rollout_under",
+    "said_policy",
+    "said_rollout",
 ]

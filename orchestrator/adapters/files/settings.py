@@ -23,7 +23,7 @@ from orchestrator.services.settings import Settings
 
 DEFAULT_FILE: Final = "wave.yaml"
 PREFIX: Final = "WAVE_"
-ELSEWHERE: Final = frozenset({"SETTINGS", "USER", "WORKER_OF"})
+ELSEWHERE: Final = frozenset({"SERVER", "SETTINGS", "TOKEN", "TOKEN_FILE", "USER", "WORKER_OF"})
 """Variables with the prefix that are not settings."""
 
 _DURATIONS: Final = frozenset(key for key, field in Settings.model_fields.items() if field.annotation is timedelta)

@@ -126,6 +126,10 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
             for names, limit, bad, base, answer in rows
         ]
 
+    def halted_at(self, rollout_key: int) -> datetime | None:
+        row = self.link.one("SELECT max(at) FROM journal WHERE rollout_key = ? AND event = 'halted'", (rollout_key,))
+        return None if row is None else moment(row[0])
+
     def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]:
         rows = self.link.rows(
             "SELECT seq, at, event, by, sentence, wave, facts, policy_digest, evidence_seq, before, hash FROM journal "

@@ -25,6 +25,7 @@ from orchestrator.adapters.sql import (
     identity_tables,
     mender_tables,
     notice_tables,
+    once_tables,
     people_tables,
     protocol_tables,
 )
@@ -34,7 +35,7 @@ from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]
@@ -47,6 +48,7 @@ _DECLARED: Final = (
     gate_tables,
     identity_tables,
     mender_tables,
+    once_tables,
     notice_tables,
     people_tables,
     protocol_tables,

@@ -22,6 +22,7 @@ from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
 from orchestrator.adapters.sql.notices import NoticeReading, NoticeWriting
+from orchestrator.adapters.sql.once import OnceWriting
 from orchestrator.adapters.sql.pacing import PacingReading, PacingWriting
 from orchestrator.adapters.sql.people import PeopleReading, PeopleWriting
 from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
@@ -71,6 +72,7 @@ class SqlWriting(
     NoticeWriting,
     PeopleWriting,
     FeedWriting,
+    OnceWriting,
     SqlReading,
 ):
     """One transaction."""

@@ -83,6 +83,9 @@ def _waves(waves: Sequence[PlannedWave]) -> Grid:
 def _below(wave: PlannedWave) -> Iterator[str]:
     if wave.promotion:
         yield "A person lets it open: `wave promote`."
+    if wave.approvals:
+        who = "Another person" if wave.approvals == 1 else f"{wave.approvals} other people"
+        yield f"{who} than who wrote or starts it must approve it: `wave approve`."
     if wave.already_there:
         runs = "runs" if wave.already_there == 1 else "run"
         yield f"{plural(wave.already_there, 'device')} of it {runs} it, or a newer version, already."

@@ -109,16 +109,17 @@ class AktualizrDoor:
             case "/device":
                 request.only("GET")
                 return Response(200, _encode({"Name": known.person.device.id}), _JSON)
-        return self._kept(route, request)
+        return await self._kept(route, request)
 
-    def _kept(self, route: str, request: Request) -> Response:
+    async def _kept(self, route: str, request: Request) -> Response:
         """What never changes."""
         if (root := _ROOT.fullmatch(route)) is not None:
             request.only("GET")
             return Response(200, self._service.editions.root(int(root[1])), _JSON)
         if (stats := _STATS.fullmatch(route)) is not None:
             request.only("GET")
-            text = self._service.delta_stats(stats[1])
+            digest = stats[1]
+            text = await request.committed(self._devices.aside(lambda: self._service.delta_stats(digest)))
             if text is not None:
                 return Response(200, text.encode(), _JSON)
         raise nothing_there()
@@ -132,7 +133,11 @@ class AktualizrDoor:
         device_id = known.person.device.id
         asked = self._devices.check_in(device_id, credential, said, known=known, over=DeviceProtocol.AKTUALIZR)
         heard = await request.committed(asked) if isinstance(asked, Future) else asked
-        chosen = self._service.editions.show(self._service.wish(known, said, heard))
+        if self._service.at_hand(heard.had, heard.offer):
+            wish = self._service.wish(known, said, heard)
+        else:
+            wish = await request.committed(self._devices.aside(lambda: self._service.wish(known, said, heard)))
+        chosen = self._service.editions.show(wish)
         edition = await request.committed(chosen) if isinstance(chosen, Future) else chosen
         return Response(200, self._service.editions.bodies(edition).timestamp, _JSON)
 
@@ -146,7 +151,10 @@ class AktualizrDoor:
 
     async def _events(self, known: Kept, credential: Credential, request: Request) -> Response:
         told = events(await request.body(EVENTS_BYTES))
-        about = self._service.updates(known) if told else []
+        if not told or self._service.at_hand(known.had):
+            about = self._service.updates(known) if told else []
+        else:
+            about = await request.committed(self._devices.aside(lambda: self._service.updates(known)))
         counted: list[ReportedEvent] = []
         shown: list[Note] = []
         for event in told:

@@ -62,6 +62,9 @@ MOST_NAMES: Final = 10_000
 MOST_EVENTS: Final = 100
 """Of what was said of a deployment, the newest that are looked at; an attempt has no more than twelve."""
 
+MOST_ABORTED: Final = 100_000
+"""Deployments of which it is remembered that their devices were told to stop; nobody else's is called so."""
+
 LOG_CODE: Final = "log"
 URL_FOR: Final = timedelta(hours=24)
 """For how long the client is told that a download's address is good; ``Downloads`` makes it good for longer."""
@@ -101,6 +104,7 @@ class Conversations:
     _names: Remembered[tuple[str, str], tuple[str | None, datetime]] = field(
         default_factory=lambda: Remembered(MOST_NAMES)
     )
+    _aborted: Remembered[str, bool] = field(default_factory=lambda: Remembered(MOST_ABORTED))
 
     # ------------------------------------------------------------------------------------------ check-ins
 
@@ -209,14 +213,17 @@ class Conversations:
     ) -> Future[None]:
         about = self._about(known, deployment_id)
         course = course_of(deployment_id, about.event_ids, status)
-        match judge(status, about.update, about.status, current=about.current, cancels=about.cancels):
+        aborted = self._aborted.get(deployment_id) is not None
+        match judge(status, about.update, about.status, current=about.current, cancels=about.cancels, aborted=aborted):
             case Judgement.ABORT:
+                self._aborted.put(deployment_id, True)
                 raise Refused("This deployment is over: stop, and ask for the next one.")
             case Judgement.IGNORE:
                 return _done(None)
             case Judgement.STOPPED:
                 kind = EventKind.CANCELLED
             case Judgement.REPORT:
+                self._aborted.pop(deployment_id)  # it goes on, and what it comes to is the release's
                 kind = event_of(status, about.update, course.said)
         code = course.said[-1] if status is DeploymentStatus.FAILURE and course.said else None
         event = ReportedEvent(

@@ -104,16 +104,23 @@ class Judgement(StrEnum):
 
 
 def judge(
-    status: DeploymentStatus, update: Update, rollout: RolloutStatus, *, current: bool, cancels: bool
+    status: DeploymentStatus,
+    update: Update,
+    rollout: RolloutStatus,
+    *,
+    current: bool,
+    cancels: bool,
+    aborted: bool = False,
 ) -> Judgement:
     """``current``: whether the deployment is the offer that stands, and none before it. ``cancels``: a halt tells
-    started devices to stop.
+    started devices to stop. ``aborted``: this one was told to, though a person may have resumed since.
 
     A halt and a cancellation withdraw only from who has not started (RULES 1.2), also in the moment before the
     withdrawal is written. Who succeeded in spite of it did, and says so."""
     not_started = update.status is UpdateStatus.OFFERED and rollout in STOPPED
     over = update.status in (UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED)
     stops = not_started or over or told_to_stop(rollout, update, cancels=cancels)
+    stops = stops or (aborted and status is DeploymentStatus.FAILURE)
     if status in _DONE or (current and not stops):
         return Judgement.REPORT
     if status is not DeploymentStatus.FAILURE:

@@ -36,7 +36,7 @@ from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer, OutcomeClass
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
-from orchestrator.core.rules import Rules, bind, without_gates
+from orchestrator.core.rules import Rules, bind, by_itself
 from orchestrator.core.states import (
     OFFERING_ROLLOUT,
     OFFERING_WAVE,
@@ -90,8 +90,8 @@ def play(setting: Setting, run: int, watcher: Watcher | None = None) -> Played:
 
 @lru_cache(maxsize=64)
 def _rules(spec: bytes, policy: bytes, dark: Darkness | None) -> Rules:
-    files = RolloutFile.from_canonical(spec.decode()), Policy.from_canonical(policy.decode())
-    return without_gates(bind(*files, dark))
+    # Whoever is to promote or approve does so at once, and every gate says yes.
+    return by_itself(bind(RolloutFile.from_canonical(spec.decode()), Policy.from_canonical(policy.decode()), dark))
 
 
 @lru_cache(maxsize=1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.adapters.sql.store import SqlReading
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.credentials import RevokedKind
 from orchestrator.services.room import MOST_KEPT
@@ -228,6 +232,48 @@ def test_what_a_device_tells_of_itself_is_kept_once_and_health_is_taken(house: H
     with world.store.reading() as r:
         row = r.device(device)
     assert row is not None and not row.device.healthy  # a poll says nothing of it
+
+
+def test_nothing_is_looked_up_in_the_store_on_the_event_loop(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart, a device polls that has begun an update of a rollout that has ended since, tells of it, and asks
+    how large a delta is."""
+    world = house.world
+    (device,) = world.fleet(1)
+    world.apply()
+    client = house.client(device)
+    target = client.check()
+    assert target is not None
+    client.event("EcuDownloadStarted", target)
+    client.flush()
+    world.rollouts.cancel("lmp-42", by="anna", reason="enough")
+    world.tick()
+    where: list[tuple[str, bool]] = []
+    for of, name in ((SqlReading, "rollout_by_key"), (SqlReading, "delta_stats")):
+        look = getattr(of, name)
+
+        def looked(self: SqlReading, key: object, look: Any = look, name: str = name) -> object:
+            where.append((name, threading.current_thread() is threading.main_thread()))
+            return look(self, key)
+
+        monkeypatch.setattr(of, name, looked)
+    aside = ThreadPoolExecutor(2)
+
+    def later(work: Callable[[], None]) -> None:
+        aside.submit(work)
+
+    devices = world.another(later=later)
+    house.begin(devices)
+    again = house.client(device)
+    again.event("EcuInstallationStarted", target)
+    assert again.flush() == 200
+    house.begin(devices)
+    assert again.check() == target, "what has begun may be finished"
+    path = f"/d/{device}/{world.tokens[device]}/treehub/delta-stats/{'0' * 64}"
+    assert house.ask("GET", path).status_code == 404
+    assert {name for name, _ in where} == {"rollout_by_key", "delta_stats"}
+    assert not any(on_loop for _, on_loop in where), where
+    devices.close()
+    aside.shutdown()
 
 
 def test_routes_that_are_not_there_harm_nobody(house: House) -> None:

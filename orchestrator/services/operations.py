@@ -1,0 +1,223 @@
+"""What an operator can do from afar, one row each: the HTTP API is made from this table, and so is the command line
+that drives another machine.
+
+A row names a method of a service, or a function here where the wire wants another shape; the types of its parameters
+and of its answer are what travels (``services.wire``). ``by`` is never sent: it is who asks. Answers for: which
+operation, on which path, for whom. Not for: HTTP (``web.api``), or what an operation means (the services).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from orchestrator.core.roles import Role
+from orchestrator.services import remotely
+from orchestrator.services.application import Application
+from orchestrator.services.artifacts import Artifacts
+from orchestrator.services.deltas import Deltas
+from orchestrator.services.identity import Identity
+from orchestrator.services.mender.operating import Operating
+from orchestrator.services.queries import Queries
+from orchestrator.services.register import Register
+from orchestrator.services.rollouts import Rollouts
+from orchestrator.services.targets import Targets
+
+NOBODY: Final = "-"
+"""In a path: what is left out, such as the name of the one live rollout. It can be nobody's name."""
+
+_NOT_SENT: Final = frozenset({"self", "app", "by", "progress"})
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An answer that may be long. ``key`` names an item within its list. ``native``: the method itself goes on
+    ``after`` a key and keeps to a ``limit``; else the list is cut here."""
+
+    key: Callable[[Any], str | int]
+    native: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing to do. ``service``: where it is in an ``Application``, dotted; empty for a function of the whole.
+    ``listing``: the answer is a page of a list. ``secret``: the answer holds what is shown once, and is kept nowhere.
+    ``clean``: what of the answer may go out."""
+
+    method: str
+    path: str
+    role: Role
+    service: str
+    call: Callable[..., Any]
+    listing: Listing | None = None
+    secret: bool = False
+    clean: Callable[[Any], Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """``rollouts.halt``."""
+        return f"{self.service}.{self.call.__name__}" if self.service else self.call.__name__
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET"
+
+    def carry_out(self, app: Application, given: Mapping[str, Any], *, by: str) -> Any:
+        """Do it. Raises what the service raises."""
+        if "by" in inspect.signature(self.call).parameters:
+            given = {**given, "by": by}
+        subject: Any = app
+        for part in self.service.split(".") if self.service else ():
+            subject = getattr(subject, part)
+        done = self.call(subject, **given)
+        return done if self.clean is None else self.clean(done)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The types of an operation. ``path``: what stands in its path, ``rest``: in its query or its body, and ``fields``
+    of that; ``answer``: of one item where it is a list."""
+
+    path: Mapping[str, Any]
+    rest: type[msgspec.Struct]
+    fields: tuple[msgspec.structs.FieldInfo, ...]
+    answer: Any
+
+
+@cache
+def shape_of(operation: Operation) -> Shape:
+    """Worked out when it is first asked for."""
+    hints = get_type_hints(operation.call)
+    answer = hints.pop("return")
+    sent = {
+        name: (hints[name], given.default)
+        for name, given in inspect.signature(operation.call).parameters.items()
+        if name not in _NOT_SENT
+    }
+    in_path = {name: kind for name, (kind, _) in sent.items() if f"{{{name}}}" in operation.path}
+    taken = {name: each for name, each in sent.items() if name not in in_path}
+    if operation.listing is not None and operation.listing.native:
+        taken.pop("limit")
+    fields = [
+        (name, kind) if default is inspect.Parameter.empty else (name, kind, _default(default))
+        for name, (kind, default) in taken.items()
+    ]
+    name = "".join(part.capitalize() for part in operation.key.replace(".", "_").split("_"))
+    rest = msgspec.defstruct(f"{name}Given", fields, kw_only=True, forbid_unknown_fields=True)
+    if operation.listing is not None:
+        answer = get_args(answer)[0]
+    elif get_origin(answer) is not None and get_origin(answer).__name__ == "Iterator":
+        answer = list[get_args(answer)[0]]  # type: ignore[misc]
+    return Shape(in_path, rest, msgspec.structs.fields(rest), answer)
+
+
+def _default(value: Any) -> Any:
+    return {} if isinstance(value, Mapping) else value
+
+
+def _without_digests(grants: Any) -> Any:
+    """What a token's text is compared with is nobody's business."""
+    match grants:
+        case tuple():
+            grant, token = grants
+            return replace(grant, digest=b""), token
+        case _:
+            return [replace(grant, digest=b"") for grant in grants]
+
+
+_VIEWER, _RELEASER, _ADMIN = Role.VIEWER, Role.RELEASER, Role.ADMIN
+
+
+def _order(path: str, call: Callable[..., Any]) -> Operation:
+    return Operation("POST", path, _RELEASER, "rollouts", call)
+
+
+def _register(path: str, call: Callable[..., Any], *, secret: bool = False) -> Operation:
+    return Operation("POST", path, _ADMIN, "devices.register", call, secret=secret)
+
+
+OPERATIONS: Final = (
+    # rollouts, and what people order
+    Operation("GET", "/rollouts", _VIEWER, "queries", Queries.summaries, Listing(lambda each: f"{each.rollout}")),
+    Operation("POST", "/rollouts", _RELEASER, "", remotely.apply),
+    Operation("GET", "/rollouts/{name}", _VIEWER, "queries", Queries.rollout),
+    Operation(
+        "GET", "/rollouts/{name}/journal", _VIEWER, "queries", Queries.journal, Listing(lambda e: int(e.seq), True)
+    ),
+    Operation("POST", "/rollouts/{name}/replay", _VIEWER, "", remotely.replay),
+    _order("/rollouts/{name}/start", Rollouts.start),
+    _order("/rollouts/{name}/pause", Rollouts.pause),
+    _order("/rollouts/{name}/resume", Rollouts.resume),
+    _order("/rollouts/{name}/waves/{wave}/promote", Rollouts.promote),
+    Operation("POST", "/rollouts/{name}/approve", Role.APPROVER, "rollouts", Rollouts.approve),
+    _order("/rollouts/{name}/waves/{wave}/skip", Rollouts.skip),
+    _order("/rollouts/{name}/complete", Rollouts.complete),
+    _order("/rollouts/{name}/halt", Rollouts.halt),
+    _order("/rollouts/{name}/cancel", Rollouts.cancel),
+    _order("/rollouts/{name}/exclude", Rollouts.exclude),
+    _order("/rollouts/{name}/include", Rollouts.include),
+    _order("/rollouts/{name}/retry", Rollouts.retry),
+    _order("/freeze", Rollouts.freeze),
+    _order("/unfreeze", Rollouts.unfreeze),
+    Operation("POST", "/plans", _VIEWER, "", remotely.plan),
+    Operation("GET", "/journal/verification", _VIEWER, "", remotely.verify_journals),
+    # the fleet
+    Operation("GET", "/devices", _VIEWER, "", remotely.devices, Listing(lambda each: str(each.id), True)),
+    Operation("GET", "/counts/devices", _VIEWER, "", remotely.count_devices),
+    Operation("GET", "/devices/{device_id}", _VIEWER, "queries", Queries.device),
+    Operation("POST", "/devices", _ADMIN, "", remotely.enroll, secret=True),
+    _register("/devices/group", Register.set_group),
+    _register("/devices/label", Register.set_label),
+    _register("/devices/status", Register.set_status),
+    _register("/groups", Register.add_group),
+    _register("/devices/{old_id}/replace", Register.replace, secret=True),
+    _register("/devices/{device_id}/token", Register.new_token, secret=True),
+    _register("/devices/{device_id}/revoke", Register.revoke),
+    Operation(
+        "GET",
+        "/enrolments",
+        _VIEWER,
+        "devices.identity",
+        Identity.grants,
+        Listing(lambda g: str(g.name)),
+        clean=_without_digests,
+    ),
+    Operation("POST", "/enrolments", _ADMIN, "devices.identity", Identity.add, secret=True, clean=_without_digests),
+    Operation("DELETE", "/enrolments/{name}", _ADMIN, "devices.identity", Identity.revoke),
+    Operation("GET", "/mender/sets", _VIEWER, "mender", Operating.sets, Listing(lambda each: str(each.id), True)),
+    Operation("POST", "/mender/sets/{which}/accept", _ADMIN, "mender", Operating.accept),
+    Operation("POST", "/mender/sets/{which}/reject", _ADMIN, "mender", Operating.reject),
+    Operation("POST", "/mender/sets/{which}/decommission", _ADMIN, "mender", Operating.decommission),
+    Operation("POST", "/mender/sets", _ADMIN, "mender", Operating.preauthorize),
+    # content
+    Operation("GET", "/targets", _VIEWER, "targets", Targets.list, Listing(lambda each: str(each.name))),
+    Operation("POST", "/targets", _RELEASER, "targets", Targets.add),
+    Operation("GET", "/targets/{which}", _VIEWER, "targets", Targets.show),
+    Operation("POST", "/targets/of-artifact", _RELEASER, "", remotely.add_target_of_artifact),
+    Operation("POST", "/targets/tags", _RELEASER, "targets", Targets.tag),
+    Operation("POST", "/targets/import", _RELEASER, "", remotely.import_targets),
+    Operation("GET", "/artifacts", _VIEWER, "artifacts", Artifacts.list, Listing(lambda v: str(v.artifact.sha256))),
+    Operation("GET", "/artifacts/{which}", _VIEWER, "artifacts", Artifacts.show),
+    Operation("POST", "/artifacts/verify", _VIEWER, "", remotely.verify_artifacts),
+    Operation("DELETE", "/artifacts/{which}", _RELEASER, "artifacts", Artifacts.remove),
+    Operation(
+        "GET", "/deltas", _VIEWER, "deltas", Deltas.list, Listing(lambda v: f"{v.pair.from_commit}-{v.pair.to_commit}")
+    ),
+    Operation("POST", "/deltas", _RELEASER, "", remotely.request_deltas),
+    Operation("GET", "/deltas/{before}/{after}", _VIEWER, "", remotely.show_delta),
+    Operation("GET", "/delta-pairs", _VIEWER, "deltas", Deltas.resolve_pair),
+    Operation("GET", "/static-deltas", _VIEWER, "deltas", Deltas.static_deltas),
+    Operation("POST", "/deltas/drop", _RELEASER, "deltas", Deltas.drop),
+    Operation("POST", "/deltas/verify", _RELEASER, "deltas", Deltas.verify),
+    # policies, and the time
+    Operation("GET", "/now", _VIEWER, "", remotely.now),
+    Operation("GET", "/policies", _VIEWER, "", remotely.policies, Listing(lambda each: str(each.name))),
+    Operation("GET", "/policies/{name}", _VIEWER, "", remotely.policy),
+)
+
+BY_KEY: Final[Mapping[str, Operation]] = {operation.key: operation for operation in OPERATIONS}

@@ -1,0 +1,217 @@
+"""Operations whose parameters or answers travel in another shape than the service has them: files as their text or
+their object, filters word by word, long runs as one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from orchestrator.core.artifact import Artifact
+from orchestrator.core.fleet import Device, DeviceStatus, Target
+from orchestrator.errors import InvalidInput
+from orchestrator.services.application import Application
+from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.delta_views import DeltaView
+from orchestrator.services.editing import Applied
+from orchestrator.services.records import DeviceFilter
+from orchestrator.services.replayed import Replayed
+from orchestrator.services.targets import Imported
+from orchestrator.services.verifying import Verified
+from orchestrator.services.views import RolloutPlan
+
+Document = str | dict[str, Any]
+"""A file that a person wrote: its text, or what stands in it; of a policy also the name of an installed one."""
+
+MOST_AT_ONCE = 2_000
+"""Devices that one request enrols."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A device to enrol."""
+
+    id: str
+    hardware_id: str
+    tag: str
+    group: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """A policy with every default filled in."""
+
+    name: str
+    digest: str
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactCheck:
+    """What reading an artifact from end to end came to; ``problem``: what is wrong with it."""
+
+    artifact: Artifact
+    problem: str | None
+
+
+# ------------------------------------------------------------------------------------------------- rollouts
+
+
+def apply(
+    app: Application,
+    *,
+    rollout: Document,
+    policy: Document | None = None,
+    by: str,
+    reason: str | None = None,
+    yes: bool = False,
+    allow_wider: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Applied:
+    """Bind a rollout to copies of its file and its policy; without ``policy`` it is the installed one that the file
+    names."""
+    spec, bound = app.files.said(rollout, policy)
+    return app.rollouts.apply(spec, bound, by=by, reason=reason, yes=yes, allow_wider=allow_wider, dry_run=dry_run)
+
+
+def plan(app: Application, *, rollout: Document, policy: Document | None = None) -> RolloutPlan:
+    """What a rollout would do, wave by wave; nothing is changed."""
+    return app.planner.plan(*app.files.said(rollout, policy))
+
+
+def replay(app: Application, *, name: str, policy: Document | None = None) -> Replayed:
+    """Make every recorded decision again; with ``policy``, what that one would have decided."""
+    return app.replayer.replay(name, policy=None if policy is None else app.files.policy_said(policy))
+
+
+def verify_journals(app: Application, *, name: str | None = None) -> list[Verified]:
+    """Find whatever was changed, removed, moved or cut off in journals, evidence logs and bound files."""
+    return list(app.verifier.verify(name))
+
+
+# ------------------------------------------------------------------------------------------------- devices
+
+
+def _filter(
+    tag: str | None,
+    group: str | None,
+    hardware_id: str | None,
+    label: str | None,
+    status: DeviceStatus | None,
+    version: int | None,
+    text: str | None,
+) -> DeviceFilter:
+    pair = None
+    if label is not None:
+        key, equals, value = label.partition("=")
+        if not equals or not key or not value:
+            raise InvalidInput(f"{label[:80]!r} is no label.", remedy="Write it KEY=VALUE, such as region=emea.")
+        pair = (key, value)
+    return DeviceFilter(
+        tag=tag, group=group, hardware_id=hardware_id, label=pair, status=status, version=version, text=text
+    )
+
+
+def devices(
+    app: Application,
+    *,
+    tag: str | None = None,
+    group: str | None = None,
+    hardware_id: str | None = None,
+    label: str | None = None,
+    status: DeviceStatus | None = None,
+    version: int | None = None,
+    text: str | None = None,
+    after: str | None = None,
+    limit: int = 100,
+) -> Sequence[Device]:
+    """Devices by id. ``label`` is KEY=VALUE; ``text``: part of the id."""
+    which = _filter(tag, group, hardware_id, label, status, version, text)
+    return app.queries.devices(which, after=after, limit=limit)
+
+
+def count_devices(
+    app: Application,
+    *,
+    tag: str | None = None,
+    group: str | None = None,
+    hardware_id: str | None = None,
+    label: str | None = None,
+    status: DeviceStatus | None = None,
+    version: int | None = None,
+    text: str | None = None,
+) -> int:
+    """How many devices there are like that."""
+    return app.queries.count_devices(_filter(tag, group, hardware_id, label, status, version, text))
+
+
+def enroll(
+    app: Application, *, devices: Sequence[Enrolled], tokens: bool = True, renew: bool = False
+) -> list[tuple[str, str | None]]:
+    """Add devices, or bring known ones up to date; each id with its new token, which is shown this once."""
+    if len(devices) > MOST_AT_ONCE:
+        raise InvalidInput(f"{len(devices):,} devices at once are too many.", remedy=f"Send {MOST_AT_ONCE:,} at most.")
+    wanted = [Device(one.id, one.hardware_id, one.tag, group=one.group, labels=one.labels) for one in devices]
+    return list(app.devices.register.enroll(wanted, tokens=tokens, renew=renew))
+
+
+# ------------------------------------------------------------------------------------------------- content
+
+
+def add_target_of_artifact(
+    app: Application,
+    *,
+    version: int,
+    artifact: str,
+    hardware_ids: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    name: str | None = None,
+    dry_run: bool = False,
+) -> tuple[Target, bool]:
+    """Add a Target that is a file; ``artifact``: its sha256, its name or its file name."""
+    found = app.artifacts.find(artifact)
+    return app.targets.add_artifact(
+        version=version, artifact=found, hardware_ids=hardware_ids, tags=tags, name=name, dry_run=dry_run
+    )
+
+
+def import_targets(app: Application, *, document: str, dry_run: bool = False) -> Sequence[Imported]:
+    """Take over the OSTree Targets of a Foundries ``targets.json``, whose text this is."""
+    return app.targets.import_foundries(document.encode(), dry_run=dry_run)
+
+
+def verify_artifacts(app: Application, *, which: str | None = None) -> list[ArtifactCheck]:
+    """Read one, or all, from end to end."""
+    return [ArtifactCheck(artifact, wrong) for artifact, wrong in app.artifacts.verify(which)]
+
+
+def request_deltas(app: Application, *, pairs: Sequence[DeltaPair]) -> int:
+    """Have these built; how many builds were queued."""
+    return app.deltas.request(pairs)
+
+
+def show_delta(app: Application, *, before: str, after: str, hardware_id: str | None = None) -> DeltaView:
+    """One delta, with its estimate and its log. ``before`` and ``after``: versions, commits, or their first digits;
+    ``nothing``: from scratch."""
+    return app.deltas.show(app.deltas.resolve_pair(before, after, hardware_id))
+
+
+# ------------------------------------------------------------------------------------------------- policies, time
+
+
+def now(app: Application) -> datetime:
+    """What time it is there."""
+    return app.clock()
+
+
+def policies(app: Application) -> list[PolicyView]:
+    """The policies that a rollout file can name."""
+    return [policy(app, name=name) for name in app.files.policies()]
+
+
+def policy(app: Application, *, name: str) -> PolicyView:
+    """One of them."""
+    found = app.files.policy_said(name)
+    return PolicyView(found.name, found.digest(), found.document())
