@@ -193,7 +193,7 @@ REFUSED = [
     (
         document([{**ALL, "policy": {"tolerate": {"failed": "5%"}}}]),
         "waves[0].policy.tolerate: cannot differ from wave to wave; "
-        "a wave may change promote, window, pace, bake, deltas, gates.",
+        "a wave may change promote, window, pace, bake, deltas, gates, approve.",
     ),
     (
         document([{**ALL, "gates": []}]),
