@@ -74,6 +74,10 @@ lock: $(READY)  ## write requirements.lock anew, with today's newest versions
 	$(PY) -m uv pip compile pyproject.toml --constraint requirements.lock --quiet --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o packaging/requirements.lock
 
+docs: $(READY)  ## build the site of README and docs in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean
+	@echo "open build/site/index.html"
+
 wheel: $(READY)  ## build dist/wave_orchestrator-*.whl, with everything inside
 	rm -rf dist && $(PY) -m hatchling build --target wheel --directory dist
 
@@ -82,4 +86,4 @@ clean:  ## remove what was made here, .venv too
 	rm -f .coverage .coverage.*
 	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway soak kills fuzz evidence lock wheel clean
+.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway soak kills fuzz evidence lock docs wheel clean

@@ -101,6 +101,12 @@ def _restore(
     return bootstrap.restore(archive, file, overrides, by=by, yes=yes, dry_run=dry_run)
 
 
+def _copy_database(settings: Settings, to: Settings) -> dict[str, int]:
+    from orchestrator import bootstrap
+
+    return bootstrap.copy_database(settings, to)
+
+
 def main() -> int:
     """What the installed ``wave`` calls; the exit code."""
     # The interpreter's last look for cycles through everything that was loaded takes 0.3 s of CPU, a third of
@@ -121,6 +127,7 @@ def main() -> int:
             settings_file=_settings_file,
             back_up=_back_up,
             restore=_restore,
+            copy_database=_copy_database,
         )
     )
     return run()

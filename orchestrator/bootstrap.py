@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import ContentUnavailable, StoreUnavailable
+from orchestrator.errors import ContentUnavailable, Refused, StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
@@ -252,6 +252,23 @@ def restore(
         return present if found is None or file is not None else load(found, given, os.environ, beside=root)
 
     return put_back(archive, root, settings, by=by, now=utc_now(), yes=yes, dry_run=dry_run)
+
+
+def copy_database(settings: Settings, to: Settings) -> dict[str, int]:
+    """Everything of this installation's SQLite database into the empty PostgreSQL one of other settings; rows by table.
+    Raises Refused while a server runs, or when the other is not empty."""
+    from orchestrator.adapters.lock import Lock, lock_file
+    from orchestrator.adapters.sql.moving import move
+
+    open_store(settings).close()
+    lock = Lock(lock_file(settings.database_url, settings.root))
+    with lock.held():
+        if not lock.take():
+            raise Refused(
+                f"`wave serve` (process {lock.holder()}) serves this database.",
+                remedy="Stop it: what devices report meanwhile would not be in the copy.",
+            )
+        return move(settings.database_url, to.database_url)
 
 
 def initialise(root: Path) -> list[str]:

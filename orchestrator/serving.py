@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.gateway.limits import Limits
     from orchestrator.gateway.mender.door import MenderDoor
     from orchestrator.services.application import Application
+    from orchestrator.services.openid import OpenId
 
 LOG = logging.getLogger(__name__)
 
@@ -187,7 +188,14 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) 
         host, port = app.settings.console_host, app.settings.console_port
         door = ending.enter_context(listen(host, port))
         over = threading.Event()
-        side = operators_side(app, over=over, doorkeeper=app.door, meter=meter, scraper=_scraper(app.settings))
+        side = operators_side(
+            app,
+            over=over,
+            doorkeeper=app.door,
+            meter=meter,
+            scraper=_scraper(app.settings),
+            openid=_openid(app),
+        )
         around, proxies = Following(side, meter), app.settings.trusted_proxies
         server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies)
         # The first stranger must not be told by the time it takes.
@@ -218,6 +226,28 @@ def _scraper(settings: Settings) -> str | None:
             remedy="`openssl rand -hex 32` makes one.",
         )
     return token
+
+
+def _openid(app: Application) -> OpenId | None:
+    """Signing in with another's word. Raises InvalidInput for what cannot be."""
+    settings = app.settings
+    if settings.oidc_issuer is None or settings.console is None:
+        return None
+    from orchestrator.adapters.files.private import check_private
+    from orchestrator.adapters.openid import HttpProvider
+    from orchestrator.services.openid import OpenId, Trusted, parse_mapping
+
+    if settings.oidc_secret_file is not None:
+        check_private(settings.oidc_secret_file)
+    trusted = Trusted(
+        settings.oidc_issuer,
+        name=settings.oidc_name,
+        groups=settings.oidc_groups,
+        roles=parse_mapping(settings.oidc_roles),
+        domains=settings.oidc_domains,
+    )
+    provider = HttpProvider(settings.oidc_issuer, settings.oidc_client, settings.oidc_secret_file)
+    return OpenId(app.store, app.clock, app.door, provider=provider, trusted=trusted, console=settings.console)
 
 
 def aktualizr_door(app: Application, *, later: Callable[[Callable[[], None]], None] | None = None) -> AktualizrDoor:

@@ -196,7 +196,7 @@ late_group(
 )
 late_group("policy", "policy_commands", "Policies: check, list, show, and the schemas for editors.", panel="Fleet")
 
-from orchestrator.cli import care_commands, house_commands  # noqa: E402, F401 - and the installation, last
+from orchestrator.cli import care_commands, help_commands, house_commands  # noqa: E402, F401 - and the installation, last
 
 late_group(
     "notify",
@@ -213,7 +213,7 @@ late_group(
 late_group("token", "token_commands", "Tokens for programs of people: add, list, revoke.", panel="Installation")
 late_group("ca", "ca_commands", "Certificates: init, issue, server, revoke, list.", panel="Installation")
 late_group("tuf", "tuf_commands", "Roots and keys for aktualizr-lite: init, rotate, show.", panel="Installation")
-late_group("db", "db_commands", "The database: upgrade, check.", panel="Installation")
+late_group("db", "db_commands", "The database: upgrade, check, copy.", panel="Installation")
 
 app = typer.Typer(
     name="wave",

@@ -84,6 +84,7 @@ class Openers:
     settings_file: Callable[[Path | None, Mapping[str, str]], Path | None]
     back_up: BacksUp
     restore: Restores
+    copy_database: Callable[[Settings, Settings], dict[str, int]]
 
 
 _installed: list[Openers] = []

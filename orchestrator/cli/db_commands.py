@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from orchestrator.cli.context import AsJson, invocation, openers
@@ -34,3 +37,21 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
         call.show("Everything counts up." if not found else f"{len(found)} differences.")
     if found:
         raise typer.Exit(1)
+
+
+@command(app, "copy", "wave db copy postgresql.yaml")
+def copy(
+    ctx: typer.Context,
+    settings: Annotated[Path, typer.Argument(metavar="FILE", help="Settings whose `database` is the new, empty one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy everything from SQLite into an empty PostgreSQL database, and recount it there; stop `wave serve` first."""
+    call = invocation(ctx, as_json=as_json)
+    to = openers().load_settings(settings, {})
+    counts = openers().copy_database(call.load_settings(), to)
+    if as_json:
+        return call.answer("copied", counts)
+    from orchestrator.cli.render.words import plural
+
+    call.show(f"{plural(sum(counts.values()), 'row')} in {plural(len(counts), 'table')} are there, and count up.")
+    call.show("The old database is as it was. Put the new one into the settings, then start `wave serve`.")

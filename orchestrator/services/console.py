@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +16,10 @@ from orchestrator.core.slices import is_segment
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.console_store import Census, Stain, Tallied
+from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.delta_views import DeltaState, DeltaView, Usage, state_of, views
 from orchestrator.services.queries import Queries
-from orchestrator.services.records import RolloutRow
+from orchestrator.services.records import DeviceRow, RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import RolloutSummary, RolloutView
@@ -29,6 +32,8 @@ MOST_DOTS: Final = 400
 
 MOST_SEGMENTS: Final = 100
 """Segments that a form offers."""
+
+MOST_DELTAS: Final = 100
 
 HISTORY: Final = timedelta(days=30)
 """How far back the chart of versions goes."""
@@ -54,6 +59,17 @@ class RolloutPage:
     policy: Policy
     stains: tuple[Stain, ...]
     journal: tuple[Entry, ...]
+    deltas: tuple[DeltaView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeltasPage:
+    """Deltas that are needed, built or recorded, those under way first; ``counts``: all by state; ``counted_at``: when
+    the devices that could use them were counted."""
+
+    deltas: tuple[DeltaView, ...]
+    counts: Mapping[DeltaState, int]
+    counted_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +114,10 @@ class Console:
             row = r.rollout(name)
             assert row is not None, "a rollout is never removed"
             stains = tuple(r.stains(row, limit=MOST_DOTS + 1))
+            deltas = _deltas(r, view)
             last = r.journal(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
         policy = Policy.from_canonical(row.policy)
-        return RolloutPage(view, rules_of(row), policy, stains, tuple(reversed(last)))
+        return RolloutPage(view, rules_of(row), policy, stains, tuple(reversed(last)), deltas)
 
     def order(self, name: str) -> OrderPage:
         """Raises NotFound."""
@@ -114,6 +131,29 @@ class Console:
         known = [each for each in populations if is_segment(each) and each not in row.state.excluded_segments]
         known.sort(key=lambda each: (-bad.get(each, 0), -populations[each], each))
         return OrderPage(view, stops, tuple(known[:MOST_SEGMENTS]))
+
+    def deltas(self, state: DeltaState | None = None) -> DeltasPage:
+        with self.store.reading() as r:
+            census = r.census()
+            usage = Usage.of(r, (one.counted for one in census.running) if census else ())
+            found = views(r, usage)
+        counts = Counter(each.state for each in found)
+        shown = [each for each in found if state is None or each.state is state]
+        return DeltasPage(
+            tuple(shown[:MOST_DELTAS]),
+            {each: counts[each] for each in DeltaState if each in counts},
+            None if census is None else census.at,
+        )
+
+    def begin_so(self, begins: str, after: str | None) -> Sequence[Device]:
+        """Devices whose id begins so, a page of them and one more."""
+        with self.store.reading() as r:
+            return [row.device for row in r.device_ids(begins, after=after, limit=ON_A_PAGE + 1)]
+
+    def group(self, name: str, after: int) -> Sequence[DeviceRow]:
+        """Devices of a group, a page of them and one more."""
+        with self.store.reading() as r:
+            return r.in_group(name, after=after, limit=ON_A_PAGE + 1)
 
     def fleet(self) -> FleetPage:
         now = self.clock()
@@ -138,6 +178,43 @@ _WATCHED: Final = frozenset(
         RolloutStatus.HALTED,
     }
 )
+
+
+def _deltas(r: Reading, view: RolloutView) -> tuple[DeltaView, ...]:
+    """What a rollout's waves need, most devices first."""
+    needed: dict[DeltaPair, int] = {}
+    waves: dict[DeltaPair, list[str]] = {}
+    unknown: set[DeltaPair] = set()
+    for wave in view.waves:
+        for need in wave.needs:
+            needed[need.pair] = needed.get(need.pair, 0) + need.devices
+            waves.setdefault(need.pair, []).append(wave.state.wave)
+            if not need.known:
+                unknown.add(need.pair)
+    chosen = sorted(needed, key=lambda pair: (-needed[pair], pair.from_commit or ""))[:ON_A_PAGE]
+    versions: dict[str, set[int]] = {}
+    for target in r.targets() if chosen else ():
+        versions.setdefault(target.commit, set()).add(target.version)
+    found = []
+    for pair in chosen:
+        record, job = r.delta(pair), r.job(pair)
+        state = state_of(record, job)
+        if state is DeltaState.MISSING and pair in unknown:
+            state = DeltaState.UNKNOWN
+        found.append(
+            DeltaView(
+                pair=pair,
+                state=state,
+                from_versions=tuple(sorted(versions.get(pair.from_commit or "", ()), reverse=True)),
+                to_versions=tuple(sorted(versions.get(pair.to_commit, ()), reverse=True)),
+                devices=needed[pair],
+                waves=tuple(waves[pair]),
+                waiting_devices=needed[pair],
+                record=record,
+                job=job,
+            )
+        )
+    return tuple(found)
 
 
 def _summaries(r: Reading, rows: Sequence[RolloutRow]) -> tuple[RolloutSummary, ...]:

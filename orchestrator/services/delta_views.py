@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -11,7 +11,7 @@ from typing import Final, Self
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.states import WaveStatus
 from orchestrator.services.delta_provider import DeltaEstimate, DeltaPair, DeltaRecord
-from orchestrator.services.records import BuildJob, DeviceFilter, JobStatus
+from orchestrator.services.records import BuildJob, DeviceFilter, JobStatus, RunningCount
 from orchestrator.services.store import Reading
 
 _PAGE: Final = 1000
@@ -100,12 +100,17 @@ class Usage:
 
     @classmethod
     def read(cls, r: Reading) -> Self:
+        """Reads every device."""
+        held = Counter(_held(r))
+        return cls.of(r, [*r.running(), *(RunningCount(each[1], each[0], None, many) for each, many in held.items())])
+
+    @classmethod
+    def of(cls, r: Reading, running: Iterable[RunningCount]) -> Self:
+        """By what devices run as far as it was counted: no device is read."""
         on: dict[tuple[str, str], int] = defaultdict(int)
-        for count in r.running():
+        for count in running:
             if count.commit is not None:
                 on[count.commit, count.hardware_id] += count.devices
-        for commit, hardware_id in _held(r):
-            on[commit, hardware_id] += 1
         to: dict[str, set[str]] = defaultdict(set)
         versions: dict[str, set[int]] = defaultdict(set)
         for target in r.targets():
@@ -142,9 +147,10 @@ class Usage:
         return pair in self.needed or self.devices_on(pair) > 0
 
 
-def views(r: Reading) -> Sequence[DeltaView]:
-    """Every delta that is recorded, has a job, or is needed by a live rollout."""
-    usage = Usage.read(r)
+def views(r: Reading, usage: Usage | None = None) -> Sequence[DeltaView]:
+    """Every delta that is recorded, has a job, or is needed by a live rollout. Without ``usage`` every device is
+    read."""
+    usage = usage or Usage.read(r)
     records = {record.pair: record for record in r.deltas()}
     jobs: dict[DeltaPair, BuildJob] = {}
     for job in r.jobs(limit=_MOST_JOBS):

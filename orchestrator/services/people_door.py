@@ -133,7 +133,7 @@ class Door:
         with self._store.writing() as w:
             found = w.lock_person(person.name)
             if found is None or found.disabled_at is not None or found.password != person.password:
-                raise Unauthorized(WRONG)
+                raise Unauthorized(WRONG if person.subject is None else f"{person.name} is disabled here.")
             if rehashed is not None:
                 w.save_person(replace(found, password=rehashed))
             if before is not None:

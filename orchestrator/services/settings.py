@@ -57,6 +57,21 @@ class Settings(BaseModel):
     session_at_most: timedelta = Field(
         default=timedelta(days=7), gt=timedelta(0), description="After this a person signs in again in any case."
     )
+    oidc_issuer: str | None = Field(
+        default=None, pattern="^https?://", description="OpenID provider with which people may sign in."
+    )
+    oidc_client: str = Field(default="wave", min_length=1, description="What this program is called there.")
+    oidc_secret_file: Path | None = Field(
+        default=None, description="File with the secret that it knows this program by, for its owner alone."
+    )
+    oidc_name: str = Field(default="email", description="The claim that names a person.")
+    oidc_groups: str = Field(default="groups", description="The claim that names a person's groups.")
+    oidc_roles: tuple[str, ...] = Field(
+        default=(), description="Which group has which role, each as GROUP=ROLE; nobody else comes in."
+    )
+    oidc_domains: tuple[str, ...] = Field(
+        default=(), description="Domains that a person's verified address must be of; without them any."
+    )
     public_url: str | None = Field(default=None, description="URL under which devices reach the gateway.")
     tls_certificate: Path | None = Field(
         default=None, description="The gateway's certificate in PEM, with its chain; with it only HTTPS is spoken."
@@ -184,12 +199,22 @@ class Settings(BaseModel):
                 raise ValueError(f"{each.strip()!r} is no address and no network") from None
         return text
 
+    @field_validator("oidc_roles", "oidc_domains")
+    @classmethod
+    def _have_no_colon(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        # In the environment colons stand between them.
+        if wrong := [each for each in words if ":" in each]:
+            raise ValueError(f"{wrong[0]!r} has a colon")
+        return words
+
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key belong together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.oidc_issuer is not None and self.console is None:
+            raise ValueError("oidc_issuer needs console_url, or console_port, to which people come back")
         if self.tls_client_required and self.tls_client_ca is None:
             raise ValueError("tls_client_required needs tls_client_ca")
         return self

@@ -7,6 +7,7 @@ from typing import Protocol
 from orchestrator.services.artifact_records import ReadsArtifacts, WritesArtifacts
 from orchestrator.services.console_store import ReadsConsole, WritesConsole
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
+from orchestrator.services.failing_store import ReadsFailing
 from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
@@ -26,6 +27,7 @@ class ReadsParts(
     ReadsFeed,
     ReadsConsole,
     ReadsNotices,
+    ReadsFailing,
     Protocol,
 ):
     """What a snapshot has besides ``services.store.Reading``."""

@@ -22,6 +22,7 @@ from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
 from orchestrator.services.application import Application
 from orchestrator.services.metering import Meter
+from orchestrator.services.openid import OpenId
 from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web import api, csrf, metrics, problems, signing_in
 from orchestrator.web.asking import asks
@@ -36,9 +37,11 @@ def operators_side(
     doorkeeper: Doorkeeper | None = None,
     meter: Meter | None = None,
     scraper: str | None = None,
+    openid: OpenId | None = None,
 ) -> FastAPI:
     """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people. ``meter``: what this
-    process counts; ``scraper``: the token that may read ``/metrics`` beside people."""
+    process counts; ``scraper``: the token that may read ``/metrics`` beside people. ``openid``: signing in with
+    another's word."""
     # No page of documentation: FastAPI's would ask another host for its scripts.
     made = FastAPI(
         title="wave",
@@ -49,6 +52,7 @@ def operators_side(
     )
     made.state.application = app
     made.state.doorkeeper = doorkeeper or Nobody()
+    made.state.openid = openid
     made.state.over = over or threading.Event()
     made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     made.state.feed = Feed(lambda: app.store, made.state.over)

@@ -1,4 +1,4 @@
-"""Signing in and out: ``GET`` and ``POST /sign-in``, ``POST /sign-out``.
+"""Signing in and out: ``GET`` and ``POST /sign-in``, ``POST /sign-out``; ``/sign-in/oidc`` with a provider's word.
 
 The session's cookie is sent to no page that another site has linked (``SameSite=Strict``). So who follows such a link
 is led on by a page of ours (``onward``), and then is who they were.
@@ -12,6 +12,7 @@ from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -19,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from orchestrator.core.roles import MOST_NAME
 from orchestrator.errors import Forbidden, TooMany, Unauthorized, Unavailable, WaveError
+from orchestrator.services.openid import OpenId
 from orchestrator.services.people_door import Door
 from orchestrator.web.asking import address_of, who
 from orchestrator.web.csrf import FIELD, SESSION, check_site, csrf_token
@@ -26,6 +28,9 @@ from orchestrator.web.problems import status_of
 
 BEFORE: Final = "wave_sign_in"
 """The cookie of who has not signed in yet: the form is bound to it as later ones are to the session."""
+
+ASKED: Final = "wave_oidc"
+"""The cookie of who was sent to the provider: state, nonce and verifier are derived from it."""
 
 HEADERS: Final = {
     "cache-control": "no-store",
@@ -78,6 +83,46 @@ def sign_in(
     return answer
 
 
+@router.get("/sign-in/oidc")
+def ask_provider(request: Request, next: str = "/") -> Response:
+    """To the provider, which sends people back to ``callback``."""
+    secret = f"{door_of(request).new_secret()}.{quote(local(next), safe='')}"
+    try:
+        answer = RedirectResponse(openid_of(request).begin(secret), 303, headers=HEADERS)
+    except WaveError as error:
+        return form(request, onward=local(next), error=error)
+    # People come back by a link of the provider's, with which no strict cookie is sent.
+    answer.set_cookie(
+        ASKED, secret, path="/sign-in", max_age=600, secure=is_secure(request), httponly=True, samesite="lax"
+    )
+    return answer
+
+
+@router.get("/sign-in/oidc/callback")
+def callback(request: Request, state: str = "", code: str = "", iss: str | None = None, error: str = "") -> Response:
+    """Back from the provider: a session, or the form with what was wrong."""
+    secret = request.cookies.get(ASKED, "")
+    onward = local(unquote(secret.partition(".")[2]))
+    try:
+        if error or not code:
+            raise Unauthorized("The provider did not let you in.")
+        session = openid_of(request).finish(
+            secret,
+            state=state,
+            code=code,
+            issuer=iss,
+            address=address_of(request),
+            before=request.cookies.get(SESSION),
+        )
+    except WaveError as wrong:
+        answer = form(request, onward=onward, error=wrong)
+    else:
+        answer = lead_on(onward)
+        keep(request, answer, session)
+    answer.delete_cookie(ASKED, path="/sign-in", secure=is_secure(request), httponly=True, samesite="lax")
+    return answer
+
+
 @router.post("/sign-out")
 def sign_out(request: Request) -> Response:
     """The session ends here, not only in the browser."""
@@ -100,7 +145,7 @@ def style() -> Response:
 
 def form(request: Request, *, onward: str, name: str = "", error: WaveError | None = None) -> Response:
     """The page, with what was wrong before."""
-    door = door_of(request)
+    door, openid = door_of(request), request.app.state.openid
     before = request.cookies.get(SESSION) or request.cookies.get(BEFORE)
     fresh = None if before else door.new_secret()
     values = {
@@ -109,7 +154,7 @@ def form(request: Request, *, onward: str, name: str = "", error: WaveError | No
         "name": name[:MOST_NAME],
         "problem": "" if error is None else _said(error),
         "empty": door.is_empty(),
-        "oidc": "",
+        "oidc": "" if openid is None else openid.name,
     }
     answer = shown("sign_in.html", values, status=200 if error is None else status_of(error))
     if isinstance(error, TooMany):
@@ -164,6 +209,14 @@ def door_of(request: Request) -> Door:
     return door
 
 
+def openid_of(request: Request) -> OpenId:
+    """Raises Unavailable where no provider is set."""
+    found = request.app.state.openid
+    if not isinstance(found, OpenId):
+        raise Unavailable("People do not sign in with a provider here.")
+    return found
+
+
 def _is_ours(request: Request, csrf: str) -> None:
     """Nobody else's page may sign somebody in: under whose name would they work then? Raises Forbidden."""
     check_site(request)
@@ -182,8 +235,6 @@ def _said(error: WaveError) -> str:
 
 
 def _quoted(onward: str) -> str:
-    from urllib.parse import quote
-
     return quote(onward, safe="/")
 
 

@@ -48,6 +48,7 @@ class House:
     now: datetime = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
     tokens: dict[str, str] = field(default_factory=dict)
     provider: FakeProvider = field(init=False)
+    database: str | None = None
 
     def __post_init__(self) -> None:
         folder = self.root / "content"
@@ -77,13 +78,14 @@ class House:
                 settings_file=bootstrap.settings_file,
                 back_up=bootstrap.back_up,
                 restore=bootstrap.restore,
+                copy_database=bootstrap.copy_database,
             )
         )
         bootstrap.open_application(self.settings, create=True).close()
 
     @property
     def settings(self) -> Settings:
-        return Settings(root=self.root)
+        return Settings(root=self.root, database=self.database)
 
     def open(self, settings: Settings, *, create: bool = False) -> Application:
         return bootstrap.open_application(settings, create=create, clock=lambda: self.now)

@@ -1,4 +1,5 @@
-"""README's first rollout is run as it stands, line by line, in one shell; only the port is a free one.
+"""README's first rollout and the tutorial are run as they stand, line by line, in one shell; only the port is a free
+one.
 
 the folder, two versions, three devices      a few seconds
 the lab, then everybody, policy `demo`       about ten seconds
@@ -28,12 +29,12 @@ pytestmark = [
 ]
 
 
-def lines_of(name: str) -> str:
-    """The blocks of README that are marked as runnable under one name, as one script."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.findall(rf"<!-- runnable: {name} -->\n```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    assert len(found) > 1
-    return "\n".join(found)
+def blocks_of(page: str, mark: str) -> list[str]:
+    """The blocks of a page with this mark on the line before."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(rf"<!-- {mark} -->\n```(?:sh|text)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert found or mark.startswith("shows")
+    return found
 
 
 @pytest.fixture
@@ -49,11 +50,12 @@ def here(tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_does_what_readme_says(here: Path, tmp_path: Path) -> None:
+def run(page: str, name: str, here: Path, tmp_path: Path) -> str:
+    """What the runnable blocks of a page say, run as one script."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = lines_of("first-rollout")
+    script = "\n".join(blocks_of(page, f"runnable: {name}"))
     assert script.count(PORT) == 1
     script = script.replace(PORT, f"WAVE_PORT={port}") + "\nwait\npwd\n"
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WAVE_")}
@@ -75,6 +77,21 @@ def test_it_does_what_readme_says(here: Path, tmp_path: Path) -> None:
             os.killpg(shell.pid, signal.SIGKILL)  # it leads a session of its own: what it started, and nothing else
     # `wait` ends with how the last background process was ended: by the kill of the last line.
     assert shell.returncode in (0, 143), said
+    return said
+
+
+def test_the_tutorial_does_and_shows_what_it_says(here: Path, tmp_path: Path) -> None:
+    said = run("docs/tutorial.md", "tutorial", here, tmp_path)
+    flat = " ".join(said.split())
+    for block in blocks_of("docs/tutorial.md", "shows: tutorial"):
+        for line in block.splitlines():
+            assert " ".join(line.split()) in flat, said
+    work = next(each.parent for each in tmp_path.rglob("tokens.txt"))
+    assert (work / "first-rollout.tar.gz").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_does_what_readme_says(here: Path, tmp_path: Path) -> None:
+    said = run("README.md", "first-rollout", here, tmp_path)
     assert "first completed" in said
     assert "lab=passed rest=passed" in said
     assert "Every wave has passed: the Target is generally available." in said

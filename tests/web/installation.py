@@ -211,6 +211,7 @@ def believable(home: Installation) -> None:
     home.tick()
     everybody = [{"wave": "all", "devices": "all"}]
     home.apply("lmp-44", 42, "beta", everybody, TOLERANT)
+    _builds(home)
     _quiet(home)
     censuses(home)
     home.now = NOON
@@ -220,6 +221,23 @@ def _look(home: Installation) -> None:
     """Until its waves have been looked at and have opened."""
     for _ in range(4):
         home.tick(timedelta(seconds=20))
+
+
+def _builds(home: Installation) -> None:
+    """One under way, one that waits and one that failed."""
+    pairs = [DeltaPair(home.commit(version, board), home.commit(44, board)) for version, board in BUILDS]
+    with home.app.store.writing() as w:
+        w.queue_builds({pair: 1000.0 - n for n, pair in enumerate(pairs)}, now=home.now)
+        failing = w.lease_build("builder-1", now=home.now, until=home.now + timedelta(minutes=5))
+        assert failing is not None
+        w.finish_build(failing.key, failing.fence, None, "ostree: the disk is full", now=home.now)
+        job = w.lease_build("builder-1", now=home.now, until=home.now + timedelta(minutes=5))
+        assert job is not None
+        until = home.now + timedelta(minutes=5)
+        w.renew_build(job.key, job.fence, until=until, stage="comparing", done=0.43, log="")
+
+
+BUILDS = ((42, "rpi4"), (41, "rpi4"), (41, "imx8"))
 
 
 def _quiet(home: Installation) -> None:

@@ -282,6 +282,7 @@ class _Restoring:
         self.warnings.append(
             f"Tokens, certificates and people's rights that were revoked since {made} are good again: revoke them."
         )
+        self.warnings.append("Who follows the feed of the journals begins it anew: its numbers went back.")
         if number:
             self.warnings.append(
                 f"What aktualizr-lite is shown counts on from {number}. Devices that have seen a higher number refuse"

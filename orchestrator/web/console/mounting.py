@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from orchestrator.web.console import live, orders, pages
+from orchestrator.web.console import live, orders, pages, policies
 from orchestrator.web.console.routes import router
+from orchestrator.web.console.studies import Studies
 
-PARTS = (live, orders, pages)
+PARTS = (live, orders, pages, policies)
 """What has routes."""
 
 
 def mount(app: FastAPI) -> None:
     """Under ``/``."""
+    app.state.studies = Studies()
     app.include_router(router)

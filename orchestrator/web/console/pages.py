@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -14,8 +15,9 @@ from orchestrator.core.states import RolloutStatus
 from orchestrator.core.words import plural
 from orchestrator.errors import InvalidInput
 from orchestrator.services.console import MOST_DOTS, ON_A_PAGE, RolloutPage
+from orchestrator.services.delta_views import DeltaState
 from orchestrator.web.console.charts import bands, staircase, versions, waves, windows
-from orchestrator.web.console.rendering import elsewhere, page
+from orchestrator.web.console.rendering import elsewhere, page, url
 from orchestrator.web.console.routes import Viewer, console_of, router
 from orchestrator.web.console.verbs import offered
 
@@ -23,6 +25,9 @@ MOST_STAIRCASES: Final = 6
 """Staircases on one page: the loud ones first."""
 
 FEWEST_STAIRCASES: Final = 2
+
+MOST_ID: Final = 256
+"""Characters of an id that are looked for."""
 
 
 @router.get("/")
@@ -116,6 +121,57 @@ def _quiet(found: RolloutPage, drawn: Sequence[staircase.Drawing]) -> str:
         return ""
     said = f"{', '.join(rest[:-1])} or {rest[-1]}" if rest[1:] else rest[0]
     return f"Among {plural(places, 'place')} none is {said}."
+
+
+@router.get("/devices")
+def devices(request: Request, person: Viewer, begins: str = "", after: str = "") -> Response:
+    console = console_of(request)
+    begins = begins.strip()[:MOST_ID]
+    found = console.begin_so(begins, after or None)
+    if len(found) == 1 and not after and found[0].id == begins:
+        return elsewhere(url("devices", begins))
+    return page(
+        request,
+        "devices.html",
+        person,
+        console.clock(),
+        title=f"Devices that begin with {begins}" if begins else "Devices",
+        begins=begins,
+        found=found[:ON_A_PAGE],
+        more=f"/devices?{urlencode({'begins': begins, 'after': found[ON_A_PAGE - 1].id})}" if found[ON_A_PAGE:] else "",
+    )
+
+
+@router.get("/groups/{name}")
+def group(request: Request, person: Viewer, name: str, after: int = 0) -> Response:
+    console = console_of(request)
+    rows = console.group(name, after)
+    return page(
+        request,
+        "devices.html",
+        person,
+        console.clock(),
+        title=f"Group {name}",
+        begins="",
+        found=[row.device for row in rows[:ON_A_PAGE]],
+        more=f"{url('groups', name)}?after={rows[ON_A_PAGE - 1].key}" if rows[ON_A_PAGE:] else "",
+    )
+
+
+@router.get("/devices/{device_id}")
+def device(request: Request, person: Viewer, device_id: str) -> Response:
+    console = console_of(request)
+    view = console.queries.device(device_id)
+    return page(request, "device.html", person, console.clock(), view=view, d=view.device)
+
+
+@router.get("/deltas")
+def deltas(request: Request, person: Viewer, state: str = "") -> Response:
+    console = console_of(request)
+    if state and state not in set(DeltaState):
+        raise InvalidInput(f"There is no state {state[:40]!r}.")
+    found = console.deltas(DeltaState(state) if state else None)
+    return page(request, "deltas.html", person, console.clock(), found=found, chosen=state)
 
 
 @router.get("/fleet")

@@ -71,7 +71,7 @@ def _halt(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Orde
 
 def _resume(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
     wave = order.wave or None
-    return orders.resume(name, by=by, reason=order.reason, accept=order.accept, wave=wave, dry_run=dry)
+    return orders.resume(name, by=by, reason=_why(order, dry), accept=order.accept, wave=wave, dry_run=dry)
 
 
 def _promote(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
@@ -82,7 +82,7 @@ def _complete(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> 
     return orders.complete(
         name,
         by=by,
-        reason=order.reason,
+        reason=_why(order, dry),
         wave=order.wave or None,
         at_once=order.at_once,
         accept=order.accept,
@@ -99,9 +99,12 @@ def _skip(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Orde
 
 
 def _exclude(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
-    # The services ask for a reason before they say what would be; it is given by the time it is done.
-    reason = order.reason or ("not given yet" if dry else "")
-    return orders.exclude(name, order.segment, by=by, reason=reason, dry_run=dry)
+    return orders.exclude(name, order.segment, by=by, reason=_why(order, dry), dry_run=dry)
+
+
+def _why(order: Order, dry: bool) -> str:
+    """Some orders ask for a reason before they say what would be; it is given by the time they are done."""
+    return order.reason or ("not given yet" if dry else "")
 
 
 _STANDING: Final = frozenset({_W.PENDING, _W.PREPARING, _W.OPEN, _W.BAKING})

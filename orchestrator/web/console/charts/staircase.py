@@ -58,6 +58,13 @@ def plain(tolerance: float, alpha: float, places: int, *, id: str, title: str, a
     )
 
 
+def first_limits(tolerance: float, alpha: float, places: int, *, most: int = 6) -> tuple[tuple[int, int], ...]:
+    """The first steps, as far as so many places reach: so many bad, within so many."""
+    stairs = staircase(tolerance, alpha)
+    counts = range(stairs.first, stairs.first + most)
+    return tuple((bad, stairs.limit(bad)) for bad in counts if bad == stairs.first or stairs.limit(bad - 1) < places)
+
+
 class _Scale:
     """Places to the right, bad devices upwards."""
 

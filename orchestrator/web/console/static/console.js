@@ -104,6 +104,9 @@
     document.addEventListener("focusout", () => { if (again) soon(); });
   }
 
+  // What is being worked on is looked at again until it is done.
+  setInterval(() => { if (document.querySelector("[data-again]")) soon(); }, 1500);
+
   // A button that was pressed is not pressed again while the answer is on its way.
   document.addEventListener("submit", (event) => {
     const form = event.target;

@@ -1,0 +1,146 @@
+"""The console without a browser: headers, answers of few bytes, roles, and that no page costs more for a larger
+fleet."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from orchestrator.adapters.sql.engine import Engine
+from orchestrator.services.census import EVERY, Censuses
+from orchestrator.web.app import operators_side
+from orchestrator.web.console.static import address
+from tests.web.installation import Installation, believable
+from tests.web.multitude import multiply
+from tests.web.test_app import Known
+
+PAGES = [
+    "/rollouts",
+    "/rollouts/lmp-42",
+    "/rollouts/beta-43",
+    "/rollouts/lmp-42/order/pause",
+    "/rollouts/lmp-42/order/exclude",
+    "/fleet",
+    "/devices?begins=copy-",
+    "/groups/lab",
+    "/devices/gw-0007",
+    "/deltas",
+    "/policies",
+    "/policies/standard",
+]
+MOST_BYTES = 150_000
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with pytest.MonkeyPatch.context() as patch:
+        made = Installation(Path(tmp_path_factory.mktemp("home"))).open(patch)
+        believable(made)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def client(home: Installation) -> TestClient:
+    made = TestClient(operators_side(home.app, doorkeeper=Known()), follow_redirects=False)
+    made.cookies.set("wave_session", "admin")
+    return made
+
+
+def test_a_page_that_has_not_changed_is_not_sent_again(client: TestClient) -> None:
+    first = client.get("/rollouts/beta-43")
+    again = client.get("/rollouts/beta-43", headers={"if-none-match": first.headers["etag"]})
+    assert first.status_code == 200 and first.headers["cache-control"] == "private, no-cache"
+    assert again.status_code == 304 and not again.content
+
+
+def test_a_page_is_sent_packed_to_who_can_unpack_it(client: TestClient) -> None:
+    plain = client.get("/rollouts", headers={"accept-encoding": "identity"})
+    with client.stream("GET", "/rollouts", headers={"accept-encoding": "gzip"}) as packed:
+        body = b"".join(packed.iter_raw())
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip" and gzip.decompress(body) == plain.content
+
+
+def test_what_changes_is_sent_without_the_frame(client: TestClient) -> None:
+    part = client.get("/rollouts", headers={"x-wave-part": "main"}).text
+    assert 'id="rollouts"' in part and "<head>" not in part and "Sign out" not in part
+
+
+def test_a_file_is_kept_for_ever_under_the_hash_of_its_content(client: TestClient) -> None:
+    answer = client.get(address("console.css"))
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert client.get("/static/console.0000000000000000.css").status_code == 404
+    assert client.get("/static/..%2Frendering.py").status_code == 404
+
+
+def test_every_page_has_its_headers_and_an_error_too(client: TestClient) -> None:
+    for path in ("/rollouts", "/rollouts/nobody", "/rollouts?status=odd", address("console.js")):
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "same-origin"
+
+
+def test_what_is_not_there_is_a_page_that_says_so(client: TestClient) -> None:
+    answer = client.get("/rollouts/%3Cb%3Enobody")
+    assert answer.status_code == 404
+    assert "There is no rollout &lt;b&gt;nobody." in answer.text
+
+
+def test_a_policy_is_found_by_a_name_that_is_listed_and_by_no_path(client: TestClient) -> None:
+    assert client.get("/policies/standard").status_code == 200
+    for name in ("..%2F..%2Fpyproject", "%2Fetc%2Fpasswd", "policies%2Fstandard.yaml"):
+        assert client.get(f"/policies/{name}").status_code == 404
+
+
+@pytest.mark.slow
+def test_no_page_costs_more_where_there_are_more_devices(home: Installation, client: TestClient) -> None:
+    """Counted in steps of SQLite's machine: a row that is visited takes some."""
+    multiply(home, "lmp-42", 6_000, bad_every=10)
+    few = _steps(home, client)
+    multiply(home, "lmp-42", 30_000, bad_every=10)
+    many = _steps(home, client)
+    grown = {path: (few[path], many[path]) for path in PAGES if many[path] > 1.2 * few[path] + 500}
+    assert not grown
+
+
+def _steps(home: Installation, client: TestClient) -> dict[str, int]:
+    home.app.devices.refresh()
+    home.now += EVERY
+    assert Censuses(home.app.store, home.app.clock).take()
+    found = {}
+    for path in PAGES:
+        client.get(path)  # what is read once and kept
+        with _counting() as counted:
+            answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert len(gzip.compress(answer.content, 5)) < MOST_BYTES
+        found[path] = counted[0]
+    return found
+
+
+@contextmanager
+def _counting() -> Iterator[list[int]]:
+    """How many steps all readings take, in tens."""
+    counted = [0]
+    reading = Engine.reading
+
+    @contextmanager
+    def watched(engine: Engine) -> Iterator[Any]:
+        with reading(engine) as link:
+            link.raw.set_progress_handler(lambda: counted.__setitem__(0, counted[0] + 10), 10)
+            try:
+                yield link
+            finally:
+                link.raw.set_progress_handler(None, 10)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "reading", watched)
+        yield counted
