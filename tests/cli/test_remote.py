@@ -228,7 +228,7 @@ def test_a_server_that_is_something_else_is_told_apart(house: House, monkeypatch
         def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(302)
-            self.send_header("location", f"http://localhost:{self.server.server_address[1]}/elsewhere")
+            self.send_header("location", f"http://localhost:{server.server_port}/elsewhere")
             self.end_headers()
 
         def log_message(self, *said: object) -> None:
@@ -238,7 +238,7 @@ def test_a_server_that_is_something_else_is_told_apart(house: House, monkeypatch
     with HTTPServer(("127.0.0.1", 0), Other) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        ended = house.run("list", "--server", f"http://127.0.0.1:{server.server_address[1]}")
+        ended = house.run("list", "--server", f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
         thread.join(10)
     assert ended.exit_code == 6
