@@ -110,7 +110,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refused.count(CONNECTION, TOO_LARGE)
                 self.transport.close()
                 return
-        elif self.cycle is not None and self.cycle.more_body:
+        elif bool(self.cycle) and self.cycle.more_body:
             self._beside(self.cycle, len(data))
         # any byte ends the wait between two requests, an empty line too
         if self._in_head or not (self._is_idle() or self._answering()):
