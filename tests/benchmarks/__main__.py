@@ -25,6 +25,7 @@ EVERY: dict[str, list[str]] = {
     "gateway_peers": [],
     "delta_builds": [],
     "startup": [],
+    "console": [],
 }
 LOADS: dict[str, str] = {
     "gateway_soak": "tests.load.soak",
