@@ -2,12 +2,15 @@
 
 It keeps an OSTree repository, asks the server what to run, fetches exactly the delta it is offered, installs it beside
 the running version, switches over in one step, checks its health, and goes back when that fails. What it has to tell is
-kept until the server has taken it. It may be killed at any moment; started again it goes on where it was.
+kept until the server has taken it. It may be killed at any moment; started again it goes on where it was. A Target that
+is a file is fetched whole, and installed as that file.
 
     python examples/device.py --server http://127.0.0.1:8080 --id dev-1 --token-file token --root /var/lib/device
+    python examples/device.py --server https://... --id dev-1 --certificate dev-1.pem dev-1.key --ca ca.pem --root ...
 
-Needs Python and the ``ostree`` command only. Below ROOT: ``repo``, ``deployments/<commit>``, the link ``current`` to
-one of these, ``download`` for what is half fetched, and ``state.json``, the only memory.
+Needs Python, and the ``ostree`` command where Targets are no files. Below ROOT: ``repo`` or ``files``,
+``deployments/<commit>``, the link ``current`` to one of these, ``download`` for what is half fetched, and
+``state.json``, the only memory.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -42,7 +46,9 @@ except ImportError:  # run as a program, which finds what lies beside it
 @dataclass
 class Device(Downloads):
     """One device with all it has below ``root``. ``requests`` and ``bytes`` count its downloads (bodies of answers,
-    of a whole pull what ostree says); a broken download is taken up again ``attempts`` times, ever later."""
+    of a whole pull what ostree says); a broken download is taken up again ``attempts`` times, ever later.
+    ``certificate`` and its key say who it is where ``token`` is empty; ``authority``: whose word it takes for the
+    server's."""
 
     server: str
     device_id: str
@@ -57,6 +63,8 @@ class Device(Downloads):
     attempts: int = 4
     retry_seconds: float = 1
     durable: bool = True
+    certificate: tuple[Path, Path] | None = None
+    authority: Path | None = None
     log: Callable[[str], None] = lambda line: None
     requests: int = 0
     bytes: int = 0
@@ -65,6 +73,9 @@ class Device(Downloads):
         self.root = self.root.absolute()
         self.repo = self.root / "repo"
         self.stopping = threading.Event()
+        self.tls = ssl.create_default_context(cafile=self.authority)
+        if self.certificate is not None:
+            self.tls.load_cert_chain(*self.certificate)
         self.root.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.root, os.O_RDONLY | os.O_CLOEXEC)  # the folder: clones by hard links share no folder
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,8 +83,9 @@ class Device(Downloads):
             self.state: dict[str, Any] = json.loads((self.root / "state.json").read_bytes())
         except FileNotFoundError:
             self.state = {"commit": None, "version": None, "update": None, "events": []}
-            self.repo.mkdir(exist_ok=True)
-            self._ostree("init", "--mode=bare-user-only")
+            if shutil.which("ostree"):
+                self.repo.mkdir(exist_ok=True)
+                self._ostree("init", "--mode=bare-user-only")
 
     def close(self) -> None:
         os.close(self._lock)
@@ -120,9 +132,11 @@ class Device(Downloads):
         request = urllib.request.Request(
             f"{self.server}/v1/devices/{urllib.parse.quote(self.device_id, safe='')}/{what}",
             data=json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+            headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=self.http_seconds) as response:
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        with urllib.request.urlopen(request, timeout=self.http_seconds, context=self.tls) as response:
             return json.loads(response.read() or b"null")
 
     def _remember(self, **changes: Any) -> None:
@@ -159,7 +173,10 @@ class Device(Downloads):
             if not re.fullmatch("[0-9a-f]{64}", commit):
                 raise UpdateFailed("failed", "bad_offer", f"{commit[:80]!r} is no commit")
             self.send_reports()
-            if not (self.repo / "refs/heads/deploy" / commit).exists():
+            artifact = update.get("artifact")
+            if artifact is not None:
+                self._fetch_file(artifact, commit)
+            elif not (self.repo / "refs/heads/deploy" / commit).exists():
                 delta = update["delta"]
                 if delta is not None and delta["from"] == self.state["commit"]:
                     self._fetch_delta(update["repository"], delta["path"], commit)
@@ -171,7 +188,7 @@ class Device(Downloads):
                 update = {**update, "stage": "installing"}
                 self._remember(update=update, events=self._event("installing", update))
                 self.send_reports()
-            self._install(commit)
+            self._install(commit, None if artifact is None else artifact["filename"])
             self._switch(commit)
         except (UpdateFailed, OSError) as error:
             failed = error if isinstance(error, UpdateFailed) else UpdateFailed("failed", "disk", str(error))
@@ -184,8 +201,25 @@ class Device(Downloads):
         self._remember(update={**update, "stage": "applied"}, events=self._event("applied", update))
         return True
 
+    def _fetch_file(self, artifact: dict[str, Any], commit: str) -> None:
+        """Under the name of what is in it; the name it was given may lead nowhere else."""
+        name = artifact["filename"]
+        if not name or name.startswith(".") or Path(name).name != name:
+            raise UpdateFailed("failed", "bad_offer", f"{name[:80]!r} is no name of a file")
+        for folder in (self.root / "download", self.root / "files"):
+            folder.mkdir(exist_ok=True)
+        if not (self.root / "files" / commit).exists():
+            self._download(artifact["url"], self.root / "download" / commit, checksum=commit)
+            (self.root / "download" / commit).rename(self.root / "files" / commit)
+
     def _pull(self, repository: str, commit: str) -> None:
-        for key, value in (("url", repository), ("gpg-verify", "false")):
+        settings = {"url": repository, "gpg-verify": "false"}
+        if self.authority is not None:
+            settings["tls-ca-path"] = str(self.authority)
+        if self.certificate is not None:
+            certificate, own_key = self.certificate
+            settings |= {"tls-client-cert-path": str(certificate), "tls-client-key-path": str(own_key)}
+        for key, value in settings.items():
             self._ostree("config", "--group", 'remote "wave"', "set", key, value)
         said = self._ostree("pull", "--disable-static-deltas", "wave", commit, event="download_failed", code="pull")
         numbers = [int(word) for word in said.replace(";", " ").split() if word.isdigit()]
@@ -223,13 +257,17 @@ class Device(Downloads):
         self._ostree("static-delta", "apply-offline", str(folder / "parts/superblock"), code="apply")
         self._ostree("pull-local", "--untrusted", str(extra), commit, code="apply")
 
-    def _install(self, commit: str) -> None:
+    def _install(self, commit: str, file: str | None = None) -> None:
         deployment = self.root / "deployments" / commit
         if not deployment.exists():
             new = deployment.with_name(f"{commit}.new")
             shutil.rmtree(new, ignore_errors=True)
             new.parent.mkdir(exist_ok=True)
-            self._ostree("checkout", "-U", "-H", commit, str(new), code="checkout")
+            if file is None:
+                self._ostree("checkout", "-U", "-H", commit, str(new), code="checkout")
+            else:
+                new.mkdir()
+                (new / file).hardlink_to(self.root / "files" / commit)
             if self.durable:
                 os.sync()  # all of it on the disk before anything can start it
             new.rename(deployment)
@@ -284,9 +322,11 @@ class Device(Downloads):
         for old in (self.root / "deployments").iterdir():
             if old.name not in keep:
                 shutil.rmtree(old)
+                (self.root / "files" / old.name).unlink(missing_ok=True)
                 (self.repo / "refs/heads/deploy" / old.name).unlink(missing_ok=True)
         try:
-            self._ostree("prune", "--refs-only", "--depth=0")
+            if self.repo.exists():
+                self._ostree("prune", "--refs-only", "--depth=0")
         except UpdateFailed as error:
             self.log(f"old versions still take room: {error}")
 
@@ -315,8 +355,12 @@ class Device(Downloads):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("--server", "--id", "--token-file", "--root"):
+    for name in ("--server", "--id", "--root"):
         parser.add_argument(name, required=True)
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--token-file")
+    who.add_argument("--certificate", nargs=2, type=Path, metavar=("FILE", "KEY"), help="in PEM, instead of a token")
+    parser.add_argument("--ca", type=Path, help="the authority of the server's certificate, in PEM")
     parser.add_argument("--hardware-id", default="rpi4")
     parser.add_argument("--tag", default="main")
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
@@ -324,8 +368,17 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="one check-in and what follows from it")
     parser.add_argument("--provision", nargs=3, metavar=("REPOSITORY", "COMMIT", "VERSION"), help="the first version")
     options = parser.parse_args()
-    token, root = Path(options.token_file).read_text().strip(), Path(options.root)
-    device = Device(options.server.rstrip("/"), options.id, token, root, options.hardware_id, options.tag)
+    token = Path(options.token_file).read_text().strip() if options.token_file else ""
+    device = Device(
+        options.server.rstrip("/"),
+        options.id,
+        token,
+        Path(options.root),
+        options.hardware_id,
+        options.tag,
+        certificate=options.certificate and tuple(options.certificate),
+        authority=options.ca,
+    )
     device.labels = dict(label.split("=", 1) for label in options.label)
     device.health = options.health
     device.log = lambda line: print(f"{options.id}: {line}", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -24,6 +25,7 @@ class Downloads:
     """Fetches files and counts what came. ``attempts`` times each, with waits of ``retry_seconds`` times 1, 2, 4 ..."""
 
     stopping: threading.Event
+    tls: ssl.SSLContext | None
     http_seconds: float
     attempts: int
     retry_seconds: float
@@ -60,7 +62,7 @@ class Downloads:
         done = partial.stat().st_size if partial.exists() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
         self.requests += 1
-        with urllib.request.urlopen(request, timeout=self.http_seconds) as response:
+        with urllib.request.urlopen(request, timeout=self.http_seconds, context=self.tls) as response:
             left = int(response.headers["Content-Length"])
             with partial.open("ab" if response.status == 206 else "wb") as file:
                 while piece := response.read(min(left, 64 * 1024)):

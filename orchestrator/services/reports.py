@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from orchestrator.core.codes import Classes
-from orchestrator.core.course import Course
+from orchestrator.core.course import Course, UpdateStatus
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.stopping import STOPPED
@@ -255,8 +255,13 @@ def _known(row: RolloutRow) -> _Known:
 
 
 def _moves(before: Course, after: Course) -> bool:
-    """More than how long silence is borne: a download may fail again and again."""
-    return after is not before and replace(after, deadline_at=before.deadline_at) != before
+    """More than how long silence is borne, for a download may fail again and again; and more than whether it goes on,
+    for in a rollout that is stopped a device may go on and stop again and again."""
+    if after is before:
+        return False
+    back_and_forth = UpdateStatus.WITHDRAWN in (before.status, after.status)
+    status = before.status if back_and_forth else after.status
+    return replace(after, deadline_at=before.deadline_at, status=status) != before
 
 
 def _named(event: ReportedEvent) -> bool:

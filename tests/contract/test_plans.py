@@ -1,4 +1,5 @@
-"""What every tick and every halt asks is found by an index in SQLite, however many devices and updates there are."""
+"""What every tick and every halt asks is found by an index in SQLite, however many devices and updates there are; what
+one device said, in PostgreSQL too."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.sql.store import SqlWriting, open_store
+from orchestrator.adapters.sql.store import SqlStore, SqlWriting, open_store
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.update import UpdateStatus
-from orchestrator.services.records import BadOutcome, DeviceFilter, RolloutRow
-from tests.contract.building import HOUR, NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope
+from orchestrator.services.records import BadOutcome, DeviceFilter, EventRow, RolloutRow
+from tests.contract.building import HOUR, NOW, WEEK_AGO, device, enroll, monitor, offered, rollout, scope, undone
 
 ASKED: dict[str, Callable[[SqlWriting, RolloutRow], object]] = {
     "facts": lambda w, row: w.facts(row, now=NOW + 3 * HOUR),
@@ -63,3 +64,32 @@ def test_no_growing_table_is_read_from_end_to_end(asked: str, monkeypatch: pytes
             assert any("update_deadline" in step for step in plans)
         assert len(w.list_updates(row.key, statuses={UpdateStatus.OFFERED})) == 20
     store.close()
+
+
+@pytest.mark.parametrize("newest", [False, True])
+@pytest.mark.parametrize("of_rollout", [False, True])
+def test_what_one_device_said_is_found_by_the_device_however_many_said_something(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, of_rollout: bool, newest: bool
+) -> None:
+    """Of a rollout or of all: neither the whole rollout's events are looked through nor those of everybody."""
+    plans: list[str] = []
+    with undone(store) as w:
+        row = w.add_rollout(rollout())
+        keys = enroll(w, *(device(f"d{number}") for number in range(40)))
+        for number in range(50):
+            w.log_events([EventRow(key, f"e{number}", row.key, "noted", NOW, None, None, None) for key in keys])
+        if w.link.postgres:
+            w.link.run("ANALYZE event")
+        rows, how = w.link.rows, "EXPLAIN" if w.link.postgres else "EXPLAIN QUERY PLAN"
+
+        def explained(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            plans.extend(str(step[-1]) for step in rows(f"{how} {sql}", values))
+            return rows(sql, values)
+
+        monkeypatch.setattr(w.link, "rows", explained)
+        found = w.events(device="d7", rollout=row.state.rollout if of_rollout else None, newest=newest, limit=10)
+        monkeypatch.undo()
+    whole = "\n".join(plans)
+    assert [each.event_id for each in found] == [f"e{number}" for number in (range(40, 50) if newest else range(10))]
+    assert "event_is" in whole, whole
+    assert "event_of_rollout" not in whole and "event_pkey" not in whole and "Seq Scan on event" not in whole, whole

@@ -18,6 +18,7 @@ import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree]
 
+SOURCE = Path(__file__).parents[2]
 CHECK_IN = "/v1/devices/gw-1/check-in"
 AT_MOST = 3.0
 """Seconds that a revocation may take here: one, and what a busy machine adds."""
@@ -129,3 +130,47 @@ def test_a_key_that_others_may_read_is_not_served_with(root: Path) -> None:
     ended = wave(root, "serve")
     assert ended.returncode == 2
     assert "others may read it" in ended.stderr and "chmod 600" in ended.stderr
+
+
+ROLLOUT = "rollout: two\ntarget: 2\ntag: main\npolicy: demo\nwaves:\n  - {wave: all, devices: all}\n"
+
+
+def test_the_reference_device_shows_a_certificate_and_takes_a_target_that_is_a_file(root: Path, tmp_path: Path) -> None:
+    """On a machine without ``ostree``."""
+    with (root / "wave.yaml").open("a", encoding="utf-8") as settings:
+        settings.write("check_in_every: 1s\ntick_at_most: 1s\n")
+    for version in (1, 2):
+        file = tmp_path / f"os-{version}.img"
+        file.write_bytes(b"%d" % version * 300_000)
+        ok(root, "artifact", "add", str(file), "--version", f"{version}.0", "--hardware-id", "rpi4")
+        ok(root, "target", "add", str(version), "--artifact", str(file), "--tag", "main")
+    (tmp_path / "fleet.yaml").write_text("devices:\n  - {id: gw-1, hardware_id: rpi4, tag: main}\n", encoding="utf-8")
+    ok(root, "device", "enroll", "--from", str(tmp_path / "fleet.yaml"))
+    ok(root, "ca", "issue", "gw-1", "--out", str(tmp_path / "gw-1"))
+    state = tmp_path / "device"
+    asked = [sys.executable, str(SOURCE / "examples" / "device.py"), "--once"]
+    asked += ["--id", "gw-1", "--root", str(state), "--ca", str(root / "ca" / "ca.pem"), "--tag", "main"]
+    asked += ["--certificate", *(str(tmp_path / "gw-1" / f"gw-1.{kind}") for kind in ("pem", "key"))]
+    asked += ["--server", f"https://127.0.0.1:{port_of(root)}", "--health", "/bin/true"]
+
+    def steps(until: Callable[[], bool]) -> None:
+        """One, and more until that is so."""
+        gives_up_at = time.monotonic() + 90
+        nowhere = {"PATH": str(tmp_path / "none"), "PYTHONPATH": str(SOURCE)}
+        while True:
+            ended = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False, env=nowhere)
+            assert ended.returncode == 0 and time.monotonic() < gives_up_at, ended.stdout + ok(root, "explain", "gw-1")
+            if until():
+                return
+
+    def status() -> str | None:
+        updates = json.loads(ok(root, "explain", "gw-1", "--json"))["result"]["updates"]
+        return str(updates[0]["status"]) if updates else None
+
+    with served(root, tmp_path / "serve.log"):
+        steps(lambda: True)
+        (tmp_path / "rollout.yaml").write_text(ROLLOUT, encoding="utf-8")
+        ok(root, "apply", str(tmp_path / "rollout.yaml"), "--start")
+        steps(lambda: status() == "confirmed")
+    assert (state / "current" / "os-2.img").read_bytes() == b"2" * 300_000
+    assert json.loads((state / "state.json").read_bytes())["version"] == 2

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,8 +16,12 @@ from tests.e2e.swupdate_devices import Press, SwuDevice, SwuHouse, alone, block
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]  # most of it waiting for one's turn
 
-SLOW = 200_000
+SLOW: Final = 200_000
 """Bytes a second."""
+
+LARGE: Final = 500_000
+"""Bytes of padding of an image that fails: of one that fits between its processes a client may ask itself how it went
+before it has begun, and say that it went well."""
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +64,7 @@ def test_a_bad_release_halts_in_the_first_wave_and_nobody_in_the_second_is_offer
 ) -> None:
     """Its script fails after the file was written: 4 devices in the first wave, the second failure halts."""
     house.target(1, press.image("1.1.0"))
-    house.target(2, press.image("1.2.0", fails=True))
+    house.target(2, press.image("1.2.0", fails=True, padding=LARGE))
     devices = house.fleet(press, 4, 4)
     house.serve()
     house.boot()
@@ -78,7 +83,7 @@ def test_a_file_that_is_damaged_on_its_way_has_failed(house: SwuHouse, press: Pr
     """Which class it counts in depends on whether the client's thread for its log is in time with the line that names
     the checksum; the last line of such a failure is always there."""
     house.target(1, press.image("1.1.0"))
-    house.target(2, press.image("1.2.0"), damaged=True)
+    house.target(2, press.image("1.2.0", padding=LARGE), damaged=True)
     house.fleet(press, 1)
     house.serve()
     house.boot()

@@ -178,6 +178,23 @@ class TestHowMuchIsKept:
         assert before is not None and after == before + HOUR
         assert len(self.kept(world, offered[0])) == MOST_KEPT
 
+    @pytest.mark.parametrize("progress", ["downloading", "installing"])
+    def test_who_goes_on_and_stops_again_and_again_is_heard_and_not_kept_for_ever(
+        self, world: World, offered: list[str], progress: str
+    ) -> None:
+        world.report(offered[0], progress)
+        world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+        world.tick()
+        for _ in range(3):
+            assert world.report(offered[0], *[progress, "cancelled"] * 200) == Received(400, 0)
+        assert world.status(offered[0]) is UpdateStatus.WITHDRAWN
+        assert len(self.kept(world, offered[0])) == MOST_KEPT
+        world.report(offered[0], progress)
+        assert world.status(offered[0]).value == progress
+        world.report(offered[0], "failed")
+        assert self.kept(world, offered[0])[MOST_KEPT:] == ["failed"]
+        tallies_equal_a_recount(world)
+
     def test_another_process_counts_what_is_kept_already(self, world: World, offered: list[str]) -> None:
         world.report(offered[0], *["noted"] * MOST_KEPT)
         other = world.another()

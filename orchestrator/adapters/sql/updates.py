@@ -142,20 +142,23 @@ class UpdateReading(Session):
         limit: int = 100,
         newest: bool = False,
     ) -> Sequence[LoggedEvent]:
-        condition: str = "e.seq > ?"
+        # Of a device few are kept: all are looked at by the device, and no other index is of use, whatever a planner
+        # would hope to find first in the order of receipt.
+        plain, along = (" + 0", self.link.by_index("event_is")) if device is not None else ("", "")
+        condition: str = f"e.seq{plain} > ?"
         parameters: list[Any] = [after]
         for sql, value in (
             ("e.device_key = (SELECT key FROM device WHERE id = ?)", device),
-            ("e.rollout_key = (SELECT key FROM rollout WHERE name = ?)", rollout),
+            (f"e.rollout_key{plain} = (SELECT key FROM rollout WHERE name = ?)", rollout),
         ):
             if value is not None:
                 condition, parameters = f"{condition} AND {sql}", [*parameters, value]
         rows = self.link.rows(
             "SELECT e.seq, d.id, r.name, e.event_id, e.kind, e.received_at, e.device_at, e.code, e.message FROM "
-            "event e "
+            f"event e{along} "
             f"LEFT JOIN device d ON d.key = e.device_key LEFT JOIN rollout r ON r.key = e.rollout_key WHERE "
             f"{condition} "
-            f"ORDER BY e.seq {'DESC' if newest else ''} LIMIT ?",
+            f"ORDER BY e.seq{plain} {'DESC' if newest else ''} LIMIT ?",
             (*parameters, limit),
         )
         if newest:
