@@ -54,5 +54,5 @@ def test_where_the_default_port_is_taken_devices_are_served_all_the_same(house: 
         except OSError:
             pass  # somebody else has it, which does as well
         serving = house.serve()
-        assert "the operators' side is off" in serving.said()
+        until("it says so", lambda: "the operators' side is off" in serving.said(), alive=serving)
         assert status(f"http://127.0.0.1:{house.port}/healthz") == 200
