@@ -99,6 +99,13 @@ def policy_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return []
 
 
+def concepts(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Words that `wave help` explains and that begin so."""
+    from orchestrator.core.glossary import words
+
+    return [word for word in words() if word.lower().startswith(incomplete.lower())]
+
+
 def destination_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Destinations of messages whose name begins so."""
     with suppress(Exception), _call(ctx).application() as app:

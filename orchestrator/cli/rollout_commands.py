@@ -172,7 +172,13 @@ def list_rollouts(
     call.show(rollouts(found, now))
 
 
-@top("status", "wave status lmp-42 --watch", "wave status lmp-42 --exit-code", panel=WATCH)
+@top(
+    "status",
+    "wave status lmp-42 --watch",
+    "wave status lmp-42 --exit-code",
+    "wave status lmp-42 --watch --exit-code --timeout 2h",
+    panel=WATCH,
+)
 def status(
     ctx: typer.Context,
     rollout: Annotated[
@@ -184,7 +190,7 @@ def status(
             autocompletion=rollout_names,
         ),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it, once a second.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as a tree, once a second.")] = False,
     exit_code: Annotated[
         bool,
         typer.Option(
@@ -195,17 +201,26 @@ def status(
         float,
         typer.Option("--every", help="Seconds between two looks of --watch.", min=0.1, max=3600, show_default=True),
     ] = 1.0,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="Watch for so long, such as 90m; then end with 14."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how a rollout stands: its waves, what they wait for, monitors and budgets."""
     call = invocation(ctx, as_json=as_json)
-    from orchestrator.cli.render.rollout import EXIT
+    from orchestrator.cli.render.rollout import EXIT, TIMED_OUT
+    from orchestrator.core.durations import parse_duration
 
+    if timeout is not None and not watch:
+        raise InvalidInput("--timeout is for --watch: without it nothing is waited for.")
+    within = None if timeout is None else parse_duration(timeout)
+    late = False
     with call.application() as app:
         if watch:
             from orchestrator.cli.watch import watch as go_on
 
-            last = go_on(call, app, rollout, every=every, until_it_rests=exit_code)
+            last, late = go_on(call, app, rollout, every=every, until_it_rests=exit_code, within=within)
         else:
             view, now = app.queries.rollout(rollout), app.clock()
             last = view.summary.status
@@ -217,8 +232,36 @@ def status(
                 from orchestrator.cli.render.rollout import rollout as page
 
                 call.show(page(view, now))
+    if late:
+        raise typer.Exit(TIMED_OUT)
     if exit_code:
         raise typer.Exit(EXIT.get(last, 0))
+
+
+@top("top", "wave top lmp-42", "wave top lmp-42 --limit 3 --json", panel=WATCH)
+def top_(
+    ctx: typer.Context,
+    rollout: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ROLLOUT]",
+            help="The rollout's name; else the live one, or the newest.",
+            show_default=False,
+            autocompletion=rollout_names,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Values of each kind.", min=1, max=100)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show what fails most: outcomes, error codes, hardware, versions and labels of the bad devices."""
+    call = invocation(ctx, as_json=as_json)
+    from orchestrator.cli.render.failing import page
+
+    with call.application() as app:
+        found = app.queries.failing(rollout, limit=limit)
+    if as_json:
+        return call.answer("failing", found)
+    call.show(page(found))
 
 
 @top("explain", "wave explain lmp-42", "wave explain gw-7f3a", panel=WATCH)

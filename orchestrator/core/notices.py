@@ -38,6 +38,7 @@ class On(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     PROMOTED = "promoted"
+    APPROVED = "approved"
     SKIPPED = "skipped"
     EDITED = "edited"
     RETRIED = "retried"
@@ -61,6 +62,7 @@ ON_MEANING: Final[Mapping[On, str]] = {
     On.PAUSED: "a person paused it",
     On.RESUMED: "a person let it, or one of its waves, go on",
     On.PROMOTED: "a person let a wave open",
+    On.APPROVED: "a person gave one of the words that a wave needs to open",
     On.SKIPPED: "a person skipped a wave",
     On.EDITED: "its files were changed while it runs",
     On.RETRIED: "devices may try once more",

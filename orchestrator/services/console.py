@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from orchestrator.core.fleet import Device
@@ -116,7 +117,7 @@ class Console:
             stains = tuple(r.stains(row, limit=MOST_DOTS + 1))
             deltas = _deltas(r, view)
             last = r.journal(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
-        policy = Policy.from_canonical(row.policy)
+        policy = _policy(row.policy)
         return RolloutPage(view, rules_of(row), policy, stains, tuple(reversed(last)), deltas)
 
     def order(self, name: str) -> OrderPage:
@@ -217,6 +218,12 @@ def _deltas(r: Reading, view: RolloutView) -> tuple[DeltaView, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=256)
+def _policy(canonical: str) -> Policy:
+    """A rollout's own copy of its policy never changes by itself, and a list asks for many."""
+    return Policy.from_canonical(canonical)
+
+
 def _summaries(r: Reading, rows: Sequence[RolloutRow]) -> tuple[RolloutSummary, ...]:
     tallies = r.tallied([row.key for row in rows])
     return tuple(_summary(row, tallies.get(row.key, Tallied())) for row in rows)
@@ -229,7 +236,7 @@ def _summary(row: RolloutRow, tallied: Tallied) -> RolloutSummary:
         standing=row.state.standing,
         target_version=row.target_version,
         tag=row.tag,
-        policy=Policy.from_canonical(row.policy).name,
+        policy=_policy(row.policy).name,
         devices=row.devices,
         offered=tallied.offered,
         confirmed=tallied.confirmed,

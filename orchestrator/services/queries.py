@@ -18,6 +18,7 @@ from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
 from orchestrator.services.board import flows_of
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.failing import Failing, failing
 from orchestrator.services.pacing import standing
 from orchestrator.services.records import DeviceFilter, RolloutRow, UpdateRow
 from orchestrator.services.store import Reading, Store
@@ -117,6 +118,14 @@ class Queries:
         """Updates of a rollout with their devices, newest offer first. Raises NotFound."""
         with self.store.reading() as r:
             return r.list_updates(self._row(r, name).key, statuses=statuses, bad=bad, limit=limit)
+
+    def failing(self, name: str | None = None, *, limit: int = 5) -> Failing:
+        """What fails most in a rollout; of each kind at most ``limit`` values. Raises NotFound."""
+        now = self.clock()
+        with self.store.reading() as r:
+            row = self._row(r, name)
+            bad = summary(row, self._facts(r, row, now)).bad
+            return failing(r, row.state.rollout, row.key, bad, limit=limit)
 
     def _facts(self, r: Reading, row: RolloutRow, now: datetime) -> Facts:
         return r.facts(row, now=now)

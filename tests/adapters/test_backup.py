@@ -27,8 +27,10 @@ from orchestrator.adapters.sql.store import open_store
 from orchestrator.adapters.tuf.keys import TufFolder
 from orchestrator.core.editions import Lifetimes, first_of
 from orchestrator.core.fleet import Device
+from orchestrator.core.roles import Role
 from orchestrator.errors import InvalidInput, Refused
 from orchestrator.services.backups import numbers_passed_over
+from orchestrator.services.people_store import PersonRow, SessionRow
 from orchestrator.services.settings import Settings
 
 NOW = datetime.now(UTC)
@@ -388,3 +390,19 @@ def test_the_repository_comes_back_whole_where_it_is_asked_for(tmp_path: Path) -
 
 def ostree(*words: str) -> str:
     return subprocess.run(["ostree", *words], check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+# -------------------------------------------------------------------------------------------------------- people
+
+
+def test_who_was_signed_in_is_signed_out(house: Settings, tmp_path: Path) -> None:
+    """Who signed out after the backup must not be signed in again by it."""
+    with closing(open_store(house.database_url)) as store, store.writing() as w:
+        w.add_person(PersonRow("ann", frozenset({Role.VIEWER}), NOW, "mika"))
+        w.add_session(SessionRow(b"s" * 32, "ann", NOW, NOW + timedelta(days=7), NOW))
+    archive = backed(house, tmp_path / "b.tar.gz")
+    restored(archive, tmp_path / "new")
+    there = bootstrap.load_settings(None, {"root": str(tmp_path / "new")})
+    with closing(open_store(there.database_url)) as store, store.reading() as r:
+        assert r.session(b"s" * 32) is None
+        assert r.person("ann") is not None

@@ -25,6 +25,7 @@ EVERY: dict[str, list[str]] = {
     "gateway_peers": [],
     "delta_builds": [],
     "startup": [],
+    "console": [],
 }
 LONGEST = 900
 """Seconds that one may take."""

@@ -26,6 +26,7 @@ from orchestrator.core.durations import duration_text, share_text
 from orchestrator.core.evidence.detect import detectable_rate
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.fleet_file import EnrolledDevice, FleetFile
+from orchestrator.core.glossary import GLOSSARY
 from orchestrator.core.notices import ON_MEANING, Asked
 from orchestrator.core.policy import Policy, WaveOverride
 from orchestrator.core.rollout_file import Devices, RolloutFile, Wave
@@ -322,6 +323,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "fleet-keys": lambda: keys(FleetFile),
     "settings": settings,
     "later-keys": later,
+    "glossary": lambda: table(("word", "meaning"), [(f"**{word}**", meaning) for word, meaning in GLOSSARY.items()]),
     "notice-words": lambda: table(("on", "told of"), [(f"`{on}`", meaning) for on, meaning in ON_MEANING.items()]),
     "commands": overview,
     "command-reference": command_reference,

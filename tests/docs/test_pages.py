@@ -17,7 +17,7 @@ from orchestrator.adapters.files.settings import ELSEWHERE, PREFIX, load_setting
 from orchestrator.adapters.notify.destinations import read_destinations
 from orchestrator.cli.app import INTERRUPTED, USAGE_ERROR
 from orchestrator.cli.late import EXAMPLES
-from orchestrator.cli.render.rollout import EXIT
+from orchestrator.cli.render.rollout import EXIT, TIMED_OUT
 from orchestrator.core.document import Document
 from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.offers import NoOfferKind
@@ -165,7 +165,8 @@ def test_every_event_of_the_journal_appears() -> None:
 def test_every_exit_code_appears() -> None:
     table = TEXT[generate.ROOT / "docs/commands.md"].partition("## Exit codes")[2].partition("\n## ")[0]
     said = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    codes = {0, USAGE_ERROR, INTERRUPTED, *EXIT.values(), *(each.exit_code for each in generate.error_classes())}
+    ended = {USAGE_ERROR, INTERRUPTED, TIMED_OUT}
+    codes = {0, *ended, *EXIT.values(), *(each.exit_code for each in generate.error_classes())}
     assert said == codes
 
 

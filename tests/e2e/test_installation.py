@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from freezegun import freeze_time
 
+from orchestrator.adapters.files.settings import HEADINGS, settings_page
 from orchestrator.bootstrap import initialise, load_settings, open_application, open_store
 from orchestrator.core.fleet import Device
+from orchestrator.services.settings import Settings
 
 
 def test_an_installation_is_made_where_it_is_asked_for_whatever_the_environment_says(
@@ -53,6 +56,15 @@ def test_the_settings_page_loads_with_every_line_uncommented(tmp_path: Path) -> 
     settings = load_settings(None, {"root": str(root)})
     open_store(settings).close()
     assert settings.model_copy(update={"root": settings.root}).port == 8700
+
+
+def test_the_settings_page_has_every_setting_below_a_heading_and_says_what_to_do() -> None:
+    page = settings_page()
+    assert set(HEADINGS) <= set(Settings.model_fields)
+    assert page.index("wave doctor") < page.index("\nroot: .")
+    for key in set(Settings.model_fields) - {"root"}:
+        assert re.search(rf"(?m)^# [A-Z].*[.]\n# {key}:( |$)", page), key
+    assert page.index("# ----") < page.index("# database:")
 
 
 def test_what_is_written_bears_the_time_of_the_one_clock(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ WAVES = [
     {"wave": "rest", "after": ["emea", "americas"], "devices": "all", "policy": {"promote": "manual"}},
 ]
 
+EVERYBODY: list[dict[str, Any]] = [{"wave": "all", "devices": "all"}]
+
 
 @dataclass
 class Installation:
@@ -209,8 +211,7 @@ def believable(home: Installation) -> None:
         if home.check_in(device) and device.endswith(("1", "3", "7")):
             home.take(device, "downloading")
     home.tick()
-    everybody = [{"wave": "all", "devices": "all"}]
-    home.apply("lmp-44", 42, "beta", everybody, TOLERANT)
+    home.apply("lmp-44", 42, "beta", EVERYBODY, TOLERANT)
     _builds(home)
     _quiet(home)
     censuses(home)

@@ -25,6 +25,7 @@ from orchestrator.services.tick import GATEWAY
 PROGRAM_SECONDS: Final = 6 * 3600
 """How long pg_dump or pg_restore may take."""
 
+_FOR_EVER: Final = timedelta(days=36_500)
 _ALIVE_FOR: Final = timedelta(minutes=1)
 _AS_VARIABLES: Final = {
     "host": "PGHOST",
@@ -174,12 +175,16 @@ def check_version(version: str | None) -> None:
 
 
 def made_safe(url: str, *, by: str, reason: str, passed_over: int, at_least: int, now: datetime) -> int:
-    """Bring a restored database to this program's schema, freeze all offers, and let no number that devices of
+    """Bring a restored database to this program's schema, freeze all offers, end all
+    sessions, and let no number that devices of
     aktualizr-lite have seen be shown again; the number from which they count on, or 0."""
     upgrade(url)
     store = open_store(url, create=False)
     try:
         Rollouts(store, lambda: now).freeze(by=by, reason=reason)
+        with store.writing() as w:
+            # who signed out after the backup must not be signed in again by it
+            w.drop_sessions(now=now + _FOR_EVER, unseen_since=now + _FOR_EVER)
         return _lifted(store, passed_over, at_least, now)
     finally:
         store.close()

@@ -43,8 +43,13 @@ LARGEST: Final = 64 * 1024 * 1024
 SQLITE_NAME: Final = "database/wave.db"
 POSTGRESQL_NAME: Final = "database/wave.pgdump"
 URLS_KEY: Final = "urls.key"
-FILES: Final = ("tls_certificate", "tls_key", "tls_client_ca")
 FOLDERS: Final = ("tuf", "gpg_homedir")
+FILES: Final = tuple(
+    key
+    for key, field in Settings.model_fields.items()
+    if field.annotation == Path | None and key not in (*FOLDERS, "repository", "artifacts")
+)
+"""Settings that name a file, by their types: none can be forgotten here."""
 
 
 def make(settings: Settings, file: Path | None, into: Path, *, now: datetime, content: bool) -> Backed:
@@ -126,7 +131,7 @@ def _files(settings: Settings, file: Path | None, root: Path) -> Iterator[tuple[
         yield "elsewhere/settings/wave.yaml", file
     for name in FILES:
         path = getattr(settings, name)
-        if path is not None and not path.resolve().is_relative_to(root):
+        if path is not None and path.is_file() and not path.resolve().is_relative_to(root):
             yield f"elsewhere/{name}/{path.name}", path
     for name in FOLDERS:
         folder = getattr(settings, name)

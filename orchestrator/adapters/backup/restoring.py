@@ -281,6 +281,7 @@ class _Restoring:
         )
         self.warnings.append(
             f"Tokens, certificates and people's rights that were revoked since {made} are good again: revoke them."
+            " Everybody is signed out."
         )
         self.warnings.append("Who follows the feed of the journals begins it anew: its numbers went back.")
         if number:

@@ -57,7 +57,9 @@ def files(settings: Settings, now: datetime) -> Iterator[Finding]:
     held = [settings.root / "ca" / "ca.key", settings.artifacts_path / "urls.key"]
     held += sorted(tuf.glob("**/*.key")) if tuf.is_dir() else []
     held += sorted(ca.glob("*.key")) if ca.is_dir() else []
-    held += [settings.tls_key] if settings.tls_key is not None else []
+    named = (settings.tls_key, settings.metrics_token_file, settings.oidc_secret_file, settings.destinations)
+    held += [each for each in named if each is not None]
+    held.append(settings.root / "destinations.yaml")  # addresses of chats and pagers hold their passwords
     address = make_url(settings.database_url)
     if address.get_backend_name() == "sqlite" and address.database:
         held.append(Path(address.database))

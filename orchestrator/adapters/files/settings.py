@@ -130,14 +130,36 @@ def as_environment(settings: Settings) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
+HEADINGS: Final = {
+    "database": "Where things are kept",
+    "host": "Where devices and people are served",
+    "session_idle": "People who sign in",
+    "public_url": "How devices reach it",
+    "limit_per_device": "How much one may ask",
+    "check_in_every": "How often devices come",
+    "mender_token_for": "Devices with the Mender client",
+    "tick_at_most": "Deciding and building",
+    "gpg_sign": "Signing, artifacts and their deltas",
+    "tuf": "Devices with aktualizr-lite",
+    "ddi_tenant": "Devices with hawkBit's clients, such as SWUpdate and RAUC",
+    "lease": "Several processes",
+}
+"""What the page says before a key."""
+
+
 def settings_page() -> str:
     """A settings file in which everything is commented out but the root, with what each key means."""
     lines = [
-        "# Settings of this installation. Every key can also be given as WAVE_KEY in the environment.",
-        "# A path counts from the directory of this file.",
+        "# Settings of this installation. Every default is safe, so nothing has to be changed to begin.",
+        "# To set a key, take away the mark before it. Then `wave doctor` says whether everything holds together.",
+        "#",
+        "# A path counts from the directory of this file. Every key can also be given as WAVE_KEY in the environment,",
+        "# which wins over what stands here. A key that is no setting is refused.",
         "root: .",
     ]
     for key, field in Settings.model_fields.items():
+        if key in HEADINGS:
+            lines += ["", "", f"# ---- {HEADINGS[key]} {'-' * (100 - len(HEADINGS[key]))}"]
         if key != "root":
             lines += ["", f"# {field.description}", f"# {key}: {_shown(field.default)}".rstrip()]
     return "\n".join(lines) + "\n"
@@ -148,4 +170,6 @@ def _shown(value: Any) -> str:
         return duration_text(value)
     if isinstance(value, tuple):
         return "[]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else str(value)

@@ -15,8 +15,10 @@ from orchestrator.adapters.sql.engine import BUSY_AFTER, Engine
 from orchestrator.adapters.sql.evidence import EvidenceWriting
 from orchestrator.adapters.sql.evidence_log import EvidenceReading, EvidenceSealing
 from orchestrator.adapters.sql.excluding import ExcludingWriting
+from orchestrator.adapters.sql.failing import FailingReading
 from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
+from orchestrator.adapters.sql.gates import GateWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
@@ -28,14 +30,13 @@ from orchestrator.adapters.sql.protocols import ProtocolReading, ProtocolWriting
 from orchestrator.adapters.sql.rollouts import RolloutWriting
 from orchestrator.adapters.sql.schema import migrate, require, version_of
 from orchestrator.adapters.sql.session import Known
-from orchestrator.adapters.sql.updates import UpdateReading
 from orchestrator.errors import Busy, Conflict, StoreUnavailable
 
 
 class SqlReading(
     ConsoleReading,
     FleetReading,
-    UpdateReading,
+    FailingReading,
     PacingReading,
     JobReading,
     EvidenceReading,
@@ -67,6 +68,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    GateWriting,
     NoticeWriting,
     PeopleWriting,
     FeedWriting,

@@ -40,7 +40,7 @@ from orchestrator.core.update import Counts, UpdateStatus
 from orchestrator.services.records import CourseRow, EventRow, LoggedEvent, Places, UpdateRow
 
 _COURSE: Final = ", ".join(f"u.{column}" for column in COURSE_COLUMNS)
-_WHOLE: Final = f"{_COURSE}, {', '.join(f'o.{column}' for column in OFFER_COLUMNS)}"
+WHOLE: Final = f"{_COURSE}, {', '.join(f'o.{column}' for column in OFFER_COLUMNS)}"
 _MANY: Final = len(COURSE_COLUMNS)
 _ALL: Final = _MANY + len(OFFER_COLUMNS)
 _FROM, _TO = (_MANY + OFFER_COLUMNS.index(column) for column in ("from_key", "to_key"))
@@ -75,7 +75,7 @@ _MOST_REARMED: Final = 20_000
 class UpdateReading(Session):
     def update(self, rollout_key: int, device_key: int) -> UpdateRow | None:
         rows = self.link.rows(
-            f"SELECT {_WHOLE} FROM device_update u JOIN update_offer o ON o.key = u.key WHERE u.key = ?",
+            f"SELECT {WHOLE} FROM device_update u JOIN update_offer o ON o.key = u.key WHERE u.key = ?",
             (update_key(rollout_key, device_key),),
         )
         return self._updates(rows)[0] if rows else None
@@ -86,7 +86,7 @@ class UpdateReading(Session):
         names = {key: name for name, key in keys}
         condition, listed = self.link.within("u.key", names)
         rows = self.link.rows(
-            f"SELECT {_WHOLE} FROM device_update u CROSS JOIN update_offer o WHERE {condition} AND o.key = u.key "
+            f"SELECT {WHOLE} FROM device_update u CROSS JOIN update_offer o WHERE {condition} AND o.key = u.key "
             "ORDER BY o.offered_at DESC, u.key DESC LIMIT ?",
             (listed, limit),
         )
@@ -97,7 +97,7 @@ class UpdateReading(Session):
         for (rollout,) in self.link.rows("SELECT key FROM rollout ORDER BY key DESC"):
             condition, listed = self.link.within("u.key", [update_key(rollout, key) for key in device_keys])
             rows = self.link.rows(
-                f"SELECT {_WHOLE} FROM device_update u CROSS JOIN update_offer o WHERE {condition} AND o.key = u.key",
+                f"SELECT {WHOLE} FROM device_update u CROSS JOIN update_offer o WHERE {condition} AND o.key = u.key",
                 (listed,),
             )
             for update in self._updates(rows):
@@ -118,7 +118,7 @@ class UpdateReading(Session):
             condition, parameters = f"{condition} AND {asked}", [*parameters, listed]
         few = self.link.by_index("update_bad") if bad else ""
         rows = self.link.rows(
-            f"SELECT {_WHOLE}, d.id FROM device_update u{few} JOIN update_offer o ON o.key = u.key "
+            f"SELECT {WHOLE}, d.id FROM device_update u{few} JOIN update_offer o ON o.key = u.key "
             f"JOIN device d ON d.key = u.device_key WHERE {condition} "
             "ORDER BY o.offered_at DESC, u.device_key LIMIT ?",
             (*parameters, limit),
@@ -273,7 +273,7 @@ class UpdateWriting(UpdateReading, TallyWriting, ClockWriting):
         )
 
     def load_updates(self, keys: Collection[tuple[int, int]]) -> dict[tuple[int, int], UpdateRow]:
-        rows = self._load(sorted(update_key(*key) for key in keys), f"{_WHOLE}, u.look_at", offers=True)
+        rows = self._load(sorted(update_key(*key) for key in keys), f"{WHOLE}, u.look_at", offers=True)
         self._looks.update((row[0], row[-1]) for row in rows)
         return {(row.rollout_key, row.device_key): row for row in self._updates(rows)}
 

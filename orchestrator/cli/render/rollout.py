@@ -40,6 +40,9 @@ EXIT: Final = {
 }
 """What ``wave status --exit-code`` ends with; 0 for every other status."""
 
+TIMED_OUT: Final = 14
+"""What ``wave status --watch --timeout`` ends with when the rollout is still under way."""
+
 
 def rollouts(found: Sequence[RolloutSummary], now: datetime) -> RenderableType:
     if not found:
@@ -221,7 +224,7 @@ def _monitor(grid: Grid, each: MonitorFacts, step: Step | None) -> None:
         each.monitor,
         Text(str(each.bad), style=style),
         number(each.places),
-        Text(_next(each, step), style=style),
+        Text(monitor_next(each, step), style=style),
         f"{100 * each.tolerance:g}%",
     )
 
@@ -239,7 +242,7 @@ def _budget(grid: Grid, each: BudgetFacts) -> None:
     )
 
 
-def _next(each: MonitorFacts, step: Step | None) -> str:
+def monitor_next(each: MonitorFacts, step: Step | None) -> str:
     """What decides next, in a few words."""
     if each.accepted:
         return "accepted by a person" if each.crossed_at is not None else "closed by an order"

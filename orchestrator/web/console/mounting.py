@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from orchestrator.web.console import live, orders, pages, policies
+from orchestrator.web.console.rendering import Kept
 from orchestrator.web.console.routes import router
 from orchestrator.web.console.studies import Studies
 
@@ -15,4 +16,5 @@ PARTS = (live, orders, pages, policies)
 def mount(app: FastAPI) -> None:
     """Under ``/``."""
     app.state.studies = Studies()
+    app.state.kept = Kept()
     app.include_router(router)

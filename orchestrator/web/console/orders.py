@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from fastapi import Form, Query, Request
 from fastapi.responses import Response
 
+from orchestrator.core.approving import files_of
 from orchestrator.core.roles import ROLE_MEANING
 from orchestrator.errors import Forbidden, InvalidInput, NotFound, WaveError
 from orchestrator.services.console import OrderPage
@@ -19,7 +20,7 @@ from orchestrator.services.people import Person
 from orchestrator.services.views import RolloutView
 from orchestrator.web.asking import application
 from orchestrator.web.console.rendering import elsewhere, page, url
-from orchestrator.web.console.routes import Viewer, console_of, router
+from orchestrator.web.console.routes import Viewer, console_of, kept, router
 from orchestrator.web.console.verbs import VERBS, Order, Verb, choices
 from orchestrator.web.problems import status_of
 
@@ -28,6 +29,7 @@ MOST_REASON: Final = 500
 
 
 @router.get("/rollouts/{name}/order/{verb}")
+@kept
 def look(
     request: Request,
     person: Viewer,
@@ -54,12 +56,13 @@ def give(
     segment: Annotated[str, Form()] = "",
     accept: Annotated[list[str] | None, Form()] = None,
     at_once: Annotated[bool, Form()] = False,
+    files: Annotated[str, Form()] = "",
     step: Annotated[str, Form()] = "look",
     seen: Annotated[str, Form()] = "",
 ) -> Response:
     """Do it, or show the form again with why not."""
     found = _verb(person, verb)
-    order = Order(" ".join(reason.split()), wave, segment, tuple(accept or ()), at_once)
+    order = Order(" ".join(reason.split()), wave, segment, tuple(accept or ()), at_once, files)
     if step != "do" or seen != _choice(order):
         return _form(request, person, name, found, order, status=200)
     try:
@@ -90,7 +93,7 @@ def _verb(person: Person, name: str) -> Verb:
 
 def _choice(order: Order) -> str:
     """What was chosen, but for the reason: the form may be sent for this and nothing else."""
-    said = repr((order.wave, order.segment, order.accept, order.at_once))
+    said = repr((order.wave, order.segment, order.accept, order.at_once, order.files))
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -136,7 +139,8 @@ def _filled(verb: Verb, about: OrderPage, order: Order) -> Order:
     waves = choices(verb, about.view)
     wave = order.wave or (waves[0] if verb.one_wave and waves else "")
     segment = order.segment or (about.segments[0] if verb.segments and about.segments else "")
-    return Order(order.reason, wave, segment, order.accept, order.at_once)
+    files = order.files or files_of(about.view.spec_digest, about.view.policy_digest)
+    return Order(order.reason, wave, segment, order.accept, order.at_once, files)
 
 
 def _effects(verb: Verb, view: RolloutView, order: Order) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from orchestrator.services.console import MOST_DOTS, ON_A_PAGE, RolloutPage
 from orchestrator.services.delta_views import DeltaState
 from orchestrator.web.console.charts import bands, staircase, versions, waves, windows
 from orchestrator.web.console.rendering import elsewhere, page, url
-from orchestrator.web.console.routes import Viewer, console_of, router
+from orchestrator.web.console.routes import Viewer, console_of, kept, router
 from orchestrator.web.console.verbs import offered
 
 MOST_STAIRCASES: Final = 6
@@ -36,6 +36,7 @@ def home() -> Response:
 
 
 @router.get("/rollouts")
+@kept
 def rollouts(request: Request, person: Viewer, status: str = "", offset: int = 0) -> Response:
     console = console_of(request)
     if status and status not in set(RolloutStatus):
@@ -54,6 +55,7 @@ def rollouts(request: Request, person: Viewer, status: str = "", offset: int = 0
 
 
 @router.get("/rollouts/{name}")
+@kept
 def rollout(request: Request, person: Viewer, name: str) -> Response:
     console = console_of(request)
     now = console.clock()
@@ -87,7 +89,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         band_chart=bands.chart(banded, id="bands"),
         band_sentence=bands.sentence,
         calendars=calendars,
-        verbs=offered(view),
+        verbs=offered(view, found.rules),
     )
 
 
@@ -124,6 +126,7 @@ def _quiet(found: RolloutPage, drawn: Sequence[staircase.Drawing]) -> str:
 
 
 @router.get("/devices")
+@kept
 def devices(request: Request, person: Viewer, begins: str = "", after: str = "") -> Response:
     console = console_of(request)
     begins = begins.strip()[:MOST_ID]
@@ -143,6 +146,7 @@ def devices(request: Request, person: Viewer, begins: str = "", after: str = "")
 
 
 @router.get("/groups/{name}")
+@kept
 def group(request: Request, person: Viewer, name: str, after: int = 0) -> Response:
     console = console_of(request)
     rows = console.group(name, after)
@@ -159,6 +163,7 @@ def group(request: Request, person: Viewer, name: str, after: int = 0) -> Respon
 
 
 @router.get("/devices/{device_id}")
+@kept
 def device(request: Request, person: Viewer, device_id: str) -> Response:
     console = console_of(request)
     view = console.queries.device(device_id)
@@ -166,6 +171,7 @@ def device(request: Request, person: Viewer, device_id: str) -> Response:
 
 
 @router.get("/deltas")
+@kept
 def deltas(request: Request, person: Viewer, state: str = "") -> Response:
     console = console_of(request)
     if state and state not in set(DeltaState):
@@ -175,6 +181,7 @@ def deltas(request: Request, person: Viewer, state: str = "") -> Response:
 
 
 @router.get("/fleet")
+@kept
 def fleet(request: Request, person: Viewer) -> Response:
     console = console_of(request)
     found = console.fleet()

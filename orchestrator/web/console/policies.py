@@ -22,7 +22,7 @@ from orchestrator.services.simulation.waves import USUAL
 from orchestrator.web.asking import application
 from orchestrator.web.console.charts import staircase, windows
 from orchestrator.web.console.rendering import elsewhere, page, sent, url
-from orchestrator.web.console.routes import Releaser, Viewer, console_of, router
+from orchestrator.web.console.routes import Releaser, Viewer, console_of, kept, router
 from orchestrator.web.console.studies import JOBS, MOST_DEVICES, MOST_RUNS, Studies, Study
 from orchestrator.web.problems import status_of
 
@@ -34,6 +34,7 @@ _PICTURE: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestor
 
 
 @router.get("/policies")
+@kept
 def policies(request: Request, person: Viewer) -> Response:
     files = application(request).files
     found, broken = [], []
@@ -48,8 +49,14 @@ def policies(request: Request, person: Viewer) -> Response:
 
 @router.get("/policies/{name}")
 def policy(request: Request, person: Viewer, name: str, fleet: int = FLEET, study: str = "") -> Response:
-    found = _policy(request, name)
-    return _page(request, person, found, fleet, _studies(request).get(study) if study else None)
+    if study:
+        return _page(request, person, _policy(request, name), fleet, _studies(request).get(study))
+    return _alone(request=request, person=person, name=name, fleet=fleet)
+
+
+@kept
+def _alone(request: Request, person: Person, name: str, fleet: int) -> Response:
+    return _page(request, person, _policy(request, name), fleet, None)
 
 
 @router.post("/policies/{name}/simulate")

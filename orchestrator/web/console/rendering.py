@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from fastapi import Request
@@ -25,6 +29,7 @@ from orchestrator.core import words
 from orchestrator.core.roles import Role, may
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
 from orchestrator.services.people import Person
+from orchestrator.web.asking import application
 from orchestrator.web.console import static
 from orchestrator.web.console.charts.svg import el
 from orchestrator.web.csrf import token_of
@@ -55,6 +60,13 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 
+HTML: Final = "text/html; charset=utf-8"
+
+FRESH_FOR: Final = 2.0
+"""Seconds for which a page is given again. Ages on it, and what tells nobody that it changed, are no older."""
+
+_MOST_KEPT: Final = 128
+
 _WORTH_IT: Final = 1_000
 """Bytes below which nothing is compressed."""
 
@@ -74,19 +86,67 @@ def page(
         part=part,
         **shown,
     )
-    return sent(request, text.encode(), "text/html; charset=utf-8", status=code)
+    return sent(request, text.encode(), HTML, status=code)
 
 
 def sent(request: Request, body: bytes, kind: str, *, status: int = 200) -> Response:
     """Private to who asked, looked at anew each time, and not sent again while it is the same."""
+    return _answer(request, _made(body), kind, status)
+
+
+class Made(NamedTuple):
+    """A body as it is sent: whole, packed, and its tag."""
+
+    body: bytes
+    packed: bytes
+    tag: str
+
+
+class Kept:
+    """Pages as they were made, each for who asked. One is given again within FRESH_FOR while nothing has stirred in the
+    store: many consoles that stand open cost one page."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._pages: OrderedDict[tuple[str, ...], tuple[str, float, Made]] = OrderedDict()
+
+    def page(self, request: Request, person: Person, make: Callable[[], Response]) -> Response:
+        """The page that ``make`` makes."""
+        which = (str(request.url), request.headers.get(PART, ""), person.name, *sorted(person.roles), token_of(request))
+        with application(request).store.reading() as r:
+            stir = r.stir()
+        now = time.monotonic()
+        with self._guard:
+            found = self._pages.get(which)
+        if found is not None and found[0] == stir and now - found[1] < FRESH_FOR:
+            return _answer(request, found[2], HTML, 200)
+        answer = make()
+        made = getattr(answer, "made", None)
+        if isinstance(made, Made) and answer.status_code in (200, 304):
+            with self._guard:
+                self._pages[which] = (stir, now, made)
+                self._pages.move_to_end(which)
+                while len(self._pages) > _MOST_KEPT:
+                    self._pages.popitem(last=False)
+        return answer
+
+
+def _made(body: bytes) -> Made:
     tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-    headers = {**HEADERS, "etag": tag, "cache-control": "private, no-cache", "vary": f"Cookie, Accept-Encoding, {PART}"}
-    if status == 200 and request.headers.get("if-none-match") == tag:
-        return Response(None, 304, headers)
-    if len(body) >= _WORTH_IT and "gzip" in request.headers.get("accept-encoding", ""):
-        body = gzip.compress(body, 5, mtime=0)
-        headers["content-encoding"] = "gzip"
-    return Response(body, status, headers, media_type=kind)
+    return Made(body, gzip.compress(body, 5, mtime=0) if len(body) >= _WORTH_IT else b"", tag)
+
+
+def _answer(request: Request, made: Made, kind: str, status: int) -> Response:
+    vary = f"Cookie, Accept-Encoding, {PART}"
+    headers = {**HEADERS, "etag": made.tag, "cache-control": "private, no-cache", "vary": vary}
+    if status == 200 and request.headers.get("if-none-match") == made.tag:
+        answer = Response(None, 304, headers)
+    elif made.packed and "gzip" in request.headers.get("accept-encoding", ""):
+        answer = Response(made.packed, status, {**headers, "content-encoding": "gzip"}, media_type=kind)
+    else:
+        answer = Response(made.body, status, headers, media_type=kind)
+    answer.made = made  # type: ignore[attr-defined]
+    return answer
 
 
 def elsewhere(to: str) -> Response:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Final
+from functools import wraps
+from typing import Annotated, Any, Final, ParamSpec
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -17,7 +18,7 @@ from orchestrator.errors import NotFound, Unauthorized, WaveError
 from orchestrator.services.console import Console
 from orchestrator.services.people import Person
 from orchestrator.web.asking import application, asks, who
-from orchestrator.web.console.rendering import HEADERS, elsewhere, page
+from orchestrator.web.console.rendering import HEADERS, Kept, elsewhere, page
 from orchestrator.web.console.static import files
 from orchestrator.web.problems import status_of
 
@@ -26,6 +27,22 @@ SIGN_IN: Final = "/sign-in"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 _log = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
+
+
+def kept(make: Callable[_P, Response]) -> Callable[_P, Response]:
+    """A page that is given again for as long as it is true. It takes ``request`` and ``person``."""
+
+    @wraps(make)
+    def given(*args: _P.args, **named: _P.kwargs) -> Response:
+        request, person = named["request"], named["person"]
+        assert isinstance(request, Request) and isinstance(person, Person)
+        pages: Kept = request.app.state.kept
+        return pages.page(request, person, lambda: make(*args, **named))
+
+    return given
+
 
 Viewer = Annotated[Person, Depends(asks(Role.VIEWER))]
 Releaser = Annotated[Person, Depends(asks(Role.RELEASER))]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.core.roles import Role, may
+from orchestrator.core.rules import Rules
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus, WaveStatus
 from orchestrator.services.people import Person
 from orchestrator.services.rollouts import Ordered, Rollouts
@@ -18,13 +19,15 @@ _W = WaveStatus
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was chosen on the form. ``wave`` and ``segment`` '' stand for none; ``accept``: what stopped it, by name."""
+    """What was chosen on the form. ``wave`` and ``segment`` '' stand for none; ``accept``: what stopped it, by name;
+    ``files``: as they were when the form was shown."""
 
     reason: str = ""
     wave: str = ""
     segment: str = ""
     accept: tuple[str, ...] = ()
     at_once: bool = False
+    files: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Verb:
         return any(may(person.roles, role) for role in self.roles)
 
     def waves_of(self, view: RolloutView) -> tuple[str, ...]:
-        if view.summary.status not in (_R.RUNNING, _R.PAUSED, _R.HELD):
+        if view.summary.status not in (_R.RUNNING, _R.PAUSED, _R.HELD) and self.name != "approve":
             return ()
         return tuple(each.state.wave for each in view.waves if each.state.status in self.waves)
 
@@ -76,6 +79,11 @@ def _resume(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Or
 
 def _promote(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
     return orders.promote(name, order.wave, by=by, reason=order.reason, dry_run=dry)
+
+
+def _approve(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
+    wave = order.wave or None
+    return orders.approve(name, by=by, wave=wave, reason=order.reason, files=order.files or None, dry_run=dry)
 
 
 def _complete(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
@@ -138,6 +146,15 @@ VERBS: Final[Mapping[str, Verb]] = {
             one_wave=True,
         ),
         Verb(
+            "approve",
+            "Approve",
+            "The word of a second person, where the policy asks for it: never of who wrote or started it.",
+            frozenset({_R.DRAFT, _R.SCHEDULED, _R.RUNNING, _R.PAUSED, _R.HELD, _R.HALTED}),
+            _approve,
+            roles=frozenset({Role.APPROVER}),
+            waves=frozenset({_W.PENDING, _W.PREPARING}),
+        ),
+        Verb(
             "pause",
             "Pause",
             "No new offer, nothing opens; devices that have started may finish.",
@@ -192,15 +209,24 @@ VERBS: Final[Mapping[str, Verb]] = {
 }
 
 
-def offered(view: RolloutView) -> Sequence[Verb]:
+def offered(view: RolloutView, rules: Rules) -> Sequence[Verb]:
     """The orders that this rollout can be given now."""
     status = view.summary.status
     found = []
     for verb in VERBS.values():
         fits = status in verb.statuses or (verb.name == "resume" and bool(verb.held_of(view)))
+        if verb.name == "approve" and not _approval_asked(view, rules):
+            continue
         if fits and not (verb.one_wave and not _choices(verb, view)):
             found.append(verb)
     return found
+
+
+def _approval_asked(view: RolloutView, rules: Rules) -> bool:
+    if view.summary.status is _R.HALTED:
+        return rules.approve_resume > 0
+    not_opened = {each.state.wave for each in view.waves if each.state.status in (_W.PENDING, _W.PREPARING)}
+    return rules.approve_start > 0 or any(each.approvals and each.wave in not_opened for each in rules.waves)
 
 
 def _choices(verb: Verb, view: RolloutView) -> tuple[str, ...]:

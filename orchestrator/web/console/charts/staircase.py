@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Final
 
 from markupsafe import Markup
@@ -65,12 +66,28 @@ def first_limits(tolerance: float, alpha: float, places: int, *, most: int = 6) 
     return tuple((bad, stairs.limit(bad)) for bad in counts if bad == stairs.first or stairs.limit(bad - 1) < places)
 
 
+@dataclass(frozen=True)
 class _Scale:
-    """Places to the right, bad devices upwards."""
+    """Places to the right, bad devices upwards: at least so many of both."""
 
-    def __init__(self, places: float, bad: float) -> None:
-        self.across, self.up = round_steps(places), round_steps(bad, about=4)
-        self.places, self.most = self.across[-1], self.up[-1]
+    at_least: float
+    bad: float
+
+    @cached_property
+    def across(self) -> list[float]:
+        return round_steps(self.at_least)
+
+    @cached_property
+    def up(self) -> list[float]:
+        return round_steps(self.bad, about=4)
+
+    @cached_property
+    def places(self) -> float:
+        return self.across[-1]
+
+    @cached_property
+    def most(self) -> float:
+        return self.up[-1]
 
     def x(self, place: float) -> float:
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * min(place, self.places) / self.places
@@ -147,6 +164,7 @@ def _does(monitor: MonitorFacts) -> str:
     return "excludes the segment" if monitor.segment else f"{monitor.answer.value}s the rollout"
 
 
+@lru_cache(maxsize=512)
 def _region(stairs: Staircase, scale: _Scale) -> Markup:
     """Where the next bad device halts: above the smallest count that halts among so many places."""
     last = int(scale.places)
@@ -185,6 +203,7 @@ def _next(monitor: MonitorFacts, step: Step, scale: _Scale) -> Markup:
     )
 
 
+@lru_cache(maxsize=512)
 def _axes(scale: _Scale) -> Markup:
     base = scale.y(0)
     parts = [el("line", class_="axis", x1=scale.x(0), x2=scale.x(scale.places), y1=base, y2=base)]
