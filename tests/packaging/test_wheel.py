@@ -94,7 +94,7 @@ def test_an_installation_is_made_served_and_examined(wave: Path, tmp_path: Path,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {**alone, "WAVE_ROOT": str(root), "WAVE_PORT": str(port)}
+    settings = {**alone, "WAVE_ROOT": str(root), "WAVE_PORT": str(port), "WAVE_CONSOLE_PORT": "0"}
     with served(wave, port, where=tmp_path, environment=settings):
         found = json.loads(run(wave, "doctor", "--json", where=tmp_path, environment=settings))["result"]
         assert [each for each in found["findings"] if each["level"] == "fail"] == []
