@@ -28,7 +28,7 @@ system-demo:
 
 system-test:
 	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl squashfs-tools \
-	    swupdate mender-client mender-artifact chromium prometheus systemd
+	    swupdate mender-client mender-artifact chromium prometheus systemd zsh fish
 
 demo: system-demo $(READY)  ## show a rollout from beginning to end, on this machine alone
 	@$(PY) -m examples.demo $(ARGS)

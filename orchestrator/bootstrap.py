@@ -117,12 +117,14 @@ def open_application(
     clock: Callable[[], datetime] = utc_now,
     poke: Callable[[], None] = lambda: None,
     later: Callable[[Callable[[], None]], None] | None = None,
+    beside: Callable[[Callable[[], None]], None] = lambda work: work(),
 ) -> Application:
     """Every service over this installation's store and repository. ``poke`` is called after each change, from any
-    thread. ``later`` runs work soon in another thread."""
+    thread. ``later`` runs work soon in another thread, ``beside`` what may take a minute."""
     from orchestrator.adapters.artifacts.keys import signing_key
     from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
+    from orchestrator.adapters.gates.asking import FileSources
     from orchestrator.adapters.lock import process_name
     from orchestrator.adapters.notify.sender import DestinationSender
     from orchestrator.services.application import Application
@@ -130,6 +132,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.gatekeeping import Gatekeeper
     from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
     from orchestrator.services.notices import Notices
@@ -167,7 +170,15 @@ def open_application(
     )
     sender = DestinationSender(settings.destinations_path)
     passwords = Passwords()
-    ticker = Ticker(store, devices.expire, deltas.ensure, changed=devices.refresh, prove=Proof(store, provider))
+    sources = FileSources(settings.gates_path)
+    ticker = Ticker(
+        store,
+        devices.expire,
+        deltas.ensure,
+        changed=devices.refresh,
+        prove=Proof(store, provider),
+        ask=Gatekeeper(store, sources, clock, poke, beside).ask,
+    )
     return Application(
         settings=settings,
         store=store,
@@ -178,7 +189,7 @@ def open_application(
         downloads=downloads,
         devices=devices,
         mender=Operating(store, devices.register, clock),
-        rollouts=Rollouts(store, clock, poke, sender.names),
+        rollouts=Rollouts(store, clock, poke, sender.names, sources.kinds),
         notices=Notices(store, sender, clock, settings.console, random.random),
         planner=Planner(store, provider, deltas, clock, builders=settings.builders),
         queries=Queries(store, clock, devices.why_not),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, utc_now
 from orchestrator.errors import InvalidInput
+from orchestrator.services.gatekeeping import in_a_thread
 from orchestrator.services.metering import Meter
 from orchestrator.services.settings import Settings
 
@@ -110,7 +111,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
     settings = settings.model_copy(update={"port": door.getsockname()[1]})
     # What the gateway must look up in the store is looked up beside its event loop.
     aside = ThreadPoolExecutor(max_workers=2, thread_name_prefix="aside")
-    app = open_application(settings, poke=poke, later=lambda work: _aside(aside, work))
+    app = open_application(settings, poke=poke, later=lambda work: _aside(aside, work), beside=in_a_thread)
     try:
         app.provider.check()
         # On SQLite the lock above says who ticks, so a lease that a killed process left is no reason to wait.

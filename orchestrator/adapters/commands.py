@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 LOOK_UP_SECONDS = 0.25
@@ -116,8 +116,15 @@ def _reap(process: subprocess.Popen[bytes]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def start(argv: Sequence[str], *, nice: int = 0, keep_open: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start it for ``watch``. Raises OSError when it cannot be run."""
+def start(
+    argv: Sequence[str],
+    *,
+    nice: int = 0,
+    keep_open: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start it for ``watch``. ``environment``: all that it is given instead of this process's. Raises OSError when it
+    cannot be run."""
     prefix = []
     if nice and (program := shutil.which("nice")):
         prefix += [program, "-n", str(nice)]
@@ -128,7 +135,7 @@ def start(argv: Sequence[str], *, nice: int = 0, keep_open: Sequence[int] = ()) 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**os.environ, "LC_ALL": "C"} if environment is None else dict(environment),
         start_new_session=True,
         pass_fds=tuple(keep_open),
     )

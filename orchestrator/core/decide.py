@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, assert_never
 
 from orchestrator.core.admission import amber_at_door, ambers, early_door, most_in_slice, slowing
-from orchestrator.core.approvals import nothing_opens, wave_lacks
+from orchestrator.core.approvals import wave_lacks
 from orchestrator.core.decisions import (
     CompleteRollout,
-    Decision,
     EnsureDeltas,
     HoldWave,
     OpenSlice,
@@ -31,20 +30,20 @@ from orchestrator.core.decisions import (
     PrepareWave,
     StartBake,
     StartRollout,
-    Waiting,
 )
 from orchestrator.core.evidence.clock import reading
 from orchestrator.core.evidence.door import LIFTED_EARLY, Condition, Unmet, door
 from orchestrator.core.facts import (
     DeltaFacts,
     Facts,
-    MonitorFacts,
     RolloutState,
     SliceFacts,
     Tally,
     WaveFacts,
     WaveState,
 )
+from orchestrator.core.gating import gates_sentence, shut
+from orchestrator.core.look import Look
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.reasons import (
     EMPTY,
@@ -95,7 +94,7 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
     amber = tuple(monitor for monitor in watching(state, facts.monitors) if monitor.amber)
     clock = heeded(state, facts)
     found = None if clock is None else reading(clock)
-    look = _Look(state, facts, rules, now, amber, silence_is_amber=found is not None and found.amber)
+    look = Look(state, facts, rules, now, amber, silence_is_amber=found is not None and found.amber)
     if facts.next_deadline is not None:
         look.wake(facts.next_deadline)
     if facts.clock is not None and facts.clock.next_at is not None:
@@ -118,49 +117,13 @@ def decide(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> Pl
             assert_never(state.status)
 
 
-@dataclass(slots=True)
-class _Look:
-    """One pass: what was given, and what has been found so far. ``shut``: why nothing opens at all."""
-
-    state: RolloutState
-    facts: Facts
-    rules: Rules
-    now: datetime
-    amber: tuple[MonitorFacts, ...]
-    decisions: list[Decision] = field(default_factory=list)
-    reasons: list[Waiting] = field(default_factory=list)
-    wake_at: datetime | None = None
-    silence_is_amber: bool = False
-    waves: dict[str, WaveFacts] = field(init=False)
-    shut: Reason | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shut = nothing_opens(self.state, self.facts, self.rules)
-        self.waves = {wave.wave: wave for wave in self.facts.waves}
-
-    def wake(self, at: datetime) -> None:
-        if at > self.now and (self.wake_at is None or at < self.wake_at):
-            self.wake_at = at
-
-    def of(self, wave: WaveState) -> WaveFacts:
-        return self.waves.get(wave.wave) or WaveFacts(wave.wave)
-
-    def wait(self, wave: str | None, kind: ReasonKind, sentence: str, until: datetime | None = None) -> None:
-        self.reasons.append(Waiting(wave, Reason(kind, sentence), until))
-        if until is not None:
-            self.wake(until)
-
-    def plan(self) -> Plan:
-        return Plan(tuple(self.decisions), tuple(self.reasons), self.wake_at)
-
-
-def _still(look: _Look, kind: ReasonKind, sentence: str, *, wake: bool = True) -> Plan:
+def _still(look: Look, kind: ReasonKind, sentence: str, *, wake: bool = True) -> Plan:
     look.wait(None, kind, sentence)
     plan = look.plan()
     return plan if wake else Plan(plan.decisions, plan.reasons, None)
 
 
-def _scheduled(state: RolloutState, look: _Look) -> Plan:
+def _scheduled(state: RolloutState, look: Look) -> Plan:
     if state.start_at is not None and state.start_at > look.now:
         look.wait(None, ReasonKind.START_AT, f"It starts at {moment(state.start_at)}.", state.start_at)
         return look.plan()
@@ -168,7 +131,7 @@ def _scheduled(state: RolloutState, look: _Look) -> Plan:
     return _moving(state, look)
 
 
-def _moving(state: RolloutState, look: _Look) -> Plan:
+def _moving(state: RolloutState, look: Look) -> Plan:
     """First each wave as far as it goes, in an order in which it stands after all it comes after; then who is left."""
     completed = state.status is RolloutStatus.COMPLETED
     before = {wave.wave: wave for wave in state.waves}
@@ -192,7 +155,7 @@ def _moving(state: RolloutState, look: _Look) -> Plan:
     return look.plan()
 
 
-def _wave(wave: WaveState, rules: WaveRules, statuses: dict[str, WaveStatus], look: _Look) -> WaveStatus:
+def _wave(wave: WaveState, rules: WaveRules, statuses: dict[str, WaveStatus], look: Look) -> WaveStatus:
     """Take one wave as far as it goes now; its status afterwards."""
     facts = look.of(wave)
     status = wave.status
@@ -217,7 +180,7 @@ def _wave(wave: WaveState, rules: WaveRules, statuses: dict[str, WaveStatus], lo
 
 
 def _preparing(
-    wave: WaveState, rules: WaveRules, facts: WaveFacts, statuses: dict[str, WaveStatus], look: _Look
+    wave: WaveState, rules: WaveRules, facts: WaveFacts, statuses: dict[str, WaveStatus], look: Look
 ) -> WaveStatus:
     name, deltas = wave.wave, facts.deltas
     fresh = deltas is not None and _fresh(deltas.computed_at, wave, look)
@@ -247,22 +210,23 @@ def _preparing(
         look.wait(name, lacks.kind, lacks.sentence)
     elif look.shut is not None:
         look.wait(name, look.shut.kind, look.shut.sentence)
-    elif _amber(wave, look):
+    elif _amber(wave, look) or shut(wave, rules.gates, facts, look):
         pass  # it has said why
     else:
         sentence = f"{done_sentence(rules.after, statuses)}{covered_sentence(deltas, rules)}"
+        sentence += gates_sentence(wave, rules.gates, facts)
         look.decisions.append(OpenWave(name, Reason(ReasonKind.OFFERING, sentence)))
         _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
         return WaveStatus.OPEN
     return WaveStatus.PREPARING
 
 
-def _fresh(looked_at: datetime, wave: WaveState, look: _Look) -> bool:
+def _fresh(looked_at: datetime, wave: WaveState, look: Look) -> bool:
     """Whether a look is young enough to decide by: not a quarter of an hour old, nor from before a person's resume."""
     return looked_at + LOOK_AGAIN > look.now and (wave.granted_at is None or looked_at >= wave.granted_at)
 
 
-def _look_at_devices(wave: WaveState, look: _Look, sentence: str) -> None:
+def _look_at_devices(wave: WaveState, look: Look, sentence: str) -> None:
     """Ask for a look, unless one was asked for a short time ago and is under way."""
     if wave.asked_at is not None and _fresh(wave.asked_at, wave, look):
         look.wake(wave.asked_at + LOOK_AGAIN)
@@ -270,7 +234,7 @@ def _look_at_devices(wave: WaveState, look: _Look, sentence: str) -> None:
         look.decisions.append(EnsureDeltas(wave.wave, Reason(ReasonKind.DELTAS, sentence)))
 
 
-def _served_without(wave: WaveState, rules: WaveRules, deltas: DeltaFacts, look: _Look) -> bool:
+def _served_without(wave: WaveState, rules: WaveRules, deltas: DeltaFacts, look: Look) -> bool:
     """Whether the wave opens although deltas are missing (RULES 6.2); while not, it waits, and at the end it holds."""
     sentence = missing_sentence(deltas, rules.cover)
     ends = _later(wave.prepared_at, wave.granted_at, look) + rules.within
@@ -284,7 +248,7 @@ def _served_without(wave: WaveState, rules: WaveRules, deltas: DeltaFacts, look:
     return True
 
 
-def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
+def _open(wave: WaveState, facts: WaveFacts, look: Look) -> WaveStatus:
     name = wave.wave
     if wave.hold is not None:
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
@@ -324,7 +288,7 @@ def _open(wave: WaveState, facts: WaveFacts, look: _Look) -> WaveStatus:
     return WaveStatus.BAKING
 
 
-def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, datetime]:
+def _seen_enough(wave: WaveState, facts: WaveFacts, look: Look) -> tuple[str, datetime]:
     """What of the last slice lets the next one open (RULES 3.1), empty while nothing does; when its time is over."""
     last = facts.slices[-1]
     ends = _later(last.opened_at, wave.granted_at, look) + look.rules.slice_at_most
@@ -343,7 +307,7 @@ def _seen_enough(wave: WaveState, facts: WaveFacts, look: _Look) -> tuple[str, d
     return f"{are(last.confirmed, last.reachable)} confirmed in the slice before, whose time is over", ends
 
 
-def _amber(wave: WaveState, look: _Look) -> bool:
+def _amber(wave: WaveState, look: Look) -> bool:
     """Whether a monitor that is amber keeps a wave from opening; then it has said why.
 
     Confirmations calm it. When the time that a slice is given is over and it is amber still, the wave holds; a person's
@@ -369,7 +333,7 @@ def _slice_wait(last: SliceFacts) -> str:
     return slice_sentence(last, needed=math.ceil(SLICE_REPORTED * (last.reachable or last.apart.offered)))
 
 
-def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: _Look) -> WaveStatus:
+def _baking(wave: WaveState, rules: WaveRules, facts: WaveFacts, look: Look) -> WaveStatus:
     name, since = wave.wave, wave.baking_at or look.now
     if wave.hold is not None:
         look.wait(name, wave.hold.reason.kind, wave.hold.reason.sentence)
@@ -431,7 +395,7 @@ def unmet_at_door(
     )
 
 
-def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
+def _serve_rest(wave: WaveState, status: WaveStatus, look: Look) -> None:
     """Who came late, and who is left of a wave that bakes or has passed: slice by slice, as carefully as before."""
     facts = look.of(wave)
     if not facts.slices:
@@ -453,14 +417,14 @@ def _serve_rest(wave: WaveState, status: WaveStatus, look: _Look) -> None:
     _open_slice(wave.wave, facts, look, "A slice for those who came later" if facts.late else "A further slice", seen)
 
 
-def _first_of_passed(wave: WaveState, facts: WaveFacts, look: _Look) -> None:
+def _first_of_passed(wave: WaveState, facts: WaveFacts, look: Look) -> None:
     """A wave that passed without having opened: nobody's word lifts the care for its devices."""
     if facts.deltas is None:
         _look_at_devices(wave, look, "It passed before its turn: its devices are looked at.")
     _open_slice(wave.wave, facts, look, "The first slice", "it passed without having opened")
 
 
-def _serve_all(wave: WaveState, look: _Look) -> None:
+def _serve_all(wave: WaveState, look: Look) -> None:
     """A passed wave of a completed rollout: everybody may come."""
     facts = look.of(wave)
     if facts.deltas is None:
@@ -473,7 +437,7 @@ def _serve_all(wave: WaveState, look: _Look) -> None:
         look.decisions.append(OpenSlice(wave.wave, None, reason))
 
 
-def _open_slice(wave: str, facts: WaveFacts, look: _Look, what: str, because: str) -> WaveFacts:
+def _open_slice(wave: str, facts: WaveFacts, look: Look, what: str, because: str) -> WaveFacts:
     """Open the next slice; the wave's facts as they are then, as far as they can be foreseen."""
     if look.shut is not None:
         look.wait(wave, look.shut.kind, look.shut.sentence)
@@ -487,12 +451,12 @@ def _open_slice(wave: str, facts: WaveFacts, look: _Look, what: str, because: st
     return look.waves[wave]
 
 
-def _wait_for_window(wave: str, window: Window, look: _Look, verb: str) -> None:
+def _wait_for_window(wave: str, window: Window, look: Look, verb: str) -> None:
     opens = window.next_open(look.now)
     until = f"until {moment(opens)}" if opens else "for more than a year"
     look.wait(wave, ReasonKind.WINDOW, f"Its window is closed {until}; only then can it {verb}.", opens)
 
 
-def _later(at: datetime | None, granted_at: datetime | None, look: _Look) -> datetime:
+def _later(at: datetime | None, granted_at: datetime | None, look: Look) -> datetime:
     """From when a time that was given counts: from ``at``, or from a person's later word."""
     return max(at or look.now, granted_at or at or look.now)

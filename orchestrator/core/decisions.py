@@ -63,6 +63,14 @@ class EnsureDeltas:
 
 
 @dataclass(frozen=True, slots=True)
+class AskGates:
+    """Ask the wave's gates whether it may open; their answers come as facts."""
+
+    wave: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class OpenWave:
     """Offer it to the wave's devices; its first slice opens with it."""
 
@@ -111,6 +119,7 @@ Decision = (
     | CompleteRollout
     | PrepareWave
     | EnsureDeltas
+    | AskGates
     | OpenWave
     | OpenSlice
     | StartBake

@@ -262,6 +262,7 @@ _OF_A_WAVE: Final[_Directions] = {
     "reports": ("bake.reports", _less),
     "at_most": ("bake.at_most", _more),
     "early": ("bake.early", _ranked(False, True)),
+    "gates": ("gates", _never),  # it has opened
     **_PACE,
 }
 

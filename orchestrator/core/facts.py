@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.core.approving import Approval
 from orchestrator.core.evidence.clock import ClockFacts
+from orchestrator.core.gates import GateFacts
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, in_order
 from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
 
@@ -24,6 +25,7 @@ class WaveState:
     ``hold``: a latched wait that only a person ends (RULES 1.3), beside the status. ``promoted``: a person let it open.
     ``asked_at``: when a look at its devices was last asked for. ``baking_at``: when the bake clock started.
     ``granted_at``: when a person last let it go on; every time that it is given counts from then at the earliest.
+    ``gates_asked_at``: when its gates were last asked.
     ``withheld``: a person cancelled it, so its devices are not offered the Target, even when the rollout completes.
     """
 
@@ -38,6 +40,7 @@ class WaveState:
     baking_at: datetime | None = None
     granted_at: datetime | None = None
     withheld: bool = False
+    gates_asked_at: datetime | None = None
 
     def serves_when_completed(self) -> bool:
         """A completed rollout serves every wave that nobody cancelled, one that was skipped for want of devices too."""
@@ -209,7 +212,7 @@ class WaveFacts:
     """A wave's counts. ``eligible``: devices that would be offered, reachable or not, ``already_there``: members that
     run the Target or a
     newer version; both as of the last look at the fleet (None before the first). ``late``: devices came since the
-    last slice opened."""
+    last slice opened. ``gates``: what its gates said last."""
 
     wave: str
     eligible: int | None = None
@@ -217,6 +220,7 @@ class WaveFacts:
     deltas: DeltaFacts | None = None
     slices: tuple[SliceFacts, ...] = ()
     late: bool = False
+    gates: tuple[GateFacts, ...] = ()
 
     @property
     def members(self) -> int:

@@ -45,6 +45,7 @@ from orchestrator.core.durations import (
 )
 from orchestrator.core.evidence.confident import rate_of
 from orchestrator.core.evidence.darkness import Darkness
+from orchestrator.core.gates import Gate, each_once, read_gates
 from orchestrator.core.notices import MOST_DESTINATIONS, Asked, told_of
 from orchestrator.core.outcomes import Outcome, OutcomeClass, Tolerance
 from orchestrator.core.pace import Pace
@@ -252,6 +253,9 @@ def _read_window_override(value: object) -> WindowOverride | Literal["always"]:
     return "always" if value == "always" else WindowOverride.model_validate(value)
 
 
+Gates = Annotated[tuple[Gate, ...], BeforeValidator(read_gates)]
+
+
 class WaveOverride(Document):
     """What one wave may change of the policy: single keys, merged into the rest."""
 
@@ -269,6 +273,7 @@ class WaveOverride(Document):
     )
     bake: BakeOverride | None = Field(default=None, description="Single keys of the policy's bake.")
     deltas: DeltasOverride | None = Field(default=None, description="Single keys of the policy's deltas.")
+    gates: Gates | None = Field(default=None, description="This wave's gates instead of the policy's; [] is none.")
     approve: ApproveOverride | None = Field(
         default=None, description="How many other people must approve its opening; not fewer than in the policy."
     )
@@ -286,7 +291,6 @@ class Policy(Document):
     """What a release manager decides beforehand, on one page."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "gates": "For a person's word before a wave opens, write promote: manual.",
         "observe_only": "To only count a class, write {at_most: 2%, then: count}.",
         "retain": "",
     }
@@ -351,6 +355,11 @@ class Policy(Document):
         default=Promotion.AUTOMATIC,
         description="Who lets a wave open: automatic (default), manual, or {approvals: 1}, the same as manual.",
     )
+    gates: Gates | None = Field(
+        default=None,
+        description="What is asked outside before a wave opens: all must say yes. Default: nothing.",
+        examples=["[{gate: errors, asks: prometheus, query: 'sum(errors)', below: 5}]"],
+    )
     # None and not its defaults: the bound copies of policies that do not have it keep their digests.
     approve: Approve | None = Field(
         default=None,
@@ -393,6 +402,11 @@ class Policy(Document):
             wrong.append(Problem(("budget", "verify_failed"), sentence))
         if wrong:
             raise problems_at(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _names_each_gate_once(self) -> Self:
+        each_once(self.gates or ())
         return self
 
     @model_validator(mode="after")

@@ -179,7 +179,6 @@ class Wave(Document):
     """One wave as it is written."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "gates": "For a person's word before the wave opens, write policy: {promote: manual}.",
         "start_at": "It is allowed at the top, for the whole rollout.",
     }
 
@@ -257,7 +256,6 @@ class RolloutFile(Document):
     """One Target to the devices of one tag, in waves, under one policy."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "gates": "For a person's word before a wave opens, write promote: manual in the policy.",
         "barriers": "",
         "segments": "",
     }

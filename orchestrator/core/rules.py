@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from orchestrator.core.codes import NOT_TOLD_APART, Classes
 from orchestrator.core.evidence.darkness import Darkness
+from orchestrator.core.gates import Gate
 from orchestrator.core.outcomes import Outcome, Tolerance
 from orchestrator.core.pace import Pace, Per, Rate
 from orchestrator.core.policy import (
@@ -35,7 +36,7 @@ class WaveRules:
     """What one wave is bound to. ``after``: the waves that must be done before it opens. ``cover``, ``within``,
     ``otherwise``, ``from_unknown`` are its delta gate; ``at_least``, ``reports``, ``at_most``, ``early`` its bake;
     ``in_flight``, ``stake``, ``per``, ``rate`` its own pace, beside the rollout's. ``approvals``: so many other people
-    must approve its opening."""
+    must approve its opening; ``gates`` are asked before it."""
 
     wave: str
     after: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class WaveRules:
     stake: int | None = None
     per: Per | None = None
     rate: Rate | None = None
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
                 reports=bound.bake.reports,
                 at_most=bound.bake.at_most,
                 early=bound.bake.early is Early.CONFIDENT,
+                gates=bound.gates or (),
                 **_pace(own.pace if own is not None else None),
             )
         )
@@ -166,8 +169,8 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
 
 
 def by_itself(rules: Rules) -> Rules:
-    """The same where nobody needs to approve anything, for a simulation."""
-    waves = tuple(replace(wave, approvals=0) for wave in rules.waves)
+    """The same where nobody needs to approve anything, and nobody outside is asked, for a simulation."""
+    waves = tuple(replace(wave, approvals=0, gates=()) for wave in rules.waves)
     return replace(rules, waves=waves, approve_start=0, approve_open=0, approve_resume=0)
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import assert_never
 
 from orchestrator.core.decisions import (
+    AskGates,
     CompleteRollout,
     Decision,
     EnsureDeltas,
@@ -68,6 +69,8 @@ def apply(state: RolloutState, decision: Decision, now: datetime) -> RolloutStat
             return with_wave(state, replace(wave, hold=Standing(decision.reason, now, POLICY)))
         case EnsureDeltas():
             return with_wave(state, replace(state.wave(decision.wave), asked_at=now))
+        case AskGates():
+            return with_wave(state, replace(state.wave(decision.wave), gates_asked_at=now))
         case OpenSlice():
             return state
         case _:

@@ -24,6 +24,9 @@ HEAD_SECONDS: Final = 10.0
 HEAD_BYTES: Final = 64 * 1024
 """Of a request's line and headers; what comes in one piece with its end is not counted."""
 
+UNREAD_BYTES: Final = 4 * 1024 * 1024
+"""Of what still comes of a request that was answered already: more than any body may have."""
+
 MOST_AT_ONCE: Final = 10_000
 """Connections and requests at once; more are told 503."""
 
@@ -61,6 +64,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = refused or Refusals()
         self._in_head = False
         self._head_bytes = 0
+        self._beside_bytes = 0
         self._late: asyncio.TimerHandle | None = None
         self._extensions: dict[str, Any] = {}
         self._at_once: bool = getattr(self.app, "at_once", False)
@@ -106,9 +110,25 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refused.count(CONNECTION, TOO_LARGE)
                 self.transport.close()
                 return
+        elif bool(self.cycle) and self.cycle.more_body:
+            self._beside(self.cycle, len(data))
         # any byte ends the wait between two requests, an empty line too
         if self._in_head or not (self._is_idle() or self._answering()):
             self._expect_head()
+
+    def _beside(self, cycle: RequestResponseCycle, size: int) -> None:
+        """What came and is no part of a body that is read: headers behind it, mostly, which no parser bounds."""
+        most = HEAD_BYTES
+        if cycle.response_complete:
+            self.headers.clear()  # those behind the body are put among them, and nobody reads them any more
+            most = UNREAD_BYTES
+        elif cycle.message_event.is_set():
+            self._beside_bytes = 0  # a piece of the body is there
+            return
+        self._beside_bytes += size
+        if self._beside_bytes > most:
+            self._refused.count(CONNECTION, TOO_LARGE)
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not self._at_once or app is not self.app:
@@ -167,7 +187,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._beside_bytes = True, 0, 0
         super().on_message_begin()
         if self._extensions:
             self.scope["extensions"] = self._extensions

@@ -7,8 +7,8 @@ bytes end with one file. A file that was published is never changed, only remove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -25,12 +25,13 @@ def silent(done: int, of: int) -> None:
 @dataclass(frozen=True, slots=True)
 class Upload:
     """An upload under way. ``offset``: how many bytes are on disk, where the next piece begins. ``sha256``: what it
-    must come to; None: whatever it comes to."""
+    must come to; None: whatever it comes to. ``note``: what whoever began it keeps with it."""
 
     id: str
     size: int
     offset: int
     sha256: str | None = None
+    note: Mapping[str, str] = field(default_factory=dict)
 
 
 class ArtifactStore(Protocol):
@@ -48,8 +49,9 @@ class ArtifactStore(Protocol):
         """What a file says of itself, by its content, never by its name alone; in bounded memory and time whatever is
         in it. Raises InvalidInput for a file that claims a format and breaks it."""
 
-    def begin(self, size: int, sha256: str | None = None) -> Upload:
-        """Begin an upload. Raises InvalidInput for a size that cannot be."""
+    def begin(self, size: int, sha256: str | None = None, note: Mapping[str, str] | None = None) -> Upload:
+        """Begin an upload; one with the same sha256, size and note that was begun before goes on. Raises InvalidInput
+        for a size that cannot be, Busy when too many are under way."""
 
     def upload(self, upload_id: str) -> Upload:
         """How far it is. Raises NotFound."""

@@ -6,7 +6,7 @@ forgotten first and removed after: a crash between leaves a file that nothing na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,9 +95,9 @@ class Artifacts:
             return known
         return self.add(path, dry_run=dry_run, progress=progress).artifact
 
-    def begin(self, size: int, sha256: str | None = None) -> Upload:
+    def begin(self, size: int, sha256: str | None = None, note: Mapping[str, str] | None = None) -> Upload:
         """For an upload in pieces; see ``ArtifactStore``, also for the next two."""
-        return self._files.begin(size, sha256)
+        return self._files.begin(size, sha256, note)
 
     def upload(self, upload_id: str) -> Upload:
         return self._files.upload(upload_id)

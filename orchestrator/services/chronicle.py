@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from orchestrator.core.decisions import (
+    AskGates,
     CompleteRollout,
     Decision,
     EnsureDeltas,
@@ -59,7 +60,7 @@ EVENTS: Final[Mapping[type, str]] = {
     PassWave: "passed",
     HoldWave: "wave_held",
 }
-"""The journal's word for each decision; looks at deltas are not worth an entry."""
+"""The journal's word for each decision; looks at deltas and asking gates are not worth an entry."""
 
 MOST_COVERED: Final = 20_000
 """Rows of the evidence log that one entry's digest covers beyond the seal. The tick seals what there is, so there are
@@ -113,6 +114,8 @@ def commit(
                     extra |= watching(w, after)
             case PrepareWave() | EnsureDeltas():
                 effects.append(Effect(EffectKind.ENSURE_DELTAS, after.state.rollout, decision.wave))
+            case AskGates():
+                effects.append(Effect(EffectKind.ASK_GATES, after.state.rollout, decision.wave))
             case HaltRollout():
                 effects.append(Effect(EffectKind.WITHDRAW, after.state.rollout))
             case ExcludeSegment():

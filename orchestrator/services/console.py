@@ -6,20 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
 from orchestrator.core.fleet import Device
-from orchestrator.core.journal import Entry
 from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import is_segment
 from orchestrator.core.states import Reason, RolloutStatus
 from orchestrator.services.chronicle import rules_of
-from orchestrator.services.console_store import Census, Stain, Tallied
+from orchestrator.services.console_store import Census, JournalLine, Stain, Tallied
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_views import DeltaState, DeltaView, Usage, state_of, views
-from orchestrator.services.queries import Queries
+from orchestrator.services.queries import Queries, policy_of
 from orchestrator.services.records import DeviceRow, RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Reading, Store
@@ -52,14 +50,15 @@ class RolloutsPage:
 
 @dataclass(frozen=True, slots=True)
 class RolloutPage:
-    """One rollout with what its page draws. ``stains``: its failed devices, at most MOST_DOTS + 1 of them;
-    ``journal``: its last entries, newest first."""
+    """One rollout with what its page draws. ``stains``: its failed devices, none where they are
+    ``too_many`` to be drawn one by one; ``journal``: its last entries, newest first."""
 
     view: RolloutView
     rules: Rules
     policy: Policy
     stains: tuple[Stain, ...]
-    journal: tuple[Entry, ...]
+    too_many: bool
+    journal: tuple[JournalLine, ...]
     deltas: tuple[DeltaView, ...]
 
 
@@ -114,11 +113,12 @@ class Console:
         with self.store.reading() as r:
             row = r.rollout(name)
             assert row is not None, "a rollout is never removed"
-            stains = tuple(r.stains(row, limit=MOST_DOTS + 1))
+            many = max((each.bad for each in view.monitors if not each.accepted), default=0)
+            stains = () if many > MOST_DOTS else tuple(r.stains(row, limit=MOST_DOTS))
             deltas = _deltas(r, view)
-            last = r.journal(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
-        policy = _policy(row.policy)
-        return RolloutPage(view, rules_of(row), policy, stains, tuple(reversed(last)), deltas)
+            last = r.journal_lines(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
+        policy = policy_of(row)
+        return RolloutPage(view, rules_of(row), policy, stains, many > MOST_DOTS, tuple(reversed(last)), deltas)
 
     def order(self, name: str) -> OrderPage:
         """Raises NotFound."""
@@ -218,12 +218,6 @@ def _deltas(r: Reading, view: RolloutView) -> tuple[DeltaView, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=256)
-def _policy(canonical: str) -> Policy:
-    """A rollout's own copy of its policy never changes by itself, and a list asks for many."""
-    return Policy.from_canonical(canonical)
-
-
 def _summaries(r: Reading, rows: Sequence[RolloutRow]) -> tuple[RolloutSummary, ...]:
     tallies = r.tallied([row.key for row in rows])
     return tuple(_summary(row, tallies.get(row.key, Tallied())) for row in rows)
@@ -236,7 +230,7 @@ def _summary(row: RolloutRow, tallied: Tallied) -> RolloutSummary:
         standing=row.state.standing,
         target_version=row.target_version,
         tag=row.tag,
-        policy=_policy(row.policy).name,
+        policy=policy_of(row).name,
         devices=row.devices,
         offered=tallied.offered,
         confirmed=tallied.confirmed,

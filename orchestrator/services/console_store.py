@@ -45,6 +45,17 @@ class Stain:
     places: Mapping[str, int]
 
 
+class JournalLine(NamedTuple):
+    """An entry of a journal without its facts and hashes."""
+
+    seq: int
+    at: datetime
+    event: str
+    by: str
+    sentence: str
+    wave: str | None
+
+
 class Running(NamedTuple):
     """So many devices of a tag ran this when they were counted."""
 
@@ -92,6 +103,9 @@ class ReadsConsole(Protocol):
 
     def stains(self, row: RolloutRow, *, limit: int) -> Sequence[Stain]:
         """Devices with a bad outcome that counts; at most ``limit``, in no order."""
+
+    def journal_lines(self, rollout_key: int, *, after: int, limit: int) -> Sequence[JournalLine]:
+        """Oldest first."""
 
     def device_ids(self, prefix: str, *, after: str | None, limit: int) -> Sequence[DeviceRow]:
         """Devices whose id begins so, by id."""

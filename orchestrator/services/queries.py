@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from orchestrator.core.decide import decide
 from orchestrator.core.explain import outlook
@@ -151,6 +152,16 @@ def _pace(r: Reading, row: RolloutRow, now: datetime) -> tuple[str, ...]:
     return standing(rules, *flows_of(row, rules, r), now)
 
 
+def policy_of(row: RolloutRow) -> Policy:
+    """A rollout's own copy of its policy."""
+    return _parsed(row.policy)
+
+
+@lru_cache(maxsize=256)
+def _parsed(canonical: str) -> Policy:
+    return Policy.from_canonical(canonical)
+
+
 def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:
     """One line about a rollout."""
     return RolloutSummary(
@@ -159,7 +170,7 @@ def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:
         standing=row.state.standing,
         target_version=row.target_version,
         tag=row.tag,
-        policy=Policy.from_canonical(row.policy).name,
+        policy=policy_of(row).name,
         devices=row.devices,
         offered=sum(wave.offered for wave in facts.waves),
         confirmed=sum(wave.confirmed for wave in facts.waves),

@@ -2,9 +2,9 @@
 
 The first entry of a look holds the facts it saw, what it decided (``decided``) and the digest of the record it decided
 from. The record itself is not repeated: every order's entry holds it whole as the order left it (``state``), with the
-digest of the one it found, and every decision says what it made of it. When a look at deltas was asked for, which is
-not worth an entry, stands in ``asked_at``. So entries stay small, each step is exact, and a record that was changed
-behind the journal's back shows.
+digest of the one it found, and every decision says what it made of it. When a look at deltas and when gates were asked
+for, which is not worth an entry, stands in ``asked_at`` and ``gates_asked_at``. So entries stay small, each step is
+exact, and a record that was changed behind the journal's back shows.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from orchestrator.services.records import MonitorRow, RolloutRow
 STATE: Final = "state"
 STATE_DIGEST: Final = "state_digest"
 ASKED_AT: Final = "asked_at"
+GATES_ASKED_AT: Final = "gates_asked_at"
 DECIDED: Final = "decided"
 WITHHELD: Final = "withheld"
 EVIDENCE: Final = "evidence"
@@ -82,9 +83,14 @@ def of_look(
         **msgspec.json.decode(msgspec.json.encode(facts)),
         STATE_DIGEST: state_digest(state),
         ASKED_AT: {wave.wave: wave.asked_at.isoformat() for wave in state.waves if wave.asked_at is not None},
+        **({GATES_ASKED_AT: gates} if (gates := _gates_asked(state)) else {}),
         DECIDED: [{"decision": type(each).__name__, **as_json(each)} for each in decided],
         **({WITHHELD: list(withheld)} if withheld else {}),
     }
+
+
+def _gates_asked(state: RolloutState) -> dict[str, str]:
+    return {wave.wave: wave.gates_asked_at.isoformat() for wave in state.waves if wave.gates_asked_at is not None}
 
 
 def of_order(before: RolloutState, after: RolloutState) -> dict[str, Any]:
@@ -121,8 +127,9 @@ def of_evidence(covered: Covered) -> dict[str, Any]:
 
 
 def state_digest(state: RolloutState) -> str:
-    """SHA-256 of a record; when a look was asked for is no part of it, because that is not worth an entry."""
-    settled = replace(state, waves=tuple(replace(wave, asked_at=None) for wave in state.waves))
+    """SHA-256 of a record; when a look or its gates were asked is no part of it: that is not worth an entry."""
+    waves = (replace(wave, asked_at=None, gates_asked_at=None) for wave in state.waves)
+    settled = replace(state, waves=tuple(waves))
     text = json.dumps(as_json(settled, short=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -200,7 +207,11 @@ class Following:
         if self.state is None:
             raise ValueError("no entry before it holds a record")
         asked = {wave: read(at, datetime) for wave, at in entry.facts[ASKED_AT].items()}
-        waves = tuple(replace(wave, asked_at=asked.get(wave.wave)) for wave in self.state.waves)
+        gates = {wave: read(at, datetime) for wave, at in entry.facts.get(GATES_ASKED_AT, {}).items()}
+        waves = tuple(
+            replace(wave, asked_at=asked.get(wave.wave), gates_asked_at=gates.get(wave.wave))
+            for wave in self.state.waves
+        )
         state = replace(self.state, waves=waves)
         decided = tuple(_decision(each) for each in entry.facts[DECIDED])
         look = Look(

@@ -250,6 +250,7 @@ class EffectKind(StrEnum):
     WITHDRAW = "withdraw"
     LEAVE_OUT = "leave_out"
     ENSURE_DELTAS = "ensure_deltas"
+    ASK_GATES = "ask_gates"
 
 
 @dataclass(frozen=True, slots=True)

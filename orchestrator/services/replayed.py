@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from orchestrator.core.decisions import Decision, EnsureDeltas, OpenSlice, StartBake
+from orchestrator.core.decisions import AskGates, Decision, EnsureDeltas, OpenSlice, StartBake
 from orchestrator.core.evidence.recounting import Recount
 from orchestrator.services.replay_steps import Steps
 
@@ -66,7 +66,7 @@ class Replayed:
 
 def described(decisions: Sequence[Decision]) -> str:
     """``open canary, open a slice of 20 of canary``; ``nothing``."""
-    said = [_described(each) for each in decisions if not isinstance(each, EnsureDeltas)]
+    said = [_described(each) for each in decisions if not isinstance(each, EnsureDeltas | AskGates)]
     return ", ".join(said) or "nothing"
 
 

@@ -9,7 +9,7 @@ be.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -41,6 +41,7 @@ from orchestrator.services.chronicle import cancel, claim, order, watching
 from orchestrator.services.clocks import noted
 from orchestrator.services.editing import Applied, Edited, applied, edit, lines_changed, with_author
 from orchestrator.services.excluding import counted, exclude_segment, include_segment
+from orchestrator.services.gatekeeping import SourceKind, check_sources, gates_of
 from orchestrator.services.locking import again, lock_all, locked
 from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.recorded import of_files
@@ -68,12 +69,13 @@ class _TakenBack(Exception):
 @dataclass(frozen=True, slots=True)
 class Rollouts:
     """The orders. ``clock`` gives aware UTC; ``poke`` wakes the ticker and the gateway's snapshot after a commit;
-    ``destinations``: names that a policy may send messages to."""
+    ``destinations``: names that a policy may send messages to; ``sources``: those that its gates may ask."""
 
     store: Store
     clock: Callable[[], datetime]
     poke: Callable[[], None] = lambda: None
     destinations: Callable[[], Collection[str]] = tuple
+    sources: Callable[[], Mapping[str, SourceKind]] = dict
 
     # ------------------------------------------------------------------------------------------ apply and start
 
@@ -103,6 +105,7 @@ class Rollouts:
         with self._writing(dry_run) as w:
             check_names(w, spec)
             self._check_destinations(policy)
+            check_sources(gates_of(spec, policy), self.sources)
             row = locked(w, spec.name)
             if row is not None and row.state.status is not RolloutStatus.DRAFT:
                 if (row.spec_digest, row.policy_digest) == (spec_digest, policy_digest):

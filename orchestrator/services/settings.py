@@ -48,6 +48,9 @@ class Settings(BaseModel):
     destinations: Path | None = Field(
         default=None, description="File of where messages go; without it `destinations.yaml` under the root."
     )
+    gates: Path | None = Field(
+        default=None, description="File of what gates may ask; without it `gates.yaml` under the root."
+    )
     metrics_token_file: Path | None = Field(
         default=None, description="File with the token that reads `/metrics` there, for its owner alone; beside people."
     )
@@ -160,6 +163,10 @@ class Settings(BaseModel):
     @property
     def repository_path(self) -> Path:
         return self.repository or self.root / "repo"
+
+    @property
+    def gates_path(self) -> Path:
+        return self.gates or self.root / "gates.yaml"
 
     @property
     def destinations_path(self) -> Path:

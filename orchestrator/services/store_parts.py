@@ -9,6 +9,7 @@ from orchestrator.services.console_store import ReadsConsole, WritesConsole
 from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.failing_store import ReadsFailing
 from orchestrator.services.feed import ReadsFeed
+from orchestrator.services.gate_store import ReadsGates, WritesGates
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.notice_store import ReadsNotices, WritesNotices
@@ -27,6 +28,7 @@ class ReadsParts(
     ReadsFeed,
     ReadsConsole,
     ReadsNotices,
+    ReadsGates,
     ReadsFailing,
     Protocol,
 ):
@@ -42,6 +44,7 @@ class WritesParts(
     WritesPeople,
     WritesConsole,
     WritesNotices,
+    WritesGates,
     WritesOnce,
     Protocol,
 ):

@@ -73,6 +73,16 @@ class ProvesDeltas(Protocol):
     def __call__(self, row: RolloutRow, wave: str, *, now: datetime) -> int: ...
 
 
+class AsksGates(Protocol):
+    """Has a wave's gates asked, beside the ticker; their answers come as facts. Must not block."""
+
+    def __call__(self, row: RolloutRow, wave: str) -> None: ...
+
+
+def asks_nobody(row: RolloutRow, wave: str) -> None:
+    """Where there are no gates."""
+
+
 def take_for_granted(row: RolloutRow, wave: str, *, now: datetime) -> int:
     """Where content exists in name only."""
     return 0
@@ -103,14 +113,15 @@ class _Failed:
 
 @dataclass(slots=True)
 class Ticker:
-    """Runs ticks. ``expire``, ``ensure`` and ``prove`` are the services it calls; ``changed`` is told after each commit
-    (to refresh snapshots)."""
+    """Runs ticks. ``expire``, ``ensure``, ``prove`` and ``ask`` are the services it calls; ``changed`` is told after
+    each commit (to refresh snapshots)."""
 
     store: Store
     expire: Expires
     ensure: EnsuresDeltas
     changed: Callable[[], None] = lambda: None
     prove: ProvesDeltas = take_for_granted
+    ask: AsksGates = asks_nobody
     _problems: dict[str, str] = field(default_factory=dict)
     _failed: dict[int, _Failed] = field(default_factory=dict)
     _counting: bool = True
@@ -313,6 +324,9 @@ class Ticker:
                     there = effect.wave in {wave.wave for wave in row.state.waves}
                     if effect.wave is not None and there and row.scope is not None and row.state.status not in ENDED:
                         self.ensure(row, effect.wave, now=now)
+                case EffectKind.ASK_GATES:
+                    if effect.wave is not None:
+                        self.ask(row, effect.wave)
         with self.store.writing() as w:
             w.finish_effect(effect.key)
 

@@ -33,7 +33,14 @@ from orchestrator.errors import (
 
 PROBLEM: Final = "application/problem+json"
 
-_HTTP_KINDS: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "not_json"}
+_HTTP_KINDS: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    412: "another_version",
+    413: "too_large",
+    415: "another_format",
+}
 
 _log = logging.getLogger(__name__)
 

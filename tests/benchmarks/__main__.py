@@ -27,8 +27,17 @@ EVERY: dict[str, list[str]] = {
     "startup": [],
     "console": [],
 }
+LOADS: dict[str, str] = {
+    "gateway_soak": "tests.load.soak",
+    "gateway_kills": "tests.load.kills",
+    "gateway_fuzz": "tests.load.fuzz",
+}
+"""Run only when they are named: each takes ten minutes or more."""
+
+ALL = ", ".join((*EVERY, *LOADS))
+
 LONGEST = 900
-"""Seconds that one may take."""
+"""Seconds that one may take to end after its last word."""
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- begin benchmarks -->", "<!-- end benchmarks -->"
@@ -38,7 +47,7 @@ def run(name: str) -> list[str]:
     """The figures of one, its output shown as it comes."""
     print(f"\n== {name}", flush=True)
     found: list[str] = []
-    argv = [sys.executable, "-m", f"tests.benchmarks.{name}", *EVERY[name]]
+    argv = [sys.executable, "-m", LOADS.get(name) or f"tests.benchmarks.{name}", *EVERY.get(name, ())]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as one:
         assert one.stdout is not None
         for line in one.stdout:
@@ -71,11 +80,13 @@ def write(rows: dict[str, list[str]], about: str) -> None:
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EVERY)}; without any, all")
+    asked.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {ALL}; without any, those before {next(iter(LOADS))}"
+    )
     asked.add_argument("--write", action="store_true", help="write README's table")
     chosen = asked.parse_args()
-    if unknown := [name for name in chosen.names if name not in EVERY]:
-        asked.error(f"{unknown[0]} is no benchmark; there are {', '.join(EVERY)}")
+    if unknown := [name for name in chosen.names if name not in EVERY and name not in LOADS]:
+        asked.error(f"{unknown[0]} is no benchmark; there are {ALL}")
     about = machine()
     rows = {name: run(name) for name in chosen.names or EVERY}
     print(f"\n{about}")

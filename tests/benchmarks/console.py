@@ -28,6 +28,8 @@ from tests.web.test_app import Known
 DEVICES = 1_000_000
 ROLLOUTS = 100
 ROUNDS = 25
+CONSOLES = 200
+IDLE_FOR = 20
 PAGES = (
     "/rollouts",
     "/rollouts/lmp-42",
@@ -52,11 +54,36 @@ def installation(root: Path, patch: pytest.MonkeyPatch, devices: int) -> Install
         home.apply(f"line-{number}", 42, "promoted", EVERYBODY, TOLERANT)
     began = time.perf_counter()
     multiply(home, "lmp-42", devices)
-    home.tick()
+    seal(home)
     print(f"{devices:,} devices were made in {time.perf_counter() - began:.0f} s", flush=True)
     began = time.perf_counter()
     Censuses(home.app.store, home.app.clock).take()
     return home
+
+
+def seal(home: Installation) -> None:
+    """As ticks do, as the reports come."""
+    with home.app.store.writing() as w:
+        row = w.rollout("lmp-42")
+        assert row is not None
+        w.seal_evidence(row.key, at_most=10_000_000)
+
+
+def idle(port: int) -> None:
+    """The part of a core that many open consoles cost while nothing happens."""
+    links = []
+    for _ in range(CONSOLES):
+        link = HTTPConnection("127.0.0.1", port, timeout=60)
+        link.request("GET", "/live", headers={"cookie": "wave_session=admin"})
+        assert link.getresponse().status == 200
+        links.append(link)
+    time.sleep(2)
+    before, began = time.process_time(), time.perf_counter()
+    time.sleep(IDLE_FOR)
+    part = (time.process_time() - before) / (time.perf_counter() - began)
+    for link in links:
+        link.close()
+    figure(f"{CONSOLES} open consoles while nothing happens", f"{100 * part:.1f} % of a core", "under 10 %")
 
 
 def timed(port: int, path: str) -> tuple[float, int]:
@@ -83,6 +110,7 @@ def main(devices: int) -> None:
         serving.start()
         try:
             measure(port, devices)
+            idle(port)
         finally:
             over.set()
             server.stop()

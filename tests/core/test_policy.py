@@ -179,8 +179,8 @@ def test_a_class_that_is_often_not_the_releases_fault_holds_unless_it_says_other
 
 ALL_KEYS = (
     "policy, tolerate, false_halt, segments, false_exclude, on_segment, escalate_over, budget, on_halt, "
-    "unhealthy_before, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, approve, "
-    "window, offer_window, pace, notify"
+    "unhealthy_before, silent_after, slices, slice_at_most, reach, open_at_most, deltas, bake, promote, gates, "
+    "approve, window, offer_window, pace, notify"
 )
 
 HOLD = {"at_most": "1%", "then": "hold"}
@@ -306,7 +306,7 @@ def test_what_is_refused_and_how(keys: dict[str, object], sentence: str) -> None
 
 @pytest.mark.parametrize(
     "key",
-    "gates observe_only retain".split(),
+    "observe_only retain".split(),
 )
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
     assert refusal({"policy": "x", key: "anything"}).startswith(f"{key}: is not in this version.")

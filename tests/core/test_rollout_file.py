@@ -193,12 +193,11 @@ REFUSED = [
     (
         document([{**ALL, "policy": {"tolerate": {"failed": "5%"}}}]),
         "waves[0].policy.tolerate: cannot differ from wave to wave; "
-        "a wave may change promote, window, pace, bake, deltas.",
+        "a wave may change promote, window, pace, bake, deltas, gates, approve.",
     ),
     (
         document([{**ALL, "gates": []}]),
-        "waves[0].gates: is not in this version. For a person's word before the wave opens, "
-        "write policy: {promote: manual}.",
+        "waves[0].gates: is not a key here; allowed are wave, devices, after, policy. Did you mean 'after'?",
     ),
     (
         document([{"wave": "lab"}, ALL]),

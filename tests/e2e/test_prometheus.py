@@ -64,3 +64,57 @@ def all_evaluated(found: dict[str, list[dict[str, list[dict[str, str]]]]]) -> bo
     rules = [rule for group in found["groups"] for rule in group["rules"]]
     assert not [rule["lastError"] for rule in rules if rule.get("lastError")]
     return len(rules) == 17 and all(rule["health"] == "ok" for rule in rules)
+
+
+GATED = """policy: gated
+tolerate: {failed: 2%}
+deltas: {within: 0s, otherwise: full}
+gates:
+  - {gate: scraped, asks: prometheus, query: 'up{job="wave"}', above: 0.5, every: 5s}
+  - {gate: refused, asks: prometheus, query: 'wave_refused_requests_total{door="own"}', below: 3, every: 5s}
+"""
+
+ROLLOUT = """rollout: r3
+target: 3
+tag: main
+policy: ./gated.yaml
+waves: [{wave: all, devices: all}]
+"""
+
+
+def test_a_real_prometheus_lets_a_wave_open_once_it_has_data_that_is_good(house: House, tmp_path: Path) -> None:
+    token = house.root / "metrics-token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    console = free_port()
+    house.settings(more=f"console_port: {console}\nmetrics_token_file: metrics-token\nbuilders: 0")
+    house.file("gated.yaml", GATED)
+    house.file("rollout.yaml", ROLLOUT)
+    assert "no source is called so" in house.fails(3, "apply", "rollout.yaml")
+    with prometheus(tmp_path, CONFIG.format(token=token, port=console, alerts=ALERTS)) as asked:
+        (house.root / "gates.yaml").touch(mode=0o600)
+        house.file("gates.yaml", f"prometheus: {{promql: {asked.url}}}")
+        server = house.serve()
+        house.ok("apply", "rollout.yaml", "--start")
+        wait = {"within": 60.0, "alive": server, "every": 0.3}
+        until("no data is no yes", lambda: said(house, "refused") == ["no_data"], **wait)  # type: ignore[arg-type]
+        assert wave_of(house)["status"] == "preparing"
+        assert ask(house.port, "/v1/devices/nobody/check-in", {}, "another")[0] == 401
+        until("it opens by itself", lambda: wave_of(house)["status"] == "open", **wait)  # type: ignore[arg-type]
+        assert said(house, "refused") == ["no_data", "yes"]
+        house.ok("replay", "r3")
+        house.ok("journal", "verify", "r3")
+    server.stop()
+
+
+def said(house: House, gate: str) -> list[str]:
+    """What the gate said, as the journal has it."""
+    facts = house.rows("SELECT facts FROM journal WHERE event = 'gate_answered' ORDER BY seq")
+    found = [json.loads(each)["gate"] for (each,) in facts]
+    return [each["answer"] for each in found if each["gate"] == gate]
+
+
+def wave_of(house: House) -> dict[str, str]:
+    (state,) = house.rows("SELECT state FROM rollout WHERE name = 'r3'")[0]
+    found: dict[str, str] = json.loads(state)["waves"][0]
+    return found

@@ -97,6 +97,35 @@ def test_a_chunked_body_is_taken_and_a_slow_one_ended(world: World) -> None:
         assert b"\r\nconnection: close\r\n" in large.lower()
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/v1/devices/{device}/check-in"], ids=["answered", "under way"])
+@pytest.mark.parametrize("trailer", [b"a: b\r\n", b"a"], ids=["many", "one without an end"])
+def test_what_comes_behind_a_body_fills_no_memory(world: World, path: str, trailer: bytes) -> None:
+    """A chunked body may have headers behind it, which no parser bounds."""
+    (device,) = world.enroll(1)
+    start = f"POST {path.format(device=device)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {world.tokens[device]}\r\n"
+    piece = trailer * (32_768 // len(trailer))
+    with serving(Gateway([OwnDoor(world.devices)], read_seconds=8)) as (_, port), connected(port) as line:
+        line.sendall(start.encode() + b"transfer-encoding: chunked\r\n\r\n0\r\n" + (b"" if trailer != b"a" else b"x: "))
+        sent, began = 0, time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 * 1024 * 1024 and time.monotonic() - began < 7:
+                line.sendall(piece)
+                sent += len(piece)
+        assert sent < 16 * 1024 * 1024, "the rest lies between two sockets"
+
+
+def test_a_body_in_many_small_pieces_is_taken(world: World) -> None:
+    (device,) = world.enroll(1)
+    start = f"POST /v1/devices/{device}/reports HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {world.tokens[device]}\r\n"
+    body = b'{"events": []' + b" " * 30_000 + b"}"
+    pieces = b"".join(b"1\r\n%c\r\n" % each for each in body) + b"0\r\n\r\n"
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port):
+        head = start.encode() + b"transfer-encoding: chunked\r\n\r\n"
+        assert exchange(port, head, *(pieces[at : at + 9_999] for at in range(0, len(pieces), 9_999))).startswith(
+            b"HTTP/1.1 200"
+        )
+
+
 @pytest.mark.parametrize(
     "pieces",
     [

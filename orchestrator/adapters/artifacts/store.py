@@ -19,7 +19,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -33,6 +34,9 @@ from orchestrator.services.artifact_store import Progress, Upload, silent
 INCOMING: Final = "incoming"
 KEPT_FOR: Final = timedelta(days=7)
 """How long an upload waits for whoever began it."""
+
+MOST_UPLOADS: Final = 1_000
+"""Under way at once."""
 
 SPARE_BYTES: Final = 64 << 20
 """What must stay free on the disk beside a file that is taken in."""
@@ -72,20 +76,37 @@ class FolderStore:
 
     # ------------------------------------------------------------------------------------------ uploads
 
-    def begin(self, size: int, sha256: str | None = None) -> Upload:
+    def begin(self, size: int, sha256: str | None = None, note: Mapping[str, str] | None = None) -> Upload:
         if not 0 < size <= LARGEST:
             raise InvalidInput(f"An artifact of {size} bytes cannot be: it has 1 to {LARGEST}.")
         if sha256 is not None and not is_sha256(sha256):
             raise InvalidInput(f"{sha256[:80]!r} is no sha256: that has 64 lower-case hex digits.")
-        upload = Upload(uuid.uuid4().hex, size, 0, sha256)
+        upload = Upload(uuid.uuid4().hex, size, 0, sha256, dict(note or {}))
         with told(self._root, doing="beginning an upload"):
             incoming = self._incoming()
+            under_way = list(incoming.glob("*.json"))
+            if sha256 is not None and (known := self._same(under_way, upload)) is not None:
+                return known
+            if len(under_way) >= MOST_UPLOADS:
+                raise Busy(
+                    f"{MOST_UPLOADS:,} uploads are under way.", remedy="One that nobody goes on with ends in a week."
+                )
             self._room(size)
             (incoming / f"{upload.id}.part").touch(mode=0o644)
             beside = incoming / f"{upload.id}.new"
-            beside.write_text(json.dumps({"size": size, "sha256": sha256}), encoding="utf-8")
+            said = {"size": size, "sha256": sha256, "note": upload.note}
+            beside.write_text(json.dumps(said), encoding="utf-8")
             beside.rename(incoming / f"{upload.id}.json")
         return upload
+
+    def _same(self, under_way: Sequence[Path], wanted: Upload) -> Upload | None:
+        """An upload of the same that was begun before."""
+        for file in under_way:
+            with contextlib.suppress(NotFound):
+                known = self.upload(file.stem)
+                if (known.size, known.sha256, known.note) == (wanted.size, wanted.sha256, wanted.note):
+                    return known
+        return None
 
     def upload(self, upload_id: str) -> Upload:
         with self._uploading(upload_id) as (upload, _):
@@ -104,7 +125,7 @@ class FolderStore:
             target.write(piece)
             target.flush()
             os.fsync(target.fileno())
-            return Upload(upload.id, upload.size, offset + len(piece), upload.sha256)
+            return replace(upload, offset=offset + len(piece))
 
     def finish(self, upload_id: str) -> Digests:
         with self._uploading(upload_id) as (upload, target):
@@ -226,7 +247,8 @@ class FolderStore:
                     said = json.loads((incoming / f"{upload_id}.json").read_text(encoding="utf-8"))
                 except FileNotFoundError:
                     raise missing from None
-                yield Upload(upload_id, said["size"], os.fstat(stream.fileno()).st_size, said["sha256"]), stream
+                offset = os.fstat(stream.fileno()).st_size
+                yield Upload(upload_id, said["size"], offset, said["sha256"], said.get("note", {})), stream
 
 
 @contextlib.contextmanager

@@ -17,7 +17,16 @@ from urllib.parse import quote, urlsplit
 import httpx2 as httpx
 import msgspec
 
-from orchestrator.errors import InvalidFile, InvalidInput, TooMany, Unauthorized, Unavailable, WaveError
+from orchestrator.errors import (
+    Forbidden,
+    InvalidFile,
+    InvalidInput,
+    NotFound,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    WaveError,
+)
 from orchestrator.services.operations import BY_KEY, NOBODY, Operation, shape_of
 from orchestrator.services.wire import decoded, encoded
 
@@ -102,13 +111,15 @@ class Client:
 
     def send(self, method: str, path: str, **more: Any) -> httpx.Response:
         """One request. Raises what the answer says."""
-        if method != "GET":
+        if method in ("POST", "DELETE"):
             # Where the answer is lost on its way, the same may be sent again.
             more["headers"] = {"idempotency-key": uuid.uuid4().hex, **more.get("headers", {})}
         try:
             try:
                 answer = self.http.request(method, path, **more)
             except (httpx.ReadError, httpx.RemoteProtocolError):
+                if method == "PATCH":
+                    raise
                 answer = self.http.request(method, path, **more)
         except httpx.TimeoutException:
             raise Unavailable(f"{self.server} did not answer in time.", remedy="Try again.") from None
@@ -186,6 +197,8 @@ def _page_type(item: Any) -> Any:
 
 def error_of(answer: httpx.Response, server: str) -> WaveError:
     """The error that a problem document tells of."""
+    if not answer.content and (plain := _WITHOUT_BODY.get(answer.status_code)) is not None:
+        return plain(f"{server} answered {answer.status_code}.")
     try:
         said = msgspec.json.decode(answer.content, type=dict[str, Any])
         kind = str(said["type"]).removeprefix("urn:wave:problem:")
@@ -211,6 +224,10 @@ def error_of(answer: httpx.Response, server: str) -> WaveError:
     if known is None:
         return Unavailable(f"{server} answered {answer.status_code}: {message}", remedy=remedy)
     return known(message, remedy=remedy)
+
+
+_WITHOUT_BODY: Final[Mapping[int, type[WaveError]]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
+"""What an answer to HEAD can say."""
 
 
 def _below(kind: type[WaveError]) -> Iterator[type[WaveError]]:

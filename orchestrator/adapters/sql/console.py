@@ -19,7 +19,7 @@ from orchestrator.core.fleet import DeviceStatus
 from orchestrator.core.outcomes import in_order
 from orchestrator.core.position import DeviceHash, position
 from orchestrator.core.states import RolloutStatus
-from orchestrator.services.console_store import QUIETEST, SILENT_FOR, Census, Running, Stain, Tallied
+from orchestrator.services.console_store import QUIETEST, SILENT_FOR, Census, JournalLine, Running, Stain, Tallied
 from orchestrator.services.records import DeviceRow, RolloutRow, decode_places
 
 _LAST: Final = "\U0010ffff"
@@ -88,6 +88,14 @@ class ConsoleReading(DeviceReading, EvidenceReading):
             }
             found.append(Stain(device, in_order(outcomes), wave, number, places))
         return found
+
+    def journal_lines(self, rollout_key: int, *, after: int, limit: int) -> Sequence[JournalLine]:
+        rows = self.link.rows(
+            "SELECT seq, at, event, by, sentence, wave FROM journal WHERE rollout_key = ? AND seq > ? ORDER BY seq "
+            "LIMIT ?",
+            (rollout_key, after, limit),
+        )
+        return [JournalLine(seq, moment(at), *rest) for seq, at, *rest in rows]
 
     def device_ids(self, prefix: str, *, after: str | None, limit: int) -> Sequence[DeviceRow]:
         along = self.link.by_index("device_is")

@@ -213,7 +213,7 @@ class JobWriting(JobReading):
             kind, wave = one.kind.value, one.wave
             # Of looks one is enough, however long it cannot be done. What withdraws is added always: the one that
             # waits may be under way, and not see the offers of since.
-            waits = one.kind is EffectKind.ENSURE_DELTAS and self.link.one(
+            waits = one.kind in (EffectKind.ENSURE_DELTAS, EffectKind.ASK_GATES) and self.link.one(
                 "SELECT 1 FROM effect WHERE kind = ? AND rollout = ? AND coalesce(wave, '') = ? LIMIT 1",
                 (kind, one.rollout, wave or ""),
             )

@@ -18,6 +18,7 @@ from orchestrator.adapters.sql.codec import (
     rollout_of,
     slice_of_row,
 )
+from orchestrator.adapters.sql.gates import GateReading, has_gates
 from orchestrator.adapters.sql.house_tables import FROZEN
 from orchestrator.adapters.sql.members import Piece, all_of, any_of, eligible, wave_number, without_update
 from orchestrator.adapters.sql.monitors import MonitorReading, facts_of
@@ -45,7 +46,7 @@ def _reach(policy: str) -> timedelta:
     return Policy.from_canonical(policy).reach
 
 
-class RolloutReading(TallyReading, MonitorReading, ClockReading):
+class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
     def rollout(self, name: str) -> RolloutRow | None:
         row = self.link.one(f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE name = ?", (name,))
         return None if row is None else rollout_of(row)
@@ -160,13 +161,15 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading):
     def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
         """Ten statements at most, whatever the number of waves, and one for each curve of its clock; none of them reads
         an update or, but for newcomers and for devices that a clock which has crossed might excuse, a device. One more
-        names the operator's own classes, where something of theirs was counted."""
+        names the operator's own classes, where something of theirs was counted, and one the answers of gates, where
+        there are any."""
         opened = self.slice_facts(row.key)
         slices: dict[str, list[SliceFacts]] = defaultdict(list)
         for wave, piece in opened:
             slices[wave].append(piece)
         deltas = self._delta_facts(row.key)
         late = self._late(row, slices, now)
+        gates = self.gates(row.key) if has_gates(row) else {}
         waves = []
         for state in row.state.waves:
             eligible_there, found = deltas.get(state.wave, ((None, 0), None))
@@ -178,6 +181,7 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading):
                     deltas=found,
                     slices=tuple(slices.get(state.wave, ())),
                     late=state.wave in late,
+                    gates=tuple(gates.get(state.wave, ())),
                 )
             )
         deadline = self.link.one(

@@ -18,6 +18,7 @@ from orchestrator.adapters.sql.excluding import ExcludingWriting
 from orchestrator.adapters.sql.failing import FailingReading
 from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
+from orchestrator.adapters.sql.gates import GateWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
@@ -67,6 +68,7 @@ class SqlWriting(
     ProtocolWriting,
     EditionWriting,
     AuthSetWriting,
+    GateWriting,
     NoticeWriting,
     PeopleWriting,
     FeedWriting,

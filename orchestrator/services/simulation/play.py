@@ -90,7 +90,7 @@ def play(setting: Setting, run: int, watcher: Watcher | None = None) -> Played:
 
 @lru_cache(maxsize=64)
 def _rules(spec: bytes, policy: bytes, dark: Darkness | None) -> Rules:
-    # Whoever is to promote or approve does so at once.
+    # Whoever is to promote or approve does so at once, and every gate says yes.
     return by_itself(bind(RolloutFile.from_canonical(spec.decode()), Policy.from_canonical(policy.decode()), dark))
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from orchestrator.web.api import described, journal_feed, routes
+from orchestrator.web.api import described, journal_feed, routes, uploads
 
 PREFIX: Final = "/api/v1"
 
@@ -14,6 +14,6 @@ PREFIX: Final = "/api/v1"
 def router() -> APIRouter:
     """Every route. Those with a name of their own come first: ``{which}`` would take them."""
     made = APIRouter(prefix=PREFIX)
-    for part in (described.router(), journal_feed.router(), routes.router()):
+    for part in (described.router(), journal_feed.router(), uploads.router(), routes.router()):
         made.include_router(part)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Union, get_args, get_origin
 
@@ -12,6 +13,9 @@ from orchestrator.errors import InvalidInput
 
 MOST_BYTES: Final = 4_000_000
 """A body of JSON: two files, or two thousand devices, or a ``targets.json``."""
+
+WITHIN: Final = 30.0
+"""Seconds in which it must be here."""
 
 _LISTS: Final = (list, tuple, Sequence, Collection)
 
@@ -39,11 +43,14 @@ async def read_body(request: Request, most: int) -> bytes:
         raise too_large(most)
     pieces, size = [], 0
     try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > most:
-                raise too_large(most)
-            pieces.append(piece)
+        async with asyncio.timeout(WITHIN):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > most:
+                    raise too_large(most)
+                pieces.append(piece)
+    except TimeoutError:
+        raise HTTPException(408, f"The body took longer than {WITHIN:g} seconds.") from None
     except ClientDisconnect:
         raise InvalidInput("The request ended before its body did.") from None
     return b"".join(pieces)

@@ -152,6 +152,12 @@ def _first(operation: Operation) -> str:
     return text.partition(". ")[0].rstrip(".") + "."
 
 
+def _header(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": True, "schema": {"type": kind}}
+
+
+_TUS: Final = _header("Tus-Resumable", "string")
+
 _BY_HAND: Final[dict[str, Any]] = {
     "/api/v1/me": {
         "get": {
@@ -175,5 +181,31 @@ _BY_HAND: Final[dict[str, Any]] = {
                 **_problems(_READING),
             },
         }
+    },
+    "/api/v1/uploads": {
+        "post": {
+            "operationId": "begin_upload",
+            "summary": "Begin to send a file in pieces, as tus 1.0 has it, or go on with one that was begun.",
+            "x-role": "releaser",
+            "parameters": [_TUS, _header("Upload-Length", "integer"), _header("Upload-Metadata", "string")],
+            "responses": {"201": {"description": "`Location` is where."}, **_problems(_WRITING)},
+        }
+    },
+    "/api/v1/uploads/{upload_id}": {
+        "parameters": [{"name": "upload_id", "in": "path", "required": True, "schema": {"type": "string"}}, _TUS],
+        "head": {
+            "operationId": "look_at_upload",
+            "summary": "How far it is: `Upload-Offset`.",
+            "x-role": "releaser",
+            "responses": {"200": {"description": "It is so."}, **_problems(_READING)},
+        },
+        "patch": {
+            "operationId": "send_piece",
+            "summary": "Send the next piece; the one that completes the file makes it an artifact.",
+            "x-role": "releaser",
+            "parameters": [_header("Upload-Offset", "integer")],
+            "requestBody": {"content": {"application/offset+octet-stream": {}}, "required": True},
+            "responses": {"204": {"description": "It is on disk."}, **_problems(_WRITING)},
+        },
     },
 }

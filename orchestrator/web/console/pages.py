@@ -14,7 +14,7 @@ from orchestrator.core.reasons import words
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.words import plural
 from orchestrator.errors import InvalidInput
-from orchestrator.services.console import MOST_DOTS, ON_A_PAGE, RolloutPage
+from orchestrator.services.console import ON_A_PAGE, RolloutPage
 from orchestrator.services.delta_views import DeltaState
 from orchestrator.web.console.charts import bands, staircase, versions, waves, windows
 from orchestrator.web.console.rendering import elsewhere, page, url
@@ -84,7 +84,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         stairs=drawn,
         quiet=_quiet(found, drawn),
         heading=staircase.heading,
-        too_many=len(found.stains) > MOST_DOTS,
+        too_many=found.too_many,
         banded=banded,
         band_chart=bands.chart(banded, id="bands"),
         band_sentence=bands.sentence,
@@ -103,12 +103,11 @@ def _staircases(found: RolloutPage) -> list[staircase.Drawing]:
     quiet = [each for each in watching if each not in loud and each.wave is None and each.segment is None]
     quiet.sort(key=lambda each: each.answer is not Answer.HALT)
     chosen = loud[:MOST_STAIRCASES] + quiet[: max(0, FEWEST_STAIRCASES - len(loud))]
-    whole = len(found.stains) <= MOST_DOTS
     drawn = []
     for number, monitor in enumerate(chosen):
         name = monitor.monitor
         places = [(each.device, each.places[name]) for each in found.stains if name in each.places]
-        dots = staircase.dots_of(places) if whole else []
+        dots = staircase.dots_of(places)
         drawn.append(staircase.drawing(monitor, dots, found.view.steps.get(name), id=f"stairs-{number}"))
     return drawn
 

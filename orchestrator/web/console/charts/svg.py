@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import cache
+from html import escape
 from typing import Final
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 Child = Markup | str
 Value = str | float | int
 
 _NAMES: Final = {"class_": "class", "view_box": "viewBox", "for_": "for"}
+_SPECIAL: Final = re.compile("[&<>\"']")
 
 
 def el(name: str, *children: Child | Iterable[Child], **attributes: Value | None) -> Markup:
     """An element. ``class_`` is ``class``; other underscores are hyphens; None leaves an attribute out; numbers are
     written as short as they can be."""
+    # A page has hundreds of these: text is looked at once, and most of it needs no escaping.
     parts = [f"<{name}"]
     for key, value in attributes.items():
         if value is not None:
-            parts.append(f' {_NAMES.get(key) or key.replace("_", "-")}="{_text(value)}"')
-    inner = "".join(_inner(children))
-    return Markup("".join([*parts, ">", inner, f"</{name}>"]) if inner or name == "a" else "".join([*parts, "/>"]))
-
-
-def _inner(children: Iterable[Child | Iterable[Child]]) -> Iterable[str]:
+            parts.append(f' {_named(key)}="{_escaped(value) if isinstance(value, str) else short(value)}"')
+    at = len(parts)
     for child in children:
-        if isinstance(child, str):
-            yield str(escape(child))
-        else:
-            yield from _inner(child)
+        _inner(child, parts)
+    if len(parts) == at and name != "a":
+        parts.append("/>")
+    else:
+        parts.insert(at, ">")
+        parts.append(f"</{name}>")
+    return str.__new__(Markup, "".join(parts))
 
 
-def _text(value: Value) -> str:
-    return str(escape(value)) if isinstance(value, str) else short(value)
+@cache
+def _named(key: str) -> str:
+    return _NAMES.get(key) or key.replace("_", "-")
+
+
+def _escaped(text: str) -> str:
+    return escape(text) if _SPECIAL.search(text) else text
+
+
+def _inner(child: Child | Iterable[Child], parts: list[str]) -> None:
+    if isinstance(child, Markup):
+        if child:
+            parts.append(child)
+    elif isinstance(child, str):
+        if child:
+            parts.append(_escaped(child))
+    else:
+        for each in child:
+            _inner(each, parts)
 
 
 def short(value: float) -> str:
     """``12``, ``12.5``: a tenth of a pixel is enough."""
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.1f}".removesuffix(".0")
 
 

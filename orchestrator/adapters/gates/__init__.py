@@ -1,0 +1,1 @@
+"""What an installation may ask before a wave opens: a Prometheus, a webhook, a command."""
