@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, utc_now
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.services.gatekeeping import in_a_thread
 from orchestrator.services.metering import Meter
 from orchestrator.services.settings import Settings
@@ -176,7 +176,8 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
 @contextmanager
 def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) -> Iterator[None]:
     """The console and the API for operators, on a listener, a thread and an event loop of their own, so that no page
-    delays a device. Raises Unavailable when the port is taken, InvalidInput for a token of metrics that is none."""
+    delays a device. Raises Unavailable when the port that was set is taken, InvalidInput for a token of metrics that
+    is none."""
     if app.settings.console_port is None:
         yield
         return
@@ -187,7 +188,15 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) 
 
     with ExitStack() as ending:
         host, port = app.settings.console_host, app.settings.console_port
-        door = ending.enter_context(listen(host, port))
+        try:
+            door = ending.enter_context(listen(host, port))
+        except Unavailable as error:
+            if "console_port" in app.settings.model_fields_set:
+                raise
+            # Nobody asked for that port: devices are served all the same.
+            LOG.warning("the operators' side is off: %s Set `console_port`, or `off`.", error.message)
+            yield
+            return
         over = threading.Event()
         side = operators_side(
             app,

@@ -90,6 +90,7 @@ class Stage:
             "root: .\n"
             "repository: content/repo\n"
             f"port: {self.port}\n"
+            "console_port: off\n"
             "check_in_every: 1s              # minutes in a real fleet\n"
             "tick_at_most: 5s\n"
             "builders: 2\n"

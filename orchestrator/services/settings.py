@@ -6,13 +6,18 @@ from __future__ import annotations
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from orchestrator.core.limits import Limit, LimitField
 from orchestrator.services.delta_program import DeltaProgram
 from orchestrator.services.log_lines import LogFormat
+
+
+def _off_is_none(value: object) -> object:
+    # YAML reads a bare ``off`` as false
+    return None if value is False or value == "off" else value
 
 
 class Settings(BaseModel):
@@ -34,11 +39,11 @@ class Settings(BaseModel):
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 for any free one.")
     console_host: str = Field(default="127.0.0.1", description="Address the operators' side listens on.")
-    console_port: int | None = Field(
-        default=None,
+    console_port: Annotated[int | None, BeforeValidator(_off_is_none)] = Field(
+        default=8701,
         ge=0,
         le=65535,
-        description="Port of the operators' side; without it that is off.",
+        description="Port of the operators' side; 0 for any free one, `off` for none.",
     )
     console_url: str | None = Field(
         default=None,

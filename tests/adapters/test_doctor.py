@@ -38,7 +38,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def house(template: Path, tmp_path: Path) -> Settings:
     shutil.copytree(template, tmp_path / "house")
-    return load_settings(None, {"root": str(tmp_path / "house"), "port": "0"})
+    return load_settings(None, {"root": str(tmp_path / "house"), "port": "0", "console_port": "0"})
 
 
 def found(settings: Settings, area: Area, *, now: datetime = NOW, file: Path | None = None) -> list[Finding]:

@@ -127,6 +127,8 @@ class House:
 
     def settings(self, *, lease: str = "30s", more: str = "", root: Path | None = None) -> None:
         page = SETTINGS.format(port=self.port, lease=lease, more=more)
+        if "console_port" not in more:
+            page += "console_port: off\n"
         ((root or self.root) / "wave.yaml").write_text(page)
 
     @property

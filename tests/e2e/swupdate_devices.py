@@ -46,6 +46,7 @@ PLACE: Final = "/opt/otadev"
 
 SETTINGS: Final = """root: .
 port: {port}
+console_port: off
 check_in_every: 2s
 tick_at_most: 1s
 lease: {lease}

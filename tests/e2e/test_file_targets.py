@@ -51,6 +51,7 @@ class Machine:
         self.root = folder / "wave"
         source = str(Path(__file__).parents[2])
         self.environment = {"PATH": str(programs), "PYTHONPATH": source, "WAVE_ROOT": str(self.root), "WAVE_USER": "me"}
+        self.environment["WAVE_CONSOLE_PORT"] = "off"
 
     def wave(self, *words: str) -> str:
         argv = [sys.executable, "-m", "orchestrator", *words]

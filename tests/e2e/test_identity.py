@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = ("tls_certificate: tls/server.pem", "tls_key: tls/server.key", "tls_client_ca: ca/ca.pem")
-    page = "\n".join(["root: .", f"port: {port}", "builders: 0", *settings, ""])
+    page = "\n".join(["root: .", f"port: {port}", "builders: 0", "console_port: off", *settings, ""])
     (made / "wave.yaml").write_text(page, encoding="utf-8")
     return made
 

@@ -21,9 +21,9 @@ from orchestrator.core.fleet import Target
 from tests.services.fleet_world import HARDWARE, TAG, World
 
 STARTS_WITHIN = 60.0
-ALONE = {"WAVE_BUILDERS": "0", "WAVE_LIMIT_PER_DEVICE": "1000000/s burst 1000000"}
-"""The environment of a server that is measured: no builders beside it, and the limit of a device is looked at as ever,
-but a few devices ask in the name of a fleet."""
+ALONE = {"WAVE_BUILDERS": "0", "WAVE_CONSOLE_PORT": "off", "WAVE_LIMIT_PER_DEVICE": "1000000/s burst 1000000"}
+"""The environment of a server that is measured: no builders and no console beside it, and the limit of a device is
+looked at as ever, but a few devices ask in the name of a fleet."""
 
 
 @dataclass

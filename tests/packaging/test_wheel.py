@@ -95,7 +95,7 @@ def test_an_installation_is_made_served_and_examined(wave: Path, tmp_path: Path,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {**alone, "WAVE_ROOT": str(root), "WAVE_PORT": str(port)}
+    settings = {**alone, "WAVE_ROOT": str(root), "WAVE_PORT": str(port), "WAVE_CONSOLE_PORT": "0"}
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
     told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "3000000"}

@@ -123,6 +123,8 @@ def as_environment(settings: Settings) -> dict[str, str]:
             found[PREFIX + key.upper()] = ":".join(
                 str(each.absolute()) if isinstance(each, Path) else each for each in value
             )
+        elif value is None and Settings.model_fields[key].default is not None:
+            found[PREFIX + key.upper()] = "off"
         elif value is not None:
             found[PREFIX + key.upper()] = _shown(value)
     return {key: value for key, value in found.items() if value}
