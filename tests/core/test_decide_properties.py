@@ -430,13 +430,13 @@ def test_the_cost_grows_with_waves_and_monitors_and_no_faster() -> None:
 
 
 def test_facts_hold_counts_and_never_a_list_of_devices() -> None:
-    """Whatever is repeated in facts is repeated by wave, slice, monitor or budget."""
+    """Whatever is repeated in facts is repeated by wave, slice, monitor, budget or gate."""
     assert {f.name for f in Facts.__dataclass_fields__.values() if "tuple" in str(f.type)} == {
         "waves",
         "monitors",
         "budgets",
     }
-    assert {f.name for f in WaveFacts.__dataclass_fields__.values() if "tuple" in str(f.type)} == {"slices"}
+    assert {f.name for f in WaveFacts.__dataclass_fields__.values() if "tuple" in str(f.type)} == {"slices", "gates"}
     assert not any("tuple" in str(f.type) for f in SliceFacts.__dataclass_fields__.values())
 
 

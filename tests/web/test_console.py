@@ -4,6 +4,7 @@ fleet."""
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from orchestrator.adapters.sql.engine import Engine
 from orchestrator.services.census import EVERY, Censuses
 from orchestrator.web.app import operators_side
 from orchestrator.web.console.static import address
-from tests.web.installation import Installation, believable
+from orchestrator.web.csrf import csrf_token
+from tests.web.installation import EVERYBODY, TOLERANT, Installation, believable
 from tests.web.multitude import multiply
 from tests.web.test_app import Known
 
@@ -98,6 +100,18 @@ def test_a_policy_is_found_by_a_name_that_is_listed_and_by_no_path(client: TestC
     assert client.get("/policies/standard").status_code == 200
     for name in ("..%2F..%2Fpyproject", "%2Fetc%2Fpasswd", "policies%2Fstandard.yaml"):
         assert client.get(f"/policies/{name}").status_code == 404
+
+
+def test_a_second_person_approves_on_the_page_and_who_wrote_it_cannot(home: Installation) -> None:
+    home.apply("lmp-45", 42, "beta", EVERYBODY, {**TOLERANT, "approve": {"start": 1}})
+    for role, status in (("releaser", 403), ("approver", 303)):
+        asking = TestClient(operators_side(home.app, doorkeeper=Known()), follow_redirects=False)
+        asking.cookies.set("wave_session", role)
+        shown = asking.get("/rollouts/lmp-45/order/approve")
+        hidden = dict(re.findall(r'name="(files|seen)" value="([^"]*)"', shown.text))
+        form = {"csrf": csrf_token(role), "reason": "I have looked.", "step": "do", **hidden}
+        assert asking.post("/rollouts/lmp-45/order/approve", data=form).status_code == status
+    assert "approved by a approver" in asking.get("/rollouts/lmp-45").text
 
 
 @pytest.mark.slow

@@ -45,8 +45,8 @@ class Band:
         if not self.outcomes:
             return "nothing seen yet"
         if self.high < self.least:
-            return "below what is tolerated"
-        return "above what is tolerated" if self.low >= self.least else "not decided yet"
+            return "worse than tolerated"
+        return "within the tolerance" if self.low >= self.least else "not decided yet"
 
 
 def bands(waves: Sequence[WaveView], tolerate: Mapping[Outcome, Tolerance]) -> tuple[Band, ...]:

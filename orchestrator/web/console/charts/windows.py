@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -32,7 +33,12 @@ class Calendar:
 
 
 def calendar(name: str, window: Window, now: datetime, *, id: str) -> Calendar:
-    """The next DAYS days in the window's own zone."""
+    """The next DAYS days in the window's own zone, as of this minute."""
+    return _drawn(name, window, now.replace(second=0, microsecond=0), id)
+
+
+@lru_cache(maxsize=64)
+def _drawn(name: str, window: Window, now: datetime, id: str) -> Calendar:
     zone = window.zone
     first = now.astimezone(zone).date()
     days = [first + _DAY * number for number in range(DAYS)]
