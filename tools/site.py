@@ -1,6 +1,6 @@
 """What `make docs` does to the pages on their way into the site, so that they stay what a code host shows as well.
 
-* README is the first page.
+* README is the first page. A page without a place in the navigation gets one.
 * A link to what is no page (a test, an example) becomes its words: the site does not hold them.
 * Graphs of states become tables: to draw them a browser would ask another host for a program.
 * Comments go, and a list that follows a sentence at once gets the empty line that Markdown asks for here.
@@ -23,6 +23,17 @@ _MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ARROW = re.compile(r"^\s*(\S+) --> (\S+)(?:: (.*))?$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n?", re.MULTILINE | re.DOTALL)
 _LIST = re.compile(r"^(?!\s*(?:[*-]|\d+\.) |\s*$|\s{2})(.+)\n(?=(?:[*-]|\d+\.) )", re.MULTILINE)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """A page that nobody has given a place stands in the reference, rather than nowhere."""
+    place = Path(config.docs_dir)
+    named = set(re.findall(r"[\w/-]+\.md", str(config.nav)))
+    loose = sorted({page.relative_to(place).as_posix() for page in place.rglob("*.md")} - named)
+    for section in config.nav or []:
+        if isinstance(section, dict) and "Reference" in section:
+            section["Reference"] += loose
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

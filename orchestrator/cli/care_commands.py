@@ -93,6 +93,7 @@ def restore(
     """Put a backup in the place of the installation, whose files are set aside; offers are frozen until you have
     looked."""
     call = invocation(ctx, as_json=as_json)
+    call.require_here()
     if is_asked(call, yes=yes, dry_run=dry_run):
         confirm(call, "What is there now is set aside, and the backup takes its place. Go on?", yes=yes)
         yes = True

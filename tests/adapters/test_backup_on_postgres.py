@@ -13,11 +13,13 @@ import pytest
 from orchestrator import bootstrap
 from orchestrator.adapters.backup.database import dump_postgresql
 from orchestrator.adapters.backup.making import make
+from orchestrator.adapters.doctor.examining import examine
 from orchestrator.adapters.sql.engine import Engine
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.core.editions import Lifetimes, first_of
 from orchestrator.core.fleet import Device
 from orchestrator.errors import Refused, StoreUnavailable
+from orchestrator.services.doctor import Area, Level
 from orchestrator.services.settings import Settings
 from orchestrator.services.tick import GATEWAY
 from tests.postgres import Cluster
@@ -116,3 +118,13 @@ def test_a_program_that_fails_is_told_without_the_password(tmp_path: Path, monke
     with pytest.raises(StoreUnavailable) as refused:
         dump_postgresql(url, tmp_path / "dump")
     assert "secret" not in str(refused.value)
+
+
+def test_a_server_that_does_not_keep_what_it_has_accepted_is_found(postgres: Running, tmp_path: Path) -> None:
+    """The cluster of the tests has `fsync` off, which no house may have."""
+    settings = house(tmp_path / "house", postgres[0].url(postgres[0].database()))
+    found = [each for each in examine(settings, NOW) if each.area is Area.STORE]
+    assert [each.level for each in found] == [Level.OK, Level.FAIL]
+    assert "fsync = off" in found[1].sentence
+    gone = settings.model_copy(update={"database": settings.database_url.replace("test_", "none_")})
+    assert [each.level for each in examine(gone, NOW) if each.area is Area.STORE] == [Level.FAIL]

@@ -55,3 +55,11 @@ def test_what_is_no_backup_is_told_in_a_sentence(fleet: House, tmp_path: Path) -
     assert ended.exit_code == 2
     assert "Nothing was changed." in ended.output
     assert fleet.run("restore", str(tmp_path / "nowhere"), "--yes").exit_code == 6
+
+
+def test_none_of_it_is_done_to_another_machine(fleet: House, tmp_path: Path) -> None:
+    file = tmp_path / "b.tar.gz"
+    fleet.ok("backup", str(file))
+    for words in (["doctor"], ["backup", str(tmp_path / "c.tar.gz")], ["restore", str(file), "--yes"]):
+        ended = fleet.run("--server", "http://127.0.0.1:1", *words)
+        assert ended.exit_code == 2 and "machine of the installation itself" in ended.output, ended.output

@@ -71,7 +71,7 @@ def run(page: str, name: str, here: Path, tmp_path: Path) -> str:
         start_new_session=True,
     )
     try:
-        said, _ = shell.communicate(timeout=180)
+        said, _ = shell.communicate(timeout=270)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(shell.pid, signal.SIGKILL)  # it leads a session of its own: what it started, and nothing else

@@ -13,6 +13,7 @@ import time
 import urllib.request
 import venv
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from urllib.error import URLError
 
@@ -95,13 +96,28 @@ def test_an_installation_is_made_served_and_examined(wave: Path, tmp_path: Path,
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = {**alone, "WAVE_ROOT": str(root), "WAVE_PORT": str(port), "WAVE_CONSOLE_PORT": "0"}
-    with served(wave, port, where=tmp_path, environment=settings):
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "3000000"}
+    with closing(manager), served(wave, port, where=tmp_path, environment=settings | told) as serving:
+        assert heard(manager, "READY=1") == f"READY=1\nSTATUS=Serving devices on port {port}."
+        assert heard(manager, "WATCHDOG=1")
         found = json.loads(run(wave, "doctor", "--json", where=tmp_path, environment=settings))["result"]
         assert [each for each in found["findings"] if each["level"] == "fail"] == []
         said = " ".join(each["sentence"] for each in found["findings"])
         assert f"port {port}, for devices, is held by `wave serve`, which answers." in said
+        serving.terminate()
+        assert heard(manager, "STOPPING=1")
     checked = run(wave, "db", "check", where=tmp_path, environment=settings)
     assert "Everything counts up." in checked
+
+
+def heard(manager: socket.socket, word: str) -> str:
+    """The next message to the service manager that begins so."""
+    manager.settimeout(20)
+    while not (said := manager.recv(1024).decode()).startswith(word):
+        pass
+    return said
 
 
 class served:
@@ -113,13 +129,13 @@ class served:
             self._process = subprocess.Popen([wave, "serve"], cwd=where, env=environment, stdout=log, stderr=log)
         self._port = port
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> subprocess.Popen[bytes]:
         ends = time.monotonic() + 30
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/healthz", timeout=5) as answer:
                     assert answer.read() == b'{"status":"ok"}'
-                return
+                return self._process
             except (URLError, ConnectionError):
                 if self._process.poll() is not None or time.monotonic() > ends:
                     self.__exit__()
