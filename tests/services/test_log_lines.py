@@ -122,7 +122,7 @@ def test_a_line_for_programs(log: logging.Logger) -> None:
 
 @pytest.mark.parametrize("form", [Text(), Json()], ids=["text", "json"])
 @pytest.mark.parametrize(
-    "said", ["a\nERROR forged", "a\r\nb", "a\x1b[31mb", "a\x00b", "a\ud800b", "ü\u2028"], ids=ascii
+    "said", ["a\nERROR forged", "a\r\nb", "a\x1b[31mb", "a\x00b", "a\ud800b", "ü\u2028"], ids=range(6)
 )
 def test_what_others_say_begins_no_line_and_moves_no_terminal(
     log: logging.Logger, form: logging.Formatter, said: str

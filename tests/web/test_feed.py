@@ -125,7 +125,9 @@ def test_while_nothing_happens_a_beat_comes(world: World) -> None:
     async def main() -> None:
         news = world.feed.follow(beat_every=QUICK)
         assert (await anext(news)).stirred
-        assert await asyncio.wait_for(anext(news), 10) == News((), 0)
+        while (found := await asyncio.wait_for(anext(news), 10)).stirred:
+            pass  # the first look says so once more
+        assert found == News((), 0)
 
     asyncio.run(main())
 
@@ -147,12 +149,12 @@ def test_two_hundred_followers_cost_as_many_looks_as_one(world: World) -> None:
         news = [world.feed.follow(beat_every=LONG) for _ in range(200)]
         for each in news:
             assert (await anext(each)).stirred
-        came = asyncio.gather(*(anext(each) for each in news))
+        came = asyncio.gather(*(seqs(each, 1) for each in news))
         before = world.store.times
         await asyncio.sleep(30 * QUICK.total_seconds())
         assert world.store.times - before <= 40
         world.write()
-        assert {each.entries[0].entry.seq for each in await asyncio.wait_for(came, 10)} == {1}
+        assert await asyncio.wait_for(came, 10) == [[1]] * 200
         for each in news:
             await each.aclose()  # type: ignore[attr-defined]
         assert world.feed.followers == 0
