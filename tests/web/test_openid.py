@@ -300,20 +300,23 @@ def test_what_is_signed_for_this_program_now_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "claims",
+    "wrong",
     [
-        good(iss="https://evil.example"),
-        good(aud="other"),
-        good(aud=["wave", "other"]),
-        good(exp=int(time.time()) - 600),
-        good(nonce="another"),
-        {key: value for key, value in good().items() if key != "nonce"},
-        {key: value for key, value in good().items() if key != "sub"},
-        {key: value for key, value in good().items() if key != "exp"},
+        {"iss": "https://evil.example"},
+        {"aud": "other"},
+        {"aud": ["wave", "other"]},
+        {"exp": 600},
+        {"nonce": "another"},
+        {"nonce": None},
+        {"sub": None},
+        {"exp": None},
     ],
     ids=str,
 )
-def test_what_is_for_another_or_of_another_time_counts_for_nothing(claims: dict[str, Any]) -> None:
+def test_what_is_for_another_or_of_another_time_counts_for_nothing(wrong: dict[str, Any]) -> None:
+    """None: the claim is not there. Made when it is looked at, so that nothing but this is wrong with it."""
+    changed = {"exp": int(time.time()) - wrong["exp"]} if isinstance(wrong.get("exp"), int) else wrong
+    claims = {key: value for key, value in good(**changed).items() if value is not None}
     with pytest.raises(Unauthorized):
         ask(says(claims))
 
