@@ -101,6 +101,7 @@ class Writer:
         self._weight = 0
         self._seen: dict[int, tuple[datetime, timedelta]] = {}
         self._closing = False
+        self._ended = False
         self._thread: threading.Thread | None = None
         self.batches = 0
         self.items = 0
@@ -122,7 +123,7 @@ class Writer:
     @property
     def alive(self) -> bool:
         """Whether work handed in now will be done."""
-        return not self._closing and (self._thread is None or self._thread.is_alive())
+        return not (self._closing or self._ended)
 
     @property
     def waiting(self) -> int:
@@ -152,6 +153,12 @@ class Writer:
                 self._seen[device_key] = (at, usual_gap)
 
     def _live(self) -> None:
+        try:
+            self._write()
+        finally:
+            self._ended = True  # asked with every report; the thread itself would take a lock to tell
+
+    def _write(self) -> None:
         while True:
             with self._change:
                 if not self._queue and not self._closing:

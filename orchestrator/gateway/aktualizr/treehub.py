@@ -16,6 +16,8 @@ from typing import Final
 from orchestrator.gateway.http import App, Receive, Scope, Send
 
 _FILES: Final = re.compile(r"(?:/d/[^/]{1,128}/[^/]{16,256})?/(?:treehub|ostree)(?=/)")
+_BEGIN: Final = ("/treehub/", "/d/", "/ostree/")
+"""How all of these begin, which nearly no request does."""
 _OTHERS: Final = re.compile(r"/(?:download-urls|delta-stats/[^/]*)")
 
 
@@ -29,7 +31,7 @@ class Treehub:
         self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and scope["path"].startswith(_BEGIN):
             path: str = scope["path"]
             found = _FILES.match(path)
             if found is not None:
