@@ -49,7 +49,8 @@ def test_a_halt_reaches_the_receiver_once_with_what_to_type(fleet: House) -> Non
     message = json.loads(body)
     (entry,) = [each for each in fleet.json("journal", "lmp-42") if each["event"] == "halted"]
     assert (message["event"], message["by"], message["seq"]) == ("halted", "policy", entry["seq"])
-    assert message["sentence"] == entry["sentence"] and message["link"] is None
+    assert message["sentence"] == entry["sentence"]
+    assert message["link"] == "http://127.0.0.1:8701/rollouts/lmp-42"
     assert headers["webhook-id"] == message["id"] and entry["hash"].startswith(message["id"])
     # What it says to type is what goes on.
     assert message["commands"][1].startswith("wave resume lmp-42 --accept ")

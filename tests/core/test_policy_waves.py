@@ -10,7 +10,7 @@ from orchestrator.core.document import InvalidDocument
 from orchestrator.core.policy import Policy, Promotion, WaveOverride
 from tests.core.test_policy import PAGE
 
-KEYS = "promote, window, pace, bake, deltas, approve"
+KEYS = "promote, window, pace, bake, deltas, gates, approve"
 
 
 def override(document: object) -> WaveOverride:
@@ -67,7 +67,10 @@ def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
             {"window": {"hours": "9-5"}},
             'window.hours: must be two times of day such as "09:00-16:00" or "22:00-04:00", not \'9-5\'.',
         ),
-        ("manual", "must be a mapping with the keys promote, window, pace, bake, deltas, approve, not 'manual'."),
+        (
+            "manual",
+            "must be a mapping with the keys promote, window, pace, bake, deltas, gates, approve, not 'manual'.",
+        ),
     ],
 )
 def test_what_a_wave_may_not_change(document: object, sentence: str) -> None:
