@@ -209,6 +209,7 @@ def open_application(
             spared=_is_loopback,
         ),
         authority=lambda: open_authority(settings),
+        tuf=lambda: open_tuf(settings, clock=clock),
         clock=clock,
     )
 

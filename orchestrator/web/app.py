@@ -14,7 +14,7 @@ Routes are plain functions that FastAPI runs in threads: the store blocks. Every
 from __future__ import annotations
 
 import threading
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI
 
@@ -26,8 +26,21 @@ from orchestrator.services.openid import OpenId
 from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web import api, csrf, metrics, problems, signing_in
 from orchestrator.web.asking import asks
+from orchestrator.web.bounds import Bounded, Turns
 from orchestrator.web.console import mounting as console
 from orchestrator.web.feed import Feed
+
+AT_ONCE: Final = 8
+"""Requests of the API that one person has under way."""
+
+LOOKS: Final = 24
+ORDERS: Final = 12
+"""Requests that viewers may send, and all others, that are under way together: fewer than there are threads, so that
+whoever looks at everything at once keeps nobody from halting a rollout."""
+
+STREAMS: Final = 16
+MOST_STREAMS: Final = 256
+"""Open feeds of journals of one person, and of all."""
 
 
 def operators_side(
@@ -48,6 +61,8 @@ def operators_side(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        # A slash more is another path, not one to be sent elsewhere from by the `Host` that came with it.
+        redirect_slashes=False,
         dependencies=[Depends(csrf.guard)],
     )
     made.state.application = app
@@ -56,6 +71,10 @@ def operators_side(
     made.state.over = over or threading.Event()
     made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     made.state.feed = Feed(lambda: app.store, made.state.over)
+    made.state.looks = Turns(AT_ONCE, LOOKS, "as many requests under way as may be", after=1.0)
+    made.state.orders = Turns(AT_ONCE, ORDERS, "as many requests under way as may be", after=1.0)
+    made.state.streams = Turns(STREAMS, MOST_STREAMS, "as many streams open as may be", after=15.0)
+    made.add_middleware(Bounded)
     problems.install(made)
     made.include_router(_me)
     made.include_router(api.router())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.core.roles import Role
 from orchestrator.errors import InvalidInput, WaveError
@@ -16,12 +18,30 @@ from orchestrator.services.feed import Fed
 from orchestrator.services.people import Person
 from orchestrator.services.wire import encoded
 from orchestrator.web.asking import asks, who
-from orchestrator.web.feed import BEAT, Feed, frame
+from orchestrator.web.bounds import Turns
+from orchestrator.web.feed import BEAT, BEAT_EVERY, Feed, frame
 
 MEDIA: Final = "text/event-stream"
 
-ASK_AGAIN_EVERY: Final = 60.0
-"""Seconds after which a stream looks whether whoever reads may still."""
+ASK_AGAIN_EVERY: Final = 5.0
+"""Seconds after which a stream, before it hands anything on, looks whether whoever reads may still. While nothing
+happens it does so with each sign of life."""
+
+
+class Stream(StreamingResponse):
+    """One reader's turn, given back when the stream ends, however it does."""
+
+    media_type = MEDIA
+
+    def __init__(self, events: AsyncIterator[bytes], turns: Turns, name: str) -> None:
+        super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._turns, self._name = turns, name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._turns.give_back(self._name)
 
 
 def router() -> APIRouter:
@@ -31,10 +51,10 @@ def router() -> APIRouter:
     async def journal_feed(
         request: Request, person: Annotated[Person, Depends(asks(Role.VIEWER))]
     ) -> StreamingResponse:
-        feed: Feed = request.app.state.feed
         after = _position(request)
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(_events(request, feed, after), media_type=MEDIA, headers=headers)
+        turns: Turns = request.app.state.streams
+        turns.take(person.name)
+        return Stream(_events(request, request.app.state.feed, after), turns, person.name)
 
     return made
 
@@ -53,19 +73,26 @@ async def _events(request: Request, feed: Feed, after: int | None) -> AsyncItera
     asked_at = time.monotonic()
     # Something at once, so that the reader knows that it is connected.
     yield BEAT
-    async for news in feed.follow(after):
-        if news.lost:
-            yield frame("lost", number=news.position)
-        for each in news.entries:
-            yield _event(each)
-        if not news.entries:
-            yield BEAT
-        if time.monotonic() - asked_at > ASK_AGAIN_EVERY:
-            asked_at = time.monotonic()
-            try:
-                (await run_in_threadpool(who, request)).needs(Role.VIEWER)
-            except WaveError:
-                return
+    async with aclosing(feed.follow(after, beat_every=BEAT_EVERY)) as followed:
+        async for news in followed:
+            if time.monotonic() - asked_at >= ASK_AGAIN_EVERY:
+                asked_at = time.monotonic()
+                if not await run_in_threadpool(_may, request):
+                    return
+            if news.lost:
+                yield frame("lost", number=news.position)
+            for each in news.entries:
+                yield _event(each)
+            if not news.entries:
+                yield BEAT
+
+
+def _may(request: Request) -> bool:
+    try:
+        who(request).needs(Role.VIEWER)
+    except WaveError:
+        return False
+    return True
 
 
 def _event(each: Fed) -> bytes:
