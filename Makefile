@@ -61,8 +61,9 @@ soak: system-demo $(READY)  ## ten minutes of a fleet of a million (ARGS="--minu
 kills: system-demo $(READY)  ## fifty kills with SIGKILL under load, each recounted
 	$(PY) -m tests.load.kills $(ARGS)
 
-fuzz: $(READY)  ## a hundred thousand requests that nobody should send
+fuzz: $(READY)  ## requests that nobody should send: a hundred thousand of devices, forty thousand of operators
 	$(PY) -m tests.load.fuzz $(ARGS)
+	$(PY) -m tests.load.fuzz_operators $(ARGS)
 
 evidence: $(READY)  ## play the cases of docs/evidence.md and write its tables (a long time; ARGS="--jobs 2")
 	@$(PY) -m tests.evidence --write $(ARGS)
