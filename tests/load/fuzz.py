@@ -85,13 +85,14 @@ class Wire:
         head, body = self.left[:end].lower(), self.left[end + 4 :]
         status = int(head.split()[1])
         length = re.search(rb"\r\ncontent-length: (\d+)", head)
-        assert length or b"chunked" in head, head
-        wanted = 0 if no_body or status == 304 or length is None else int(length[1])
+        bare = no_body or status in (204, 304)
+        assert bare or length or b"chunked" in head, head
+        wanted = 0 if bare or length is None else int(length[1])
         while len(body) < wanted:
             if not self._more():
                 return None
             body = self.left[end + 4 :]
-        if b"\r\nconnection: close" in head or length is None:
+        if b"\r\nconnection: close" in head or (length is None and not bare):
             self.close()
         else:
             self.left = body[wanted:]

@@ -82,10 +82,10 @@ class Fuzz:
         """Send one case in every way."""
         method, path = case.method.upper(), case.path
         body = case.body if isinstance(case.body, bytes) else b"" if unset(case.body) else written(case.body)
-        headers = {str(name): str(value) for name, value in dict(case.headers or {}).items()}
+        headers = {str(name).lower(): str(value) for name, value in dict(case.headers or {}).items()}
         headers.pop("authorization", None)
-        if body and "content-type" not in {name.lower() for name in headers}:
-            headers["content-type"] = "application/json"
+        if body:
+            headers.setdefault("content-type", case.media_type or "application/json")
         parameters = dict(case.path_parameters or {})
         mine = {name: self.people.names.get(name, value) for name, value in parameters.items()}
         query = dict(case.query or {})
