@@ -38,6 +38,10 @@ ORDERS: Final = 12
 """Requests that viewers may send, and all others, that are under way together: fewer than there are threads, so that
 whoever looks at everything at once keeps nobody from halting a rollout."""
 
+BODIES: Final = 32
+"""Bodies that are on their way, of those who look and of all others: whoever sends one slowly keeps no thread, and
+nobody from ordering."""
+
 STREAMS: Final = 16
 MOST_STREAMS: Final = 256
 """Open feeds of journals of one person, and of all."""
@@ -71,8 +75,9 @@ def operators_side(
     made.state.over = over or threading.Event()
     made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     made.state.feed = Feed(lambda: app.store, made.state.over)
-    made.state.looks = Turns(AT_ONCE, LOOKS, "as many requests under way as may be", after=1.0)
-    made.state.orders = Turns(AT_ONCE, ORDERS, "as many requests under way as may be", after=1.0)
+    under_way, on_its_way = "as many requests under way as may be", "as many bodies on their way as may be"
+    made.state.looks = (Turns(AT_ONCE, BODIES, on_its_way, after=1.0), Turns(AT_ONCE, LOOKS, under_way, after=1.0))
+    made.state.orders = (Turns(AT_ONCE, BODIES, on_its_way, after=1.0), Turns(AT_ONCE, ORDERS, under_way, after=1.0))
     made.state.streams = Turns(STREAMS, MOST_STREAMS, "as many streams open as may be", after=15.0)
     made.add_middleware(Bounded)
     problems.install(made)

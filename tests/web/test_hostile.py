@@ -3,10 +3,12 @@ from stopping a rollout."""
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from itertools import islice
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ from orchestrator.core.roles import Role
 from orchestrator.services.operations import Operation
 from orchestrator.services.people import Person
 from orchestrator.web import bounds
-from orchestrator.web.app import LOOKS
+from orchestrator.web.app import AT_ONCE, LOOKS
 from orchestrator.web.bounds import MOST_OF_A_FORM
 from tests.cli.elsewhere import MIKA, Known, served
 from tests.cli.house import House
@@ -137,6 +139,26 @@ def test_one_viewer_has_their_share_and_no_more(house: House, monkeypatch: pytes
         go_on.set()
         assert {each.result(60).status_code for each in asked} == {400}
         assert httpx.get(f"{url}/api/v1/rollouts", headers=ann).status_code == 200
+
+
+def test_bodies_that_drip_keep_nobody_from_asking(house: House) -> None:
+    """More than one person may send at once, and all of them wait."""
+    known = Known({MIKA: Person("mika", frozenset({Role.ADMIN})), "eve": Person("eve", frozenset({Role.VIEWER}))})
+    house.ok("start", "lmp-42")
+    with served(house, known) as url, ExitStack() as lines:
+        there = urlsplit(url)
+        opened = []
+        for _ in range(AT_ONCE + 1):
+            line = lines.enter_context(socket.create_connection((there.hostname, there.port or 0), timeout=20))
+            head = "POST /api/v1/plans HTTP/1.1\r\nhost: x\r\nauthorization: Bearer eve\r\n"
+            line.sendall(f"{head}content-type: application/json\r\ncontent-length: 9\r\n\r\n{{".encode())
+            opened.append(line)
+        # One of them is told so, and that is enough to know that all the others are being read.
+        ready, _, _ = select.select(opened, [], [], 20)
+        assert [each.recv(4096)[:13] for each in ready] == [b"HTTP/1.1 429 "]
+        eve, mika = ({"authorization": f"Bearer {name}"} for name in ("eve", MIKA))
+        assert httpx.get(f"{url}/api/v1/rollouts", headers=eve).status_code == 200
+        assert httpx.post(f"{url}/api/v1/rollouts/lmp-42/halt", json={"reason": "x"}, headers=mika).status_code == 200
 
 
 NO_NAMES = ("", "..", "../../etc/passwd", "\x00", "a\nb", "\u202egnp", "x" * 100_000, "' OR 1=1 --", "{{7*7}}", "-")

@@ -43,16 +43,20 @@ def _endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         person = await run_in_threadpool(_asks, operation, request)
         state = request.app.state
-        turns: Turns = state.looks if operation.role is Role.VIEWER else state.orders
-        with turns.one(person.name):
-            return await _answer(operation, request, person)
+        turns: tuple[Turns, Turns] = state.looks if operation.role is Role.VIEWER else state.orders
+        to_send, to_work = turns
+        body = None
+        if operation.method == "POST":
+            with to_send.one(person.name):
+                body = await read_json(request)
+        with to_work.one(person.name):
+            return await _answer(operation, request, person, body)
 
     return answer
 
 
-async def _answer(operation: Operation, request: Request, person: Person) -> Response:
+async def _answer(operation: Operation, request: Request, person: Person, body: bytes | None) -> Response:
     shape = shape_of(operation)
-    body = await read_json(request) if operation.method == "POST" else None
 
     def carry_out() -> Response:
         try:
