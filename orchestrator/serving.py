@@ -207,7 +207,7 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) 
             openid=_openid(app),
         )
         around, proxies = Following(side, meter), app.settings.trusted_proxies
-        server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies)
+        server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies, refused=meter.beside)
         # The first stranger must not be told by the time it takes.
         threading.Thread(target=app.door.prepare, name="door", daemon=True).start()
         thread = threading.Thread(target=server.run, name="operators", daemon=True)
