@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
@@ -14,6 +16,7 @@ from orchestrator.core.update import UpdateStatus
 from orchestrator.services.delta_program import DeltaProgram
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.deltas import Deltas
+from orchestrator.services.messages import CheckIn
 from orchestrator.services.planning import Planner
 from orchestrator.services.settings import Settings
 from tests.gateway.ddi_world import BASE, DdiWorld, artifact_of, content_of
@@ -63,6 +66,17 @@ def test_a_device_gets_the_delta_from_what_it_runs_and_all_others_the_whole(ddi:
         ddi.say(device, action, "closed", "success")
         ddi.configure(device, "1.42.0")
         assert ddi.world.status(device) is UpdateStatus.CONFIRMED
+
+
+def test_over_the_own_protocol_it_is_a_delta_like_others(ddi: DdiWorld) -> None:
+    (device,) = ddi.fleet(1)
+    delta, commit = ddi.delta(41, 42, CONTENT), artifact_of(41).sha256
+    found = ddi.world.devices.check_in(device, ddi.world.tokens[device], CheckIn(commit))
+    offer = (found.result(10) if isinstance(found, Future) else found).offer
+    assert offer is not None and offer.delta is not None and offer.artifact is not UNSET
+    assert (offer.delta.from_commit, offer.delta.bytes) == (commit, len(CONTENT))
+    assert (offer.delta.sha256, offer.delta.program) == (delta.sha256, "swu-delta")
+    assert offer.artifact.sha256 == artifact_of(42).sha256
 
 
 def test_a_part_of_it_can_be_fetched_and_the_whole_too_by_who_had_begun_that(ddi: DdiWorld) -> None:
