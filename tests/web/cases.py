@@ -20,6 +20,8 @@ def _piece(context: Any, value: Any) -> bytes:
 
 def operations() -> list[Any]:
     """Every one. Raises AssertionError for one that cannot be read."""
-    found = list(from_dict(json.loads(OPERATORS.read_text(encoding="utf-8"))).get_all_operations())
-    assert all(isinstance(each, Ok) for each in found)
-    return [each.ok() for each in found]
+    made = []
+    for found in from_dict(json.loads(OPERATORS.read_text(encoding="utf-8"))).get_all_operations():
+        assert isinstance(found, Ok)
+        made.append(found.ok())
+    return made

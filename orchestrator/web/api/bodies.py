@@ -11,6 +11,8 @@ from starlette.requests import ClientDisconnect
 from orchestrator.errors import InvalidInput
 from orchestrator.services.wire import NUL
 
+_LONGEST_NUMBER: Final = 18
+
 _LISTS: Final = (list, tuple, Sequence, Collection)
 
 
@@ -30,15 +32,22 @@ async def read_json(request: Request) -> bytes:
 
 async def _read(request: Request) -> bytes:
     """As much as ``web.bounds`` lets through."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "A compressed body is not taken: send it as it is.")
-    announced = request.headers.get("content-length", "0")
-    if not announced.isascii() or not announced.isdigit():
-        raise InvalidInput("Content-Length is no number.")
+    announced(request)
     try:
         return await request.body()
     except ClientDisconnect:
         raise InvalidInput("The request ended before its body did.") from None
+
+
+def announced(request: Request) -> int:
+    """How many bytes the body has by its head, 0 where that does not say. Raises HTTPException for one that is
+    compressed, and InvalidInput for a length that is none."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "A compressed body is not taken: send it as it is.")
+    length = request.headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit() or len(length) > _LONGEST_NUMBER:
+        raise InvalidInput("Content-Length is no number.")
+    return int(length)
 
 
 def words_of(request: Request, kinds: Mapping[str, Any]) -> dict[str, Any]:
