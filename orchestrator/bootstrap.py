@@ -191,7 +191,7 @@ def open_application(
         mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke, sender.names, sources.kinds),
         notices=Notices(store, sender, clock, settings.console, random.random),
-        planner=Planner(store, provider, deltas, clock, builders=settings.builders),
+        planner=Planner(store, provider, deltas, clock, builders=settings.builders, sources=sources.kinds),
         queries=Queries(store, clock, devices.why_not),
         measuring=Measuring(store, clock),
         deltas=deltas,
