@@ -33,6 +33,7 @@ class On(StrEnum):
     PASSED = "passed"
     EXCLUDED = "excluded"
     INCLUDED = "included"
+    AWAITED = "awaited"
     HELD = "held"
     HALTED = "halted"
     PAUSED = "paused"
@@ -57,6 +58,7 @@ ON_MEANING: Final[Mapping[On, str]] = {
     On.PASSED: "a wave passed",
     On.EXCLUDED: "a segment is left out",
     On.INCLUDED: "a segment is taken back in",
+    On.AWAITED: "a person's word is waited for: to promote a wave, to approve it, or to approve the rollout",
     On.HELD: "it, or one of its waves, waits for a person",
     On.HALTED: "the safety stop",
     On.PAUSED: "a person paused it",
@@ -183,9 +185,10 @@ def notice(
     wave_status: WaveStatus | None = None,
     wave_held: bool = False,
     stopped_by: Iterable[str] = (),
+    awaits: str | None = None,
 ) -> Notice:
     """The message about a journal entry. ``digest``: the entry's hash; ``stopped_by``: what a person must accept to go
-    on after a stop."""
+    on after a stop; ``awaits``: the command that is waited for."""
     what = f"Wave {wave} of rollout {rollout}" if wave is not None else f"Rollout {rollout}"
     return Notice(
         id=digest[:32],
@@ -200,13 +203,16 @@ def notice(
         wave_status=None if wave_status is None else wave_status.value,
         title=f"{what} (version {version}): {_headline(event)}",
         sentence=plain(sentence),
-        meaning=_meaning(status, wave_status if wave is not None else None, held=wave_held),
-        commands=_commands(
-            rollout,
-            wave,
-            status,
-            bypass=None if not wave_held else "skip" if wave_status in _NOT_OPEN else "complete",
-            stopped_by=tuple(stopped_by),
+        meaning=_meaning(status, wave_status if wave is not None else None, held=wave_held, awaits=awaits is not None),
+        commands=(
+            *(() if awaits is None else (awaits,)),
+            *_commands(
+                rollout,
+                wave,
+                status,
+                bypass=None if not wave_held else "skip" if wave_status in _NOT_OPEN else "complete",
+                stopped_by=tuple(stopped_by),
+            ),
         ),
     )
 
@@ -218,12 +224,17 @@ def plain(text: str) -> str:
 
 def _headline(event: str) -> str:
     on = OF_EVENT.get(event)
+    if on is On.AWAITED:
+        return "waits for a person's word"
     return (event if on is None else on.value).replace("_", " ")
 
 
-def _meaning(status: RolloutStatus, wave_status: WaveStatus | None, *, held: bool) -> str:
+def _meaning(status: RolloutStatus, wave_status: WaveStatus | None, *, held: bool, awaits: bool) -> str:
     parts = []
-    if wave_status is not None:
+    if awaits:
+        what = "Nothing of it opens" if wave_status is None else "The wave does not open"
+        parts.append(f"{what} before that is said; it waits as long as it takes.")
+    elif wave_status is not None:
         waits = "The wave waits for a person; other waves go on."
         parts.append(waits if held else f"The wave is {wave_status}: {WAVE_MEANING[wave_status]}")
     parts.append(f"The rollout is {status}: {ROLLOUT_MEANING[status]}")

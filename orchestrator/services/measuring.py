@@ -16,6 +16,7 @@ from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.services.notice_store import Unsent
 from orchestrator.services.records import JobStatus, RolloutRow
 from orchestrator.services.store import Reading, Store
 
@@ -30,6 +31,10 @@ NEWEST_JOBS: Final = 10_000
 
 MOST_EFFECTS: Final = 1_000
 """What waits in the outbox is counted up to this."""
+
+
+MOST_MESSAGES: Final = 10_000
+"""Messages that did not arrive are counted up to this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class RolloutFigures:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """``left_out``: rollouts above what is measured. ``effects``: what waits in the outbox, by kind; ``failing``: how
-    many of those failed when they were tried last."""
+    many of those failed when they were tried last; ``messages``: those to people that did not arrive."""
 
     rollouts: tuple[RolloutFigures, ...]
     left_out: int
@@ -72,6 +77,7 @@ class Figures:
     effects: Mapping[str, int]
     failing: int
     frozen: bool
+    messages: Unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Measuring:
                 effects=effects,
                 failing=failing,
                 frozen=r.frozen() is not None,
+                messages=r.unsent_notices(most=MOST_MESSAGES),
             )
 
 

@@ -20,6 +20,7 @@ from orchestrator.core.decisions import Decision, OpenWave
 from orchestrator.core.evidence.log import BLOCK
 from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
+from orchestrator.services.awaiting import Awaiting
 from orchestrator.services.chronicle import commit, put_off, rules_of
 from orchestrator.services.locking import locked_by_key
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
@@ -126,6 +127,10 @@ class Ticker:
     _failed: dict[int, _Failed] = field(default_factory=dict)
     _counting: bool = True
     _listened: datetime = NEVER
+    _awaiting: Awaiting = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._awaiting = Awaiting(self.store)
 
     def tick(self, now: datetime, *, silences: bool = True) -> Ticked:
         """Look at everything once; without ``silences`` nobody is counted silent. ``now`` is the one reading of the
@@ -191,6 +196,7 @@ class Ticker:
             silences_due = self._counting and facts.next_deadline is not None and facts.next_deadline <= now
             proven = self._proven(row, plan.decisions, now)
             if not _without(plan.decisions, _unproven(plan.decisions, proven)) and not silences_due:
+                self._awaiting.look(row, plan, now=now)
                 return decided, plan.wake_at if not plan.decisions else now + RETRY_EFFECTS
             try:
                 decided += self._write(key, now, proven)

@@ -106,6 +106,14 @@ BUILDS: Final = _gauge("wave_builds", "Builds of deltas by status, of the newest
 EFFECTS: Final = _gauge("wave_outbox_effects", "Effects that wait to be carried out, up to 1,000.", "kind")
 EFFECTS_FAILING: Final = _gauge("wave_outbox_failing", "Those of them that failed when they were tried last.")
 
+_about = "Messages to people"
+
+MESSAGES_WAITING: Final = _gauge("wave_messages_waiting", "Messages that wait to be sent, up to 10,000.")
+MESSAGES_FAILING: Final = _gauge("wave_messages_failing", "Those of them whose last try failed; they are tried again.")
+MESSAGES_DEAD: Final = _gauge(
+    "wave_messages_dead", "Messages given up after a day, up to 10,000, until `wave notify retry` sends them."
+)
+
 _about = "The gateway"
 
 CHECK_INS: Final = _counter("wave_check_ins", "Check-ins of devices that were let in.")

@@ -169,6 +169,9 @@ def _of_the_store(figures: Figures) -> Iterator[Sample]:
     for kind, count in sorted(figures.effects.items()):
         yield f.EFFECTS, (kind,), count
     yield f.EFFECTS_FAILING, (), figures.failing
+    yield f.MESSAGES_WAITING, (), figures.messages.waiting
+    yield f.MESSAGES_FAILING, (), figures.messages.failing
+    yield f.MESSAGES_DEAD, (), figures.messages.dead
     for rollout in figures.rollouts:
         yield from _of_a_rollout(rollout)
 

@@ -31,7 +31,9 @@ _PIECES: Final = re.compile(r"[:/@?&=,;#]+")
 _SHORTEST_SECRET: Final = 4
 
 _URGENT: Final = frozenset({"halted"})
-_UNEASY: Final = frozenset({"held", "wave_held", "excluded", "put_off", "frozen", "cancelled", "wave_cancelled"})
+_UNEASY: Final = frozenset(
+    {"awaited", "held", "wave_held", "excluded", "put_off", "frozen", "cancelled", "wave_cancelled"}
+)
 _GOOD: Final = frozenset({"passed", "completed"})
 
 
@@ -85,6 +87,8 @@ def _through_apprise(url: str, notice: Notice, *, link: str | None) -> None:
         app_id="wave",
         app_desc="wave",
         app_url="",
+        image_url_mask="",  # a picture would be fetched from another host
+        image_url_logo="",
         async_mode=False,
         storage_mode=PersistentStoreMode.MEMORY,
         service_timeout=APPRISE_WITHIN,
