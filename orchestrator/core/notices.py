@@ -126,7 +126,8 @@ _NOT_OPEN: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING})
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What is told of one journal entry. ``status``, and ``wave_status`` where it is about a wave: as the entry left
-    them. ``id`` is the same however often it is sent."""
+    them. ``id`` is the same however often it is sent. ``trace``: what asked for it, as a W3C ``traceparent``; empty
+    where nothing is traced. It goes along with a message, not in it."""
 
     id: str
     rollout: str
@@ -142,6 +143,7 @@ class Notice:
     sentence: str
     meaning: str
     commands: tuple[str, ...]
+    trace: str = ""
 
     def as_text(self) -> str:
         """As it waits in the outbox."""
@@ -167,7 +169,8 @@ class Notice:
 
     def document(self, link: str | None) -> dict[str, Any]:
         """The same for a program."""
-        return {**asdict(self), "commands": list(self.commands), "link": link}
+        told = {**asdict(self), "commands": list(self.commands), "link": link}
+        return {key: value for key, value in told.items() if key != "trace"}
 
 
 def notice(
@@ -186,6 +189,7 @@ def notice(
     wave_held: bool = False,
     stopped_by: Iterable[str] = (),
     awaits: str | None = None,
+    trace: str = "",
 ) -> Notice:
     """The message about a journal entry. ``digest``: the entry's hash; ``stopped_by``: what a person must accept to go
     on after a stop; ``awaits``: the command that is waited for."""
@@ -214,6 +218,7 @@ def notice(
                 stopped_by=tuple(stopped_by),
             ),
         ),
+        trace=trace,
     )
 
 

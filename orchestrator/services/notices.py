@@ -21,10 +21,12 @@ from orchestrator.core.notices import Notice, On, notice
 from orchestrator.core.policy import Policy
 from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Busy, NotFound, WaveError
+from orchestrator.services import following, tracing
 from orchestrator.services.notice_store import NoticeRow, Post, Wanted
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Store, Writing
+from orchestrator.services.tracing import Span
 
 LOG = logging.getLogger(__name__)
 
@@ -101,6 +103,7 @@ def _notice(row: RolloutRow, entry: Entry, facts: Facts | None) -> Notice:
         wave_status=None if wave is None else wave.status,
         wave_held=wave is not None and wave.hold is not None,
         stopped_by=stopping(state, facts) if stopped and facts is not None else (),
+        trace=tracing.carried(),
         awaits=entry.facts[On.AWAITED]["command"] if entry.event == On.AWAITED else None,
     )
 
@@ -149,6 +152,15 @@ class Notices:
         return lambda: self._try(row)
 
     def _try(self, row: NoticeRow) -> bool:
+        about = {
+            "wave.destination": row.destination,
+            "wave.rollout": row.notice.rollout,
+            "wave.event": row.notice.event,
+        }
+        with following.work("delivery", {**about, "wave.attempt": row.attempts}, parent=row.notice.trace) as span:
+            return self._tried(row, span)
+
+    def _tried(self, row: NoticeRow, span: Span) -> bool:
         try:
             self.sender.send(row.destination, row.notice, link=self._link(row.notice), at=self.clock())
             error = None
@@ -161,6 +173,7 @@ class Notices:
         status, at = (Post.SENT, now) if error is None else self._after_failure(row, now)
         self._note(row, status, error, at)
         if error is not None:
+            span.failed(error)
             what = "is dead" if status is Post.DEAD else f"is tried again at {at:%H:%M:%S}"
             LOG.warning("message %d to %s %s: %s", row.key, row.destination, what, error)
         return error is None

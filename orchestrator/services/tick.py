@@ -20,6 +20,7 @@ from orchestrator.core.decisions import Decision, OpenWave
 from orchestrator.core.evidence.log import BLOCK
 from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
+from orchestrator.services import tracing
 from orchestrator.services.awaiting import Awaiting
 from orchestrator.services.chronicle import commit, put_off, rules_of
 from orchestrator.services.locking import locked_by_key
@@ -199,7 +200,8 @@ class Ticker:
                 self._awaiting.look(row, plan, now=now)
                 return decided, plan.wake_at if not plan.decisions else now + RETRY_EFFECTS
             try:
-                decided += self._write(key, now, proven)
+                with tracing.span("decision", {"wave.rollout": row.state.rollout}) as span:
+                    decided += self._write(key, now, proven, span)
             except (Overlap, NotFound) as refused:
                 with self.store.writing() as w:
                     again = locked_by_key(w, key)
@@ -221,7 +223,7 @@ class Ticker:
                 LOG.warning("wave %s of rollout %s does not open: %s", wave, row.state.rollout, error)
         return proven
 
-    def _write(self, key: int, now: datetime, proven: Collection[str]) -> int:
+    def _write(self, key: int, now: datetime, proven: Collection[str], span: tracing.Span) -> int:
         """The same look again inside one transaction, and what it decides written down; what opens a wave that is not
         ``proven`` is left to the next look."""
         with self.store.writing() as w:
@@ -238,7 +240,11 @@ class Ticker:
             decisions = _without(would, shut)
             if decisions:
                 commit(w, row, decisions, facts, now=now, withheld=sorted(shut))
-            return len(decisions) + silences
+        span.note({"wave.decisions": len(decisions), "wave.silences": silences})
+        for each in decisions:
+            about = {"wave.wave": each.wave} if hasattr(each, "wave") else {}
+            span.event(type(each).__name__, {**about, "wave.reason": each.reason.kind.value})
+        return len(decisions) + silences
 
     def _seal(self, key: int, now: datetime) -> tuple[int, datetime | None]:
         """Work out the digest of the evidence log as far as whole blocks go, so that no journal entry has much left to
@@ -270,7 +276,13 @@ class Ticker:
                 self._problems[effect.rollout] = effect.error or ""
                 continue
             try:
-                self._run(effect, now)
+                about = {
+                    "wave.rollout": effect.rollout,
+                    "wave.effect": effect.kind.value,
+                    "wave.wave": effect.wave or "",
+                }
+                with tracing.span("effect", about):
+                    self._run(effect, now)
                 self._failed.pop(effect.key, None)
             except Exception as error:
                 self._give_up_for_now(effect, error, now)

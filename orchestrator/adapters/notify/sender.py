@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.adapters.notify.destinations import Address, Webhook, read_destinations
 from orchestrator.core.notices import Notice
 from orchestrator.errors import InvalidInput, NotFound, Unavailable
+from orchestrator.services.tracing import carried_headers
 from orchestrator.services.webhooks import headers
 
 if TYPE_CHECKING:
@@ -68,7 +69,12 @@ def _post(hook: Webhook, notice: Notice, *, link: str | None, at: datetime) -> N
     import httpx2
 
     body = json.dumps(notice.document(link), ensure_ascii=False).encode()
-    sent = {"content-type": "application/json", "user-agent": "wave", **headers(hook.secret, notice.id, at, body)}
+    sent = {
+        "content-type": "application/json",
+        "user-agent": "wave",
+        **carried_headers(),
+        **headers(hook.secret, notice.id, at, body),
+    }
     try:
         # No redirect is followed: who may answer was written down. The answer's body is nobody's.
         with httpx2.stream(
