@@ -3,7 +3,7 @@
 Callers hand in an item and get a future; the thread takes everything that waits, runs it in one ``store.writing()`` and
 resolves the futures only after the commit: what was acknowledged is on the disk. When a batch fails its items are tried
 one by one, so that one bad item fails alone; when the store itself cannot be had, all of them are told. Idle check-ins
-leave only their time behind (``touch``), written with the next batch or after a second.
+leave only their time behind (``touch``), written once a second, with a batch where there is one just then.
 
 Answers for: order, bounds, atomicity, acknowledgement. Not for: what an item means (``Work.run`` does).
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -101,6 +102,7 @@ class Writer:
         self._queue: deque[_Waiting] = deque()
         self._weight = 0
         self._seen: dict[int, tuple[datetime, timedelta]] = {}
+        self._touched_at = 0.0
         self._closing = False
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -218,7 +220,7 @@ class Writer:
         for index, one in enumerate(batch):
             groups.setdefault(one.work, []).append(index)
         results: list[Any] = [None] * len(batch)
-        seen = self._swap_seen()
+        seen = self._swap_seen() if time.monotonic() - self._touched_at >= self._touch_every else {}
         try:
             with self._store.writing() as w:
                 locked = self._lock(w, batch, groups)
@@ -235,6 +237,7 @@ class Writer:
         except BaseException:
             self._give_back(seen)
             raise
+        self._forget_seen(under_way)
         self.batches += 1
         self.items += len(batch)
         for then in under_way.after:
@@ -254,9 +257,17 @@ class Writer:
         return frozenset(keys)
 
     def _swap_seen(self) -> dict[int, tuple[datetime, timedelta]]:
+        self._touched_at = time.monotonic()
         with self._change:
             seen, self._seen = self._seen, {}
         return seen
+
+    def _forget_seen(self, batch: Batch) -> None:
+        """What is still to be written of devices that the batch saved as it saw them later."""
+        with self._change:
+            for key in batch.saved & self._seen.keys():
+                if self._seen[key][0] <= batch.now:
+                    del self._seen[key]
 
     def _give_back(self, seen: dict[int, tuple[datetime, timedelta]]) -> None:
         with self._change:
