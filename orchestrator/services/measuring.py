@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from orchestrator.core.decide import decide
 from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, ReasonKind, RolloutStatus
+from orchestrator.services.chronicle import rules_of
 from orchestrator.services.notice_store import Unsent
 from orchestrator.services.records import JobStatus, RolloutRow
 from orchestrator.services.store import Reading, Store
@@ -33,6 +35,9 @@ MOST_EFFECTS: Final = 1_000
 """What waits in the outbox is counted up to this."""
 
 
+AWAITED: Final = frozenset({ReasonKind.AWAITING_PROMOTION, ReasonKind.AWAITING_APPROVAL})
+"""What only a person's word ends."""
+
 MOST_MESSAGES: Final = 10_000
 """Messages that did not arrive are counted up to this."""
 
@@ -49,8 +54,11 @@ class MonitorFigures:
 
 @dataclass(frozen=True, slots=True)
 class WaveFigures:
+    """``awaited``: it waits for a person's word, to promote or to approve."""
+
     state: WaveState
     facts: WaveFacts
+    awaited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,8 @@ class Measuring:
 def _rollout(r: Reading, row: RolloutRow, now: datetime) -> RolloutFigures:
     facts = r.facts(row, now=now)
     by_wave = {wave.wave: wave for wave in facts.waves}
+    plan = decide(row.state, facts, rules_of(row), now)
+    awaited = {each.wave for each in plan.reasons if each.reason.kind in AWAITED}
     return RolloutFigures(
         name=row.state.rollout,
         tag=row.tag,
@@ -116,7 +126,7 @@ def _rollout(r: Reading, row: RolloutRow, now: datetime) -> RolloutFigures:
         status=row.state.status,
         devices=facts.devices,
         since=row.state.standing.since,
-        waves=tuple(WaveFigures(wave, by_wave[wave.wave]) for wave in row.state.waves),
+        waves=tuple(WaveFigures(wave, by_wave[wave.wave], wave.wave in awaited) for wave in row.state.waves),
         monitors=_monitors([each for each in facts.monitors if not each.accepted], r.next_steps(row.key)),
         budgets=facts.budgets,
     )

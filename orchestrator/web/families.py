@@ -52,6 +52,9 @@ _about = "Waves"
 
 WAVE_STATUS: Final = _gauge("wave_status", "1 for the status the wave has.", "rollout", "wave", "status")
 WAVE_HELD: Final = _gauge("wave_held", "1 while the wave waits for a person.", "rollout", "wave")
+WAVE_AWAITED: Final = _gauge(
+    "wave_awaited", "1 while the wave waits for a person's word, to promote or to approve it.", "rollout", "wave"
+)
 MEMBERS: Final = _gauge("wave_members", "Devices with a place in a slice that was opened.", "rollout", "wave")
 WAITING: Final = _gauge("wave_waiting", "Devices left for later slices when the last one opened.", "rollout", "wave")
 ADMITTED: Final = _gauge("wave_admitted", "Devices that were given the offer.", "rollout", "wave")

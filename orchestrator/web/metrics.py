@@ -186,6 +186,7 @@ def _of_a_rollout(rollout: RolloutFigures) -> Iterator[Sample]:
         key, facts, deltas = (name, wave.state.wave), wave.facts, wave.facts.deltas
         yield f.WAVE_STATUS, (*key, wave.state.status), 1
         yield f.WAVE_HELD, key, wave.state.hold is not None
+        yield f.WAVE_AWAITED, key, wave.awaited
         yield f.MEMBERS, key, facts.members
         yield f.WAITING, key, facts.waiting
         yield f.ADMITTED, key, facts.offered
