@@ -193,16 +193,15 @@ def _next(monitor: MonitorFacts, step: Step, scale: _Scale) -> tuple[Markup, Mar
     count, until = step.there + step.more, step.within
     x, y = scale.x(until), scale.y(count)
     word = f"{count} within {number(until)} {'excludes' if monitor.segment else monitor.answer.value + 's'}"
-    left = x < 190
     line = el(
         "g",
         el("line", class_="next", x1=scale.x(0), x2=x, y1=y, y2=y),
         el("circle", class_="next-mark", cx=x, cy=y, r=4.5),
     )
-    beside = (
-        {"x": x + 9, "y": y + 17, "text_anchor": "start"} if left else {"x": x - 9, "y": y - 8, "text_anchor": "end"}
-    )
-    return line, el("text", word, class_="next-word", **beside)
+    # To its right nothing is shaded, and no dot is that high: the next one there halts.
+    if x < WIDTH - 170:
+        return line, el("text", word, class_="next-word", x=x + 10, y=y + 4)
+    return line, el("text", word, class_="next-word", x=x - 9, y=y + 18, text_anchor="end")
 
 
 @lru_cache(maxsize=512)
