@@ -13,6 +13,7 @@ from orchestrator.services.application import Application
 from orchestrator.services.credentials import GrantKind, RevokedKind
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.mender.sets import AuthSet, SetStatus
+from orchestrator.services.notice_store import Wanted
 from tests.cli.house import ROLLOUT, House
 from tests.services.fake_provider import commit
 
@@ -44,7 +45,7 @@ def furnish(house: House, app: Application) -> list[str]:
             w.save_auth_set(_auth_set(n, house))
         keys = [row.key for row in w.rollouts()]
         for key in keys:
-            w.add_notices(key, "journal 1", ["oncall"], _NOTICE, now=house.now, give_up_at=house.now)
+            w.add_notices(Wanted(key, "journal 1", _NOTICE, house.now, house.now), ["oncall"])
     return secrets
 
 
