@@ -205,6 +205,7 @@ def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) 
             meter=meter,
             scraper=_scraper(app.settings),
             openid=_openid(app),
+            secure=(app.settings.console_url or "").startswith("https:"),
         )
         around, proxies = Following(side, meter), app.settings.trusted_proxies
         server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Dialog, Page
 from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
 from orchestrator.gateway.server import Server, listen
-from orchestrator.services.people import Person
+from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web.app import operators_side
 from tests.web.installation import Installation
 
@@ -24,12 +24,12 @@ NAME = "<img src=x onerror=alert(1)>anna"
 class Roles:
     """A session is the name of a role."""
 
-    def by_token(self, token: str, *, address: str) -> Person:
+    def by_token(self, token: str, *, address: str, looks: bool = True) -> Person:
         if token not in set(Role):
             raise Unauthorized("The session is over: sign in again.")
         return Person(NAME, frozenset({Role(token)}))
 
-    def by_session(self, session: str, *, address: str) -> Person:
+    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         return self.by_token(session, address=address)
 
 
@@ -39,6 +39,8 @@ class Served:
 
     home: Installation
     port: int = 0
+    doorkeeper: Callable[[], Doorkeeper] = Roles
+    """Made anew with each start."""
     _over: threading.Event = field(default_factory=threading.Event)
     _server: Server | None = None
     _thread: threading.Thread | None = None
@@ -51,7 +53,7 @@ class Served:
         door = listen("127.0.0.1", self.port)
         self.port = door.getsockname()[1]
         self._over = threading.Event()
-        side = operators_side(self.home.app, over=self._over, doorkeeper=Roles())
+        side = operators_side(self.home.app, over=self._over, doorkeeper=self.doorkeeper())
         self._server = Server(side, sockets=[door], signals=False)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
