@@ -156,6 +156,7 @@ def open_application(
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.gatekeeping import Gatekeeper
+    from orchestrator.services.house_log import HouseLog
     from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
     from orchestrator.services.notices import Notices
@@ -223,6 +224,7 @@ def open_application(
         verifier=Verifier(store),
         replayer=Replayer(store),
         people=People(store, clock, passwords),
+        house_log=HouseLog(store, clock),
         door=Door(
             store,
             clock,
@@ -230,6 +232,7 @@ def open_application(
             at_most=settings.session_at_most,
             passwords=passwords,
             spared=_is_loopback,
+            site=_site_of,
         ),
         authority=lambda: open_authority(settings),
         tuf=lambda: open_tuf(settings, clock=clock),
@@ -249,6 +252,12 @@ def _is_loopback(address: str) -> bool:
     from orchestrator.gateway.limits import is_loopback
 
     return is_loopback(address)
+
+
+def _site_of(address: str) -> str:
+    from orchestrator.gateway.limits import site_of
+
+    return site_of(address)
 
 
 def upgrade_database(settings: Settings) -> str:

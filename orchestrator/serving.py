@@ -266,6 +266,7 @@ class _OperatorsSide:
             meter=self._meter,
             scraper=self._scraper,
             openid=self._openid,
+            secure=(settings.console_url or "").startswith("https:"),
         )
         host, port = self._door.getsockname()[:2]
         where = f"http{'' if self._tls is None else 's'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -19,9 +19,10 @@ from orchestrator.core.facts import Facts
 from orchestrator.core.journal import Entry
 from orchestrator.core.notices import Notice, On, notice
 from orchestrator.core.policy import Policy
-from orchestrator.core.states import RolloutStatus
+from orchestrator.core.states import POLICY, RolloutStatus
 from orchestrator.errors import Busy, NotFound, WaveError
 from orchestrator.services import following, tracing
+from orchestrator.services.house_log import note, several
 from orchestrator.services.notice_store import NoticeRow, Post, Wanted
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.stops import stopping
@@ -223,19 +224,24 @@ class Notices:
         with self.store.reading() as r:
             return r.count_notices()
 
-    def retry(self, keys: Sequence[int] = ()) -> int:
+    def retry(self, keys: Sequence[int] = (), *, by: str = POLICY) -> int:
         """Try these once more, or all that are dead or wait; for a day again. How many. Raises NotFound."""
         now = self.clock()
         with self.store.writing() as w:
             many = w.revive_notices(keys or None, now=now, give_up_at=now + GIVE_UP_AFTER)
+            if many:
+                whom = several([str(key) for key in keys]) or "all that wait"
+                note(w, now, "messages_retried", whom, f"had {many} messages tried again", by=by)
         if keys and not many:
             raise NotFound("None of these is dead or waits.", remedy="`wave notify list` shows all.")
         return many
 
-    def test(self, destination: str) -> None:
+    def test(self, destination: str, *, by: str = POLICY) -> None:
         """Send a message that says that it is a test. Raises NotFound, Unavailable."""
         now = self.clock()
         self.sender.send(destination, _test_notice(now), link=self.url, at=now)
+        with self.store.writing() as w:
+            note(w, now, "message_tested", destination, f"sent a test to {destination}", by=by)
 
 
 def pause_after(attempts: int, chance: float) -> timedelta:

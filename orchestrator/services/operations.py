@@ -23,6 +23,7 @@ from orchestrator.services import remotely
 from orchestrator.services.application import Application
 from orchestrator.services.artifacts import Artifacts
 from orchestrator.services.deltas import Deltas
+from orchestrator.services.house_log import HouseLog
 from orchestrator.services.identity import Identity
 from orchestrator.services.mender.operating import Operating
 from orchestrator.services.notices import Notices
@@ -216,6 +217,7 @@ OPERATIONS: Final = (
     Operation(
         "GET", "/journal/verification", _VIEWER, "", remotely.verify_journals, Listing(lambda v: f"{v.rollout}", True)
     ),
+    Operation("GET", "/log", _VIEWER, "house_log", HouseLog.events, _NEXT),
     # the fleet
     Operation("GET", "/devices", _VIEWER, "", remotely.devices, Listing(lambda each: str(each.id), True)),
     Operation("GET", "/counts/devices", _VIEWER, "", remotely.count_devices),

@@ -11,6 +11,7 @@ FROM_AFAR: Final = {
     "list": "queries.summaries",
     "status": "queries.rollout",
     "top": "failing",
+    "log": "house_log.events",
     "explain": "queries.rollout queries.device",
     "pause": "rollouts.pause",
     "resume": "rollouts.resume",

@@ -129,6 +129,8 @@ LOOKS = [
     "user show ann",
     "user show ANN --json",
     "user show nobody",
+    "log",
+    "log --limit 3 --json",
     "user log",
     "user log --limit 1 --json",
     "token list",

@@ -30,7 +30,10 @@ def furnish(house: House, app: Application) -> list[str]:
         app.rollouts.apply(*app.files.said(ROLLOUT.format(policy="accelerated").replace("lmp-42", each), None), by="m")
     for order in (app.rollouts.start, app.rollouts.pause, app.rollouts.resume):
         order("lmp-42", by="m")
-    app.deltas.request([DeltaPair(commit(before), commit(after)) for before, after in ((30, 41), (30, 42), (41, 42))])
+    pairs = [DeltaPair(commit(before), commit(after)) for before, after in ((30, 41), (30, 42), (41, 42))]
+    app.deltas.request(pairs, by="m")
+        [DeltaPair(commit(before), commit(after)) for before, after in ((30, 41), (30, 42), (41, 42))], by="m"
+    )
     for name in NAMES:
         app.people.add(name, [Role.RELEASER], by="m", password=PASSWORD if name == "ann" else None)
         secrets.append(app.people.add_token(name, [Role.VIEWER], until=house.now + timedelta(days=9), by="m")[1])

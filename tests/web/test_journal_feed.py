@@ -6,8 +6,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 
+from orchestrator.adapters.sql.store import SqlReading
 from orchestrator.core.roles import Role
 from orchestrator.services.people import Person
 from orchestrator.web import app as side
@@ -22,6 +23,7 @@ from orchestrator.web.api import journal_feed
 from tests.cli.elsewhere import MIKA, Known, served
 from tests.cli.house import House
 from tests.contract.test_feed import appended
+from tests.web.house_of_people import Open, opened
 
 
 class Reader:
@@ -137,38 +139,6 @@ def test_while_nothing_happens_a_sign_of_life_comes(house: House, monkeypatch: p
         assert all(reader.beat() for _ in range(5))
 
 
-def revoked(house: House, token: str) -> None:
-    house.ok("token", "revoke", token, "--yes")
-
-
-def over(house: House, token: str) -> None:
-    house.now += timedelta(days=31)
-
-
-def disabled(house: House, token: str) -> None:
-    house.ok("user", "disable", "ann", "--yes")
-
-
-@pytest.mark.parametrize("ended", [revoked, over, disabled])
-@pytest.mark.parametrize("quiet", [True, False], ids=["quiet", "busy"])
-def test_a_stream_ends_with_its_token(
-    house: House, monkeypatch: pytest.MonkeyPatch, ended: Callable[[House, str], None], quiet: bool
-) -> None:
-    """Also while nothing happens; and nothing that happens afterwards is told."""
-    monkeypatch.setattr(journal_feed, "ASK_AGAIN_EVERY", 0.0)
-    monkeypatch.setattr(journal_feed, "BEAT_EVERY", timedelta(milliseconds=50) if quiet else timedelta(seconds=15))
-    house.ok("user", "add", "ann", "--role", "viewer", "--no-password")
-    made = house.json("token", "add", "ann", "--until", "30d")
-    with house.application() as app, served(house, app.door) as url, reading(url, "0", made["token"]) as reader:
-        reader.events(1)
-        ended(house, made["name"])
-        if not quiet:
-            house.ok("start", "lmp-42")
-        assert reader.event() is None
-        headers = {"authorization": f"Bearer {made['token']}"}
-        assert httpx.get(f"{url}/api/v1/journal/feed", headers=headers).status_code == 401
-
-
 def test_nobody_has_more_streams_than_they_may(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side, "STREAMS", 3)
     known = Known()
@@ -234,15 +204,57 @@ def test_whoever_does_not_read_holds_no_memory(house: House, monkeypatch: pytest
         assert made >= many
 
 
-def test_who_may_not_read_any_more_reads_no_further(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_feed, "ASK_AGAIN_EVERY", 0.0)
-    known = Known()
-    with served(house, known) as url, reading(url, "0") as reader:
+@pytest.mark.parametrize("ends", ["revoked", "over", "disabled"])
+@pytest.mark.parametrize("quiet", [True, False], ids=["quiet", "busy"])
+def test_who_may_not_read_any_more_is_told_nothing_more(
+    house: House, ends: str, quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream ends, also while nothing happens."""
+    monkeypatch.setattr(journal_feed, "BEAT_EVERY", timedelta(milliseconds=50) if quiet else timedelta(seconds=15))
+    with opened(house) as site:
+        name, token = site.populated.token("viewer", for_=timedelta(hours=1))
+        with reading(site.url, "0", token) as reader:
+            reader.events(1)
+            match ends:
+                case "revoked":
+                    site.populated.people.revoke_token(name, by="root")
+                case "over":
+                    house.now += timedelta(hours=1)
+                case _:
+                    site.populated.people.disable("viewer", by="root")
+            if not quiet:
+                house.ok("start", "lmp-42")
+            assert reader.event() is None
+
+
+def test_a_stream_that_was_open_ends_with_the_session_and_keeps_none_alive(house: House) -> None:
+    """Stolen or not: after sign-out it tells nothing, and while it stands open nobody has looked."""
+    with (
+        opened(house) as site,
+        closing(site.browser("viewer")) as browser,
+        browser.stream("GET", "/live") as watching,
+        browser.stream("GET", "/api/v1/journal/feed?after=0") as feed,
+    ):
+        reader, live = Reader(feed.iter_lines()), Reader(watching.iter_lines())
         reader.events(1)
-        known.people.clear()
+        assert live.event() == {"retry": "2000"}
+        assert live.event() == {"event": "change", "data": "{}"}
+        seen_at = _seen(site)
+        house.now += timedelta(hours=11)
         house.ok("start", "lmp-42")
-        seen = reader.event()
-        assert seen is None or reader.event() is None
+        assert reader.events(1)[0][2] == "started"
+        assert _seen(site) == seen_at
+        browser.post("/sign-out")
+        house.ok("pause", "lmp-42")
+        assert reader.event() is None
+        while (told := live.event()) is not None:
+            assert told == {"event": "change", "data": "{}"}, "what had happened before"
+
+
+def _seen(site: Open) -> list[tuple[int]]:
+    with site.populated.app.store.reading() as r:
+        assert isinstance(r, SqlReading)
+        return list(r.link.rows("SELECT seen_at FROM person_session"))
 
 
 def test_what_is_no_number_is_refused(house: House) -> None:

@@ -34,7 +34,7 @@ class RemoteAuthority:
         """``since`` is worked out there."""
         key, asked = (None, request) if request is not None else new_request(device_id)
         days = None if lasts == DEVICE_FOR else lasts.days
-        made: Issued = self._client.call("issue_certificate", device_id=device_id, request=asked, days=days)
+        made: Issued = self._client.call("issue_certificate", device_id=device_id, request=asked, by="", days=days)
         return replace(made, key=key)
 
     def save(self, issued: Issued, directory: Path, name: str) -> Sequence[Path]:

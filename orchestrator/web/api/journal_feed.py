@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.core.roles import Role
-from orchestrator.errors import InvalidInput, WaveError
+from orchestrator.errors import InvalidInput
 from orchestrator.services.feed import Fed
 from orchestrator.services.people import Person
 from orchestrator.services.wire import encoded
-from orchestrator.web.asking import asks, who
+from orchestrator.web.asking import asks, still
 from orchestrator.web.bounds import Turns
 from orchestrator.web.feed import BEAT, BEAT_EVERY, Feed, frame
 
 MEDIA: Final = "text/event-stream"
-
-ASK_AGAIN_EVERY: Final = 5.0
-"""Seconds after which a stream, before it hands anything on, looks whether whoever reads may still. While nothing
-happens it does so with each sign of life."""
 
 
 class Stream(StreamingResponse):
@@ -70,29 +64,18 @@ def _position(request: Request) -> int | None:
 
 
 async def _events(request: Request, feed: Feed, after: int | None) -> AsyncIterator[bytes]:
-    asked_at = time.monotonic()
     # Something at once, so that the reader knows that it is connected.
     yield BEAT
     async with aclosing(feed.follow(after, beat_every=BEAT_EVERY)) as followed:
         async for news in followed:
-            if time.monotonic() - asked_at >= ASK_AGAIN_EVERY:
-                asked_at = time.monotonic()
-                if not await run_in_threadpool(_may, request):
-                    return
+            if not await still(request, Role.VIEWER):
+                return
             if news.lost:
                 yield frame("lost", number=news.position)
             for each in news.entries:
                 yield _event(each)
             if not news.entries:
                 yield BEAT
-
-
-def _may(request: Request) -> bool:
-    try:
-        who(request).needs(Role.VIEWER)
-    except WaveError:
-        return False
-    return True
 
 
 def _event(each: Fed) -> bytes:
