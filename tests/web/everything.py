@@ -32,8 +32,6 @@ def furnish(house: House, app: Application) -> list[str]:
         order("lmp-42", by="m")
     pairs = [DeltaPair(commit(before), commit(after)) for before, after in ((30, 41), (30, 42), (41, 42))]
     app.deltas.request(pairs, by="m")
-        [DeltaPair(commit(before), commit(after)) for before, after in ((30, 41), (30, 42), (41, 42))], by="m"
-    )
     for name in NAMES:
         app.people.add(name, [Role.RELEASER], by="m", password=PASSWORD if name == "ann" else None)
         secrets.append(app.people.add_token(name, [Role.VIEWER], until=house.now + timedelta(days=9), by="m")[1])
