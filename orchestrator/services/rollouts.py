@@ -236,6 +236,8 @@ class Rollouts:
         with self._writing(dry_run) as w:
             row = self._row(w, name)
             if row.state.status in (RolloutStatus.RUNNING, RolloutStatus.COMPLETED):
+                if wave is not None:
+                    _wave(row, wave)
                 state, sentence = release(row.state, wave, by, reason, now)
                 build_again(w, row, state, now)
                 order(w, row, state, event="wave_resumed", by=by, sentence=sentence, now=now, wave=wave)

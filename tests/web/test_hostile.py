@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from itertools import islice
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
@@ -236,3 +237,16 @@ def test_a_time_without_a_zone_or_beyond_all_times_is_refused(api: Asking) -> No
         answer = api("POST", "/mender/waiting/reject", "admin", json={"asked_within": within, "dry_run": True})
         assert answer.status_code in (200, 400), answer.text
     assert api("GET", "/enrolments", "viewer").status_code == 200
+
+
+def test_what_nothing_is_called_is_accepted_by_nobody(api: Asking) -> None:
+    """Whatever the rollout's status; a word of no monitor and a wave that is none."""
+    asked: list[dict[str, Any]] = [{"accept": ["\u0019\u00d0", "c\x1eG"], "wave": "P"}, {"accept": ["x"]}]
+    asked += [{"wave": "P"}, {"accept": [""], "wave": ""}]
+    for order in ("", "start", "pause", "resume", "halt", "resume", "complete", "cancel"):
+        if order:
+            api("POST", f"/rollouts/lmp-42/{order}", json={"reason": "x"})
+        for body in asked:
+            for given in (body, {**body, "reason": "x"}, {**body, "reason": "x", "dry_run": True}):
+                answer = api("POST", "/rollouts/lmp-42/resume", json=given)
+                assert answer.status_code < 500, (order, given, answer.text)
