@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -94,14 +93,14 @@ class Writer:
         self._clock = clock
         self.most_waiting = most_waiting
         self._most_at_once = most_at_once
-        self._touch_every = touch_every.total_seconds()
+        self._touch_every = touch_every
         self._between = between
         self._guard = threading.Lock()
         self._change = threading.Condition(self._guard)
         self._queue: deque[_Waiting] = deque()
         self._weight = 0
         self._seen: dict[int, tuple[datetime, timedelta]] = {}
-        self._touched_at = 0.0
+        self._touched_at: datetime | None = None
         self._closing = False
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -164,7 +163,7 @@ class Writer:
         while True:
             with self._change:
                 if not self._queue and not self._closing:
-                    self._change.wait(self._touch_every)
+                    self._change.wait(self._touch_every.total_seconds())
                 batch = self._take()
                 ending = self._closing and not self._queue and not batch
             if batch:
@@ -218,7 +217,7 @@ class Writer:
         for index, one in enumerate(batch):
             groups.setdefault(one.work, []).append(index)
         results: list[Any] = [None] * len(batch)
-        seen = self._swap_seen() if time.monotonic() - self._touched_at >= self._touch_every else {}
+        seen = self._swap_seen() if self._touches() else {}
         try:
             with self._store.writing() as w:
                 locked = self._lock(w, batch, groups)
@@ -254,8 +253,13 @@ class Writer:
             w.lock_rollout(key)
         return frozenset(keys)
 
+    def _touches(self) -> bool:
+        """Whether it is time to write when devices were seen; also when the clock was set back."""
+        at = self._touched_at
+        return at is None or not timedelta(0) <= self._clock() - at < self._touch_every
+
     def _swap_seen(self) -> dict[int, tuple[datetime, timedelta]]:
-        self._touched_at = time.monotonic()
+        self._touched_at = self._clock()
         with self._change:
             seen, self._seen = self._seen, {}
         return seen

@@ -90,9 +90,7 @@ async def load(port: int, make: Make, see: See, *, until: asyncio.Event, connect
     return wrong
 
 
-async def work_off(
-    port: int, requests: Sequence[bytes], see: See, *, connections: int = CONNECTIONS
-) -> list[bytes]:
+async def work_off(port: int, requests: Sequence[bytes], see: See, *, connections: int = CONNECTIONS) -> list[bytes]:
     """Send each of these once, over so many connections; what was answered with anything but 200."""
     wrong: list[bytes] = []
     left = iter(requests)
