@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.adapters.files.source import KeyPath, Source, read_source
-from orchestrator.core.document import did_you_mean
+from orchestrator.adapters.files.source import Source, read_source
+from orchestrator.core.document import KeyPath, did_you_mean
 from orchestrator.core.durations import duration_text, parse_duration
 from orchestrator.errors import InvalidFile, InvalidInput
 from orchestrator.services.settings import Settings
