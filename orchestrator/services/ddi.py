@@ -157,7 +157,7 @@ class Ddi:
         commit = earlier.update.to_commit
         listed = self._snapshot().listed.get(key)
         offered = earlier.update.status is UpdateStatus.OFFERED
-        changed = listed is not None and offered and kept.had[key][1] != listed.row.version
+        changed = listed is not None and offered and kept.had[key][1] < listed.offers_since
         if listed is not None and commit in listed.artifacts and not changed:
             return None
 
