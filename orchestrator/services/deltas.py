@@ -14,6 +14,7 @@ from orchestrator.core.delta_plan import CommitGraph, DeltaPlan, Required, makes
 from orchestrator.core.fleet import Scope
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.rules import Rules, WaveRules
+from orchestrator.core.states import POLICY
 from orchestrator.errors import ContentUnavailable, CorruptDelta, InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.commits import pair_text, resolve_commit
@@ -28,6 +29,7 @@ from orchestrator.services.delta_stock import (
     required,
 )
 from orchestrator.services.delta_views import DeltaView, Usage, views
+from orchestrator.services.house_log import note, several
 from orchestrator.services.records import JobStatus, RolloutRow, WaveCount
 from orchestrator.services.static_deltas import StaticDeltaPlan, static_delta_plan, wanted
 from orchestrator.services.store import Store
@@ -81,7 +83,8 @@ class Verified:
 
 
 class Deltas:
-    """The use cases. ``clock`` gives aware UTC; ``poke`` wakes the ticker after what it decides by has changed."""
+    """The use cases. ``clock`` gives aware UTC; ``poke`` wakes the ticker after what it decides by has changed.
+    ``makes_artifacts``: deltas between files are artifacts, which devices of every protocol take."""
 
     def __init__(
         self,
@@ -89,7 +92,10 @@ class Deltas:
         provider: DeltaProvider,
         clock: Callable[[], datetime],
         poke: Callable[[], None] = lambda: None,
+        *,
+        makes_artifacts: bool = False,
     ) -> None:
+        self.makes_artifacts = makes_artifacts
         self._store = store
         self._provider = provider
         self._clock = clock
@@ -130,14 +136,17 @@ class Deltas:
     ) -> Preview:
         """What ``ensure`` would do for waves whose devices have been counted, and what it would cost on so many
         builders. Writes nothing. A Target whose commit is missing is no error here: its pairs count as unknown."""
-        pairs = {pair_of(need) for count in counts.values() for need in required(scope, count, {})}
+        pairs = {pair_of(need) for count in counts.values() for need in self._required(scope, count, {})}
         with self._store.reading() as r:
             said = self._stock.take(r, pairs)
         there = commits_there(
             self._provider, {commit for pair in pairs for commit in (pair.from_commit, pair.to_commit)}
         )
         needs = {
-            wave: [replace(need, known=need.known and there[need.to_commit]) for need in required(scope, count, there)]
+            wave: [
+                replace(need, known=need.known and there[need.to_commit])
+                for need in self._required(scope, count, there)
+            ]
             for wave, count in counts.items()
         }
         every = [need for found in needs.values() for need in found]
@@ -159,18 +168,21 @@ class Deltas:
         whole = frozenset(pair for pair, record in stock.ready.items() if record.whole)
         return Preview(plans, graph, jobs, builders, whole)
 
+    def _required(self, scope: Scope, count: WaveCount, there: Mapping[str, bool]) -> tuple[Required, ...]:
+        return required(scope, replace(count, whole={}) if self.makes_artifacts else count, there)
+
     def _look(
         self, scope: Scope, wave: str, rules: Rules, *, now: datetime, adopt: bool, builders: int
     ) -> tuple[WaveCount, Sequence[Required], DeltaPlan, Stock]:
         bound = _wave_rules(rules.waves, wave)
         with self._store.reading() as r:
             count = r.look(scope, wave, seen_since=now - rules.reach)
-            required_pairs = [pair_of(need) for need in required(scope, count, {})]
+            required_pairs = [pair_of(need) for need in self._required(scope, count, {})]
             said = self._stock.take(r, required_pairs)
         there = commits_there(
             self._provider, [commit for pair in required_pairs for commit in (pair.from_commit, pair.to_commit)]
         )
-        needs = required(scope, count, there)
+        needs = self._required(scope, count, there)
         for need in needs:
             if not there[need.to_commit]:
                 raise ContentUnavailable(
@@ -209,11 +221,11 @@ class Deltas:
         costs = {pair: self._stock.estimate(pair) or UNKNOWN_COST for pair in buildable if pair not in stock.ready}
         return static_delta_plan(asked, there, stock.ready, {pair: job for pair, (_, job) in said.items()}, costs)
 
-    def queue(self, plan: StaticDeltaPlan) -> int:
+    def queue(self, plan: StaticDeltaPlan, *, by: str = POLICY) -> int:
         """Have built what the plan lacks, what failed before included; how many builds were queued."""
-        return self._queue({item.pair: item.weight for item in plan.items if item.state.can_be_queued})
+        return self._queue({item.pair: item.weight for item in plan.items if item.state.can_be_queued}, by)
 
-    def request(self, pairs: Iterable[DeltaPair]) -> int:
+    def request(self, pairs: Iterable[DeltaPair], *, by: str = POLICY) -> int:
         """Have these built, whoever needs them, what failed before included; how many builds were queued. Raises
         ContentUnavailable for a commit that the repository does not have, InvalidInput for a pair of one commit."""
         weights: dict[DeltaPair, float] = {}
@@ -222,13 +234,18 @@ class Deltas:
                 raise InvalidInput(f"{pair_text(pair)} is one commit: no delta is needed.")
             cost = self._provider.estimate(pair)
             weights[pair] = max(cost.at_most_bytes - cost.likely_bytes, 1) / max(cost.build_seconds, 1.0)
-        return self._queue(weights)
+        return self._queue(weights, by)
 
-    def _queue(self, weights: dict[DeltaPair, float]) -> int:
+    def _queue(self, weights: dict[DeltaPair, float], by: str) -> int:
         if not weights:
             return 0
         with self._store.writing() as w:
-            return w.queue_builds(weights, now=self._clock(), again=True)
+            now = self._clock()
+            queued = w.queue_builds(weights, now=now, again=True)
+            if queued:
+                whom = several([pair_text(pair) for pair in weights])
+                note(w, now, "deltas_asked_for", whom, f"had deltas built: {whom}", by=by)
+            return queued
 
     # ------------------------------------------------------------------------------------------ looking
 
@@ -259,7 +276,13 @@ class Deltas:
     # ------------------------------------------------------------------------------------------ dropping and verifying
 
     def drop(
-        self, pair: DeltaPair | None = None, *, unused: bool = False, force: bool = False, dry_run: bool = False
+        self,
+        pair: DeltaPair | None = None,
+        *,
+        unused: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        by: str = POLICY,
     ) -> tuple[Dropped, ...]:
         """Drop one delta, or with ``unused`` all that no device runs the from commit of and no live rollout needs.
 
@@ -271,7 +294,7 @@ class Deltas:
             raise InvalidInput("Say which delta to drop, or --unused: one of both.")
         published = set(self._provider.published())
         if pair is not None:
-            return (self._drop_one(pair, published, force=force, dry_run=dry_run),)
+            return (self._drop_one(pair, published, force=force, dry_run=dry_run, by=by),)
         with self._store.reading() as r:
             usage = Usage.read(r)
             sizes = {record.pair: record.bytes for record in r.deltas()}
@@ -279,10 +302,10 @@ class Deltas:
         idle = [known for known in sorted(published | set(sizes), key=_sortable) if not usage.used(known)]
         dropped = [Dropped(known, sizes.get(known)) for known in idle if known not in busy]
         if not dry_run:
-            dropped = [item for item in dropped if self._take_away(item.pair, unless_used=True)]
+            dropped = [item for item in dropped if self._take_away(item.pair, unless_used=True, by=by)]
         return tuple(dropped)
 
-    def _drop_one(self, pair: DeltaPair, published: set[DeltaPair], *, force: bool, dry_run: bool) -> Dropped:
+    def _drop_one(self, pair: DeltaPair, published: set[DeltaPair], *, force: bool, dry_run: bool, by: str) -> Dropped:
         with self._store.reading() as r:
             usage = Usage.read(r)
             record, job = r.delta(pair), r.job(pair)
@@ -296,14 +319,15 @@ class Deltas:
                 remedy="Its devices would have to wait or load everything; --force drops it all the same.",
             )
         if not dry_run:
-            self._take_away(pair, unless_used=False)
+            self._take_away(pair, unless_used=False, by=by)
         return Dropped(pair, record.bytes if record else None)
 
-    def _take_away(self, pair: DeltaPair, *, unless_used: bool) -> bool:
+    def _take_away(self, pair: DeltaPair, *, unless_used: bool, by: str) -> bool:
         with self._store.writing() as w:
             if unless_used and Usage.read(w).used(pair):
                 return False
             w.forget_delta(pair)
+            note(w, self._clock(), "delta_dropped", pair_text(pair), f"dropped the delta {pair_text(pair)}", by=by)
         self._stock.forget(pair)
         self._provider.drop(pair)
         return True

@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -89,6 +89,11 @@ def page(
     return sent(request, text.encode(), HTML, status=code)
 
 
+def filled(template: str, shown: Mapping[str, Any]) -> str:
+    """A page for whoever it is, in the same frame: nobody is at its top, and it has no script."""
+    return _environment().get_template(template).render(person=None, path="", part=False, **shown)
+
+
 def sent(request: Request, body: bytes, kind: str, *, status: int = 200) -> Response:
     """Private to who asked, looked at anew each time, and not sent again while it is the same."""
     return _answer(request, _made(body), kind, status)
@@ -100,6 +105,12 @@ class Made(NamedTuple):
     body: bytes
     packed: bytes
     tag: str
+
+
+class Page(Response):
+    """An answer that knows what it was made of, so that it can be given again."""
+
+    made: Made | None = None
 
 
 class Kept:
@@ -121,8 +132,8 @@ class Kept:
         if found is not None and found[0] == stir and now - found[1] < FRESH_FOR:
             return _answer(request, found[2], HTML, 200)
         answer = make()
-        made = getattr(answer, "made", None)
-        if isinstance(made, Made) and answer.status_code in (200, 304):
+        made = answer.made if isinstance(answer, Page) else None
+        if made is not None and answer.status_code in (200, 304):
             with self._guard:
                 self._pages[which] = (stir, now, made)
                 self._pages.move_to_end(which)
@@ -140,12 +151,12 @@ def _answer(request: Request, made: Made, kind: str, status: int) -> Response:
     vary = f"Cookie, Accept-Encoding, {PART}"
     headers = {**HEADERS, "etag": made.tag, "cache-control": "private, no-cache", "vary": vary}
     if status == 200 and request.headers.get("if-none-match") == made.tag:
-        answer = Response(None, 304, headers)
+        answer = Page(None, 304, headers)
     elif made.packed and "gzip" in request.headers.get("accept-encoding", ""):
-        answer = Response(made.packed, status, {**headers, "content-encoding": "gzip"}, media_type=kind)
+        answer = Page(made.packed, status, {**headers, "content-encoding": "gzip"}, media_type=kind)
     else:
-        answer = Response(made.body, status, headers, media_type=kind)
-    answer.made = made  # type: ignore[attr-defined]
+        answer = Page(made.body, status, headers, media_type=kind)
+    answer.made = made
     return answer
 
 
