@@ -55,6 +55,9 @@ bench: system-demo $(READY)  ## measure, and compare
 bench-gateway: system-demo $(READY)  ## the gateway beside goosebit (fetched by pip) and a bare callable
 	$(PY) -m tests.benchmarks gateway_peers $(ARGS)
 
+bench-console: $(READY)  ## the console on a million devices and a hundred rollouts (ARGS=--write for README)
+	$(PY) -m tests.benchmarks console $(ARGS)
+
 soak: system-demo $(READY)  ## ten minutes of a fleet of a million (ARGS="--minutes 3")
 	$(PY) -m tests.load.soak $(ARGS)
 
@@ -86,4 +89,4 @@ clean:  ## remove what was made here, .venv too
 	rm -f .coverage .coverage.*
 	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway soak kills fuzz evidence lock docs wheel clean
+.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway bench-console soak kills fuzz evidence lock docs wheel clean

@@ -35,7 +35,21 @@ from orchestrator.adapters.sql.link import FOREIGN, translated
 from orchestrator.adapters.sql.tables import METADATA
 from orchestrator.errors import StoreUnavailable
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+VERSIONS: Final = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+)
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
 NEWEST: Final = VERSIONS[-1]

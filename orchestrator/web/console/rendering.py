@@ -67,6 +67,9 @@ FRESH_FOR: Final = 2.0
 
 _MOST_KEPT: Final = 128
 
+_AT_ONCE: Final = 2
+"""Pages made at the same time: those who ask for more wait for each other, and not the devices for all of them."""
+
 _WORTH_IT: Final = 1_000
 """Bytes below which nothing is compressed."""
 
@@ -108,6 +111,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
+        self._making = threading.BoundedSemaphore(_AT_ONCE)
         self._pages: OrderedDict[tuple[str, ...], tuple[str, float, Made]] = OrderedDict()
 
     def page(self, request: Request, person: Person, make: Callable[[], Response]) -> Response:
@@ -120,7 +124,8 @@ class Kept:
             found = self._pages.get(which)
         if found is not None and found[0] == stir and now - found[1] < FRESH_FOR:
             return _answer(request, found[2], HTML, 200)
-        answer = make()
+        with self._making:
+            answer = make()
         made = getattr(answer, "made", None)
         if isinstance(made, Made) and answer.status_code in (200, 304):
             with self._guard:
@@ -129,6 +134,11 @@ class Kept:
                 while len(self._pages) > _MOST_KEPT:
                     self._pages.popitem(last=False)
         return answer
+
+    def forget(self) -> None:
+        """All of them."""
+        with self._guard:
+            self._pages.clear()
 
 
 def _made(body: bytes) -> Made:
