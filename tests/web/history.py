@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrator.core.fleet import Device
-from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.core.states import RolloutStatus
 from tests.web.installation import NOON, TOLERANT, Installation
 
 FIRST = 50
@@ -68,6 +68,7 @@ def _week(home: Installation, week: int, names: list[str], *, last: bool) -> Non
         home.tick(timedelta(minutes=1))
         if not (last and wave == len(WAVES) - 1):
             home.tick(timedelta(hours=1, minutes=5))
+            home.tick(timedelta(seconds=20))
     for name in names:
         _end(home, f"{name}-{version}", ends[name])
 
@@ -92,16 +93,11 @@ def _go_on(home: Installation, begins: str, end: str, wave: int) -> None:
 
 
 def _end(home: Installation, rollout: str, end: str) -> None:
+    with home.app.store.reading() as r:
+        row = r.rollout(rollout)
+    if end == "completed" and row is not None and row.state.status is RolloutStatus.RUNNING:
+        home.app.rollouts.complete(rollout, by="mika", reason="Who has not come by now comes when it comes.")
     if end == "cancelled":
         home.app.rollouts.cancel(rollout, by="mika", reason="It will not boot on half of the boards.")
     if end == "paused":
         home.app.rollouts.pause(rollout, by="mika", reason="The network of the plant is being worked on.")
-
-
-def pairs(home: Installation, rollouts: int) -> list[DeltaPair]:
-    """Builds that nobody waits for any more: as many as a house of that age has seen."""
-    return [
-        DeltaPair(home.commit(FIRST, board), home.commit(FIRST + number, board))
-        for number in range(1, rollouts)
-        for board in BOARDS
-    ]
