@@ -17,7 +17,7 @@ export PYTHON
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-setup: system-test $(READY)  ## get everything ready (done by the others, too, and only once)
+setup: system-demo $(READY)  ## get the program ready (done by the others, too, and only once)
 
 $(READY): requirements.lock pyproject.toml tools/setup.sh
 	@tools/setup.sh python
@@ -28,12 +28,12 @@ system-demo:
 
 system-test:
 	@tools/setup.sh system ostree postgresql gnupg curl xdelta3 rdiff zstd cpio openssl squashfs-tools \
-	    swupdate mender-client mender-artifact chromium prometheus systemd zsh fish
+	    swupdate mender-client mender-artifact chromium prometheus systemd zsh fish nginx-light
 
 demo: system-demo $(READY)  ## show a rollout from beginning to end, on this machine alone
 	@$(PY) -m examples.demo $(ARGS)
 
-test: setup  ## style, types and every test, with branch coverage
+test: system-test $(READY)  ## style, types and every test, with branch coverage
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

@@ -20,6 +20,7 @@ from orchestrator.services.metering import Meter
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
     from orchestrator.adapters.service_manager import ServiceManager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.gateway.ddi.door import DdiDoor
     from orchestrator.gateway.limits import Limits
     from orchestrator.gateway.mender.door import MenderDoor
+    from orchestrator.gateway.server import Server
     from orchestrator.services.application import Application
     from orchestrator.services.openid import OpenId
 
@@ -144,6 +146,12 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             refused=meter.refused,
         )
 
+        answering = threading.Event()
+
+        def started(port: int) -> None:
+            manager.ready(f"Serving devices on port {port}.")
+            answering.set()
+
         server = Server(
             Treehub(gateway, files),
             sockets=[door],
@@ -152,7 +160,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             tls=tls,
             proxies=settings.trusted_proxies,
             refused=meter.refused,
-            started=lambda port: manager.ready(f"Serving devices on port {port}."),
+            started=started,
             late=late,
         )
         environment = {**os.environ, **as_environment(settings)}
@@ -161,7 +169,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
             LOG.info("serving devices on %s", settings.url)
-            with Courier(app.notices), _operators_side(app, tls, meter):
+            with Courier(app.notices), _operators_side(app, tls, meter, after=answering):
                 spare_collector()
                 try:
                     server.run()
@@ -174,53 +182,114 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
 
 
 @contextmanager
-def _operators_side(app: Application, tls: ssl.SSLContext | None, meter: Meter) -> Iterator[None]:
+def _operators_side(
+    app: Application, tls: ssl.SSLContext | None, meter: Meter, *, after: threading.Event
+) -> Iterator[None]:
     """The console and the API for operators, on a listener, a thread and an event loop of their own, so that no page
-    delays a device. Raises Unavailable when the port that was set is taken, InvalidInput for a token of metrics that
-    is none."""
-    if app.settings.console_port is None:
+    delays a device. What they are made of takes seconds to load, so that begins when ``after`` is set; who asks earlier
+    waits at the door. Raises, before anything is served, Unavailable when the port that was set is taken, InvalidInput
+    for a token of metrics that is none."""
+    settings = app.settings
+    if settings.console_port is None:
         yield
         return
-    from orchestrator.gateway.server import Server, listen
-    from orchestrator.services.census import Censuses
-    from orchestrator.web.app import operators_side
-    from orchestrator.web.following import Following
+    from orchestrator.gateway.server import listen
 
     with ExitStack() as ending:
-        host, port = app.settings.console_host, app.settings.console_port
         try:
-            door = ending.enter_context(listen(host, port))
+            door = ending.enter_context(listen(settings.console_host, settings.console_port))
         except Unavailable as error:
-            if "console_port" in app.settings.model_fields_set:
+            if "console_port" in settings.model_fields_set:
                 raise
             # Nobody asked for that port: devices are served all the same.
             LOG.warning("the operators' side is off: %s Set `console_port`, or `off`.", error.message)
             yield
             return
-        over = threading.Event()
+        side = _OperatorsSide(app, door, tls, meter, scraper=_scraper(settings), openid=_openid(app))
+        thread = threading.Thread(target=side.run, args=(after,), name="operators", daemon=True)
+        thread.start()
+        ending.callback(thread.join, END_WITHIN.total_seconds())
+        ending.callback(after.set)
+        ending.callback(side.stop)
+        yield
+
+
+class _OperatorsSide:
+    """Made and served in one thread; ``stop`` comes from another, at any time."""
+
+    def __init__(
+        self,
+        app: Application,
+        door: socket.socket,
+        tls: ssl.SSLContext | None,
+        meter: Meter,
+        *,
+        scraper: str | None,
+        openid: OpenId | None,
+    ) -> None:
+        self._app = app
+        self._door = door
+        self._tls = tls
+        self._meter = meter
+        self._scraper = scraper
+        self._openid = openid
+        self._over = threading.Event()
+        self._server: Server | None = None
+
+    def run(self, after: threading.Event) -> None:
+        after.wait()
+        try:
+            if not self._over.is_set():
+                self._serve()
+        except Exception:
+            # A fault of the pages is no reason to leave devices alone; nobody is to wait at a door that none opens.
+            LOG.exception("the operators' side has ended by a fault; devices are served all the same")
+        finally:
+            self._door.close()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._server is not None:
+            self._server.stop()
+
+    def _serve(self) -> None:
+        from orchestrator.gateway.server import Server, spare_collector
+        from orchestrator.services.census import Censuses
+        from orchestrator.web.app import operators_side
+        from orchestrator.web.following import Following
+
+        app, settings = self._app, self._app.settings
         side = operators_side(
             app,
-            over=over,
+            over=self._over,
             doorkeeper=app.door,
-            meter=meter,
-            scraper=_scraper(app.settings),
-            openid=_openid(app),
+            meter=self._meter,
+            scraper=self._scraper,
+            openid=self._openid,
         )
-        around, proxies = Following(side, meter), app.settings.trusted_proxies
-        server = Server(around, sockets=[door], signals=False, tls=tls, proxies=proxies)
+        host, port = self._door.getsockname()[:2]
+        where = f"http{'' if self._tls is None else 's'}://{f'[{host}]' if ':' in host else host}:{port}"
+        self._server = Server(
+            Following(side, self._meter),
+            sockets=[self._door],
+            signals=False,
+            tls=self._tls,
+            proxies=settings.trusted_proxies,
+            started=lambda port: LOG.info("serving operators on %s", where),
+        )
+        if self._over.is_set():
+            return
+        spare_collector()
         # The first stranger must not be told by the time it takes.
         threading.Thread(target=app.door.prepare, name="door", daemon=True).start()
-        thread = threading.Thread(target=server.run, name="operators", daemon=True)
-        thread.start()
         census = Censuses(app.store, app.clock)
-        counting = threading.Thread(target=census.run, args=(over,), name="census", daemon=True)
+        counting = threading.Thread(target=census.run, args=(self._over,), name="census", daemon=True)
         counting.start()
-        ending.callback(counting.join, END_WITHIN.total_seconds())
-        ending.callback(thread.join, END_WITHIN.total_seconds())
-        ending.callback(server.stop)
-        ending.callback(over.set)
-        LOG.info("serving operators on http%s://%s:%d", "" if tls is None else "s", host, door.getsockname()[1])
-        yield
+        try:
+            self._server.run()
+        finally:
+            self._over.set()
+            counting.join(END_WITHIN.total_seconds())
 
 
 def _scraper(settings: Settings) -> str | None:

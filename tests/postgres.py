@@ -43,7 +43,7 @@ def _programs() -> Path:
         return found[-1].parent
     if (initdb := shutil.which("initdb")) is not None:
         return Path(initdb).resolve().parent
-    raise AssertionError("PostgreSQL is not installed: run `make setup`, which gets it.")
+    raise AssertionError("PostgreSQL is not installed: `make test` gets it.")
 
 
 def _user() -> str | None:

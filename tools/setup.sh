@@ -21,6 +21,7 @@ present() {
             for initdb in /usr/lib/postgresql/*/bin/initdb; do [ -x "$initdb" ] && return 0; done
             return 1 ;;
         systemd) command -v systemd-analyze >/dev/null 2>&1 ;;
+        nginx-light) command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] ;;
         mender-client) command -v mender >/dev/null 2>&1 ;;
         squashfs-tools) command -v mksquashfs >/dev/null 2>&1 && command -v unsquashfs >/dev/null 2>&1 ;;
         gnupg) command -v gpg >/dev/null 2>&1 && command -v gpg-agent >/dev/null 2>&1 ;;

@@ -21,6 +21,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "attempt": "a rollout from its start, or from an accepted resume, to the next halt",
     "bake": "the watching of a wave after its devices have the offer",
     "budget": "a number of bad devices that stops the rollout; checked first",
+    "approve": "give the word that the policy asks of another person than who wrote or started the rollout",
     "artifact": "a whole file for devices that take files; its sha256 is the commit of a Target that is this file",
     "check-in": "a device asks, and says what it runs",
     "checkpoint": "a moment after the start of installing at which the clock looks whether a device was heard of",
@@ -31,6 +32,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "commit": "the content address of what a device runs (OSTree: 64 hex digits)",
     "complete": "end as generally available: devices of the tag are offered the Target, newcomers too",
     "confirmed": "runs the Target and has said so by a check-in",
+    "crossed": "of a monitor: it has so many bad devices among so few places that it acts; left by a person only",
     "delta": "what turns one commit into another; **required deltas**: those a wave's devices need",
     "delta provider": (
         "what knows about content: commits, deltas, building, verifying. There are two: OSTree, and files"
@@ -42,6 +44,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
         "follows the tag, has hardware the version exists for, does not run it or a newer one, is neither "
         "held nor retired"
     ),
+    "door": "what a wave needs to pass: time, outcomes, confirmations, and no evidence against it",
     "epoch": "a number of the rollout that grows with every stop and every start",
     "error code": "what a device says beside a failure; a policy can count some of them in a class of its own",
     "event": "one item of a report",
@@ -50,6 +53,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "fallback object": "an object that is too large for a delta and is fetched beside it",
     "freeze": "stop all offers of all rollouts",
     "gateway": "the HTTP side that devices talk to",
+    "gate": "a Prometheus, a webhook or a program that is asked before a wave opens: yes, no or not yet",
     "halt": "the safety stop; left only by a person",
     "hardware id": "the compatibility string; a Target has one or more, a device one",
     "held": "waiting for a person: a rollout, a wave or a device",
@@ -57,6 +61,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "journal": "the append-only, hash-chained record of decisions and orders, one chain per rollout",
     "label": "a key and a value on a device",
     "left": "runs something that is neither the old nor the new commit: no outcome, shown",
+    "limit": "of a monitor: the k-th bad device makes it act if it is among so many first places",
     "monitor": "one counter of evidence: an outcome class over the whole rollout, one wave or one segment",
     "offer": "the answer to a check-in that names a Target",
     "outcome": "what an update came to",
@@ -76,8 +81,13 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "segment": "devices alike in one way: a hardware id, the version they come from, a value of a label",
     "silent": "admitted, and no outcome within the policy's time",
     "skip": "let what comes after a wave go on without it",
+    "simulate": "play a policy over a virtual fleet with the real rules, many times",
     "slice": "the next stretch of positions of an open wave, at most as large as all before it",
     "stake": "how many failures the pace by evidence puts at risk at once: 20 by `pace: evidence`",
+    "staircase": (
+        "the limits of a monitor as steps: 3 in 8, 4 in 19 says that the third bad device halts if it is among the "
+        "first 8 places, the fourth among the first 19"
+    ),
     "started": "its first report was received, or it was seen running the Target",
     "supersede": "cancel another live rollout by starting this one",
     "tag": "the line a device follows; a Target carries tags",

@@ -3,7 +3,7 @@
 Callers hand in an item and get a future; the thread takes everything that waits, runs it in one ``store.writing()`` and
 resolves the futures only after the commit: what was acknowledged is on the disk. When a batch fails its items are tried
 one by one, so that one bad item fails alone; when the store itself cannot be had, all of them are told. Idle check-ins
-leave only their time behind (``touch``), written with the next batch or after a second.
+leave only their time behind (``touch``), written once a second, with a batch where there is one just then.
 
 Answers for: order, bounds, atomicity, acknowledgement. Not for: what an item means (``Work.run`` does).
 """
@@ -93,13 +93,14 @@ class Writer:
         self._clock = clock
         self.most_waiting = most_waiting
         self._most_at_once = most_at_once
-        self._touch_every = touch_every.total_seconds()
+        self._touch_every = touch_every
         self._between = between
         self._guard = threading.Lock()
         self._change = threading.Condition(self._guard)
         self._queue: deque[_Waiting] = deque()
         self._weight = 0
         self._seen: dict[int, tuple[datetime, timedelta]] = {}
+        self._touched_at: datetime | None = None
         self._closing = False
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -162,7 +163,7 @@ class Writer:
         while True:
             with self._change:
                 if not self._queue and not self._closing:
-                    self._change.wait(self._touch_every)
+                    self._change.wait(self._touch_every.total_seconds())
                 batch = self._take()
                 ending = self._closing and not self._queue and not batch
             if batch:
@@ -216,7 +217,7 @@ class Writer:
         for index, one in enumerate(batch):
             groups.setdefault(one.work, []).append(index)
         results: list[Any] = [None] * len(batch)
-        seen = self._swap_seen()
+        seen = self._swap_seen() if self._touches() else {}
         try:
             with self._store.writing() as w:
                 locked = self._lock(w, batch, groups)
@@ -233,6 +234,7 @@ class Writer:
         except BaseException:
             self._give_back(seen)
             raise
+        self._forget_seen(under_way)
         self.batches += 1
         self.items += len(batch)
         for then in under_way.after:
@@ -251,10 +253,23 @@ class Writer:
             w.lock_rollout(key)
         return frozenset(keys)
 
+    def _touches(self) -> bool:
+        """Whether it is time to write when devices were seen; also when the clock was set back."""
+        at = self._touched_at
+        return at is None or not timedelta(0) <= self._clock() - at < self._touch_every
+
     def _swap_seen(self) -> dict[int, tuple[datetime, timedelta]]:
+        self._touched_at = self._clock()
         with self._change:
             seen, self._seen = self._seen, {}
         return seen
+
+    def _forget_seen(self, batch: Batch) -> None:
+        """What is still to be written of devices that the batch saved as it saw them later."""
+        with self._change:
+            for key in batch.saved & self._seen.keys():
+                if self._seen[key][0] <= batch.now:
+                    del self._seen[key]
 
     def _give_back(self, seen: dict[int, tuple[datetime, timedelta]]) -> None:
         with self._change:

@@ -1,4 +1,4 @@
-"""Settings of TLS: what belongs together, and where paths count from."""
+"""Settings: what belongs together, where paths count from, and what is not said of a database."""
 
 from __future__ import annotations
 
@@ -33,3 +33,17 @@ def test_paths_of_tls_count_from_the_file_and_the_url_follows(tmp_path: Path) ->
     assert settings.url == "https://127.0.0.1:8700"
     again = load_settings(None, {}, as_environment(settings))
     assert again.tls_key == tmp_path / "b.key" and again.tls_client_required is False
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["wave:SECRET", "postgresql:wave:SECRET@db", "postgresql://wave:SECRET@db:port/wave", "mysql://w:SECRET@db/w"],
+)
+def test_an_address_of_no_database_is_refused_without_what_it_holds(tmp_path: Path, address: str) -> None:
+    (tmp_path / "wave.yaml").write_text(f"database: {address}\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match="database") as refused:
+        load_settings(tmp_path / "wave.yaml", {}, {})
+    assert "SECRET" not in str(refused.value)
+    with pytest.raises(InvalidInput, match="database") as refused:
+        load_settings(None, {}, {"WAVE_DATABASE": address})
+    assert "SECRET" not in str(refused.value) and refused.value.remedy

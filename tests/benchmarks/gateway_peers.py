@@ -49,7 +49,7 @@ QUIET = {
 }
 STARTS_WITHIN = 60.0
 A_FLEET = 256
-"""Connections beside the bare callable."""
+"""Connections, of everybody: what is read and written together is what has come together."""
 
 
 # ------------------------------------------------------------------------------------------------- servers
@@ -155,7 +155,7 @@ def in_turn(requests: Sequence[bytes]) -> Make:
 # ------------------------------------------------------------------------------------------------- measuring
 
 
-def idle(running: Running, tokens: dict[str, str], seconds: float) -> Rate:
+def idle(running: Running, tokens: dict[str, str], seconds: float, connections: int = A_FLEET) -> Rate:
     """Polls of a fleet for which there is nothing, for a while."""
     rate = Rate()
     counting = False
@@ -169,7 +169,7 @@ def idle(running: Running, tokens: dict[str, str], seconds: float) -> Rate:
         nonlocal counting
         done = asyncio.Event()
         requests = [poll(device, token) for device, token in tokens.items()]
-        task = asyncio.create_task(load(running.port, in_turn(requests), see, until=done))
+        task = asyncio.create_task(load(running.port, in_turn(requests), see, until=done, connections=connections))
         await asyncio.sleep(1)
         counting, before, began = True, cpu_seconds(running.pid), time.perf_counter()
         await asyncio.sleep(seconds)
@@ -183,7 +183,7 @@ def idle(running: Running, tokens: dict[str, str], seconds: float) -> Rate:
     return rate
 
 
-def told(running: Running, updates: Sequence[Sequence[bytes]]) -> Rate:
+def told(running: Running, updates: Sequence[Sequence[bytes]], connections: int = A_FLEET) -> Rate:
     """Every message of every device once: the first of all, then the second of all, then the third."""
     rate = Rate()
 
@@ -194,7 +194,7 @@ def told(running: Running, updates: Sequence[Sequence[bytes]]) -> Rate:
     async def run() -> None:
         before, began = cpu_seconds(running.pid), time.perf_counter()
         for requests in zip(*updates, strict=True):
-            if wrong := await work_off(running.port, requests, see):
+            if wrong := await work_off(running.port, requests, see, connections=connections):
                 raise SystemExit(f"{len(wrong)} answers were wrong, such as {wrong[0]!r}")
         rate.seconds, rate.cpu = time.perf_counter() - began, cpu_seconds(running.pid) - before
 
@@ -203,8 +203,7 @@ def told(running: Running, updates: Sequence[Sequence[bytes]]) -> Rate:
 
 
 def against_bare(folder: Path, devices: int, seconds: float, rounds: int) -> None:
-    """The own protocol and a callable that does nothing, both on our server, over as many connections as a fleet would
-    have: what is written together is what has come together."""
+    """The own protocol and a callable that does nothing, both on our server."""
     idle_path, idle_tokens = ours(folder, "idle", devices, slices=1, offer=False)
     busy_path, busy_tokens = ours(folder, "reports", devices, slices=devices, offer=True)
     asked = {"check-ins": (idle_path, lambda: check_ins(idle_tokens), 0.5)}

@@ -90,8 +90,8 @@ async def load(port: int, make: Make, see: See, *, until: asyncio.Event, connect
     return wrong
 
 
-async def work_off(port: int, requests: Sequence[bytes], see: See) -> list[bytes]:
-    """Send each of these once, over 64 connections; what was answered with anything but 200."""
+async def work_off(port: int, requests: Sequence[bytes], see: See, *, connections: int = CONNECTIONS) -> list[bytes]:
+    """Send each of these once, over so many connections; what was answered with anything but 200."""
     wrong: list[bytes] = []
     left = iter(requests)
     loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ async def work_off(port: int, requests: Sequence[bytes], see: See) -> list[bytes
     def make() -> bytes:
         return next(left, b"")
 
-    for _ in range(CONNECTIONS):
+    for _ in range(connections):
         clients.append((await loop.create_connection(lambda: Client(make, see, wrong), "127.0.0.1", port))[1])
     await asyncio.gather(*(client.stopped for client in clients))
     return wrong

@@ -49,7 +49,7 @@ class Terminal:
 
     def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
         program = shutil.which(argv[0])
-        assert program is not None, f"{argv[0]} is missing: `make setup` gets it"
+        assert program is not None, f"{argv[0]} is missing: `make test` gets it"
         self.child, self.end = pty.fork()
         if self.child == 0:
             os.execve(program, argv, environment)
@@ -88,7 +88,7 @@ def test_fish_offers_the_same(words: dict[str, str]) -> None:
         '_WAVE_COMPLETE=source_fish wave | source; complete -C "wave status lm"; complete -C "wave promote lmp-42 c"'
     )
     fish = shutil.which("fish")
-    assert fish is not None, "fish is missing: `make setup` gets it"
+    assert fish is not None, "fish is missing: `make test` gets it"
     done = subprocess.run(
         [fish, "--no-config", "-c", asked], env=words, capture_output=True, text=True, timeout=90, check=True
     )

@@ -16,6 +16,7 @@ def test_a_word_is_said_to_mean_what_the_glossary_has(house: House) -> None:
     assert shown.startswith("place\n  a device's rank by position in the slices opened so far")
     assert house.ok("help", "Target").startswith("target\n  the software a device should run")
     assert house.ok("help", "device", "group").startswith("device group\n")
+    assert "3 in 8" in house.ok("help", "staircase")
 
 
 def test_a_status_is_a_word_of_what_has_it(house: House) -> None:

@@ -170,7 +170,7 @@ def make_template(root: Path, versions: Versions) -> House:
     house = House(root, versions)
     house.tools.mkdir()
     real = shutil.which("ostree")
-    assert real is not None, "ostree is not installed: run `make setup`, which gets it."
+    assert real is not None, "ostree is not installed: `make setup` gets it."
     script = house.tools / "ostree"
     script.write_text(OSTREE.replace("OSTREE", real))
     script.chmod(0o755)

@@ -22,7 +22,7 @@ MOST_EXPOSED = 1.5
 
 def analyzed(*words: str) -> str:
     program = shutil.which("systemd-analyze")
-    assert program is not None, "make setup"
+    assert program is not None, "systemd is missing: `make test` gets it"
     done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -75,10 +75,17 @@ def test_it_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
         if name and name != "orchestrator/_policies"
     }
     with zipfile.ZipFile(wheel) as opened:
-        held = {name for name in opened.namelist() if ".dist-info/" not in name}
+        held = {name for name in opened.namelist() if ".dist-info/" not in name and ".data/" not in name}
     assert wanted - held == set()
     assert {name for name in held - wanted if not (ROOT / name).is_file()} == set()
     assert not [name for name in held if name.endswith((".pyc", ".key", ".db"))]
+
+
+def test_the_units_of_systemd_lie_where_it_is_installed(wave: Path) -> None:
+    there = wave.parents[1] / "share/wave/systemd"
+    units = {unit.name: unit.read_text() for unit in (ROOT / "packaging/systemd").iterdir()}
+    assert {unit.name: unit.read_text() for unit in there.iterdir()} == units
+    assert {"wave.service", "wave-builder@.service"} < set(units)
 
 
 def test_it_is_the_wheels_code_that_runs(wave: Path, tmp_path: Path, alone: dict[str, str]) -> None:

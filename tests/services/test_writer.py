@@ -256,7 +256,35 @@ def test_what_follows_a_commit_runs_before_anybody_is_told_and_may_fail(store: F
     assert (future.result(0), told) == ("a", ["after", "told"])
 
 
-def test_when_a_device_was_seen_is_written_soon_and_never_backwards(store: Flaky, writer: Writer) -> None:
+def test_times_of_idle_check_ins_wait_for_their_second_and_never_set_back_what_a_batch_has_saved(store: Flaky) -> None:
+    with store.writing() as w:
+        w.enroll([(Device(name, "rpi4", "promoted"), None) for name in ("dev-1", "dev-2")], now=NOW)
+        rows = [w.device("dev-1"), w.device("dev-2")]
+    keys = [row.key for row in rows if row is not None]
+    writer = Writer(store, clock=lambda: NOW, touch_every=timedelta(hours=1))
+
+    def save(batch: Batch, items: Sequence[int]) -> list[WaveError | None]:
+        batch.saved.update(items)
+        batch.w.touch({key: (batch.now, timedelta(0)) for key in items})
+        return [None] * len(items)
+
+    def seen_at() -> list[datetime | None]:
+        with store.reading() as r:
+            found = [r.device("dev-1"), r.device("dev-2")]
+        return [None if each is None else each.device.last_seen_at for each in found]
+
+    work: Work[int, None] = Work("work", 0, save)
+    writer.submit(work, keys[0]).result(10)  # the first batch of all takes along what there is; now the hour begins
+    earlier = NOW - timedelta(seconds=1)
+    for key in keys:
+        writer.touch(key, earlier, timedelta(0))
+    writer.submit(work, keys[0]).result(10)
+    assert seen_at() == [NOW, None]
+    writer.close()
+    assert seen_at() == [NOW, earlier]
+
+
+def test_when_a_device_was_seen_is_written_soon(store: Flaky, writer: Writer) -> None:
     with store.writing() as w:
         w.enroll([(Device("dev-1", "rpi4", "promoted"), None)], now=NOW)
         row = w.device("dev-1")

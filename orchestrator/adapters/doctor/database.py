@@ -57,7 +57,7 @@ def store(settings: Settings, now: datetime) -> Iterator[Finding]:
 def _sqlite(path: Path, synchronous: str) -> Iterator[Finding]:
     ends = time.monotonic() + QUICK_CHECK_SECONDS
     with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as raw:
-        mode = raw.execute("PRAGMA journal_mode").fetchone()[0]
+        mode = _journal_mode(raw)
         raw.set_progress_handler(lambda: time.monotonic() > ends, 50_000)
         try:
             said = [row[0] for row in raw.execute("PRAGMA quick_check(1)")]
@@ -79,7 +79,12 @@ def _sqlite(path: Path, synchronous: str) -> Iterator[Finding]:
                 "Stop `wave serve` and `wave restore FILE` the last backup.",
             )
     if mode != "wal":
-        yield doubtful(Area.STORE, f"Its journal mode is {mode}.", "`wave db upgrade` sets it to WAL.")
+        # opening it has just asked for it
+        yield doubtful(
+            Area.STORE,
+            f"Its journal mode is {mode}: who reads and who writes wait for each other.",
+            "Put it on a disk of this machine: a file system over a network cannot share a write-ahead log.",
+        )
     log = path.with_name(f"{path.name}-wal")
     if log.exists() and log.stat().st_size > LARGE_LOG:
         yield doubtful(
@@ -91,6 +96,10 @@ def _sqlite(path: Path, synchronous: str) -> Iterator[Finding]:
         yield fine(Area.STORE, "What is committed survives a loss of power (synchronous: FULL).")
     else:
         yield fine(Area.STORE, "A loss of power may take the last commits with it (synchronous: NORMAL).")
+
+
+def _journal_mode(raw: sqlite3.Connection) -> str:
+    return str(raw.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def _postgresql(engine: Engine) -> Iterator[Finding]:

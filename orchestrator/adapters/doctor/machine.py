@@ -38,6 +38,9 @@ SKEW: Final = timedelta(seconds=5)
 FILES_NEEDED: Final = 20_356
 """Open files with which 10,000 devices can be served at once (docs/operating.md)."""
 
+ANSWERS_WITHIN: Final = 6.0
+"""Seconds for what listens on a port to say who it is: the operators' side takes some until it has been loaded."""
+
 _UNSYNCHRONISED: Final = 0x0040
 """STA_UNSYNC of adjtimex(2)."""
 
@@ -167,7 +170,8 @@ def ports(settings: Settings, now: datetime) -> Iterator[Finding]:
         yield _door(Door("devices", settings.host, settings.port, "port", "/healthz", tls))
     if settings.console_port:
         place = (settings.console_host, settings.console_port)
-        yield _door(Door("operators", *place, "console_port", "/api/v1/me", tls))
+        asked_for = "console_port" in settings.model_fields_set
+        yield _door(Door("operators", *place, "console_port", "/api/v1/me", tls, needed=asked_for))
     open_to_all = settings.host not in ("127.0.0.1", "::1", "localhost")
     if open_to_all and settings.tls_certificate is None:
         yield doubtful(
@@ -178,7 +182,8 @@ def ports(settings: Settings, now: datetime) -> Iterator[Finding]:
 
 
 class Door(NamedTuple):
-    """Where one side listens; ``asked`` is a path that answers anybody, if only with a problem of ours."""
+    """Where one side listens; ``asked`` is a path that answers anybody, if only with a problem of ours. One that is not
+    ``needed`` may be missing while the other is served."""
 
     whom: str
     host: str
@@ -186,6 +191,7 @@ class Door(NamedTuple):
     key: str
     asked: str
     tls: bool
+    needed: bool = True
 
 
 def _door(door: Door) -> Finding:
@@ -205,11 +211,11 @@ def _door(door: Door) -> Finding:
             return broken(Area.PORTS, f"{place} cannot be had: {error.strerror}.", "Set an address of this machine.")
     if _ours(door):
         return fine(Area.PORTS, f"{place} is held by `wave serve`, which answers.")
-    return broken(
-        Area.PORTS,
-        f"{place} is held by something else.",
-        f"End it (`ss -ltnp` names it), or set another `{door.key}`.",
-    )
+    remedy = f"End it (`ss -ltnp` names it), or set another `{door.key}`."
+    if door.needed:
+        return broken(Area.PORTS, f"{place} is held by something else: `wave serve` cannot start.", remedy)
+    said = f"{place} is held by something else: `wave serve` serves devices without them."
+    return doubtful(Area.PORTS, said, f"{remedy} `{door.key}: off` does without them on purpose.")
 
 
 def _ours(door: Door) -> bool:
@@ -220,9 +226,9 @@ def _ours(door: Door) -> bool:
         # asked only whether it is there: its certificate is looked at as a file
         whoever = ssl.create_default_context()
         whoever.check_hostname, whoever.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(at, door.port, timeout=2, context=whoever)
+        connection = http.client.HTTPSConnection(at, door.port, timeout=ANSWERS_WITHIN, context=whoever)
     else:
-        connection = http.client.HTTPConnection(at, door.port, timeout=2)
+        connection = http.client.HTTPConnection(at, door.port, timeout=ANSWERS_WITHIN)
     try:
         connection.request("GET", door.asked)
         answer = connection.getresponse()

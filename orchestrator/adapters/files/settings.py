@@ -54,11 +54,16 @@ def load_settings(
                 raise InvalidInput(f"{key} in {source} is no setting.{did_you_mean(key, Settings.model_fields)}")
             values[key] = _read(key, value)
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = "settings" if not first["loc"] else f"setting {'.'.join(map(str, first['loc']))}"
         raise InvalidInput(f"The {where} cannot be taken: {first['msg']}.") from None
+    if settings.database is not None:
+        from orchestrator.adapters.sql.address import read_address
+
+        read_address(settings.database)
+    return settings
 
 
 def settings_file(path: Path | None, overrides: Mapping[str, str], environment: Mapping[str, str]) -> Path | None:

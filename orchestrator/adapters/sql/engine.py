@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import Pool, QueuePool, StaticPool
 
+from orchestrator.adapters.sql.address import read_address
 from orchestrator.adapters.sql.link import FOREIGN, Link, translated
 from orchestrator.errors import Busy, InvalidInput, StoreUnavailable
 
@@ -46,21 +46,10 @@ class Engine:
     def __init__(
         self, url: str, *, create: bool = True, synchronous: str = "FULL", busy_after: float = BUSY_AFTER
     ) -> None:
-        try:
-            self.url: URL = make_url(url)
-        except ArgumentError as error:
-            raise InvalidInput(
-                f"{url!r} is no address of a database.",
-                remedy="Write sqlite:///PATH, or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
-            ) from error
-        backend = self.url.get_backend_name()
-        if backend not in {"sqlite", "postgresql"}:
-            raise InvalidInput(
-                f"{backend!r} is no database this program uses.", remedy="Use sqlite or postgresql+psycopg."
-            )
+        self.url: URL = read_address(url)
         if synchronous not in {"FULL", "NORMAL"}:
             raise InvalidInput(f"synchronous is FULL or NORMAL, not {synchronous!r}.")
-        self.postgres = backend == "postgresql"
+        self.postgres = self.url.get_backend_name() == "postgresql"
         self.path = (
             None if self.postgres or self.url.database in {None, "", ":memory:"} else Path(str(self.url.database))
         )
