@@ -114,11 +114,12 @@ def terms_of(
     slices: Mapping[str, Sequence[Slice]],
     r: Reading,
     frozen: Reason | None,
+    facts: Facts | None = None,
 ) -> Terms:
-    """A rollout as far as offers depend on it."""
+    """A rollout as far as offers depend on it. With ``facts`` at hand less is read."""
     assert row.scope is not None
-    budgets = r.budgets(row.key)
-    flow, wave_flows = flows_of(row, rules, r)
+    budgets = r.budgets(row.key) if facts is None else facts.budgets
+    flow, wave_flows = flows_of(row, rules, r) if facts is None else flows_in(facts, row, rules, r)
     return Terms(
         state=row.state,
         rules=rules,

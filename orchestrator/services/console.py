@@ -111,7 +111,7 @@ class Console:
         now = self.clock()
         with self.store.reading() as r:
             row = row_of(r, name)
-            view, facts = view_of(r, row, now)
+            view, facts = view_of(r, row, now, told=False)
             placed = dict(r.segments_placed(row.key, limit=MOST_SEGMENTS))
         bad = {each.segment: each.bad for each in view.monitors if each.segment is not None}
         known = [each for each in {**placed, **bad} if each not in row.state.excluded_segments]

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from orchestrator.core.decide import decide
-from orchestrator.core.explain import outlook
+from orchestrator.core.explain import NOTHING_TOLD, outlook
 from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
@@ -117,13 +117,14 @@ def row_of(r: Reading, name: str) -> RolloutRow:
     return row
 
 
-def view_of(r: Reading, row: RolloutRow, now: datetime) -> tuple[RolloutView, Facts]:
-    """The rollout as it stands in this snapshot, and what was seen of it."""
+def view_of(r: Reading, row: RolloutRow, now: datetime, *, told: bool = True) -> tuple[RolloutView, Facts]:
+    """The rollout as it stands in this snapshot, and what was seen of it. Without ``told`` there is nothing of what
+    people are told of its future: outlook, steps, what its waves need, and pace."""
     facts = r.facts(row, now=now)
     rules = rules_of(row)
     plan = decide(row.state, facts, rules, now)
-    steps = r.next_steps(row.key)
-    needs = r.needs_of(row.key)
+    steps = r.next_steps(row.key) if told else {}
+    needs = r.needs_of(row.key) if told else {}
     by_wave = {wave.wave: wave for wave in facts.waves}
     waves = tuple(
         WaveView(
@@ -141,7 +142,7 @@ def view_of(r: Reading, row: RolloutRow, now: datetime) -> tuple[RolloutView, Fa
         monitors=facts.monitors,
         budgets=facts.budgets,
         waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave is None),
-        outlook=outlook(row.state, facts, rules, plan, steps, now),
+        outlook=outlook(row.state, facts, rules, plan, steps, now) if told else NOTHING_TOLD,
         steps=steps,
         wake_at=plan.wake_at,
         frozen=facts.frozen,
@@ -149,7 +150,7 @@ def view_of(r: Reading, row: RolloutRow, now: datetime) -> tuple[RolloutView, Fa
         spec_digest=row.spec_digest,
         policy_digest=row.policy_digest,
         attempt=row.state.attempt,
-        pace=_pace(r, row, facts, rules, now),
+        pace=_pace(r, row, facts, rules, now) if told else (),
         clock=facts.clock,
         excluded=row.state.excluded,
     )

@@ -61,7 +61,8 @@ def _why(
     device = person.device
     rules = rules_of(row)
     slices = slices_by_wave(r.slices(row.key))
-    terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=r.frozen())
+    facts = r.facts(row, now=now)
+    terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=facts.frozen, facts=facts)
     update = r.update(row.key, person.key)
     earlier = earlier_of(update, row.state)
     protocol = r.spoken([person.key]).get(person.key, NOTHING_SPOKEN).protocol
@@ -85,7 +86,7 @@ def _why(
     number, place = (update.slice, update.places[0]) if update is not None else (None, None)
     if isinstance(found, Offerable):
         number, place = found.slice, found.places[0]
-    plan = decide(row.state, r.facts(row, now=now), rules, now)
+    plan = decide(row.state, facts, rules, now)
     return WhyNot(
         rollout=row.state.rollout,
         status=row.state.status,

@@ -111,44 +111,50 @@ def make(root: Path, devices: int) -> str:
 
 
 class Asking:
-    """One connection that is kept, as a browser's is."""
+    """Asks for pages, each over a connection of its own, or all over one that is ``kept``."""
 
-    def __init__(self, port: int, session: str) -> None:
-        self._link = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self._link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, session: str, *, kept: bool) -> None:
+        self._port, self._kept = port, kept
+        self._link: socket.socket | None = None
         self._head = f"host: console\r\ncookie: wave_session={session}\r\naccept-encoding: gzip\r\n\r\n"
 
     def __call__(self, path: str) -> tuple[float, int]:
-        """Seconds to the first byte, and bytes of the body as sent."""
+        """Seconds to the first byte, from before the connection where it is a new one; bytes of the body as sent."""
         request = f"GET {path} HTTP/1.1\r\n{self._head}".encode()
         began = time.perf_counter()
-        self._link.sendall(request)
-        got = self._link.recv(65536)
+        link = self._link or socket.create_connection(("127.0.0.1", self._port), timeout=60)
+        link.sendall(request)
+        got = link.recv(65536)
         first = time.perf_counter() - began
         while (end := got.find(b"\r\n\r\n")) < 0:
-            got += self._link.recv(65536)
+            got += link.recv(65536)
         head = got[:end].decode().lower()
-        status = int(head.split()[1])
-        assert status in (200, 303), (path, head)
+        assert head.split()[1] in ("200", "303"), (path, head)
         length = int(head.split("content-length: ")[1].split("\r")[0])
         left = length - (len(got) - end - 4)
         while left > 0:
-            left -= len(self._link.recv(left))
+            left -= len(link.recv(left))
+        if self._kept:
+            self._link = link
+        else:
+            link.close()
         return first, length
 
     def close(self) -> None:
-        self._link.close()
+        if self._link is not None:
+            self._link.close()
 
 
-def medians(port: int, session: str, rounds: int, *, anew: bool) -> Pages:
+def medians(port: int, session: str, rounds: int, *, anew: bool, kept: bool) -> Pages:
     """By path. ``anew``: by an address that nobody asked for before."""
-    ask = Asking(port, session)
+    ask = Asking(port, session, kept=kept)
     found: Pages = {path: Page() for path in (EMPTY, *MANY)}
     for path in found:
         ask(path)
     for number in range(rounds):
         for path, page in found.items():
-            first, page.size = ask(f"{path}{'&' if '?' in path else '?'}round={number}" if anew else path)
+            asked = f"{path}{'&' if '?' in path else '?'}round={number}{kept}" if anew else path
+            first, page.size = ask(asked)
             page.firsts.append(first)
     ask.close()
     return found
@@ -157,16 +163,20 @@ def medians(port: int, session: str, rounds: int, *, anew: bool) -> Pages:
 def pages(port: int, session: str, devices: int, rounds: int) -> None:
     on = f"on {devices:,} devices and {ROLLOUTS} rollouts"
     for anew, how in ((True, "made anew"), (False, "of a console that stands open")):
-        found = medians(port, session, rounds, anew=anew)
-        empty = found[EMPTY].median
-        print(how)
+        found, over = (medians(port, session, rounds, anew=anew, kept=kept) for kept in (False, True))
+        print(f"{how}: each over a connection of its own; over one that is kept")
         for path, page in found.items():
-            times = f"{1e3 * page.median:7.2f} ms  {page.median / empty:5.2f} x"
+            times = "  ".join(
+                f"{1e3 * each[path].median:7.2f} ms {each[path].median / each[EMPTY].median:5.2f} x"
+                for each in (found, over)
+            )
             print(f"   {path:60} {times}  {page.size:8,} bytes", flush=True)
         slowest = max(MANY, key=lambda path: found[path].median)
+        there = max(each.median for path, each in over.items()) / over[EMPTY].median
         figure(
             f"the slowest of {len(MANY)} pages of the console {on}, {how}, median first byte",
-            f"{1e3 * found[slowest].median:.1f} ms ({slowest}), {found[slowest].median / empty:.1f} x an empty page",
+            f"{1e3 * found[slowest].median:.1f} ms ({slowest}), {found[slowest].median / found[EMPTY].median:.1f} x an "
+            f"empty page ({there:.1f} x over a connection that is kept)",
             "at most 3 x an empty page",
         )
         if anew:

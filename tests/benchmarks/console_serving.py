@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from orchestrator import bootstrap
 from orchestrator.adapters.processes import stop_event
 from orchestrator.adapters.scheduler import TickScheduler
@@ -36,7 +38,6 @@ def clock(began: float) -> Callable[[], datetime]:
 
 def main(root: Path, gateway_port: int, console_port: int) -> None:
     settings = Settings(root=root)
-    bootstrap.open_provider = lambda settings: FakeProvider(root / "content")  # type: ignore[assignment]
     now = clock(time.monotonic())
     aside, over, meter = ThreadPoolExecutor(2), threading.Event(), Meter()
     ticks: list[TickScheduler] = []
@@ -48,7 +49,9 @@ def main(root: Path, gateway_port: int, console_port: int) -> None:
     def later(work: Callable[[], None]) -> None:
         aside.submit(work)
 
-    app = bootstrap.open_application(settings, clock=now, poke=poke, later=later, beside=in_a_thread)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "open_provider", lambda settings: FakeProvider(root / "content"))
+        app = bootstrap.open_application(settings, clock=now, poke=poke, later=later, beside=in_a_thread)
     ticks.append(TickScheduler(app.ticker, app.store, now, at_most=settings.tick_at_most, lease=settings.lease))
     ticks[0].start()
     side = Following(operators_side(app, over=over, doorkeeper=app.door, meter=meter), meter)

@@ -66,6 +66,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
     found = console.rollout(name)
     view = found.view
     drawn = _staircases(found)
+    lying, upright = waves.graphs(view.waves, id="waves")
     calendars = []
     if found.policy.window is not None:
         calendars.append(windows.calendar("Opening and passing", found.policy.window, now, id="cal-open"))
@@ -83,8 +84,8 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         word_of=waves.word_of,
         counts_of=waves.counts_of,
         bar=waves.bar_alone,
-        lying=waves.graph(view.waves, upright=False, id="waves-lying"),
-        upright=waves.graph(view.waves, upright=True, id="waves-upright"),
+        lying=lying,
+        upright=upright,
         stairs=drawn,
         quiet=_quiet(found, drawn),
         heading=staircase.heading,

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -69,6 +69,9 @@ _MOST_KEPT: Final = 128
 
 _AT_ONCE: Final = 2
 """Pages made at the same time: those who ask for more wait for each other, and not the devices for all of them."""
+
+_PACKING: Final = 1
+"""How hard a page is packed, of 9: it is a fifth larger than at 5, and takes a third of the time."""
 
 _WORTH_IT: Final = 1_000
 """Bytes below which nothing is compressed."""
@@ -143,7 +146,7 @@ class Kept:
 
 def _made(body: bytes) -> Made:
     tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-    return Made(body, gzip.compress(body, 5, mtime=0) if len(body) >= _WORTH_IT else b"", tag)
+    return Made(body, gzip.compress(body, _PACKING, mtime=0) if len(body) >= _WORTH_IT else b"", tag)
 
 
 def _answer(request: Request, made: Made, kind: str, status: int) -> Response:
@@ -166,7 +169,12 @@ def elsewhere(to: str) -> Response:
 
 def url(*parts: str) -> str:
     """A path of the console out of names that may hold anything."""
-    return "/" + "/".join(quote(part, safe="") for part in parts)
+    return "/" + "/".join([_quoted(part) for part in parts])
+
+
+@lru_cache(maxsize=4_096)
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
 
 
 @cache
@@ -214,7 +222,7 @@ def _when(context: Context, at: datetime | None) -> Markup:
     """How long ago, with the moment itself for who asks."""
     if at is None:
         return Markup("never")
-    return el("time", words.ago(at, context["now"]), datetime=at.isoformat(), title=words.moment(at))
+    return _time(at, words.ago(at, context["now"]), words.moment(at))
 
 
 @pass_context
@@ -222,7 +230,12 @@ def _clock(context: Context, at: datetime | None) -> Markup:
     """The moment, with the date unless it is today."""
     if at is None:
         return Markup("-")
-    return el("time", words.clock(at, context["now"]), datetime=at.isoformat(), title=words.ago(at, context["now"]))
+    return _time(at, words.clock(at, context["now"]), words.ago(at, context["now"]))
+
+
+def _time(at: datetime, said: str, title: str) -> Markup:
+    """None of it needs escaping: it is made of numbers and words of ours."""
+    return Markup(f'<time datetime="{at.isoformat()}" title="{title}">{said}</time>')
 
 
 def _ticked(sentence: str) -> Markup:
