@@ -45,7 +45,7 @@ def reasons_of(r: Reading, device_id: str, *, now: datetime, knows: Callable[[st
     person = r.device(device_id)
     if person is None:
         raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
-    rows = [row for row in candidates(r.offering(), person.device.tag) if row.scope is not None]
+    rows = [row for row in candidates(r.offering(person.device.tag), person.device.tag) if row.scope is not None]
     busy = next(((name, row) for name, row in r.updates_of_device(person.key) if row.update.under_way), None)
     return tuple(_why(r, row, person, busy, now, knows) for row in rows)
 

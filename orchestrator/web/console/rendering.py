@@ -240,6 +240,8 @@ def _time(at: datetime, said: str, title: str) -> Markup:
 
 def _ticked(sentence: str) -> Markup:
     """A sentence, what stands between its backticks as code."""
+    if "`" not in sentence:
+        return escape(sentence)
     parts = sentence.split("`")
     if len(parts) % 2 == 0:
         return escape(sentence)
