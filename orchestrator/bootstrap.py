@@ -153,8 +153,8 @@ def open_application(
     store = open_store(settings, create=create)
     provider = open_providers(settings, store)
     files = FolderStore(settings.artifacts_path)
-    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)))
-    deltas = Deltas(store, provider, clock)
+    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)), settings.makes_artifacts)
+    deltas = Deltas(store, provider, clock, makes_artifacts=settings.makes_artifacts)
     # Where several processes serve one database, what one of them remembers of a device may be old.
     kept = 0 if settings.database_url.startswith("postgresql") else settings.devices_in_memory
     devices = Devices(

@@ -275,6 +275,7 @@ class _OperatorsSide:
             signals=False,
             tls=self._tls,
             proxies=settings.trusted_proxies,
+            refused=self._meter.beside,
             started=lambda port: LOG.info("serving operators on %s", where),
         )
         if self._over.is_set():

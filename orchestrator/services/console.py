@@ -22,7 +22,10 @@ from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import RolloutSummary, RolloutView
 
 ON_A_PAGE: Final = 25
-"""Rollouts, devices or entries of a journal that one page lists."""
+"""Rollouts, devices or the newest entries of a journal that one page lists."""
+
+ENTRIES_ON_A_PAGE: Final = 100
+"""Entries on a page of a journal alone."""
 
 MOST_DOTS: Final = 400
 """Failed devices that are drawn one by one; of more only the sum is shown."""
@@ -56,6 +59,16 @@ class RolloutPage:
     too_many: bool
     journal: tuple[JournalLine, ...]
     deltas: tuple[DeltaView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPage:
+    """Entries of one rollout's journal, newest first. ``newest``: the number of its last entry of all."""
+
+    rollout: str
+    status: RolloutStatus
+    newest: int
+    entries: tuple[JournalLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,16 @@ class Console:
             last = r.journal_lines(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
         policy = policy_of(row)
         return RolloutPage(view, rules_of(row), policy, stains, many > MOST_DOTS, tuple(reversed(last)), deltas)
+
+    def journal(self, name: str, before: int | None = None) -> JournalPage:
+        """The newest entries, or those before the one with this number. Raises NotFound."""
+        with self.store.reading() as r:
+            row = row_of(r, name)
+            newest = row.journal_seq
+            end = newest if before is None else max(0, min(before - 1, newest))
+            start = max(0, end - ENTRIES_ON_A_PAGE)
+            found = r.journal_lines(row.key, after=start, limit=end - start)
+        return JournalPage(name, row.state.status, newest, tuple(reversed(found)))
 
     def order(self, name: str) -> OrderPage:
         """Raises NotFound."""

@@ -82,7 +82,8 @@ class Planner:
             habits = r.habits(spec.tag, sample=HABITS)
             files = artifacts_of(r, spec.target)
         unknown = {(name, n.from_commit, n.to_commit) for name, plan in preview.waves.items() for n in plan.unknown}
-        whole_ones = served_whole(bound.scope, bound.counts, files, unknown)
+        counts = {} if self.deltas.makes_artifacts else bound.counts  # else whom files alone reach get those whole
+        whole_ones = served_whole(bound.scope, counts, files, unknown)
         work = {each.wave: _work(each, rules, bound.counts[each.wave], preview) for each in rules.waves}
         due = calendar(rules, work, max(now, spec.start_at) if spec.start_at else now, habits)
         ends = whole(due)

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from orchestrator.core.limits import Limit, LimitField
-from orchestrator.services.delta_program import DeltaProgram
+from orchestrator.services.delta_program import DeltaProgram, Makes
 from orchestrator.services.log_lines import LogFormat
 
 
@@ -133,7 +133,7 @@ class Settings(BaseModel):
         default=None, description="Directory of artifacts and their deltas; without it `artifacts` under the root."
     )
     delta_program: DeltaProgram | None = Field(
-        default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
+        default=None, description="How deltas between artifacts are made and checked; without it they are served whole."
     )
     tuf: Path | None = Field(
         default=None, description="Roots and keys for aktualizr-lite; without it `tuf` under the root."
@@ -186,6 +186,11 @@ class Settings(BaseModel):
             return None
         scheme = "http" if self.tls_certificate is None else "https"
         return f"{scheme}://{self.console_host}:{self.console_port}"
+
+    @property
+    def makes_artifacts(self) -> bool:
+        """Whether deltas between artifacts are artifacts themselves."""
+        return self.delta_program is not None and self.delta_program.makes is Makes.ARTIFACT
 
     @property
     def tuf_path(self) -> Path:

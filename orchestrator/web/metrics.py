@@ -138,6 +138,8 @@ def _of_the_process(devices: Devices, store: Store, meter: Meter) -> Iterator[Sa
     yield f.EVENTS, ("refused",), reports.refused
     for (door, kind), count in sorted(dict(meter.refused.counts).items()):
         yield f.REFUSED, (door, kind), count
+    for (_, kind), count in sorted(dict(meter.beside.counts).items()):
+        yield f.REFUSED, ("operators", kind), count
     for limit, count in sorted(meter.limited.items()):
         yield f.LIMITED, (limit,), count
     yield f.IN_MEMORY, (), devices.in_memory

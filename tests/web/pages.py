@@ -13,6 +13,8 @@ PAGES = (
     "/rollouts/lmp-44",
     "/rollouts/beta-43",
     "/rollouts/line-00-51",
+    "/rollouts/lmp-42/journal",
+    "/rollouts/lmp-42/journal?before=3",
     "/rollouts/lmp-44/order/start",
     "/rollouts/beta-43/order/resume",
     "/rollouts/lmp-42/order/promote?wave=rest",

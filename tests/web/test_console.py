@@ -80,6 +80,16 @@ def test_a_policy_is_found_by_a_name_that_is_listed_and_by_no_path(client: TestC
         assert client.get(f"/policies/{name}").status_code == 404
 
 
+def test_a_journal_is_paged_and_a_page_beyond_its_end_is_empty(client: TestClient) -> None:
+    whole = client.get("/rollouts/beta-43/journal").text
+    assert "e-halted" in whole and "Applied by mika" in whole
+    first = client.get("/rollouts/beta-43/journal?before=2").text
+    assert first.count('class="at"') == 1 and "Applied by mika" in first and "Newer" in first
+    assert "Nothing yet." in client.get("/rollouts/beta-43/journal?before=-7").text
+    assert client.get("/rollouts/beta-43/journal?before=9999999999999999999999").text.count('class="at"') > 1
+    assert client.get("/rollouts/nobody/journal").status_code == 404
+
+
 def test_a_second_person_approves_on_the_page_and_who_wrote_it_cannot(home: Installation) -> None:
     home.apply("lmp-45", 42, "beta", EVERYBODY, {**TOLERANT, "approve": {"start": 1}})
     for role, status in (("releaser", 403), ("approver", 303)):
