@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import ContentUnavailable, Refused, StoreUnavailable
+from orchestrator.errors import ContentUnavailable, InvalidInput, Refused, StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,6 +111,28 @@ def open_providers(settings: Settings, store: SqlStore) -> Providers:
     return Providers((open_provider(settings), files), in_use)
 
 
+@contextmanager
+def traced(settings: Settings) -> Iterator[None]:
+    """With traces inside, where the settings want them. Raises InvalidInput where what makes them is not installed."""
+    if settings.traces is None:
+        yield
+        return
+    from orchestrator.services import tracing
+
+    try:
+        from orchestrator.adapters.traces import tracer
+    except ImportError as missing:
+        raise InvalidInput(
+            f"The setting traces needs OpenTelemetry, and {missing.name} is not installed.",
+            remedy="`pip install 'wave-orchestrator[traces]'`, or `traces: off`.",
+        ) from None
+    tracing.switch_on(tracer(settings.traces))
+    try:
+        yield
+    finally:
+        tracing.switch_off()
+
+
 def open_application(
     settings: Settings,
     *,
@@ -133,6 +156,7 @@ def open_application(
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
     from orchestrator.services.gatekeeping import Gatekeeper
+    from orchestrator.services.house_log import HouseLog
     from orchestrator.services.measuring import Measuring
     from orchestrator.services.mender.operating import Operating
     from orchestrator.services.notices import Notices
@@ -191,7 +215,7 @@ def open_application(
         mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke, sender.names, sources.kinds),
         notices=Notices(store, sender, clock, settings.console, random.random),
-        planner=Planner(store, provider, deltas, clock, builders=settings.builders),
+        planner=Planner(store, provider, deltas, clock, builders=settings.builders, sources=sources.kinds),
         queries=Queries(store, clock, devices.why_not),
         measuring=Measuring(store, clock),
         deltas=deltas,
@@ -200,6 +224,7 @@ def open_application(
         verifier=Verifier(store),
         replayer=Replayer(store),
         people=People(store, clock, passwords),
+        house_log=HouseLog(store, clock),
         door=Door(
             store,
             clock,
@@ -207,6 +232,7 @@ def open_application(
             at_most=settings.session_at_most,
             passwords=passwords,
             spared=_is_loopback,
+            site=_site_of,
         ),
         authority=lambda: open_authority(settings),
         clock=clock,
@@ -225,6 +251,12 @@ def _is_loopback(address: str) -> bool:
     from orchestrator.gateway.limits import is_loopback
 
     return is_loopback(address)
+
+
+def _site_of(address: str) -> str:
+    from orchestrator.gateway.limits import site_of
+
+    return site_of(address)
 
 
 def upgrade_database(settings: Settings) -> str:
@@ -328,7 +360,7 @@ def run_builder(settings: Settings) -> None:
     try:
         pace = Pace(lease=settings.lease)
         builder = Builder(store, open_providers(settings, store), utc_now, owner=process_name(), pace=pace)
-        with stop_event(with_parent=True) as stop:
+        with traced(settings), stop_event(with_parent=True) as stop:
             builder.run(stop)
     finally:
         store.close()

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, utc_now
+from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, traced, utc_now
 from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.services.gatekeeping import in_a_thread
 from orchestrator.services.metering import Meter
@@ -62,7 +62,7 @@ def serve(settings: Settings) -> None:
     from orchestrator.adapters.service_manager import ServiceManager
 
     manager = ServiceManager.of(os.environ)
-    with stop_event() as stop:
+    with traced(settings), stop_event() as stop:
         if settings.database_url.startswith("postgresql"):
             _serve(settings, stop, manager)
             return
@@ -266,6 +266,7 @@ class _OperatorsSide:
             meter=self._meter,
             scraper=self._scraper,
             openid=self._openid,
+            secure=(settings.console_url or "").startswith("https:"),
         )
         host, port = self._door.getsockname()[:2]
         where = f"http{'' if self._tls is None else 's'}://{f'[{host}]' if ':' in host else host}:{port}"

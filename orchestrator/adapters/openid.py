@@ -64,6 +64,10 @@ class HttpProvider:
         self._keys: KeySet | None = None
         self._read_at = 0.0
 
+    def close(self) -> None:
+        """End what is open."""
+        self._http.close()
+
     def authorize(self, *, redirect: str, state: str, nonce: str, challenge: str) -> str:
         asked = {
             "response_type": "code",

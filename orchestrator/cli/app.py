@@ -123,7 +123,9 @@ def _tell(
     call: Invocation, kind: str, message: str, remedy: str | None, code: int, error: WaveError | None = None
 ) -> int:
     said = str(error) if error is not None else f"{message} {remedy}" if remedy else message
-    sys.stderr.write(_as_seen(f"wave: {said}") + "\n")
+    from orchestrator.core.harmless import harmless
+
+    sys.stderr.write(_as_seen(harmless(f"wave: {said}")) + "\n")
     if call.as_json:
         from orchestrator.cli.render.json import error_envelope
 
@@ -171,7 +173,7 @@ from orchestrator.cli import rollout_commands, simulate_commands  # noqa: E402, 
 
 late_group("journal", "journal_commands", "Journals: show, verify.", panel="Watch")
 
-from orchestrator.cli import replay_commands  # noqa: E402, F401
+from orchestrator.cli import log_commands, replay_commands  # noqa: E402, F401
 
 late_group("target", "target_commands", "Targets: add, list, tag, import, and their static deltas.", panel="Content")
 late_group("artifact", "artifact_commands", "Artifacts: add, list, show, verify, remove.", panel="Content")

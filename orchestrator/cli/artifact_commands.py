@@ -50,7 +50,7 @@ def add(
     call = invocation(ctx, as_json=as_json)
     said = Said(name, version, names_of(hardware_id))
     with call.application() as house, Bar(call, "Reading" if dry_run else "Taking in") as bar:
-        added = house.artifacts.add(file, said, dry_run=dry_run, progress=bar.bytes)
+        added = house.artifacts.add(file, said, dry_run=dry_run, progress=bar.bytes, by=call.by)
     artifact = added.artifact
     if as_json:
         from orchestrator.cli.render import shapes
@@ -132,7 +132,7 @@ def remove(
     with call.application() as house:
         chosen = house.artifacts.remove(which, dry_run=True)
         confirm(call, f"Remove {chosen.filename} ({chosen.sha256[:12]})?", yes=yes, dry_run=dry_run)
-        removed = chosen if dry_run else house.artifacts.remove(chosen.sha256)
+        removed = chosen if dry_run else house.artifacts.remove(chosen.sha256, by=call.by)
     if as_json:
         return call.answer("artifact_removed", {"sha256": removed.sha256, "dry_run": dry_run})
     call.show(f"{'Would remove' if dry_run else 'Removed'} {removed.filename} ({removed.sha256[:12]}).")

@@ -77,6 +77,7 @@ def issue(
     with call.application() as house:
         authority = house.authority()
         since = earliest(device, house.devices.identity.revoked_certificates(), house.clock())
+        house.house_log.note("certificate_signed", device, f"had a certificate signed for device {device}", by=call.by)
         made = authority.device(device, request=request, lasts=_lasts(days, DEVICE_FOR), since=since)
         files = authority.save(made, out, device) if out is not None else ()
     _told(call, made, files)
@@ -93,10 +94,13 @@ def server(
     """Sign a certificate for the gateway itself, with a new key."""
     call = invocation(ctx, as_json=as_json)
     from orchestrator.services.authority import SERVER_FOR
+    from orchestrator.services.house_log import several
 
     with call.application() as house:
         authority = house.authority()
         now = house.clock().replace(microsecond=0)
+        named = several(names)
+        house.house_log.note("certificate_signed", named, f"had a certificate signed for {named}", by=call.by)
         made = authority.server(names, lasts=_lasts(days, SERVER_FOR), since=now)
         files = authority.save(made, out, "server")
     _told(call, made, files)
@@ -130,7 +134,7 @@ def revoke(
     with call.application() as house:
         identity = house.devices.identity
         if undo:
-            identity.allow_certificates(kind, value)
+            identity.allow_certificates(kind, value, by=call.by)
         else:
             identity.revoke_certificates(kind, value, by=call.by)
     if as_json:

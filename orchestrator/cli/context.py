@@ -150,13 +150,13 @@ class Invocation:
         return self._console("err")
 
     def _console(self, which: str) -> Console:
-        from rich.console import Console
+        from orchestrator.cli.render.terminal import Terminal
 
         stream = sys.stdout if which == "out" else sys.stderr
         known = self._consoles.get(which)
         if known is None or known.file is not stream:
             seen = stream.isatty() or "COLUMNS" in os.environ
-            known = Console(
+            known = Terminal(
                 file=stream,
                 no_color=True if not self.colour else None,
                 highlight=False,

@@ -100,7 +100,7 @@ def build(
     call = invocation(ctx, as_json=as_json)
     with call.application() as house:
         pair = house.deltas.resolve_pair(from_, to, hardware_id)
-        queued = house.deltas.request([pair])
+        queued = house.deltas.request([pair], by=call.by)
         failed = [] if no_wait else wait_for(call, house, [pair], here=here, log=log)
         found = house.deltas.show(pair)
     if as_json:
@@ -136,7 +136,7 @@ def drop(
         raise InvalidInput("Say which delta to drop, FROM and TO, or --unused.")
     with call.application() as house:
         pair = house.deltas.resolve_pair(from_, to, hardware_id) if from_ is not None and to is not None else None
-        dropped = house.deltas.drop(pair, unused=unused, force=force, dry_run=dry_run)
+        dropped = house.deltas.drop(pair, unused=unused, force=force, dry_run=dry_run, by=call.by)
     if as_json:
         return call.answer("deltas_dropped", {"dry_run": dry_run, "deltas": dropped})
     from orchestrator.cli.render.content import dropped as page

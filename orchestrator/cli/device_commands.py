@@ -160,7 +160,7 @@ def enroll(
         with _tokens(tokens_to) as keep:
             made: dict[str, str] = {}
             kept = 0
-            each_with_token = house.devices.register.enroll(wanted, tokens=True, renew=new_tokens)
+            each_with_token = house.devices.register.enroll(wanted, tokens=True, renew=new_tokens, by=call.by)
             for device_id, token in _counted(call, each_with_token, len(wanted)):
                 if token is None:
                     kept += 1
@@ -245,9 +245,9 @@ def set_group(
     group_name, devices = (None, names_of(words)) if none else (words[0], names_of(words[1:]))
     with call.application() as house:
         if not devices and group_name is not None:
-            house.devices.register.add_group(group_name)
+            house.devices.register.add_group(group_name, by=call.by)
             return _done(call, f"Group {group_name} is there.", 0, group=group_name)
-        count = house.devices.register.set_group(devices, group_name)
+        count = house.devices.register.set_group(devices, group_name, by=call.by)
     where = f"are in group {group_name}" if group_name is not None else "are in no group"
     _done(call, f"{len(devices)} devices {where}.", count, group=group_name)
 
@@ -267,7 +267,7 @@ def label(
         raise InvalidInput("--remove takes the key alone.", remedy=f"Write `{what.partition('=')[0]}`.")
     named = names_of(devices)
     with call.application() as house:
-        count = house.devices.register.set_label(named, key, value)
+        count = house.devices.register.set_label(named, key, value, by=call.by)
     said = f"have no label {key}" if value is None else f"have {key}={value}"
     _done(call, f"{len(named)} devices {said}.", count, key=key, value=value)
 
@@ -305,7 +305,7 @@ def replace(
     call = invocation(ctx, as_json=as_json)
     confirm(call, f"Retire {old} and enrol {new} in its place?", yes=yes)
     with call.application() as house:
-        made = house.devices.register.replace(old, new)
+        made = house.devices.register.replace(old, new, by=call.by)
     if as_json:
         return call.answer("replaced", {"retired": old, "device": new, "token": made})
     call.lines(f"{new} {made}")
@@ -322,9 +322,9 @@ def token(
     """Make a new token for a device and show it, this once; the one before is worth nothing then."""
     call = invocation(ctx, as_json=as_json)
     with call.application() as house:
-        made = None if revoke else house.devices.register.new_token(device)
+        made = None if revoke else house.devices.register.new_token(device, by=call.by)
         if revoke:
-            house.devices.register.revoke(device)
+            house.devices.register.revoke(device, by=call.by)
     if as_json:
         return call.answer("token", {"device": device, "token": made})
     if made is None:
@@ -339,7 +339,7 @@ def _status(ctx: typer.Context, devices: list[str], status: str, reason: str | N
     call = invocation(ctx, as_json=as_json)
     named = names_of(devices)
     with call.application() as house:
-        count = house.devices.register.set_status(named, DeviceStatus(status), reason)
+        count = house.devices.register.set_status(named, DeviceStatus(status), reason, by=call.by)
     _done(call, f"{len(named)} devices {said}.", count, status=status)
 
 

@@ -129,7 +129,7 @@ def revoke(
     call = invocation(ctx, as_json=as_json)
     confirm(call, f"Revoke {name}? Devices that use a gateway token are locked out.", yes=yes)
     with call.application() as house:
-        fresh = house.devices.identity.revoke(name)
+        fresh = house.devices.identity.revoke(name, by=call.by)
     if as_json:
         return call.answer("enrolment_revoked", {"name": name, "changed": fresh})
     call.show(f"{name} is revoked." if fresh else f"{name} was revoked before.")

@@ -68,7 +68,7 @@ def retry(
     from orchestrator.cli.render.words import plural
 
     with call.application() as house:
-        many = house.notices.retry(keys or ())
+        many = house.notices.retry(keys or (), by=call.by)
     if as_json:
         return call.answer("retried", {"notices": many})
     call.show(f"{plural(many, 'message')} will be tried again.")
@@ -85,7 +85,7 @@ def probe(
     """Send a message that says it is a test, now, and tell whether it was taken."""
     call = invocation(ctx, as_json=as_json)
     with call.application() as house:
-        house.notices.test(destination)
+        house.notices.test(destination, by=call.by)
     if as_json:
         return call.answer("tested", {"destination": destination})
     call.show(f"{destination} took it.")

@@ -68,6 +68,7 @@ def add(
                 tags=names_of(tag),
                 name=name,
                 dry_run=dry_run,
+                by=call.by,
             )
         else:
             assert artifact is not None
@@ -78,6 +79,7 @@ def add(
                 tags=names_of(tag),
                 name=name,
                 dry_run=dry_run,
+                by=call.by,
             )
     if as_json:
         from orchestrator.cli.render import shapes
@@ -164,7 +166,7 @@ def tag(
     call = invocation(ctx, as_json=as_json)
     with call.application() as house:
         changes = house.targets.tag(
-            names_of(which), names_of(tags), append=append, by_version=by_version, dry_run=dry_run
+            names_of(which), names_of(tags), append=append, by_version=by_version, dry_run=dry_run, by=call.by
         )
     if as_json:
         return call.answer("target_tags", {"dry_run": dry_run, "changes": changes})
@@ -182,7 +184,7 @@ def import_targets(
     call = invocation(ctx, as_json=as_json)
     document = read_bytes(file)
     with call.application() as house:
-        found = house.targets.import_foundries(document, dry_run=dry_run)
+        found = house.targets.import_foundries(document, dry_run=dry_run, by=call.by)
     if as_json:
         return call.answer("target_import", {"dry_run": dry_run, "targets": found})
     from orchestrator.cli.render.content import imported
@@ -227,7 +229,7 @@ def static_deltas(
         found = house.deltas.static_deltas(
             version, tag=by_tag, from_versions=tuple(from_versions or ()), hardware_id=hardware_id
         )
-        queued = 0 if dry_run else house.deltas.queue(found)
+        queued = 0 if dry_run else house.deltas.queue(found, by=call.by)
         if not as_json:
             from orchestrator.cli.render.content import static_deltas_more
 

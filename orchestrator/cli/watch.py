@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.core.harmless import harmless, harmless_json
 from orchestrator.core.states import RolloutStatus
 
 if TYPE_CHECKING:
@@ -141,5 +142,6 @@ class Lines:
         self._last = said
         if self._call.as_json:
             line = json.dumps({"format": 1, "kind": "rollout", "result": shapes.rollout(view)}, ensure_ascii=False)
-        sys.stdout.write(line + "\n")
+            line = harmless_json(line)
+        sys.stdout.write(harmless(line) + "\n")
         sys.stdout.flush()

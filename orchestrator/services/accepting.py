@@ -10,6 +10,7 @@ from orchestrator.core.decide import bad_in_small_waves
 from orchestrator.core.evidence.allowance import MonitorSpec
 from orchestrator.core.evidence.clock import CLOCK, minute_of
 from orchestrator.core.facts import BudgetFacts, Facts
+from orchestrator.core.harmless import reason_given
 from orchestrator.core.slices import ROLLOUT, wave_population
 from orchestrator.core.states import ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, Refused
@@ -40,7 +41,7 @@ def accept_stops(
             f"Rollout {row.state.rollout} was stopped by {_listed(missing)}: {stopped[missing[0]]}",
             remedy=f"To go on all the same say so: `{said} --reason TEXT`.",
         )
-    if stopped and not (reason or "").strip():
+    if stopped and not reason_given(reason):
         raise InvalidInput("Accepting what stopped a rollout needs a reason: `--reason TEXT`.")
     _begin_anew(w, row, facts, stopped, now)
     row = _clock_anew(row, stopped, now)

@@ -20,6 +20,7 @@ from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.house_log import HouseLog
 from orchestrator.services.measuring import Measuring
 from orchestrator.services.mender.operating import Operating
 from orchestrator.services.notices import Notices
@@ -87,6 +88,7 @@ class Application:
     verifier: Verifier
     replayer: Replayer
     people: People
+    house_log: HouseLog
     door: Door
     authority: Callable[[], Authority]
     clock: Callable[[], datetime]

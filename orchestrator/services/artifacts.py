@@ -22,9 +22,11 @@ from orchestrator.core.artifact import (
     own_hardware_ids,
 )
 from orchestrator.core.fleet import check_name
+from orchestrator.core.states import POLICY
 from orchestrator.errors import InvalidInput, NotFound, Refused
 from orchestrator.services.artifact_store import ArtifactStore, Progress, Upload, silent
 from orchestrator.services.commits import FEWEST_DIGITS, pair_text, short
+from orchestrator.services.house_log import note
 from orchestrator.services.records import JobStatus
 from orchestrator.services.store import Reading, Store
 
@@ -71,7 +73,15 @@ class Artifacts:
 
     # ------------------------------------------------------------------------------------------ adding
 
-    def add(self, path: Path, said: Said | None = None, *, dry_run: bool = False, progress: Progress = silent) -> Added:
+    def add(
+        self,
+        path: Path,
+        said: Said | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Progress = silent,
+        by: str = POLICY,
+    ) -> Added:
         """Take a file in; the same call again goes on where an interrupted one stopped, and changes nothing when it
         was finished.
 
@@ -83,7 +93,7 @@ class Artifacts:
         # what can be refused is refused before a gigabyte is copied
         _artifact(_NO_DIGESTS, described, said, path.name, self._clock())
         digests = (self._files.digest if dry_run else self._files.take)(path, progress=progress)
-        return self._record(digests, described, said, path.name, dry_run=dry_run)
+        return self._record(digests, described, said, path.name, by=by, dry_run=dry_run)
 
     def take_in(self, path: Path, *, dry_run: bool = False, progress: Progress = silent) -> Artifact:
         """The artifact that this very file is; added, with what it says itself, when it is not there. Raises as
@@ -105,7 +115,7 @@ class Artifacts:
     def append(self, upload_id: str, offset: int, piece: bytes) -> Upload:
         return self._files.append(upload_id, offset, piece)
 
-    def finish(self, upload_id: str, filename: str, said: Said | None = None) -> Added:
+    def finish(self, upload_id: str, filename: str, said: Said | None = None, *, by: str = POLICY) -> Added:
         """The upload is whole: publish and record it. Raises as ``ArtifactStore.finish`` and ``add``; what was refused
         then is on disk and recorded by an ``add`` or upload of the same bytes that is not."""
         check_filename(filename)
@@ -114,9 +124,11 @@ class Artifacts:
         if published is None:
             raise NotFound(f"The artifact {short(digests.sha256)} was removed meanwhile.", remedy="Upload it again.")
         described = self._files.describe(published, filename=filename)
-        return self._record(digests, described, said or Said(), filename, dry_run=False)
+        return self._record(digests, described, said or Said(), filename, by=by, dry_run=False)
 
-    def _record(self, digests: Digests, described: Described, said: Said, filename: str, *, dry_run: bool) -> Added:
+    def _record(
+        self, digests: Digests, described: Described, said: Said, filename: str, *, by: str, dry_run: bool
+    ) -> Added:
         artifact = _artifact(digests, described, said, filename, self._clock())
         if dry_run:
             with self._store.reading() as r:
@@ -125,6 +137,9 @@ class Artifacts:
         with self._store.writing() as w:
             new = w.add_artifact(artifact)
             recorded = w.artifact(artifact.sha256)
+            if new:
+                deed = f"added artifact {artifact.filename} ({short(artifact.sha256)})"
+                note(w, self._clock(), "artifact_added", artifact.sha256, deed, by=by)
         return Added(recorded or artifact, new, described.remark)
 
     # ------------------------------------------------------------------------------------------ looking
@@ -181,7 +196,7 @@ class Artifacts:
             return "The file is not what it was; remove it from the disk and add it again."
         return None
 
-    def remove(self, which: str, *, dry_run: bool = False) -> Artifact:
+    def remove(self, which: str, *, dry_run: bool = False, by: str = POLICY) -> Artifact:
         """Raises Refused while a Target is this file, or a delta from or to it is recorded or under way; NotFound."""
         with self._store.writing() as w:
             artifact = _one(w, which)
@@ -200,6 +215,8 @@ class Artifacts:
                 )
             if not dry_run:
                 w.remove_artifact(sha256)
+                deed = f"removed artifact {artifact.filename} ({short(sha256)})"
+                note(w, self._clock(), "artifact_removed", sha256, deed, by=by)
         if not dry_run:
             self._files.remove(sha256)
         return artifact

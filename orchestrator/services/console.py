@@ -15,7 +15,9 @@ from orchestrator.services.chronicle import rules_of
 from orchestrator.services.console_deltas import DeltasPage, delta_page, deltas_needed
 from orchestrator.services.console_store import Census, JournalLine, Stain, Tallied
 from orchestrator.services.delta_views import DeltaState, DeltaView
-from orchestrator.services.queries import Queries, policy_of, row_of, view_of
+from orchestrator.services.notice_store import Unsent
+from orchestrator.services.notices import policy_of
+from orchestrator.services.queries import Queries, row_of, view_of
 from orchestrator.services.records import DeviceRow, RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Reading, Store
@@ -37,14 +39,20 @@ HISTORY: Final = timedelta(days=30)
 """How far back the chart of versions goes."""
 
 
+MOST_UNSENT: Final = 1_000
+"""Messages that did not arrive are counted up to this."""
+
+
 @dataclass(frozen=True, slots=True)
 class RolloutsPage:
-    """``counts``: all rollouts by status; ``more``: there are older ones."""
+    """``counts``: all rollouts by status; ``more``: there are older ones; ``unsent``: messages to people that did not
+    arrive."""
 
     rollouts: tuple[RolloutSummary, ...]
     counts: Mapping[RolloutStatus, int]
     frozen: Reason | None
     more: bool
+    unsent: Unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,13 @@ class Console:
         with self.store.reading() as r:
             rows = r.rollout_page(statuses, offset=offset, limit=ON_A_PAGE + 1)
             shown = rows[:ON_A_PAGE]
-            return RolloutsPage(_summaries(r, shown), r.rollout_statuses(), r.frozen(), len(rows) > ON_A_PAGE)
+            return RolloutsPage(
+                _summaries(r, shown),
+                r.rollout_statuses(),
+                r.frozen(),
+                len(rows) > ON_A_PAGE,
+                r.unsent_notices(most=MOST_UNSENT),
+            )
 
     def rollout(self, name: str) -> RolloutPage:
         """Raises NotFound."""

@@ -14,6 +14,7 @@ from orchestrator.core.delta_plan import CommitGraph, DeltaPlan, Required, makes
 from orchestrator.core.fleet import Scope
 from orchestrator.core.policy import Otherwise
 from orchestrator.core.rules import Rules, WaveRules
+from orchestrator.core.states import POLICY
 from orchestrator.errors import ContentUnavailable, CorruptDelta, InvalidInput, NotFound, Refused, WrongState
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.commits import pair_text, resolve_commit
@@ -28,6 +29,7 @@ from orchestrator.services.delta_stock import (
     required,
 )
 from orchestrator.services.delta_views import DeltaView, Usage, views
+from orchestrator.services.house_log import note, several
 from orchestrator.services.records import JobStatus, RolloutRow, WaveCount
 from orchestrator.services.static_deltas import StaticDeltaPlan, static_delta_plan, wanted
 from orchestrator.services.store import Store
@@ -219,11 +221,11 @@ class Deltas:
         costs = {pair: self._stock.estimate(pair) or UNKNOWN_COST for pair in buildable if pair not in stock.ready}
         return static_delta_plan(asked, there, stock.ready, {pair: job for pair, (_, job) in said.items()}, costs)
 
-    def queue(self, plan: StaticDeltaPlan) -> int:
+    def queue(self, plan: StaticDeltaPlan, *, by: str = POLICY) -> int:
         """Have built what the plan lacks, what failed before included; how many builds were queued."""
-        return self._queue({item.pair: item.weight for item in plan.items if item.state.can_be_queued})
+        return self._queue({item.pair: item.weight for item in plan.items if item.state.can_be_queued}, by)
 
-    def request(self, pairs: Iterable[DeltaPair]) -> int:
+    def request(self, pairs: Iterable[DeltaPair], *, by: str = POLICY) -> int:
         """Have these built, whoever needs them, what failed before included; how many builds were queued. Raises
         ContentUnavailable for a commit that the repository does not have, InvalidInput for a pair of one commit."""
         weights: dict[DeltaPair, float] = {}
@@ -232,13 +234,18 @@ class Deltas:
                 raise InvalidInput(f"{pair_text(pair)} is one commit: no delta is needed.")
             cost = self._provider.estimate(pair)
             weights[pair] = max(cost.at_most_bytes - cost.likely_bytes, 1) / max(cost.build_seconds, 1.0)
-        return self._queue(weights)
+        return self._queue(weights, by)
 
-    def _queue(self, weights: dict[DeltaPair, float]) -> int:
+    def _queue(self, weights: dict[DeltaPair, float], by: str) -> int:
         if not weights:
             return 0
         with self._store.writing() as w:
-            return w.queue_builds(weights, now=self._clock(), again=True)
+            now = self._clock()
+            queued = w.queue_builds(weights, now=now, again=True)
+            if queued:
+                whom = several([pair_text(pair) for pair in weights])
+                note(w, now, "deltas_asked_for", whom, f"had deltas built: {whom}", by=by)
+            return queued
 
     # ------------------------------------------------------------------------------------------ looking
 
@@ -269,7 +276,13 @@ class Deltas:
     # ------------------------------------------------------------------------------------------ dropping and verifying
 
     def drop(
-        self, pair: DeltaPair | None = None, *, unused: bool = False, force: bool = False, dry_run: bool = False
+        self,
+        pair: DeltaPair | None = None,
+        *,
+        unused: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        by: str = POLICY,
     ) -> tuple[Dropped, ...]:
         """Drop one delta, or with ``unused`` all that no device runs the from commit of and no live rollout needs.
 
@@ -281,7 +294,7 @@ class Deltas:
             raise InvalidInput("Say which delta to drop, or --unused: one of both.")
         published = set(self._provider.published())
         if pair is not None:
-            return (self._drop_one(pair, published, force=force, dry_run=dry_run),)
+            return (self._drop_one(pair, published, force=force, dry_run=dry_run, by=by),)
         with self._store.reading() as r:
             usage = Usage.read(r)
             sizes = {record.pair: record.bytes for record in r.deltas()}
@@ -289,10 +302,10 @@ class Deltas:
         idle = [known for known in sorted(published | set(sizes), key=_sortable) if not usage.used(known)]
         dropped = [Dropped(known, sizes.get(known)) for known in idle if known not in busy]
         if not dry_run:
-            dropped = [item for item in dropped if self._take_away(item.pair, unless_used=True)]
+            dropped = [item for item in dropped if self._take_away(item.pair, unless_used=True, by=by)]
         return tuple(dropped)
 
-    def _drop_one(self, pair: DeltaPair, published: set[DeltaPair], *, force: bool, dry_run: bool) -> Dropped:
+    def _drop_one(self, pair: DeltaPair, published: set[DeltaPair], *, force: bool, dry_run: bool, by: str) -> Dropped:
         with self._store.reading() as r:
             usage = Usage.read(r)
             record, job = r.delta(pair), r.job(pair)
@@ -306,14 +319,15 @@ class Deltas:
                 remedy="Its devices would have to wait or load everything; --force drops it all the same.",
             )
         if not dry_run:
-            self._take_away(pair, unless_used=False)
+            self._take_away(pair, unless_used=False, by=by)
         return Dropped(pair, record.bytes if record else None)
 
-    def _take_away(self, pair: DeltaPair, *, unless_used: bool) -> bool:
+    def _take_away(self, pair: DeltaPair, *, unless_used: bool, by: str) -> bool:
         with self._store.writing() as w:
             if unless_used and Usage.read(w).used(pair):
                 return False
             w.forget_delta(pair)
+            note(w, self._clock(), "delta_dropped", pair_text(pair), f"dropped the delta {pair_text(pair)}", by=by)
         self._stock.forget(pair)
         self._provider.drop(pair)
         return True

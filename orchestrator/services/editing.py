@@ -26,6 +26,7 @@ from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, Facts, RolloutState, WaveState
 from orchestrator.core.fleet import Scope
+from orchestrator.core.harmless import reason_given
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.policy import Policy
 from orchestrator.core.roles import folded
@@ -243,7 +244,7 @@ def _lacks(row: RolloutRow, looser: Sequence[Wider], allow: Collection[str], rea
             )
     asked = list(dict.fromkeys(each.wave for each in looser))
     missing = [wave for wave in asked if wave not in allow]
-    because = ["--reason TEXT"] if asked and not (reason or "").strip() else []
+    because = ["--reason TEXT"] if asked and not reason_given(reason) else []
     return " ".join([*(f"--allow-wider {wave}" for wave in missing), *because])
 
 
@@ -473,7 +474,8 @@ def _summary(found: Sequence[Change]) -> str:
 
 
 def _said(head: str, reason: str | None) -> str:
-    return f"{head}. {reason.strip()}" if reason and reason.strip() else f"{head}."
+    said = reason_given(reason)
+    return f"{head}. {said}" if said else f"{head}."
 
 
 def lines_changed(row: RolloutRow | None, spec: str, policy: str) -> tuple[str, ...]:

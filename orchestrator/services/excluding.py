@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from orchestrator.core import transitions
+from orchestrator.core.harmless import reason_given
 from orchestrator.core.policy import DIMENSION
 from orchestrator.core.rules import Rules
 from orchestrator.core.safety import bad_in_small_waves
@@ -118,7 +119,7 @@ def counted(many: int, what: str) -> str:
 
 
 def _because(reason: str | None) -> str:
-    said = (reason or "").strip()
+    said = reason_given(reason)
     if not said:
         raise InvalidInput("Excluding a segment, or taking it back in, needs a reason: `--reason TEXT`.")
     return said if said[-1] in ".!?" else f"{said}."

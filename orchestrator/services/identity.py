@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from orchestrator.core.fleet import check_label, check_name
+from orchestrator.core.states import POLICY
 from orchestrator.errors import InvalidInput, NotFound, Unauthorized, WaveError
 from orchestrator.services.credentials import (
     REGISTERED,
@@ -35,6 +36,7 @@ from orchestrator.services.credentials import (
     digest_of,
     new_secret,
 )
+from orchestrator.services.house_log import note
 from orchestrator.services.mender.tokens import has_ended
 from orchestrator.services.records import DeviceRow
 from orchestrator.services.store import Reading, Store, Writing
@@ -205,7 +207,12 @@ class Identity:
             created_by=by,
         )
         _check(grant, now)
-        self._change(lambda w: w.add_grant(grant))
+
+        def work(w: Writing) -> None:
+            w.add_grant(grant)
+            note(w, now, "grant_added", grant.name, f"made the {kind} token {grant.name}", by=by)
+
+        self._change(work)
         return grant, token
 
     def grants(self) -> Sequence[Grant]:
@@ -213,23 +220,44 @@ class Identity:
         with self._store.reading() as r:
             return r.grants()
 
-    def revoke(self, name: str) -> bool:
+    def revoke(self, name: str, *, by: str = POLICY) -> bool:
         """An enrolment or gateway token is worth nothing from now on; False when it was revoked before. Devices that
         were made known by it keep their own tokens. Raises NotFound."""
         now = self._clock()
-        return self._change(lambda w: w.revoke_grant(name, now=now))
+
+        def work(w: Writing) -> bool:
+            fresh = w.revoke_grant(name, now=now)
+            if fresh:
+                note(w, now, "grant_revoked", name, f"revoked {name}", by=by)
+            return fresh
+
+        return self._change(work)
 
     def revoke_certificates(self, kind: RevokedKind, value: str, *, by: str) -> Revoked:
         """All certificates that a device has had until now, or one by its serial number or its fingerprint. Raises
         InvalidInput."""
         revoked = Revoked(kind, _named(kind, value), self._clock(), by)
-        self._change(lambda w: w.revoke_certificates(revoked))
+        whose = f"certificates by the {kind} {revoked.value}"
+
+        def work(w: Writing) -> None:
+            w.revoke_certificates(revoked)
+            note(w, revoked.at, "certificates_revoked", revoked.value, f"revoked {whose}", by=by)
+
+        self._change(work)
         return revoked
 
-    def allow_certificates(self, kind: RevokedKind, value: str) -> None:
+    def allow_certificates(self, kind: RevokedKind, value: str, *, by: str = POLICY) -> None:
         """Take such an order back. Raises InvalidInput, NotFound."""
         known = _named(kind, value)
-        if not self._change(lambda w: w.allow_certificates(kind, known)):
+
+        def work(w: Writing) -> bool:
+            changed = w.allow_certificates(kind, known)
+            if changed:
+                deed = f"allowed certificates by the {kind} {known} again"
+                note(w, self._clock(), "certificates_allowed", known, deed, by=by)
+            return changed
+
+        if not self._change(work):
             raise NotFound(
                 f"No certificate was revoked by the {kind} {known}.", remedy="`wave ca list` shows what was."
             )

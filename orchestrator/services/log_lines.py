@@ -23,7 +23,7 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-_QUOTED: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {9: "\t", 10: "\\n", 13: "\\r"}
+_QUOTED: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {9: "\t", 10: "\\n", 13: "\\r"}
 
 
 def at(record: logging.LogRecord) -> str:

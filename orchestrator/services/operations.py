@@ -21,6 +21,7 @@ from orchestrator.services import remotely
 from orchestrator.services.application import Application
 from orchestrator.services.artifacts import Artifacts
 from orchestrator.services.deltas import Deltas
+from orchestrator.services.house_log import HouseLog
 from orchestrator.services.identity import Identity
 from orchestrator.services.mender.operating import Operating
 from orchestrator.services.queries import Queries
@@ -166,6 +167,7 @@ OPERATIONS: Final = (
     _order("/unfreeze", Rollouts.unfreeze),
     Operation("POST", "/plans", _VIEWER, "", remotely.plan),
     Operation("GET", "/journal/verification", _VIEWER, "", remotely.verify_journals),
+    Operation("GET", "/log", _VIEWER, "house_log", HouseLog.events, Listing(lambda each: int(each.number), True)),
     # the fleet
     Operation("GET", "/devices", _VIEWER, "", remotely.devices, Listing(lambda each: str(each.id), True)),
     Operation("GET", "/counts/devices", _VIEWER, "", remotely.count_devices),

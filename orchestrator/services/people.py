@@ -25,10 +25,11 @@ class Person:
 
 
 class Doorkeeper(Protocol):
-    """Knows who asks. Raises Unauthorized, TooMany."""
+    """Knows who asks. ``looks``: somebody is there; False where it is only asked whether they may still, which keeps no
+    session alive. Raises Unauthorized, TooMany."""
 
-    def by_token(self, token: str, *, address: str) -> Person:
+    def by_token(self, token: str, *, address: str, looks: bool = True) -> Person:
         """``token`` as in ``Authorization: Bearer``."""
 
-    def by_session(self, session: str, *, address: str) -> Person:
+    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         """``session`` as in the console's cookie."""

@@ -5,6 +5,8 @@
   ``at_most`` in any case.
 * Who is asked about is read from the store each time: who is disabled, or loses a role, does so with the next request.
 * A stranger's name costs a hash like a known one, and is answered alike.
+* Whoever guesses a name slows down everybody who tries it, but for its owner at places from which they signed in of
+  late: those are counted apart, so that nobody is shut out by who only knows their name.
 
 Not for: what a role may do (``core.roles``), cookies (``web``).
 """
@@ -23,7 +25,7 @@ from orchestrator.services.passwords import Passwords
 from orchestrator.services.people import Person
 from orchestrator.services.people_store import PersonEvent, PersonRow, SessionRow
 from orchestrator.services.store import Store, Writing
-from orchestrator.services.throttle import Throttle
+from orchestrator.services.throttle import Homes, Throttle
 
 SEEN_EVERY: Final = timedelta(minutes=1)
 """How often it is written down that a session or a token was used."""
@@ -32,7 +34,8 @@ WRONG: Final = "The name or the password is wrong."
 
 
 class Door:
-    """``spared`` says which addresses are not counted: behind loopback stands a proxy, and everybody behind that."""
+    """``spared`` says which addresses are not counted: behind loopback stands a proxy, and everybody behind that.
+    ``site``: what is counted as one address; who has a network of them has one."""
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Door:
         at_most: timedelta,
         passwords: Passwords | None = None,
         spared: Callable[[str], bool] = lambda address: False,
+        site: Callable[[str], str] = lambda address: address,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -50,6 +54,8 @@ class Door:
         self.at_most = at_most
         self._passwords = passwords or Passwords()
         self._spared = spared
+        self._site = site
+        self._homes = Homes()
         forgotten = timedelta(hours=1)
         # The name's wait is short: who only knows a name must not be able to lock its owner out.
         self._names = Throttle(free=5, first=timedelta(seconds=1), at_most=timedelta(minutes=1), forgotten=forgotten)
@@ -59,7 +65,7 @@ class Door:
 
     # --------------------------------------------------------------------------------------------- who asks
 
-    def by_token(self, token: str, *, address: str) -> Person:
+    def by_token(self, token: str, *, address: str, looks: bool = True) -> Person:
         """Raises Unauthorized, saying why to who holds a token that was good once."""
         # Nobody counts how often one was wrong: 256 random bits are not guessed, and looking costs one row.
         now = self._clock()
@@ -78,11 +84,11 @@ class Door:
             )
         if owner.disabled_at is not None:
             raise Unauthorized(f"{owner.name}, whose token this is, is disabled.")
-        if found.used_at is None or now - found.used_at >= SEEN_EVERY:
+        if looks and (found.used_at is None or now - found.used_at >= SEEN_EVERY):
             self._note(lambda w: w.use_person_token(digest, now=now))
         return Person(owner.name, shared(owner.roles, found.roles), found.name)
 
-    def by_session(self, session: str, *, address: str) -> Person:
+    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         """Raises Unauthorized."""
         now = self._clock()
         digest = digest_of(session)
@@ -97,7 +103,7 @@ class Door:
             or now - found.seen_at >= self._idle
         ):
             raise Unauthorized("The session is over: sign in again.")
-        if now - found.seen_at >= min(SEEN_EVERY, self._idle / 10):
+        if looks and now - found.seen_at >= min(SEEN_EVERY, self._idle / 10):
             self._note(lambda w: w.see_session(digest, now=now))
         return Person(owner.name, owner.roles)
 
@@ -108,18 +114,20 @@ class Door:
         name, a wrong password and somebody who is disabled; TooMany."""
         now = self._clock()
         key = folded(name[: 4 * MOST_NAME])[:MOST_NAME]
-        counted = "" if self._spared(address) else address
+        counted = "" if self._spared(address) else self._site(address)
         if counted:
             self._addresses.attempt(counted, now)
-        self._names.attempt(key, now)
+        named = self._homes.key(key, counted, now)
+        self._names.attempt(named, now)
         with self._store.reading() as r:
             found = r.person(name) if len(name) <= MOST_NAME else None
         good = self._passwords.good(None if found is None else found.password, password)
         if not good or found is None or found.disabled_at is not None:
             raise Unauthorized(WRONG)
-        self._names.right(key, all_of_them=True)
+        self._names.right(named, all_of_them=True)
         if counted:
             self._addresses.right(counted, all_of_them=False)
+            self._homes.add(key, counted, now)
         kept = found.password
         assert kept is not None
         fresh = self._passwords.hashed(password) if self._passwords.outdated(kept) else None

@@ -1,5 +1,5 @@
-"""The register of devices: what people do with them. No journal; each change leaves a mark, so that every process that
-keeps devices in memory reads them again within a second."""
+"""The register of devices: what people do with them. Each order stands in the house's log (``house_log``) with who gave
+it, and leaves a mark, so that every process that keeps devices in memory reads them again within a second."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from orchestrator.core.fleet import Device, DeviceStatus, check_label, check_name
+from orchestrator.core.harmless import on_one_line
 from orchestrator.core.membership import wave_of
 from orchestrator.core.offers import place_in
 from orchestrator.core.slices import Slice
+from orchestrator.core.states import POLICY
 from orchestrator.core.update import counted, retire, retired, withdraw
 from orchestrator.errors import NotFound, Refused
 from orchestrator.services.board import LISTED, REGISTER, slices_by_wave
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.credentials import new_secret
+from orchestrator.services.house_log import note, several
 from orchestrator.services.offering import frozen
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.store import Store, Writing
@@ -43,7 +46,7 @@ class Register:
     changed: Callable[[], None] = lambda: None
 
     def enroll(
-        self, devices: Iterable[Device], *, tokens: bool, renew: bool = False
+        self, devices: Iterable[Device], *, tokens: bool, renew: bool = False, by: str = POLICY
     ) -> Iterator[tuple[str, str | None]]:
         """Add devices, or bring known ones up to date; each id with its new token. With ``tokens`` new devices get one;
         known ones keep theirs (None), unless ``renew``: a fleet file that is read again locks nobody out. Works in
@@ -59,38 +62,70 @@ class Register:
                     device.id: new_secret() if tokens and device.id not in known else (None, None) for device in some
                 }
                 w.enroll(((device, secrets_of[device.id][1]) for device in some), now=now)
+                whom = several([device.id for device in some])
+                note(w, now, "devices_enrolled", whom, f"enrolled {whom}", by=by)
                 mark(w, now)
             self.changed()
             yield from ((device_id, secret) for device_id, (secret, _) in secrets_of.items())
 
-    def new_token(self, device_id: str) -> str:
+    def new_token(self, device_id: str, *, by: str = POLICY) -> str:
         """A new token; the one before is worth nothing from now on. Raises NotFound."""
         secret, digest = new_secret()
-        self._change(lambda w, now: w.set_token(device_id, digest))
+
+        def change(w: Writing, now: datetime) -> None:
+            w.set_token(device_id, digest)
+            note(w, now, "device_token_made", device_id, f"gave {device_id} a new token", by=by)
+
+        self._change(change)
         return secret
 
-    def revoke(self, device_id: str) -> None:
+    def revoke(self, device_id: str, *, by: str = POLICY) -> None:
         """No token is good for this device until it gets a new one. Raises NotFound."""
-        self._change(lambda w, now: w.set_token(device_id, None))
 
-    def set_group(self, device_ids: Sequence[str], group: str | None) -> int:
+        def change(w: Writing, now: datetime) -> None:
+            w.set_token(device_id, None)
+            note(w, now, "device_token_revoked", device_id, f"took the token of {device_id} away", by=by)
+
+        self._change(change)
+
+    def set_group(self, device_ids: Sequence[str], group: str | None, *, by: str = POLICY) -> int:
         """Put devices into a group, or into none; how many changed. Raises NotFound."""
         if group is not None:
             check_name(group, "group")
-        return self._each(device_ids, lambda w, now: w.set_group(device_ids, group, now=now))
+        return self._each(
+            device_ids,
+            lambda w, now: w.set_group(device_ids, group, now=now),
+            "devices_grouped",
+            lambda whom: f"took {whom} out of their groups" if group is None else f"put {whom} into group {group}",
+            by,
+        )
 
-    def add_group(self, group: str) -> None:
+    def add_group(self, group: str, *, by: str = POLICY) -> None:
         """A group may exist before it has devices."""
         check_name(group, "group")
-        self._change(lambda w, now: w.add_group(group))
 
-    def set_label(self, device_ids: Sequence[str], key: str, value: str | None) -> int:
+        def change(w: Writing, now: datetime) -> None:
+            w.add_group(group)
+            note(w, now, "group_added", group, f"made group {group}", by=by)
+
+        self._change(change)
+
+    def set_label(self, device_ids: Sequence[str], key: str, value: str | None, *, by: str = POLICY) -> int:
         """Set or remove a label as a person's word, which the device's own cannot change; how many changed. Raises
         NotFound."""
         check_label(key, value)
-        return self._each(device_ids, lambda w, now: w.set_label(device_ids, key, value, now=now))
+        said = f"took label {key} off" if value is None else f"set label {key}={value} on"
+        return self._each(
+            device_ids,
+            lambda w, now: w.set_label(device_ids, key, value, now=now),
+            "devices_labelled",
+            lambda whom: f"{said} {whom}",
+            by,
+        )
 
-    def set_status(self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None) -> int:
+    def set_status(
+        self, device_ids: Sequence[str], status: DeviceStatus, because: str | None = None, *, by: str = POLICY
+    ) -> int:
         """Hold, retire or take back; how many changed. Raises NotFound.
 
         Who is held loses an offer that it has not started, and may finish one that it has. Who is retired leaves all
@@ -102,9 +137,10 @@ class Register:
                     _leave(w, device_ids[start : start + _AT_ONCE], status, now)
             return w.set_device_status(device_ids, status, because, now=now)
 
-        return self._each(device_ids, change)
+        said = f"{status}: {on_one_line(because)}" if because else status.value
+        return self._each(device_ids, change, f"devices_{status}", lambda whom: f"made {whom} {said}", by)
 
-    def replace(self, old_id: str, new_id: str) -> str:
+    def replace(self, old_id: str, new_id: str, *, by: str = POLICY) -> str:
         """Another machine in the place of an old one: the old is retired, the new takes its hardware id, tag, group and
         labels; the new one's token. Its hash is its own, so it may stand in another wave. Raises NotFound, Refused when
         the new one is known already, InvalidInput.
@@ -117,19 +153,32 @@ class Register:
             raise NotFound(f"There is no device {old_id}.", remedy="`wave device list` shows them.")
         if known is not None:
             raise Refused(f"Device {new_id} is enrolled already.", remedy="The new device needs an id of its own.")
-        self.set_status([old_id], DeviceStatus.RETIRED, f"replaced by {new_id}")
+        self.set_status([old_id], DeviceStatus.RETIRED, f"replaced by {new_id}", by=by)
         old = person.device
         new = Device(new_id, old.hardware_id, old.tag, group=old.group, labels=dict(old.labels))
-        ((_, token),) = self.enroll([new], tokens=True)
+        ((_, token),) = self.enroll([new], tokens=True, by=by)
         assert token is not None
         return token
 
-    def _each(self, device_ids: Sequence[str], work: Callable[[Writing, datetime], int]) -> int:
+    def _each(
+        self,
+        device_ids: Sequence[str],
+        work: Callable[[Writing, datetime], int],
+        event: str,
+        deed: Callable[[str], str],
+        by: str,
+    ) -> int:
+        """``deed``: in words, of whom it is about. What changes nothing is not written down."""
+
         def checked(w: Writing, now: datetime) -> int:
             for device_id in device_ids:
                 if w.device(device_id) is None:
                     raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
-            return work(w, now)
+            changed = work(w, now)
+            if changed:
+                whom = several(device_ids)
+                note(w, now, event, whom, deed(whom), by=by)
+            return changed
 
         return self._change(checked)
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from orchestrator.core import transitions
 from orchestrator.core.facts import RolloutState
+from orchestrator.core.harmless import reason_given
 from orchestrator.core.states import ReasonKind
 from orchestrator.errors import WrongState
 from orchestrator.services.records import JobStatus, RolloutRow
@@ -23,7 +24,8 @@ def release(
         state = transitions.release_wave(state, each, now)
     names = wave or ", ".join(held)
     head = f"Wave {names} goes on, by {by}"
-    return state, f"{head}: {reason.strip()}" if reason and reason.strip() else f"{head}."
+    said = reason_given(reason)
+    return state, f"{head}: {said}" if said else f"{head}."
 
 
 def build_again(w: Writing, row: RolloutRow, after: RolloutState, now: datetime) -> None:

@@ -148,13 +148,13 @@ def count_devices(
 
 
 def enroll(
-    app: Application, *, devices: Sequence[Enrolled], tokens: bool = True, renew: bool = False
+    app: Application, *, devices: Sequence[Enrolled], by: str, tokens: bool = True, renew: bool = False
 ) -> list[tuple[str, str | None]]:
     """Add devices, or bring known ones up to date; each id with its new token, which is shown this once."""
     if len(devices) > MOST_AT_ONCE:
         raise InvalidInput(f"{len(devices):,} devices at once are too many.", remedy=f"Send {MOST_AT_ONCE:,} at most.")
     wanted = [Device(one.id, one.hardware_id, one.tag, group=one.group, labels=one.labels) for one in devices]
-    return list(app.devices.register.enroll(wanted, tokens=tokens, renew=renew))
+    return list(app.devices.register.enroll(wanted, tokens=tokens, renew=renew, by=by))
 
 
 # ------------------------------------------------------------------------------------------------- content
@@ -165,6 +165,7 @@ def add_target_of_artifact(
     *,
     version: int,
     artifact: str,
+    by: str,
     hardware_ids: Sequence[str] = (),
     tags: Sequence[str] = (),
     name: str | None = None,
@@ -173,13 +174,13 @@ def add_target_of_artifact(
     """Add a Target that is a file; ``artifact``: its sha256, its name or its file name."""
     found = app.artifacts.find(artifact)
     return app.targets.add_artifact(
-        version=version, artifact=found, hardware_ids=hardware_ids, tags=tags, name=name, dry_run=dry_run
+        version=version, artifact=found, hardware_ids=hardware_ids, tags=tags, name=name, dry_run=dry_run, by=by
     )
 
 
-def import_targets(app: Application, *, document: str, dry_run: bool = False) -> Sequence[Imported]:
+def import_targets(app: Application, *, document: str, by: str, dry_run: bool = False) -> Sequence[Imported]:
     """Take over the OSTree Targets of a Foundries ``targets.json``, whose text this is."""
-    return app.targets.import_foundries(document.encode(), dry_run=dry_run)
+    return app.targets.import_foundries(document.encode(), dry_run=dry_run, by=by)
 
 
 def verify_artifacts(app: Application, *, which: str | None = None) -> list[ArtifactCheck]:
@@ -187,9 +188,9 @@ def verify_artifacts(app: Application, *, which: str | None = None) -> list[Arti
     return [ArtifactCheck(artifact, wrong) for artifact, wrong in app.artifacts.verify(which)]
 
 
-def request_deltas(app: Application, *, pairs: Sequence[DeltaPair]) -> int:
+def request_deltas(app: Application, *, pairs: Sequence[DeltaPair], by: str) -> int:
     """Have these built; how many builds were queued."""
-    return app.deltas.request(pairs)
+    return app.deltas.request(pairs, by=by)
 
 
 def show_delta(app: Application, *, before: str, after: str, hardware_id: str | None = None) -> DeltaView:

@@ -17,6 +17,7 @@ from typing import Any
 
 from orchestrator.core import transitions
 from orchestrator.core.facts import RolloutState, WaveState
+from orchestrator.core.harmless import reason_given
 from orchestrator.core.policy import Policy
 from orchestrator.core.protocols import ONLY_FORWARD
 from orchestrator.core.rollout_file import RolloutFile
@@ -392,9 +393,10 @@ class Rollouts:
     @again
     def freeze(self, *, by: str, reason: str) -> None:
         """Stop all offers of all rollouts with the next commit."""
-        if not reason.strip():
+        said = reason_given(reason)
+        if not said:
             raise InvalidInput("A freeze needs a reason that others can read: `--reason TEXT`.")
-        self._freeze(Reason(ReasonKind.FROZEN, f"{reason.strip()} ({by})"), "frozen", by)
+        self._freeze(Reason(ReasonKind.FROZEN, f"{said} ({by})"), "frozen", by)
 
     @again
     def unfreeze(self, *, by: str, reason: str | None = None) -> None:
@@ -411,7 +413,8 @@ class Rollouts:
             # Rollouts before the house: an offer holds its rollout when it asks whether there is frost.
             lock_all(w, offering)
             w.freeze(frozen)
-            sentence = _said(f"All rollouts {event} by {by}", frozen.sentence if frozen else reason)
+            head = f"All rollouts {event} by {by}"
+            sentence = _said(head, reason) if frozen is None else f"{head}: {frozen.sentence}"
             for row in w.rollouts(offering):
                 # The epoch grows: an offer prepared before the freeze cannot be given after it.
                 state = replace(row.state, epoch=row.state.epoch + 1)
@@ -485,4 +488,5 @@ def _wave(row: RolloutRow, name: str) -> WaveState:
 
 
 def _said(head: str, reason: str | None) -> str:
-    return f"{head}: {reason.strip()}" if reason and reason.strip() else f"{head}."
+    said = reason_given(reason)
+    return f"{head}: {said}" if said else f"{head}."

@@ -120,6 +120,12 @@ class Settings(BaseModel):
     log: LogFormat = Field(
         default=LogFormat.TEXT, description="How the log's lines look: `text` for people, `json` for programs."
     )
+    traces: Annotated[str | None, BeforeValidator(_off_is_none)] = Field(
+        default=None,
+        pattern="^(environment|https?://.+)$",
+        description="Where traces go: a collector's `http://` address, which takes OTLP; `environment`: as OTEL_"
+        " variables say; or `off`.",
+    )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")

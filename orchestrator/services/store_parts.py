@@ -10,6 +10,7 @@ from orchestrator.services.edition_store import ReadsEditions, WritesEditions
 from orchestrator.services.failing_store import ReadsFailing
 from orchestrator.services.feed import ReadsFeed
 from orchestrator.services.gate_store import ReadsGates, WritesGates
+from orchestrator.services.house_log_store import ReadsHouseLog, WritesHouseLog
 from orchestrator.services.identity_store import IdentityReading, IdentityWriting
 from orchestrator.services.mender.sets import ReadsAuthSets, WritesAuthSets
 from orchestrator.services.notice_store import ReadsNotices, WritesNotices
@@ -25,6 +26,7 @@ class ReadsParts(
     ReadsAuthSets,
     ReadsEditions,
     ReadsPeople,
+    ReadsHouseLog,
     ReadsFeed,
     ReadsConsole,
     ReadsNotices,
@@ -42,6 +44,7 @@ class WritesParts(
     WritesAuthSets,
     WritesEditions,
     WritesPeople,
+    WritesHouseLog,
     WritesConsole,
     WritesNotices,
     WritesGates,

@@ -15,10 +15,12 @@ from typing import Any, Final
 from orchestrator.core.artifact import FILES, Artifact
 from orchestrator.core.fleet import Target, check_commit, check_name
 from orchestrator.core.rollout_file import LARGEST_VERSION
+from orchestrator.core.states import POLICY
 from orchestrator.errors import ContentUnavailable, InvalidInput, NotFound, Refused, WaveError
 from orchestrator.services.artifacts import hardware_of
 from orchestrator.services.commits import resolve_commit, short
 from orchestrator.services.delta_provider import DeltaProvider, DeltaRecord
+from orchestrator.services.house_log import note
 from orchestrator.services.records import RunningCount
 from orchestrator.services.store import Store
 
@@ -93,6 +95,7 @@ class Targets:
         tags: Sequence[str] = (),
         name: str | None = None,
         dry_run: bool = False,
+        by: str = POLICY,
     ) -> tuple[Target, bool]:
         """Add one; whether it is new. ``commit`` is a commit, its first digits, or a ref of the repository.
 
@@ -106,7 +109,7 @@ class Targets:
         if artifact is not None:
             hardware_ids = hardware_of(artifact, hardware_ids)
         provider = self.provider.name if artifact is None else FILES
-        return self._add(self._made(name, version, found, hardware_ids, tags, provider), dry_run=dry_run)
+        return self._add(self._made(name, version, found, hardware_ids, tags, provider), by=by, dry_run=dry_run)
 
     def add_artifact(
         self,
@@ -117,13 +120,14 @@ class Targets:
         tags: Sequence[str] = (),
         name: str | None = None,
         dry_run: bool = False,
+        by: str = POLICY,
     ) -> tuple[Target, bool]:
         """Add one that is a file: its commit is the file's sha256. Without hardware ids it is for those of the file.
 
         Raises NotFound when the artifact is not recorded, Refused when the file is for other hardware, else as ``add``.
         """
         target = self._made(name, version, artifact.sha256, hardware_of(artifact, hardware_ids), tags, FILES)
-        return self._add(target, dry_run=dry_run)
+        return self._add(target, by=by, dry_run=dry_run)
 
     def _made(
         self,
@@ -146,7 +150,7 @@ class Targets:
         check_name(target.name, "Target name")
         return target
 
-    def _add(self, target: Target, *, dry_run: bool) -> tuple[Target, bool]:
+    def _add(self, target: Target, *, by: str, dry_run: bool) -> tuple[Target, bool]:
         if not target.hardware_ids:
             raise InvalidInput("A Target needs a hardware id.", remedy="Name the boards it is made for.")
         with self.store.reading() as r:
@@ -161,7 +165,10 @@ class Targets:
                 raise NotFound(
                     f"The artifact {short(target.commit)} was removed meanwhile.", remedy="Add the file again."
                 )
-            new = w.add_target(target, now=self.clock())
+            now = self.clock()
+            new = w.add_target(target, now=now)
+            if new:
+                note(w, now, "target_added", target.name, f"added Target {target.name}{_tagged(target.tags)}", by=by)
         return target, new
 
     def list(self, *, version: int | None = None, tag: str | None = None) -> Sequence[Target]:
@@ -195,6 +202,7 @@ class Targets:
         append: bool = False,
         by_version: bool = False,
         dry_run: bool = False,
+        by: str = POLICY,
     ) -> Sequence[TagChange]:
         """Give Targets these tags, or with ``append`` these as well. ``which``: names, or versions with ``by_version``.
 
@@ -216,9 +224,10 @@ class Targets:
                 changes.append(TagChange(target.name, target.tags, after))
                 if not dry_run and set(after) != set(target.tags):
                     w.tag_target(target.name, after)
+                    note(w, self.clock(), "target_tagged", target.name, f"tagged {target.name}{_tagged(after)}", by=by)
         return changes
 
-    def import_foundries(self, document: bytes, *, dry_run: bool = False) -> Sequence[Imported]:
+    def import_foundries(self, document: bytes, *, dry_run: bool = False, by: str = POLICY) -> Sequence[Imported]:
         """Take over the OSTree Targets of a Foundries ``targets.json``: a signed envelope, its ``signed`` part, or the
         bare mapping of the REST API. Signatures are not checked: the file is as good as where it came from.
 
@@ -260,7 +269,9 @@ class Targets:
                         case Import.RETAGGED:
                             w.tag_target(target.name, target.tags)
                         case _:
-                            pass
+                            continue
+                    deed = f"imported Target {target.name}{_tagged(target.tags)}"
+                    note(w, self.clock(), "target_imported", target.name, deed, by=by)
         return results
 
     def _commit(self, text: str) -> str:
@@ -360,6 +371,10 @@ def _named(
         kind = "version" if only_versions else "Target"
         raise NotFound(f"There is no {kind} {which[:128]!r}.", remedy="`wave target list` shows what there is.")
     return found
+
+
+def _tagged(tags: Sequence[str]) -> str:
+    return f", tags {', '.join(tags)}" if tags else ", without a tag"
 
 
 def _not_there(commit: str) -> ContentUnavailable:

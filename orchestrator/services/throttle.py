@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Hashable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,9 +27,9 @@ class Throttle:
         self._at_most = at_most
         self._forgotten = forgotten
         self._guard = threading.Lock()
-        self._known: OrderedDict[str, tuple[int, datetime]] = OrderedDict()
+        self._known: OrderedDict[Hashable, tuple[int, datetime]] = OrderedDict()
 
-    def attempt(self, key: str, now: datetime) -> None:
+    def attempt(self, key: Hashable, now: datetime) -> None:
         """One more try, counted as wrong until told otherwise. Raises TooMany; a refused one is not counted."""
         with self._guard:
             wrong, last = self._known.get(key, (0, now))
@@ -42,7 +43,7 @@ class Throttle:
             if len(self._known) > MOST_KEPT:
                 self._known.popitem(last=False)
 
-    def right(self, key: str, *, all_of_them: bool) -> None:
+    def right(self, key: Hashable, *, all_of_them: bool) -> None:
         """That attempt was right: it is taken back, or all before it too."""
         with self._guard:
             wrong, last = self._known.pop(key, (0, None))
@@ -54,3 +55,27 @@ class Throttle:
         if over < 0:
             return timedelta(0)
         return min(self._at_most, self._first * (1 << min(over, 30)))
+
+
+class Homes:
+    """From where people signed in of late, so that who guesses their names elsewhere is counted apart from them. In
+    memory, for this process. Thread-safe."""
+
+    def __init__(self, *, forgotten: timedelta = timedelta(days=30)) -> None:
+        self._forgotten = forgotten
+        self._guard = threading.Lock()
+        self._known: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+
+    def add(self, name: str, place: str, now: datetime) -> None:
+        """They signed in from there."""
+        with self._guard:
+            self._known[name, place] = now
+            self._known.move_to_end((name, place))
+            if len(self._known) > MOST_KEPT:
+                self._known.popitem(last=False)
+
+    def key(self, name: str, place: str, now: datetime) -> tuple[str, str]:
+        """Under what an attempt is counted: the name anywhere, or the name at that place."""
+        with self._guard:
+            at = self._known.get((name, place))
+        return name, "" if at is None or now - at >= self._forgotten else place

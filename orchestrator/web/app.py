@@ -14,9 +14,10 @@ Routes are plain functions that FastAPI runs in threads: the store blocks. Every
 from __future__ import annotations
 
 import threading
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
@@ -38,10 +39,11 @@ def operators_side(
     meter: Meter | None = None,
     scraper: str | None = None,
     openid: OpenId | None = None,
+    secure: bool = False,
 ) -> FastAPI:
     """``over``: set when the server stops, so that streams end. ``doorkeeper``: who knows people. ``meter``: what this
     process counts; ``scraper``: the token that may read ``/metrics`` beside people. ``openid``: signing in with
-    another's word."""
+    another's word. ``secure``: browsers come by https, whatever a proxy in front makes of it."""
     # No page of documentation: FastAPI's would ask another host for its scripts.
     made = FastAPI(
         title="wave",
@@ -53,9 +55,11 @@ def operators_side(
     made.state.application = app
     made.state.doorkeeper = doorkeeper or Nobody()
     made.state.openid = openid
+    made.state.secure = secure
     made.state.over = over or threading.Event()
     made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     made.state.feed = Feed(lambda: app.store, made.state.over)
+    made.add_middleware(_Headers)
     problems.install(made)
     made.include_router(_me)
     made.include_router(api.router())
@@ -65,13 +69,37 @@ def operators_side(
     return made
 
 
+class _Headers:
+    """Around every answer: what a browser must not make of it, where the page itself says nothing."""
+
+    _USUAL: Final = (
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+        (b"referrer-policy", b"same-origin"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+    )
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                said = list(message.get("headers", ()))
+                known = {name.lower() for name, _ in said}
+                message = {**message, "headers": said + [each for each in self._USUAL if each[0] not in known]}
+            await send(message)
+
+        await self._app(scope, receive, told)
+
+
 class Nobody:
     """Lets nobody in."""
 
-    def by_token(self, token: str, *, address: str) -> Person:
+    def by_token(self, token: str, *, address: str, looks: bool = True) -> Person:
         raise Unauthorized("The token is not known here.")
 
-    def by_session(self, session: str, *, address: str) -> Person:
+    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         raise Unauthorized("The session is over: sign in again.")
 
 

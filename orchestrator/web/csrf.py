@@ -6,6 +6,9 @@ something and comes with the cookie must show that a page of ours made it, in tw
 * where the browser says which site the request is from (``Sec-Fetch-Site``, or ``Origin``), that is this one;
 * it carries the session's own CSRF token, in the header ``X-CSRF-Token`` or the form field ``csrf``.
 
+Under https the cookies are named ``__Host-``: a browser takes those from this very host alone, over TLS, so that no
+neighbour and nobody on the way can plant one.
+
 A request by bearer token needs neither: no browser sends that by itself. ``guard`` is a dependency of the whole
 application, and ``asking.who`` knows nobody by a session in a request that it has not seen.
 """
@@ -22,7 +25,9 @@ from fastapi import Request
 from orchestrator.errors import Forbidden
 
 SESSION: Final = "wave_session"
-"""The console's cookie."""
+"""The console's cookie, as ``cookie_name`` has it."""
+
+_HERE_ALONE: Final = "__Host-"
 
 HEADER: Final = "x-csrf-token"
 FIELD: Final = "csrf"
@@ -33,6 +38,26 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
+def is_secure(request: Request) -> bool:
+    """Whether browsers reach this by https: as the request says itself, or as ``console_url`` says where a proxy in
+    front is not believed."""
+    return request.url.scheme == "https" or getattr(request.app.state, "secure", False) is True
+
+
+def cookie_name(request: Request, name: str) -> str:
+    return f"{_HERE_ALONE}{name}" if is_secure(request) else name
+
+
+def cookie_of(request: Request, name: str) -> str | None:
+    """What the browser keeps for this host, None for nothing."""
+    return request.cookies.get(cookie_name(request, name)) or None
+
+
+def session_of(request: Request) -> str | None:
+    """The session that the browser shows."""
+    return cookie_of(request, SESSION)
+
+
 def csrf_token(session: str) -> str:
     """The token of a session. It tells nothing of the session itself, and is another after each sign-in."""
     return hmac.new(session.encode("utf-8", "surrogatepass"), b"wave csrf", hashlib.sha256).hexdigest()
@@ -40,7 +65,7 @@ def csrf_token(session: str) -> str:
 
 def token_of(request: Request) -> str:
     """What a page that answers this request puts into its forms; empty without a session."""
-    session = request.cookies.get(SESSION)
+    session = session_of(request)
     return csrf_token(session) if session else ""
 
 
@@ -62,7 +87,7 @@ async def guard(request: Request) -> AsyncIterator[None]:
 
 
 async def _look(request: Request) -> None:
-    if request.method not in SAFE and bearer(request) is None and (session := request.cookies.get(SESSION)):
+    if request.method not in SAFE and bearer(request) is None and (session := session_of(request)):
         check_site(request)
         shown = await _shown(request)
         if not hmac.compare_digest(shown.encode("utf-8", "surrogatepass"), csrf_token(session).encode()):

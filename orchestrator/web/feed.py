@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -77,7 +77,9 @@ class Feed:
         self._whole_after: int | None = None
         """``_recent`` has every entry with a greater number, as far as they were read. None: nobody has looked yet."""
 
-    async def follow(self, after: int | None = None, *, beat_every: timedelta = BEAT_EVERY) -> AsyncIterator[News]:
+    async def follow(
+        self, after: int | None = None, *, beat_every: timedelta = BEAT_EVERY
+    ) -> AsyncGenerator[News, None]:
         """Everything after a number, or from now on, until ``over``. Raises StoreUnavailable, Busy at the start."""
         head = await asyncio.to_thread(self._head)
         position, lost = (head, False) if after is None else (min(after, head), after > head)

@@ -21,7 +21,16 @@ from orchestrator.services.openid import OpenId
 from orchestrator.services.people_door import Door
 from orchestrator.web.asking import address_of, who
 from orchestrator.web.console.rendering import filled
-from orchestrator.web.csrf import FIELD, SESSION, check_site, csrf_token
+from orchestrator.web.csrf import (
+    FIELD,
+    SESSION,
+    check_site,
+    cookie_name,
+    cookie_of,
+    csrf_token,
+    is_secure,
+    session_of,
+)
 from orchestrator.web.problems import status_of
 
 BEFORE: Final = "wave_sign_in"
@@ -45,15 +54,10 @@ router = APIRouter(include_in_schema=False)
 def page(request: Request, next: str = "/") -> Response:
     """The form; who has a session is led on."""
     onward = local(next)
-    if SESSION not in request.cookies and request.headers.get("sec-fetch-site") == "cross-site":
+    if session_of(request) is None and request.headers.get("sec-fetch-site") == "cross-site":
         return lead_on(f"/sign-in?next={_quoted(onward)}")
-    if SESSION in request.cookies:
-        try:
-            who(request)
-        except Unauthorized:
-            pass
-        else:
-            return RedirectResponse(onward, 303, headers=HEADERS)
+    if has_session(request):
+        return RedirectResponse(onward, 303, headers=HEADERS)
     return form(request, onward=onward)
 
 
@@ -69,9 +73,7 @@ def sign_in(
     onward = local(next)
     try:
         _is_ours(request, csrf)
-        session = door_of(request).sign_in(
-            name, password, address=address_of(request), before=request.cookies.get(SESSION)
-        )
+        session = door_of(request).sign_in(name, password, address=address_of(request), before=session_of(request))
     except (Unauthorized, TooMany, Forbidden) as error:
         return form(request, onward=onward, name=name, error=error)
     answer = RedirectResponse(onward, 303, headers=HEADERS)
@@ -81,23 +83,24 @@ def sign_in(
 
 @router.get("/sign-in/oidc")
 def ask_provider(request: Request, next: str = "/") -> Response:
-    """To the provider, which sends people back to ``callback``."""
+    """To the provider, which sends people back to ``callback``; who has a session is led on. Back from there the
+    browser shows no strict cookie, so that nobody could end the session that there was."""
+    if has_session(request):
+        return RedirectResponse(local(next), 303, headers=HEADERS)
     secret = f"{door_of(request).new_secret()}.{quote(local(next), safe='')}"
     try:
         answer = RedirectResponse(openid_of(request).begin(secret), 303, headers=HEADERS)
     except WaveError as error:
         return form(request, onward=local(next), error=error)
     # People come back by a link of the provider's, with which no strict cookie is sent.
-    answer.set_cookie(
-        ASKED, secret, path="/sign-in", max_age=600, secure=is_secure(request), httponly=True, samesite="lax"
-    )
+    give(request, answer, ASKED, secret, strict=False, max_age=600)
     return answer
 
 
 @router.get("/sign-in/oidc/callback")
 def callback(request: Request, state: str = "", code: str = "", iss: str | None = None, error: str = "") -> Response:
     """Back from the provider: a session, or the form with what was wrong."""
-    secret = request.cookies.get(ASKED, "")
+    secret = cookie_of(request, ASKED) or ""
     onward = local(unquote(secret.partition(".")[2]))
     try:
         if error or not code:
@@ -108,24 +111,24 @@ def callback(request: Request, state: str = "", code: str = "", iss: str | None 
             code=code,
             issuer=iss,
             address=address_of(request),
-            before=request.cookies.get(SESSION),
+            before=session_of(request),
         )
     except WaveError as wrong:
         answer = form(request, onward=onward, error=wrong)
     else:
         answer = lead_on(onward)
         keep(request, answer, session)
-    answer.delete_cookie(ASKED, path="/sign-in", secure=is_secure(request), httponly=True, samesite="lax")
+    take(request, answer, ASKED, strict=False)
     return answer
 
 
 @router.post("/sign-out")
 def sign_out(request: Request) -> Response:
     """The session ends here, not only in the browser."""
-    if session := request.cookies.get(SESSION):
+    if session := session_of(request):
         door_of(request).sign_out(session)
     answer = RedirectResponse("/sign-in", 303, headers=HEADERS)
-    answer.delete_cookie(SESSION, path="/", secure=is_secure(request), httponly=True, samesite="strict")
+    take(request, answer, SESSION)
     return answer
 
 
@@ -135,7 +138,7 @@ def sign_out(request: Request) -> Response:
 def form(request: Request, *, onward: str, name: str = "", error: WaveError | None = None) -> Response:
     """The page, with what was wrong before."""
     door, openid = door_of(request), request.app.state.openid
-    before = request.cookies.get(SESSION) or request.cookies.get(BEFORE)
+    before = session_of(request) or cookie_of(request, BEFORE)
     fresh = None if before else door.new_secret()
     values = {
         "csrf": csrf_token(before or fresh or ""),
@@ -149,22 +152,40 @@ def form(request: Request, *, onward: str, name: str = "", error: WaveError | No
     if isinstance(error, TooMany):
         answer.headers["retry-after"] = str(max(1, ceil(error.after)))
     if fresh is not None:
-        answer.set_cookie(BEFORE, fresh, path="/sign-in", secure=is_secure(request), httponly=True, samesite="strict")
+        give(request, answer, BEFORE, fresh)
     return answer
 
 
 def keep(request: Request, answer: Response, session: str) -> None:
     """Have the browser keep a session."""
+    give(request, answer, SESSION, session, max_age=int(door_of(request).at_most.total_seconds()))
+    take(request, answer, BEFORE)
+
+
+def give(
+    request: Request, answer: Response, name: str, value: str, *, strict: bool = True, max_age: int | None = None
+) -> None:
+    """A cookie that no script reads; a ``strict`` one is sent to no page that another site has linked."""
     answer.set_cookie(
-        SESSION,
-        session,
+        cookie_name(request, name),
+        value,
         path="/",
-        max_age=int(door_of(request).at_most.total_seconds()),
+        max_age=max_age,
         secure=is_secure(request),
         httponly=True,
-        samesite="strict",
+        samesite="strict" if strict else "lax",
     )
-    answer.delete_cookie(BEFORE, path="/sign-in", secure=is_secure(request), httponly=True, samesite="strict")
+
+
+def take(request: Request, answer: Response, name: str, *, strict: bool = True) -> None:
+    """Have the browser forget one."""
+    answer.delete_cookie(
+        cookie_name(request, name),
+        path="/",
+        secure=is_secure(request),
+        httponly=True,
+        samesite="strict" if strict else "lax",
+    )
 
 
 def lead_on(onward: str) -> Response:
@@ -185,8 +206,15 @@ def local(onward: str) -> str:
     return onward
 
 
-def is_secure(request: Request) -> bool:
-    return request.url.scheme == "https"
+def has_session(request: Request) -> bool:
+    """Whether this browser is somebody's already."""
+    if session_of(request) is None:
+        return False
+    try:
+        who(request)
+    except Unauthorized:
+        return False
+    return True
 
 
 def door_of(request: Request) -> Door:
@@ -209,8 +237,8 @@ def _is_ours(request: Request, csrf: str) -> None:
     """Nobody else's page may sign somebody in: under whose name would they work then? Raises Forbidden."""
     check_site(request)
     # With a session, `csrf.guard` has looked.
-    if SESSION not in request.cookies:
-        before = request.cookies.get(BEFORE, "")
+    if session_of(request) is None:
+        before = cookie_of(request, BEFORE) or ""
         if not before or not hmac.compare_digest(csrf.encode("utf-8", "surrogatepass"), csrf_token(before).encode()):
             raise Forbidden("This page was too old: try again. Cookies must be allowed.")
 

@@ -23,12 +23,12 @@ class Known:
 
     people: dict[str, Person] = field(default_factory=lambda: {MIKA: Person("mika", frozenset({Role.ADMIN}))})
 
-    def by_token(self, token: str, *, address: str) -> Person:
+    def by_token(self, token: str, *, address: str, looks: bool = True) -> Person:
         if token not in self.people:
             raise Unauthorized("The token is not known here.")
         return self.people[token]
 
-    def by_session(self, session: str, *, address: str) -> Person:
+    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         return self.by_token(session, address=address)
 
 

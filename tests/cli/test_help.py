@@ -28,8 +28,8 @@ def commands(name: str = "") -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(commands())
 
 LISTED = (
-    "plan apply start list status top explain pause resume promote approve complete exclude include halt cancel skip "
-    "retry freeze unfreeze replay simulate help init serve tick version doctor backup restore builder"
+    "plan apply start list status top log explain pause resume promote approve complete exclude include halt cancel "
+    "skip retry freeze unfreeze replay simulate help init serve tick version doctor backup restore builder"
 ).split() + [
     f"{group} {name}"
     for group, names in {

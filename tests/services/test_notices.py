@@ -119,7 +119,8 @@ def test_a_service_that_is_down_for_an_hour_loses_nothing_and_gets_each_message_
             world.to.down = set()
         done = world.notices.deliver()
         tried += done.failed
-        assert world.notices.next_at() is None or world.notices.next_at() > world.now  # type: ignore[operator]
+        next_at = world.notices.next_at()
+        assert next_at is None or next_at > world.now
         world.now += timedelta(seconds=5)
     assert sorted(world.told("audit")) == ["applied", "paused", "started"] and world.told("oncall") == ["paused"]
     assert 20 <= tried <= 40  # ever more seldom: some ten tries in an hour for each
@@ -184,11 +185,13 @@ def test_the_pauses_grow_to_an_hour_and_are_spread() -> None:
     assert pause_after(1, 0.0) == timedelta(seconds=7.5) and pause_after(1, 0.999) < timedelta(seconds=22.5)
 
 
-def test_a_fault_in_a_sender_is_told_by_its_kind_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_in_a_sender_is_told_by_its_kind_alone(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def send(destination: str, notice: Notice, *, link: str | None, at: datetime) -> None:
         raise ValueError("password=hunter2")
 
-    world.to.send = send  # type: ignore[method-assign]
+    monkeypatch.setattr(world.to, "send", send)
     assert world.notices.deliver().failed == 2
     assert {row.error for row in world.notices.list()} == {"a fault in sending: ValueError"}
     assert "hunter2" not in caplog.text

@@ -12,10 +12,11 @@ from argon2 import PasswordHasher
 from orchestrator.adapters.sql.store import SqlStore, open_store
 from orchestrator.core.roles import Role, folded, shared
 from orchestrator.errors import Conflict, InvalidInput, NotFound, Refused, TooMany, Unauthorized
+from orchestrator.gateway.limits import site_of
 from orchestrator.services.passwords import MOST, Passwords
 from orchestrator.services.people_door import SEEN_EVERY, WRONG, Door
 from orchestrator.services.people_orders import TOKEN_AT_MOST, People
-from orchestrator.services.throttle import Throttle
+from orchestrator.services.throttle import Homes, Throttle
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 WORDS = "correct horse battery"
@@ -54,6 +55,7 @@ class World:
             at_most=48 * HOUR,
             passwords=self.passwords,
             spared=lambda address: address == "127.0.0.1",
+            site=site_of,
         )
 
     def sign_in(self, name: str = "ann", password: str = WORDS, address: str = "192.0.2.1") -> str:
@@ -225,6 +227,51 @@ def test_a_proxy_on_this_machine_is_not_an_address(world: World) -> None:
         with pytest.raises(Unauthorized):
             world.sign_in(f"name {number}", "wrong", address="127.0.0.1")
     assert world.who(world.sign_in(address="127.0.0.1")) == "ann"
+
+
+def test_who_has_a_network_of_addresses_has_one(world: World) -> None:
+    """Of IPv6 everybody has 2^64."""
+    for number in range(20):
+        with pytest.raises(Unauthorized):
+            world.sign_in(f"name {number}", "wrong", address=f"2001:db8::{number:x}:1")
+    with pytest.raises(TooMany):
+        world.sign_in("name 99", "wrong", address="2001:db8::ffff")
+    assert world.who(world.sign_in(address="2001:db8:0:1::1")) == "ann"
+
+
+def test_who_guesses_a_name_all_the_time_shuts_its_owner_out_of_nowhere_they_were_before(world: World) -> None:
+    """Whoever asks as soon as it is allowed takes every free moment."""
+    home, elsewhere = "192.0.2.1", "192.0.2.2"
+    world.sign_in(address=home)
+    for number in range(100):
+        world.now += timedelta(minutes=1)
+        with pytest.raises(Unauthorized):
+            world.sign_in("ann", "wrong", address=f"198.51.100.{number}")
+    with pytest.raises(TooMany):
+        world.sign_in(address=elsewhere)
+    assert world.who(world.sign_in(address=home)) == "ann"
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            world.sign_in("ann", "wrong", address=home)
+    with pytest.raises(TooMany):
+        world.sign_in("ann", "wrong", address=home)
+
+
+def test_no_name_is_another_ones_place(world: World) -> None:
+    world.sign_in(address="192.0.2.1")
+    for name in ("ann\n192.0.2.1", "ann 192.0.2.1", "ann\0192.0.2.1"):
+        for number in range(6):
+            with pytest.raises((Unauthorized, TooMany)):
+                world.sign_in(name, "wrong", address=f"198.51.100.{number}")
+    assert world.who(world.sign_in(address="192.0.2.1")) == "ann"
+
+
+def test_places_are_forgotten_in_the_end() -> None:
+    now = datetime(2026, 5, 4, tzinfo=UTC)
+    homes = Homes(forgotten=timedelta(days=30))
+    homes.add("ann", "a", now)
+    assert homes.key("ann", "a", now + timedelta(days=29)) == ("ann", "a")
+    assert homes.key("ann", "b", now) == homes.key("ann", "a", now + timedelta(days=30)) == ("ann", "")
 
 
 def test_attempts_at_the_same_time_count_each(world: World) -> None:

@@ -17,12 +17,12 @@ from orchestrator.web.app import operators_side
 class ByRole:
     """Every token is the name of a role."""
 
-    def by_token(self, token: str, *, address: str) -> Person:
+    def by_token(self, token: str, *, address: str, looks: bool = True) -> Person:
         if token not in set(Role):
             raise Unauthorized("The token is not known here.")
         return Person(f"a {token}", frozenset({Role(token)}))
 
-    def by_session(self, session: str, *, address: str) -> Person:
+    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         return self.by_token(session, address=address)
 
 

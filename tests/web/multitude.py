@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.adapters.sql.codec import update_key
+from orchestrator.adapters.sql.store import SqlWriting
 from tests.web.installation import Installation
 
 Sql = dict[str, str]
@@ -14,7 +15,8 @@ def multiply(home: Installation, rollout: str, copies: int, *, bad_every: int = 
     """So many more devices like one of the rollout's that is confirmed, each with its labels, its update, its first two
     events and a line of the evidence log; some are like one that failed. The slice they are in grows with them."""
     with home.app.store.writing() as w:
-        link = w.link  # type: ignore[attr-defined]
+        assert isinstance(w, SqlWriting)
+        link = w.link
         ((key, _),) = link.rows("SELECT key, name FROM rollout WHERE name = ?", (rollout,))
         good, bad = (
             link.rows(

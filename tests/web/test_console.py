@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from orchestrator.services.notice_store import Post, Wanted
 from orchestrator.web.app import operators_side
 from orchestrator.web.console.static import address
 from orchestrator.web.csrf import csrf_token
+from tests.adapters.notify.test_sender import NOTICE
 from tests.web.installation import EVERYBODY, TOLERANT, Installation, believable
 from tests.web.test_app import Known
 
@@ -72,6 +75,27 @@ def test_what_is_not_there_is_a_page_that_says_so(client: TestClient) -> None:
     answer = client.get("/rollouts/%3Cb%3Enobody")
     assert answer.status_code == 404
     assert "There is no rollout &lt;b&gt;nobody." in answer.text
+
+
+def test_messages_that_do_not_arrive_are_told_on_the_first_page(home: Installation, client: TestClient) -> None:
+    def seen(time: int) -> str:
+        """A page that was not kept."""
+        return " ".join(client.get(f"/rollouts?time={time}").text.split())
+
+    assert "do not arrive" not in seen(1)
+    with home.app.store.writing() as w:
+        row = w.rollout("lmp-42")
+        assert row is not None
+        for occasion, destinations in (("one", ["oncall", "desk"]), ("two", ["oncall"])):
+            w.add_notices(Wanted(row.key, occasion, NOTICE, home.now, home.now + timedelta(days=1)), destinations)
+        dead, failing = w.lease_notices(now=home.now, until=home.now + timedelta(minutes=1), limit=2)
+        w.end_notice(dead.key, 1, Post.DEAD, "it is down", at=home.now)
+        w.end_notice(failing.key, 1, Post.WAITING, "it is down", at=home.now + timedelta(minutes=1))
+    said = seen(2)
+    assert "1 message failed and is tried again" in said and "1 message was given up" in said
+    home.app.notices.retry()
+    said = seen(3)
+    assert "given up" not in said and "2 messages failed and are tried again" in said
 
 
 def test_a_policy_is_found_by_a_name_that_is_listed_and_by_no_path(client: TestClient) -> None:

@@ -156,7 +156,7 @@ def test_two_hundred_followers_cost_as_many_looks_as_one(world: World) -> None:
         world.write()
         assert await asyncio.wait_for(came, 10) == [[1]] * 200
         for each in news:
-            await each.aclose()  # type: ignore[attr-defined]
+            await each.aclose()
         assert world.feed.followers == 0
 
     asyncio.run(main())
@@ -166,7 +166,7 @@ def test_nobody_looks_while_nobody_follows(world: World) -> None:
     async def main() -> None:
         news = world.feed.follow(beat_every=LONG)
         assert (await anext(news)).stirred
-        await news.aclose()  # type: ignore[attr-defined]
+        await news.aclose()
 
     asyncio.run(main())
     for thread in threading.enumerate():

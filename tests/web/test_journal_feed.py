@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from orchestrator.web.api import journal_feed
-from tests.cli.elsewhere import MIKA, Known, served
+from orchestrator.adapters.sql.store import SqlReading
+from tests.cli.elsewhere import MIKA, served
 from tests.cli.house import House
+from tests.web.house_of_people import Open, opened
 
 
 class Reader:
@@ -87,15 +89,51 @@ def test_a_reader_with_a_number_of_another_store_is_told_to_begin_anew(house: Ho
         assert reader.events(1)[0][2] == "started"
 
 
-def test_who_may_not_read_any_more_reads_no_further(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_feed, "ASK_AGAIN_EVERY", 0.0)
-    known = Known()
-    with served(house, known) as url, reading(url, "0") as reader:
+@pytest.mark.parametrize("ends", ["revoked", "over", "disabled"])
+def test_who_may_not_read_any_more_is_told_nothing_more(house: House, ends: str) -> None:
+    with opened(house) as site:
+        name, token = site.populated.token("viewer", for_=timedelta(hours=1))
+        with reading(site.url, "0", token) as reader:
+            reader.events(1)
+            match ends:
+                case "revoked":
+                    site.populated.people.revoke_token(name, by="root")
+                case "over":
+                    house.now += timedelta(hours=1)
+                case _:
+                    site.populated.people.disable("viewer", by="root")
+            house.ok("start", "lmp-42")
+            assert reader.event() is None
+
+
+def test_a_stream_that_was_open_ends_with_the_session_and_keeps_none_alive(house: House) -> None:
+    """Stolen or not: after sign-out it tells nothing, and while it stands open nobody has looked."""
+    with (
+        opened(house) as site,
+        closing(site.browser("viewer")) as browser,
+        browser.stream("GET", "/live") as watching,
+        browser.stream("GET", "/api/v1/journal/feed?after=0") as feed,
+    ):
+        reader, live = Reader(feed.iter_lines()), Reader(watching.iter_lines())
         reader.events(1)
-        known.people.clear()
+        assert live.event() == {"retry": "2000"}
+        assert live.event() == {"event": "change", "data": "{}"}
+        seen_at = _seen(site)
+        house.now += timedelta(hours=11)
         house.ok("start", "lmp-42")
-        seen = reader.event()
-        assert seen is None or reader.event() is None
+        assert reader.events(1)[0][2] == "started"
+        assert _seen(site) == seen_at
+        browser.post("/sign-out")
+        house.ok("pause", "lmp-42")
+        assert reader.event() is None
+        while (told := live.event()) is not None:
+            assert told == {"event": "change", "data": "{}"}, "what had happened before"
+
+
+def _seen(site: Open) -> list[tuple[int]]:
+    with site.populated.app.store.reading() as r:
+        assert isinstance(r, SqlReading)
+        return list(r.link.rows("SELECT seen_at FROM person_session"))
 
 
 def test_what_is_no_number_is_refused(house: House) -> None:

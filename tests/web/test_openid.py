@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
+import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -78,9 +80,9 @@ class Site:
         secret.write_text("hush\n")
         secret.chmod(0o600)
         self.sent: list[dict[str, list[str]]] = []
-        http = HttpProvider(issuer, "wave", secret, transport=Listening(self.sent))
+        self.http = HttpProvider(issuer, "wave", secret, transport=Listening(self.sent))
         told = Trusted(issuer, **{"roles": parse_mapping(MAPPING), "domains": ("example.org",), **trusted})
-        self.openid = OpenId(self.store, clock, self.door, provider=http, trusted=told, console=HTTPS)
+        self.openid = OpenId(self.store, clock, self.door, provider=self.http, trusted=told, console=HTTPS)
         app = operators_side(cast(Application, None), doorkeeper=self.door, openid=self.openid)
         self.client = TestClient(app, base_url=HTTPS, raise_server_exceptions=False, follow_redirects=False)
 
@@ -119,7 +121,7 @@ class Listening(httpx2.HTTPTransport):
 def site(provider: str, tmp_path: Path) -> Iterator[Site]:
     made = Site(provider, tmp_path)
     yield made
-    made.openid._provider._http.close()  # type: ignore[attr-defined]
+    made.http.close()
     made.store.close()
 
 
@@ -129,7 +131,7 @@ def test_who_the_provider_knows_is_made_known_with_the_roles_of_their_groups(sit
     answer = site.sign_in("ann")
     assert answer.status_code == 200, answer.text
     assert re.findall(r'content="0;url=([^"]*)"', answer.text) == ["/rollouts"]
-    kept = [each for each in answer.headers.get_list("set-cookie") if each.startswith("wave_session=")]
+    kept = [each for each in answer.headers.get_list("set-cookie") if each.startswith("__Host-wave_session=")]
     assert "SameSite=strict" in kept[0] and "Secure" in kept[0]
     assert site.client.get("/api/v1/me").json() == {"name": "ann@example.org", "roles": ["approver", "releaser"]}
     row = site.people.get("ann@example.org")
@@ -141,9 +143,11 @@ def test_what_the_groups_say_now_is_what_counts(site: Site) -> None:
     site.known("ann", **ANN)
     site.sign_in("ann")
     site.known("ann", **{**ANN, "groups": ["chiefs"]})
+    site.client.cookies.clear()
     site.sign_in("ann")
     assert site.people.get("ann@example.org").roles == {Role.ADMIN}
     site.known("ann", **{**ANN, "groups": ["staff"]})
+    site.client.cookies.clear()
     answer = site.sign_in("ann")
     assert answer.status_code == 403
     assert "ann@example.org is in no group that may do anything here." in answer.text
@@ -160,7 +164,7 @@ def test_the_code_is_bound_to_this_browser_and_to_this_time(site: Site) -> None:
     address = site.begin()
     site.client.get(site.consent(address, "ann"))
     (verifier,) = site.sent[-1]["code_verifier"]
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    challenge = encoded(hashlib.sha256(verifier.encode()).digest())
     assert parse_qs(urlsplit(address).query)["code_challenge"] == [challenge]
     assert site.client.get("/api/v1/me").status_code == 200
 
@@ -175,19 +179,36 @@ def test_a_code_that_another_browser_began_with_signs_nobody_in(site: Site) -> N
     answer = site.client.get(back)
     assert answer.status_code == 403
     assert "was not begun in this browser" in answer.text
-    assert "wave_session" not in site.client.cookies
+    assert "__Host-wave_session" not in site.client.cookies
     assert site.sent == []
 
 
 def test_a_code_counts_once(site: Site) -> None:
     site.known("ann", **ANN)
     back = site.consent(site.begin(), "ann")
-    cookie = site.client.cookies["wave_oidc"]
+    cookie = site.client.cookies["__Host-wave_oidc"]
     assert site.client.get(back).status_code == 200
     site.client.cookies.clear()
-    site.client.cookies.set("wave_oidc", cookie, domain="wave.example", path="/sign-in")
+    site.client.cookies.set("__Host-wave_oidc", cookie, domain="wave.example", path="/")
     assert site.client.get(back).status_code == 401
-    assert "wave_session" not in site.client.cookies
+    assert "__Host-wave_session" not in site.client.cookies
+
+
+def test_the_answer_of_another_provider_than_was_asked_is_none(site: Site) -> None:
+    """Mix-up: its own code, sent back under this one's name."""
+    site.known("ann", **ANN)
+    back = site.consent(site.begin(), "ann")
+    answer = site.client.get(f"{back}&iss=https%3A%2F%2Fevil.example")
+    assert answer.status_code == 403
+    assert "Another provider answered than was asked." in answer.text
+    assert site.sent == [], "the code is shown to nobody"
+
+
+def test_who_has_a_session_is_not_sent_to_the_provider(site: Site) -> None:
+    site.known("ann", **ANN)
+    site.sign_in("ann")
+    answer = site.client.get("/sign-in/oidc", params={"next": "/fleet"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/fleet")
 
 
 def test_who_says_no_at_the_provider_is_not_let_in(site: Site) -> None:
@@ -215,7 +236,7 @@ def test_whom_nobody_vouches_for_is_not_let_in(site: Site, claims: dict[str, obj
     answer = site.sign_in("x")
     assert answer.status_code in (401, 403)
     assert said in answer.text
-    assert "wave_session" not in site.client.cookies
+    assert "__Host-wave_session" not in site.client.cookies
     assert list(site.people.all()) == []
 
 
@@ -259,8 +280,18 @@ OTHER = RSAKey.generate_key(2048, {"kid": "1", "use": "sig"})
 ISSUER = "https://id.example"
 
 
-def says(claims: dict[str, Any], *, key: RSAKey = KEY, alg: str = "RS256", metadata: dict[str, Any] | None = None):
+def says(claims: dict[str, Any], *, key: RSAKey = KEY, metadata: dict[str, Any] | None = None) -> HttpProvider:
     """A provider that says this."""
+    return tells(lambda: jwt.encode({"alg": "RS256", "kid": "1"}, claims, key), metadata=metadata)
+
+
+def tells(
+    token: Callable[[], str],
+    *,
+    keys: Callable[[], Sequence[RSAKey]] = lambda: [KEY],
+    metadata: dict[str, Any] | None = None,
+) -> HttpProvider:
+    """A provider that hands this token out."""
     known = {
         "issuer": ISSUER,
         "authorization_endpoint": f"{ISSUER}/a",
@@ -272,10 +303,9 @@ def says(claims: dict[str, Any], *, key: RSAKey = KEY, alg: str = "RS256", metad
     def answer(request: httpx2.Request) -> httpx2.Response:
         match request.url.path:
             case "/k":
-                return httpx2.Response(200, json={"keys": [KEY.as_dict(private=False)]})
+                return httpx2.Response(200, json={"keys": [each.as_dict(private=False) for each in keys()]})
             case "/t":
-                token = jwt.encode({"alg": alg, "kid": "1"}, claims, key)
-                return httpx2.Response(200, json={"id_token": token})
+                return httpx2.Response(200, json={"id_token": token()})
             case _:
                 return httpx2.Response(200, json=known)
 
@@ -291,7 +321,7 @@ def ask(provider: HttpProvider) -> str:
     try:
         return str(provider.claims("c", redirect=f"{HTTPS}/x", nonce="n", verifier="v")["sub"])
     finally:
-        provider._http.close()
+        provider.close()
 
 
 def test_what_is_signed_for_this_program_now_counts() -> None:
@@ -324,6 +354,37 @@ def test_what_is_for_another_or_of_another_time_counts_for_nothing(wrong: dict[s
 def test_what_another_key_has_signed_counts_for_nothing() -> None:
     with pytest.raises(Unauthorized, match="not signed"):
         ask(says(good(), key=OTHER))
+
+
+def encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("alg", ["none", "HS256 with the public key", "HS256 with the client's secret"])
+def test_what_is_signed_with_nothing_or_with_what_is_no_secret_counts_for_nothing(alg: str) -> None:
+    """Whoever may choose how a signature is checked needs no key."""
+    secret = {
+        "none": b"",
+        "HS256 with the public key": KEY.as_pem(private=False),
+        "HS256 with the client's secret": b"hush",
+    }[alg]
+    head = {"alg": alg.partition(" ")[0], "kid": "1", "typ": "JWT"}
+    signed = ".".join(encoded(json.dumps(each).encode()) for each in (head, good()))
+    mac = b"" if alg == "none" else hmac.new(secret, signed.encode(), hashlib.sha256).digest()
+    token = f"{signed}.{encoded(mac)}"
+    with pytest.raises(Unauthorized, match="not signed"):
+        ask(tells(lambda: token))
+
+
+def test_keys_that_the_provider_has_changed_are_read_again() -> None:
+    """Both between two sign-ins: the key that signs, and what its list says."""
+    current = [KEY]
+    provider = tells(lambda: jwt.encode({"alg": "RS256", "kid": "1"}, good(), current[0]), keys=lambda: current)
+    told = {"redirect": f"{HTTPS}/x", "nonce": "n", "verifier": "v"}
+    assert provider.claims("c", **told)["sub"] == "7"
+    current[:] = [OTHER]
+    assert provider.claims("c", **told)["sub"] == "7"
+    provider.close()
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def _application(client: Client) -> Application:
         "rollouts": _Rollouts(client, "rollouts"),
         "planner": _Planner(client, "planner"),
         "queries": _Queries(client, "queries"),
+        "house_log": _Service(client, "house_log"),
         "deltas": _Deltas(client, "deltas"),
         "verifier": _Verifier(client, "verifier"),
         "replayer": _Replayer(client, "replayer"),
@@ -187,12 +188,12 @@ class _Devices:
 
 class _Register(_Service):
     def enroll(
-        self, devices: Iterable[Device], *, tokens: bool, renew: bool = False
+        self, devices: Iterable[Device], *, tokens: bool, renew: bool = False, by: str = ""
     ) -> Iterator[tuple[str, str | None]]:
         source = iter(devices)
         while some := list(islice(source, remotely.MOST_AT_ONCE)):
             sent = [remotely.Enrolled(one.id, one.hardware_id, one.tag, one.group, dict(one.labels)) for one in some]
-            yield from self._client.call("enroll", devices=sent, tokens=tokens, renew=renew)
+            yield from self._client.call("enroll", devices=sent, tokens=tokens, renew=renew, by=by)
 
 
 class _Targets(_Service):
@@ -200,12 +201,12 @@ class _Targets(_Service):
         made: tuple[Target, bool] = self._client.call("add_target_of_artifact", artifact=artifact.sha256, **more)
         return made
 
-    def import_foundries(self, document: bytes, *, dry_run: bool = False) -> Any:
+    def import_foundries(self, document: bytes, *, dry_run: bool = False, by: str = "") -> Any:
         try:
             text = document.decode("utf-8")
         except UnicodeDecodeError:
             raise InvalidInput("This is no targets.json: it is not UTF-8.") from None
-        return self._client.call("import_targets", document=text, dry_run=dry_run)
+        return self._client.call("import_targets", document=text, dry_run=dry_run, by=by)
 
 
 class _Artifacts(_Service):
@@ -216,7 +217,9 @@ class _Artifacts(_Service):
     def verify(self, which: str | None = None, *, progress: object = None) -> Sequence[tuple[Artifact, str | None]]:
         return [(each.artifact, each.problem) for each in self._client.call("verify_artifacts", which=which)]
 
-    def add(self, path: Path, said: Said | None = None, *, dry_run: bool = False, progress: Progress = silent) -> Added:
+    def add(
+        self, path: Path, said: Said | None = None, *, dry_run: bool = False, progress: Progress = silent, by: str = ""
+    ) -> Added:
         return Uploading(self._client).add(path, said or Said(), dry_run=dry_run, progress=progress)
 
     def take_in(self, path: Path, *, dry_run: bool = False, progress: Progress = silent) -> Artifact:
@@ -229,12 +232,12 @@ class _Deltas(_Service):
         found: DeltaView = self._client.call("show_delta", before=before, after=pair.to_commit)
         return found
 
-    def request(self, pairs: Iterable[DeltaPair]) -> int:
-        return int(self._client.call("request_deltas", pairs=list(pairs)))
+    def request(self, pairs: Iterable[DeltaPair], *, by: str = "") -> int:
+        return int(self._client.call("request_deltas", pairs=list(pairs), by=by))
 
-    def queue(self, plan: StaticDeltaPlan) -> int:
+    def queue(self, plan: StaticDeltaPlan, *, by: str = "") -> int:
         lacking = [item.pair for item in plan.items if item.state.can_be_queued]
-        return self.request(lacking) if lacking else 0
+        return self.request(lacking, by=by) if lacking else 0
 
 
 class RemoteFiles:

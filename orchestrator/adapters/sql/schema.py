@@ -22,6 +22,7 @@ from orchestrator.adapters.sql import (
     edition_tables,
     feed_tables,
     gate_tables,
+    house_log_tables,
     identity_tables,
     mender_tables,
     notice_tables,
@@ -49,6 +50,7 @@ VERSIONS: Final = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 
@@ -60,6 +62,7 @@ _DECLARED: Final = (
     edition_tables,
     feed_tables,
     gate_tables,
+    house_log_tables,
     identity_tables,
     mender_tables,
     once_tables,

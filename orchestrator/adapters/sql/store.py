@@ -19,6 +19,7 @@ from orchestrator.adapters.sql.failing import FailingReading
 from orchestrator.adapters.sql.feed import FeedReading, FeedWriting
 from orchestrator.adapters.sql.fleet import FleetReading, SliceWriting
 from orchestrator.adapters.sql.gates import GateWriting
+from orchestrator.adapters.sql.house_log import HouseLogReading, HouseLogWriting
 from orchestrator.adapters.sql.identity import IdentityReading, IdentityWriting
 from orchestrator.adapters.sql.jobs import JobReading, JobWriting
 from orchestrator.adapters.sql.mender import AuthSetReading, AuthSetWriting
@@ -47,6 +48,7 @@ class SqlReading(
     AuthSetReading,
     NoticeReading,
     PeopleReading,
+    HouseLogReading,
     FeedReading,
     Recount,
 ):
@@ -71,6 +73,7 @@ class SqlWriting(
     GateWriting,
     NoticeWriting,
     PeopleWriting,
+    HouseLogWriting,
     FeedWriting,
     OnceWriting,
     SqlReading,

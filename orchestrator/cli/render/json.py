@@ -16,18 +16,20 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from orchestrator.core.harmless import harmless_json
+
 FORMAT: Final = 1
 
 
 def envelope(kind: str, result: Any) -> str:
     """One line per key, as people and ``jq`` read it."""
-    return json.dumps({"format": FORMAT, "kind": kind, "result": plain(result)}, indent=2, ensure_ascii=False)
+    made = {"format": FORMAT, "kind": kind, "result": plain(result)}
+    return harmless_json(json.dumps(made, indent=2, ensure_ascii=False))
 
 
 def error_envelope(kind: str, message: str, remedy: str | None, **more: Any) -> str:
-    return json.dumps(
-        {"error": {"kind": kind, "message": message, "remedy": remedy, **plain(more)}}, ensure_ascii=False
-    )
+    made = {"error": {"kind": kind, "message": message, "remedy": remedy, **plain(more)}}
+    return harmless_json(json.dumps(made, ensure_ascii=False))
 
 
 def iso(at: datetime | None) -> str | None:

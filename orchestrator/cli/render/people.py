@@ -11,6 +11,7 @@ from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid
 from orchestrator.cli.render.json import iso
+from orchestrator.services.house_log_store import HouseEvent
 from orchestrator.services.people_store import PersonEvent, PersonRow, TokenRow
 
 
@@ -83,6 +84,26 @@ def tokens(found: Sequence[TokenRow], now: datetime) -> RenderableType:
     return grid
 
 
+def house_shape(each: HouseEvent) -> dict[str, Any]:
+    return {
+        "number": each.number,
+        "at": iso(each.at),
+        "by": each.by,
+        "event": each.event,
+        "what": each.what,
+        "sentence": each.sentence,
+    }
+
+
+def house(found: Sequence[HouseEvent]) -> RenderableType:
+    if not found:
+        return Text("Nothing was ordered.")
+    grid = Grid(["AT", "EVENT", "~BY"])
+    for each in found:
+        grid.add(f"{each.at:%Y-%m-%d %H:%M:%S}", each.event, each.by, under=[each.sentence])
+    return grid
+
+
 def event_shape(each: PersonEvent) -> dict[str, Any]:
     return {"at": iso(each.at), "by": each.by, "event": each.event, "whom": each.whom, "sentence": each.sentence}
 
@@ -90,7 +111,7 @@ def event_shape(each: PersonEvent) -> dict[str, Any]:
 def events(found: Sequence[PersonEvent]) -> RenderableType:
     if not found:
         return Text("Nothing happened.")
-    grid = Grid(["AT", "EVENT", "~WHAT"])
+    grid = Grid(["AT", "EVENT", "~BY"])
     for each in found:
-        grid.add(f"{each.at:%Y-%m-%d %H:%M:%S}", each.event, each.sentence)
+        grid.add(f"{each.at:%Y-%m-%d %H:%M:%S}", each.event, each.by, under=[each.sentence])
     return grid

@@ -14,6 +14,7 @@ from typing import Final
 
 from orchestrator.core.fleet import Device, DeviceStatus, check_name
 from orchestrator.errors import InvalidInput, NotFound, Refused, WrongState
+from orchestrator.services.house_log import note
 from orchestrator.services.mender.sets import AuthSet, SetStatus, identity_digest, set_id
 from orchestrator.services.mender.signatures import canonical, canonical_key
 from orchestrator.services.register import Register, check_device, mark
@@ -127,6 +128,7 @@ class Operating:
             one = _one(w, which)
             decided = _rejected(one, now, by)
             w.save_auth_set(decided.one)
+            note(w, now, "mender_rejected", one.id, f"rejected the Mender set {one.id[:_SHOWN]}", by=by)
             if one.status is SetStatus.ACCEPTED:
                 _lock_out(w, one.device_id)
             mark(w, now)
@@ -151,6 +153,7 @@ class Operating:
                     if one.id in some and one.status is SetStatus.PENDING:
                         rejected.append(_rejected(one, now, by))
                         w.save_auth_set(rejected[-1].one)
+                        note(w, now, "mender_rejected", one.id, f"rejected the Mender set {one.id[:_SHOWN]}", by=by)
         return rejected
 
     def decommission(self, which: str, *, by: str, dry_run: bool = False) -> Decided:
@@ -164,12 +167,14 @@ class Operating:
             enrolled = [each for each in named if each is not None and r.device(each) is not None]
         if not dry_run:
             if enrolled:
-                self.register.set_status(enrolled, DeviceStatus.RETIRED, f"decommissioned by {by}")
+                self.register.set_status(enrolled, DeviceStatus.RETIRED, f"decommissioned by {by}", by=by)
             with self.store.writing() as w:
+                now = self.clock()
+                note(w, now, "mender_decommissioned", one.id, f"decommissioned the Mender set {one.id[:_SHOWN]}", by=by)
                 w.remove_auth_sets([each.id for each in w.lock_auth_sets([one.identity])])
                 for device_id in enrolled:
                     _lock_out(w, device_id)
-                mark(w, self.clock())
+                mark(w, now)
             self.register.changed()
         return Decided(one, enrolled[0] if enrolled else None)
 
@@ -190,6 +195,8 @@ class Operating:
             w.lock_auth_sets([find(w, now).identity])
             plan = _plan(w, find(w, now), placing, status, by=by, now=now)
             _carry_out(w, plan, now)
+            deed = f"{status} the Mender set {plan.decided.one.id[:_SHOWN]} as device {plan.decided.device_id}"
+            note(w, now, f"mender_{status}", plan.decided.one.id, deed, by=by)
             mark(w, now)
         self.register.changed()
         return plan.decided

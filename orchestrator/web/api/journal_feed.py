@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from orchestrator.core.roles import Role
-from orchestrator.errors import InvalidInput, WaveError
+from orchestrator.errors import InvalidInput
 from orchestrator.services.feed import Fed
 from orchestrator.services.people import Person
 from orchestrator.services.wire import encoded
-from orchestrator.web.asking import asks, who
+from orchestrator.web.asking import asks, still
 from orchestrator.web.feed import BEAT, Feed, frame
 
 MEDIA: Final = "text/event-stream"
-
-ASK_AGAIN_EVERY: Final = 60.0
-"""Seconds after which a stream looks whether whoever reads may still."""
 
 
 def router() -> APIRouter:
@@ -50,22 +45,17 @@ def _position(request: Request) -> int | None:
 
 
 async def _events(request: Request, feed: Feed, after: int | None) -> AsyncIterator[bytes]:
-    asked_at = time.monotonic()
     # Something at once, so that the reader knows that it is connected.
     yield BEAT
     async for news in feed.follow(after):
+        if not await still(request, Role.VIEWER):
+            return
         if news.lost:
             yield frame("lost", number=news.position)
         for each in news.entries:
             yield _event(each)
         if not news.entries:
             yield BEAT
-        if time.monotonic() - asked_at > ASK_AGAIN_EVERY:
-            asked_at = time.monotonic()
-            try:
-                (await run_in_threadpool(who, request)).needs(Role.VIEWER)
-            except WaveError:
-                return
 
 
 def _event(each: Fed) -> bytes:

@@ -125,7 +125,7 @@ def _finished(app: Application, upload: Upload) -> Added:
     said = upload.note
     hardware_ids = tuple(each.strip() for each in said.get("hardware_ids", "").split(",") if each.strip())
     whole = Said(said.get("name"), said.get("version"), hardware_ids)
-    return app.artifacts.finish(upload.id, said["filename"], whole)
+    return app.artifacts.finish(upload.id, said["filename"], whole, by=said["by"])
 
 
 def _told(added: Added) -> dict[str, str]:

@@ -113,6 +113,12 @@ class Made(NamedTuple):
     tag: str
 
 
+class Page(Response):
+    """An answer that knows what it was made of, so that it can be given again."""
+
+    made: Made | None = None
+
+
 class Kept:
     """Pages as they were made, each for who asked. One is given again within FRESH_FOR while nothing has stirred in the
     store: many consoles that stand open cost one page."""
@@ -134,8 +140,8 @@ class Kept:
             return _answer(request, found[2], HTML, 200)
         with self._making:
             answer = make()
-        made = getattr(answer, "made", None)
-        if isinstance(made, Made) and answer.status_code in (200, 304):
+        made = answer.made if isinstance(answer, Page) else None
+        if made is not None and answer.status_code in (200, 304):
             with self._guard:
                 self._pages[which] = (stir, now, made)
                 self._pages.move_to_end(which)
@@ -158,12 +164,12 @@ def _answer(request: Request, made: Made, kind: str, status: int) -> Response:
     vary = f"Cookie, Accept-Encoding, {PART}"
     headers = {**HEADERS, "etag": made.tag, "cache-control": "private, no-cache", "vary": vary}
     if status == 200 and request.headers.get("if-none-match") == made.tag:
-        answer = Response(None, 304, headers)
+        answer = Page(None, 304, headers)
     elif made.packed and "gzip" in request.headers.get("accept-encoding", ""):
-        answer = Response(made.packed, status, {**headers, "content-encoding": "gzip"}, media_type=kind)
+        answer = Page(made.packed, status, {**headers, "content-encoding": "gzip"}, media_type=kind)
     else:
-        answer = Response(made.body, status, headers, media_type=kind)
-    answer.made = made  # type: ignore[attr-defined]
+        answer = Page(made.body, status, headers, media_type=kind)
+    answer.made = made
     return answer
 
 

@@ -153,7 +153,6 @@ VERBS: Final[Mapping[str, Verb]] = {
             "A wave that waits for a person opens as soon as all else allows it.",
             frozenset({_R.RUNNING, _R.PAUSED, _R.HELD}),
             _promote,
-            roles=frozenset({Role.RELEASER, Role.APPROVER}),
             waves=frozenset({_W.PENDING, _W.PREPARING}),
             one_wave=True,
         ),

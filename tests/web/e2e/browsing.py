@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Dialog, Page
 from orchestrator.core.roles import Role
 from orchestrator.gateway.server import Server, listen
 from orchestrator.services.passwords import Passwords
-from orchestrator.services.people import Person
+from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.services.people_door import Door
 from orchestrator.web.app import operators_side
 from tests.web.e2e.pages import all_pages
@@ -31,11 +31,11 @@ QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 class Roles(Door):
     """A door beside which the name of a role is a session too, as ``viewer`` or ``viewer.mika``."""
 
-    def by_session(self, session: str, *, address: str) -> Person:
+    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         role, _, name = session.partition(".")
         if role in set(Role):
             return Person(name or NAME, frozenset({Role(role)}))
-        return super().by_session(session, address=address)
+        return super().by_session(session, address=address, looks=looks)
 
 
 @dataclass
@@ -44,6 +44,8 @@ class Served:
 
     home: Installation
     port: int = 0
+    doorkeeper: Callable[[], Doorkeeper] | None = None
+    """Made anew with each start; else ``door`` is."""
     _over: threading.Event = field(default_factory=threading.Event)
     _server: Server | None = None
     _thread: threading.Thread | None = None
@@ -56,7 +58,7 @@ class Served:
         door = listen("127.0.0.1", self.port)
         self.port = door.getsockname()[1]
         self._over = threading.Event()
-        side = operators_side(self.home.app, over=self._over, doorkeeper=self.door())
+        side = operators_side(self.home.app, over=self._over, doorkeeper=(self.doorkeeper or self.door)())
         self._server = Server(side, sockets=[door], signals=False)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from markupsafe import Markup
 
@@ -81,13 +81,14 @@ def chart(series: Sequence[tuple[datetime, Mapping[Version, int]]], *, slim: boo
         parts.append(el("line", class_="grid", x1=_LEFT, x2=width - _RIGHT, y1=y(many), y2=y(many)))
         parts.append(el("text", number(int(many)), class_="tick", x=_LEFT - 8, y=y(many) + 4, text_anchor="end"))
     below = [0.0] * len(points)
-    for colour, which in [*enumerate(named), (COLOURS, "older"), (COLOURS + 1, None)]:
+    areas: list[tuple[int, Version | Literal["older"]]] = [*enumerate(named), (COLOURS, "older"), (COLOURS + 1, None)]
+    for colour, which in areas:
         above = []
         for place, (_, counts) in enumerate(points):
             if which == "older":
                 many = sum(each for v, each in counts.items() if v is not None and v not in named)
             else:
-                many = counts.get(which, 0)  # type: ignore[call-overload]
+                many = counts.get(which, 0)
             above.append(below[place] + many)
         if above != below:
             forth = "L".join(f"{x(at):.1f} {y(top):.1f}" for (at, _), top in zip(points, above, strict=True))

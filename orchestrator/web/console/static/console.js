@@ -125,6 +125,7 @@
       say("reconnecting", "off");
       if (stream.readyState === EventSource.CLOSED) {
         stream = null;
+        soon(); // it may be the session that is over: the page itself tells
         setTimeout(listen, wait);
         wait = Math.min(longest, wait * 2);
       }
