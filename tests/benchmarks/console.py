@@ -350,7 +350,7 @@ def beside(gateway: int, port: int, session: str, root: Path) -> None:
             said.setdefault(kind, []).append(f"{median:.1f} and {nearly:.1f} ms {how}")
     for kind, found in said.items():
         what = f"{kind} beside the console, {RATE:.0f} requests of devices a second, median and 99 %"
-        figure(what, "; ".join(found), "held up by no page")
+        figure(what, "; ".join(found), "-")
 
 
 def main() -> None:
