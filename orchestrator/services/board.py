@@ -15,12 +15,12 @@ from typing import Final
 
 from orchestrator.core.admission import Flow, flow, slowing
 from orchestrator.core.artifact import FILES, Artifact, Format
-from orchestrator.core.facts import WaveState
+from orchestrator.core.facts import Facts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.offers import Terms
 from orchestrator.core.pace import Paced, counts_devices, limits
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import Slice
-from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus, WaveStatus
 from orchestrator.errors import WaveError
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
@@ -51,13 +51,15 @@ REGISTER: Final = "device-register"
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One rollout with a scope on the board. ``names``: the Target's name by hardware id. ``known``: from-commits that
-    the last look found in the repository or missing, by wave. ``artifacts``: files that its Targets are, by commit."""
+    the last look found in the repository or missing, by wave. ``artifacts``: files that its Targets are, by commit.
+    ``offers_since``: the rollout's version since which no word about it, or a wave of it, has taken offers back."""
 
     row: RolloutRow
     terms: Terms
     names: Mapping[str, str]
     known: Mapping[str, Mapping[str | None, bool]]
     artifacts: Mapping[str, Artifact]
+    offers_since: int
 
     @property
     def key(self) -> int:
@@ -95,6 +97,17 @@ def reach_of(snapshot: Snapshot, tag: str) -> timedelta:
     return snapshot.reach.get(tag, REACH)
 
 
+def offers_since(row: RolloutRow, before: Listed | None) -> int:
+    """See ``Listed``. Its epoch grows with every stop and every segment left out; a cancelled wave is the rest."""
+    same = before is not None and _taking_back(before.row) == _taking_back(row)
+    return before.offers_since if before is not None and same else row.version
+
+
+def _taking_back(row: RolloutRow) -> tuple[int, frozenset[str]]:
+    cancelled = (WaveStatus.CANCELLED, WaveStatus.SKIPPED)
+    return row.state.epoch, frozenset(wave.wave for wave in row.state.waves if wave.status in cancelled)
+
+
 def candidates(rows: Iterable[RolloutRow], tag: str) -> list[RolloutRow]:
     """Whom to ask for a device of this tag: live rollouts, then the newest completed one only (RULES 7.1)."""
     live, completed = [], None
@@ -117,11 +130,12 @@ def terms_of(
     slices: Mapping[str, Sequence[Slice]],
     r: Reading,
     frozen: Reason | None,
+    facts: Facts | None = None,
 ) -> Terms:
-    """A rollout as far as offers depend on it."""
+    """A rollout as far as offers depend on it. With ``facts`` at hand less is read."""
     assert row.scope is not None
-    budgets = r.budgets(row.key)
-    flow, wave_flows = flows_of(row, rules, r)
+    budgets = r.budgets(row.key) if facts is None else facts.budgets
+    flow, wave_flows = flows_of(row, rules, r) if facts is None else flows_in(facts, row, rules, r)
     return Terms(
         state=row.state,
         rules=rules,
@@ -137,7 +151,19 @@ def terms_of(
 def flows_of(row: RolloutRow, rules: Rules, r: Reading) -> tuple[Flow, dict[str, Flow]]:
     """How many are at it, in the rollout and in the waves that limit it themselves or that an amber monitor slows. Who
     is at it is counted only where something asks for it."""
-    waves, monitors = r.flowing(row, counted=_any(rules, counts_devices))
+    return _flows(row, rules, r, *r.flowing(row, counted=_any(rules, counts_devices)))
+
+
+def flows_in(facts: Facts, row: RolloutRow, rules: Rules, r: Reading) -> tuple[Flow, dict[str, Flow]]:
+    """The same, where the facts are at hand: the slices are not read again."""
+    stained = [each for each in facts.monitors if each.bad and not each.accepted and each.segment is None]
+    waves = facts.waves if stained or _any(rules, counts_devices) else ()
+    return _flows(row, rules, r, waves, stained)
+
+
+def _flows(
+    row: RolloutRow, rules: Rules, r: Reading, waves: Sequence[WaveFacts], monitors: Sequence[MonitorFacts]
+) -> tuple[Flow, dict[str, Flow]]:
     spent = r.spent(row.key) if _any(rules, lambda paced: paced.rate is not None) else {}
     flows = {
         own.wave: flow(waves, monitors, rules.tolerate, wave=own.wave, paced=own, spent_until=spent.get(own.wave))
@@ -249,7 +275,7 @@ class Board:
             slices, names = slices_by_wave(r.slices(row.key)), names_of(r, row)
             artifacts = artifacts_of(r, row.target_version)
         terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=frozen)
-        return Listed(row, terms, names, known_of(r, row), artifacts)
+        return Listed(row, terms, names, known_of(r, row), artifacts, offers_since(row, before))
 
 
 def smaller_files(records: Iterable[DeltaRecord], listed: Iterable[Listed]) -> dict[DeltaPair, Download]:

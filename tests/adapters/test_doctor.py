@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.authority import FileAuthority
+from orchestrator.adapters.doctor import secrets
 from orchestrator.adapters.doctor.examining import examine
 from orchestrator.adapters.doctor.words import days, size
 from orchestrator.adapters.sql.store import open_store
@@ -135,6 +136,21 @@ def test_files_with_secrets_that_others_may_read_are_found(house: Settings) -> N
     assert "0644" in finding.sentence and f"chmod 600 {house.root / 'wave.db'}" in (finding.remedy or "")
 
 
+@pytest.mark.parametrize("name", ["destinations.yaml", "gates.yaml"])
+def test_addresses_and_tokens_that_others_may_read_are_found(house: Settings, name: str) -> None:
+    (house.root / name).write_text("desk: json://hunter2\n")
+    (house.root / name).chmod(0o640)
+    assert name in bad(house, Area.SECRETS).sentence
+
+
+def test_traces_without_what_makes_them_are_found(house: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = house.model_copy(update={"traces": "environment"})
+    assert worst(found(wanted, Area.SETTINGS)) is Level.OK
+    monkeypatch.setattr(secrets, "find_spec", lambda name: None)
+    assert "wave-orchestrator[traces]" in (bad(wanted, Area.SETTINGS).remedy or "")
+    assert worst(found(house, Area.SETTINGS)) is Level.OK
+
+
 def test_a_settings_file_with_a_password_that_others_may_read_is_found(house: Settings, tmp_path: Path) -> None:
     file = tmp_path / "wave.yaml"
     file.touch(mode=0o644)
@@ -221,8 +237,12 @@ def test_a_port_is_free_ours_or_somebody_elses(house: Settings, somebody: HTTPSe
     assert "is free" in found(house.model_copy(update={"port": port}), Area.PORTS)[0].sentence
 
 
-def test_devices_served_to_everybody_without_tls_are_warned_of(house: Settings) -> None:
-    assert bad(house.model_copy(update={"host": "0.0.0.0"}), Area.PORTS).level is Level.WARN
+def test_devices_served_to_everybody_without_tls_or_under_no_address_are_warned_of(house: Settings) -> None:
+    to_all = house.model_copy(update={"host": "0.0.0.0", "public_url": "http://updates.example.com"})
+    assert bad(to_all, Area.PORTS).level is Level.WARN
+    warned = [each for each in found(to_all.model_copy(update={"public_url": None}), Area.PORTS) if each.remedy]
+    assert [each.level for each in warned] == [Level.WARN, Level.WARN]
+    assert "`public_url`" in (warned[1].remedy or "")
 
 
 # -------------------------------------------------------------------------------------------------------- words
