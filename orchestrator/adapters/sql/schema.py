@@ -50,6 +50,7 @@ VERSIONS: Final = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from orchestrator.errors import InvalidInput
 from orchestrator.services.operations import NOBODY, OPERATIONS, Operation, Shape, shape_of
 from orchestrator.services.people import Person
+from orchestrator.services.scoping import check_scope
 from orchestrator.services.wire import converted, decoded, encoded
 from orchestrator.web.api.bodies import read_json, words_of
 from orchestrator.web.api.once import once
@@ -70,6 +71,7 @@ def _done(operation: Operation, shape: Shape, request: Request, person: Person, 
         page = _page(words) if operation.listing is not None else None
         rest = converted(words, shape.rest)
     given |= {field: getattr(rest, field) for field in rest.__struct_fields__}
+    check_scope(app, person, operation, given)
     if page is not None:
         made = page_of(operation, app, given, cursor=page.cursor, limit=page.limit, by=person.name)
         content = encoded({"items": made.items, "next": made.next})
