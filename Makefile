@@ -67,9 +67,16 @@ fuzz: $(READY)  ## a hundred thousand requests that nobody should send
 evidence: $(READY)  ## play the cases of docs/evidence.md and write its tables (a long time; ARGS="--jobs 2")
 	@$(PY) -m tests.evidence --write $(ARGS)
 
+screenshots: setup  ## every page of the console in build/console, and those that the docs show in docs/console
+	$(PYTEST) -q -n $(JOBS) tests/web/e2e/test_looks.py tests/web/e2e/test_console.py $(ARGS)
+	$(PY) -m tests.web.e2e.chosen
+
+bench-console: setup  ## what the console costs a browser: writes the table in docs/console.md
+	$(PY) -m tests.web.e2e.figures --write $(ARGS)
+
 lock: $(READY)  ## write requirements.lock anew, with today's newest versions
 	$(PY) -m pip install --quiet uv
-	$(PY) -m uv pip compile pyproject.toml --extra dev --upgrade --quiet --universal --python-version 3.11 \
+	$(PY) -m uv pip compile pyproject.toml --extra dev --extra traces --upgrade --quiet --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
 	$(PY) -m uv pip compile pyproject.toml --constraint requirements.lock --quiet --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o packaging/requirements.lock
@@ -86,4 +93,4 @@ clean:  ## remove what was made here, .venv too
 	rm -f .coverage .coverage.*
 	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway soak kills fuzz evidence lock docs wheel clean
+.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway bench-console screenshots soak kills fuzz evidence lock docs wheel clean

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import ContentUnavailable, Refused, StoreUnavailable
+from orchestrator.errors import ContentUnavailable, InvalidInput, Refused, StoreUnavailable
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,6 +111,28 @@ def open_providers(settings: Settings, store: SqlStore) -> Providers:
     return Providers((open_provider(settings), files), in_use)
 
 
+@contextmanager
+def traced(settings: Settings) -> Iterator[None]:
+    """With traces inside, where the settings want them. Raises InvalidInput where what makes them is not installed."""
+    if settings.traces is None:
+        yield
+        return
+    from orchestrator.services import tracing
+
+    try:
+        from orchestrator.adapters.traces import tracer
+    except ImportError as missing:
+        raise InvalidInput(
+            f"The setting traces needs OpenTelemetry, and {missing.name} is not installed.",
+            remedy="`pip install 'wave-orchestrator[traces]'`, or `traces: off`.",
+        ) from None
+    tracing.switch_on(tracer(settings.traces))
+    try:
+        yield
+    finally:
+        tracing.switch_off()
+
+
 def open_application(
     settings: Settings,
     *,
@@ -154,8 +177,8 @@ def open_application(
     store = open_store(settings, create=create)
     provider = open_providers(settings, store)
     files = FolderStore(settings.artifacts_path)
-    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)))
-    deltas = Deltas(store, provider, clock)
+    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)), settings.makes_artifacts)
+    deltas = Deltas(store, provider, clock, makes_artifacts=settings.makes_artifacts)
     # Where several processes serve one database, what one of them remembers of a device may be old.
     kept = 0 if settings.database_url.startswith("postgresql") else settings.devices_in_memory
     devices = Devices(
@@ -192,7 +215,7 @@ def open_application(
         mender=Operating(store, devices.register, clock),
         rollouts=Rollouts(store, clock, poke, sender.names, sources.kinds),
         notices=Notices(store, sender, clock, settings.console, random.random),
-        planner=Planner(store, provider, deltas, clock, builders=settings.builders),
+        planner=Planner(store, provider, deltas, clock, builders=settings.builders, sources=sources.kinds),
         queries=Queries(store, clock, devices.why_not),
         measuring=Measuring(store, clock),
         deltas=deltas,
@@ -337,7 +360,7 @@ def run_builder(settings: Settings) -> None:
     try:
         pace = Pace(lease=settings.lease)
         builder = Builder(store, open_providers(settings, store), utc_now, owner=process_name(), pace=pace)
-        with stop_event(with_parent=True) as stop:
+        with traced(settings), stop_event(with_parent=True) as stop:
             builder.run(stop)
     finally:
         store.close()

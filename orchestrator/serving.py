@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, utc_now
+from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, traced, utc_now
 from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.services.gatekeeping import in_a_thread
 from orchestrator.services.metering import Meter
@@ -62,7 +62,7 @@ def serve(settings: Settings) -> None:
     from orchestrator.adapters.service_manager import ServiceManager
 
     manager = ServiceManager.of(os.environ)
-    with stop_event() as stop:
+    with traced(settings), stop_event() as stop:
         if settings.database_url.startswith("postgresql"):
             _serve(settings, stop, manager)
             return
@@ -276,6 +276,7 @@ class _OperatorsSide:
             signals=False,
             tls=self._tls,
             proxies=settings.trusted_proxies,
+            refused=self._meter.beside,
             started=lambda port: LOG.info("serving operators on %s", where),
         )
         if self._over.is_set():

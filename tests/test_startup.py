@@ -14,6 +14,7 @@ HEAVY = {
     "cryptography",
     "fastapi",
     "networkx",
+    "opentelemetry",
     "pydantic",
     "sqlalchemy",
     "sqlmodel",

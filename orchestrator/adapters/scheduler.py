@@ -22,6 +22,7 @@ from orchestrator.services import following
 from orchestrator.services.metering import Ticks
 from orchestrator.services.store import Store
 from orchestrator.services.tick import Ticked, Ticker
+from orchestrator.services.tracing import NOTHING, Span
 from orchestrator.services.turn import BEAT_EVERY, DOWN_AFTER, Turn
 
 LOG = logging.getLogger(__name__)
@@ -106,21 +107,23 @@ class TickScheduler:
                 self._again = True
                 return
             self._running, self._again = True, False
-        with following.tick():
-            self._look_once()
+        with following.work("tick") as span:
+            self._look_once(span)
 
-    def _look_once(self) -> None:
+    def _look_once(self, span: Span) -> None:
         """And set the time of the next look, whatever comes of this one."""
         pause = self._at_most
         try:
-            pause = self._look()
+            pause = self._look(span)
         except Busy:
             pause = timedelta(milliseconds=200)
         except WaveError as error:
             self.ticks.failed += 1
+            span.failed(str(error))
             LOG.error("the tick failed and will be tried again: %s", error)
-        except Exception:
+        except Exception as error:
             self.ticks.failed += 1
+            span.failed(type(error).__name__)
             LOG.exception("the tick failed unexpectedly and will be tried again")
         finally:
             with self._guard:
@@ -138,10 +141,11 @@ class TickScheduler:
             self._pulse = pulse
             self.poke()
 
-    def _look(self) -> timedelta:
+    def _look(self, span: Span = NOTHING) -> timedelta:
         """One tick, when this process holds the lease; how long to wait for the next."""
         begun, now = time.monotonic(), self._clock()
         ticked = self._turn.look(now)
+        span.note({"wave.decisions": ticked.decided, "wave.elsewhere": ticked.elsewhere})
         self._count(ticked, now, time.monotonic() - begun)
         if ticked.wake_at is None:
             return self._at_most

@@ -33,6 +33,7 @@ class On(StrEnum):
     PASSED = "passed"
     EXCLUDED = "excluded"
     INCLUDED = "included"
+    AWAITED = "awaited"
     HELD = "held"
     HALTED = "halted"
     PAUSED = "paused"
@@ -57,6 +58,7 @@ ON_MEANING: Final[Mapping[On, str]] = {
     On.PASSED: "a wave passed",
     On.EXCLUDED: "a segment is left out",
     On.INCLUDED: "a segment is taken back in",
+    On.AWAITED: "a person's word is waited for: to promote a wave, to approve it, or to approve the rollout",
     On.HELD: "it, or one of its waves, waits for a person",
     On.HALTED: "the safety stop",
     On.PAUSED: "a person paused it",
@@ -124,7 +126,8 @@ _NOT_OPEN: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING})
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What is told of one journal entry. ``status``, and ``wave_status`` where it is about a wave: as the entry left
-    them. ``id`` is the same however often it is sent."""
+    them. ``id`` is the same however often it is sent. ``trace``: what asked for it, as a W3C ``traceparent``; empty
+    where nothing is traced. It goes along with a message, not in it."""
 
     id: str
     rollout: str
@@ -140,6 +143,7 @@ class Notice:
     sentence: str
     meaning: str
     commands: tuple[str, ...]
+    trace: str = ""
 
     def as_text(self) -> str:
         """As it waits in the outbox."""
@@ -165,7 +169,8 @@ class Notice:
 
     def document(self, link: str | None) -> dict[str, Any]:
         """The same for a program."""
-        return {**asdict(self), "commands": list(self.commands), "link": link}
+        told = {**asdict(self), "commands": list(self.commands), "link": link}
+        return {key: value for key, value in told.items() if key != "trace"}
 
 
 def notice(
@@ -183,9 +188,11 @@ def notice(
     wave_status: WaveStatus | None = None,
     wave_held: bool = False,
     stopped_by: Iterable[str] = (),
+    awaits: str | None = None,
+    trace: str = "",
 ) -> Notice:
     """The message about a journal entry. ``digest``: the entry's hash; ``stopped_by``: what a person must accept to go
-    on after a stop."""
+    on after a stop; ``awaits``: the command that is waited for."""
     what = f"Wave {wave} of rollout {rollout}" if wave is not None else f"Rollout {rollout}"
     return Notice(
         id=digest[:32],
@@ -200,14 +207,18 @@ def notice(
         wave_status=None if wave_status is None else wave_status.value,
         title=f"{what} (version {version}): {_headline(event)}",
         sentence=plain(sentence),
-        meaning=_meaning(status, wave_status if wave is not None else None, held=wave_held),
-        commands=_commands(
-            rollout,
-            wave,
-            status,
-            bypass=None if not wave_held else "skip" if wave_status in _NOT_OPEN else "complete",
-            stopped_by=tuple(stopped_by),
+        meaning=_meaning(status, wave_status if wave is not None else None, held=wave_held, awaits=awaits is not None),
+        commands=(
+            *(() if awaits is None else (awaits,)),
+            *_commands(
+                rollout,
+                wave,
+                status,
+                bypass=None if not wave_held else "skip" if wave_status in _NOT_OPEN else "complete",
+                stopped_by=tuple(stopped_by),
+            ),
         ),
+        trace=trace,
     )
 
 
@@ -218,12 +229,17 @@ def plain(text: str) -> str:
 
 def _headline(event: str) -> str:
     on = OF_EVENT.get(event)
+    if on is On.AWAITED:
+        return "waits for a person's word"
     return (event if on is None else on.value).replace("_", " ")
 
 
-def _meaning(status: RolloutStatus, wave_status: WaveStatus | None, *, held: bool) -> str:
+def _meaning(status: RolloutStatus, wave_status: WaveStatus | None, *, held: bool, awaits: bool) -> str:
     parts = []
-    if wave_status is not None:
+    if awaits:
+        what = "Nothing of it opens" if wave_status is None else "The wave does not open"
+        parts.append(f"{what} before that is said; it waits as long as it takes.")
+    elif wave_status is not None:
         waits = "The wave waits for a person; other waves go on."
         parts.append(waits if held else f"The wave is {wave_status}: {WAVE_MEANING[wave_status]}")
     parts.append(f"The rollout is {status}: {ROLLOUT_MEANING[status]}")

@@ -26,7 +26,7 @@ from orchestrator.core.membership import WaveSelector, wave_of
 from orchestrator.core.pace import Paced
 from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.position import position
-from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_ONLY, TAKES_OSTREE, TAKES_WHOLE, DeviceProtocol
+from orchestrator.core.protocols import SPOKEN_AS, TAKES_FILES, TAKES_ONLY, TAKES_OSTREE, DeviceProtocol, takes_whole
 from orchestrator.core.reasons import (
     budget_sentence,
     devices,
@@ -427,9 +427,11 @@ def way(
     now: datetime,
     begun_at: datetime | None = None,
     over: DeviceProtocol = DeviceProtocol.OWN,
+    installs: bool = False,
 ) -> Way | NoOffer:
     """How the device of this wave gets the content, or why it must wait for its delta (RULES 6). ``over``: its
-    protocol; where that has no deltas, none is waited for and none is handed over.
+    protocol; where that has no deltas, none is waited for and none is handed over, unless (``installs``) deltas here
+    are artifacts that a device installs as they are.
 
     ``ready``: its delta is recorded; ``known``: the repository has its commit, so that a delta could be built;
     ``begun_at``: since when its delta is being made, where that began after the wave opened.
@@ -437,7 +439,7 @@ def way(
     if from_commit == to_commit:
         return Way.SAME
     if ready:
-        return Way.WHOLE if over in TAKES_WHOLE else Way.DELTA
+        return Way.WHOLE if takes_whole(over, installs=installs) else Way.DELTA
     if terms.state.serve_whole:
         return Way.WHOLE
     rules = terms.rules.wave(wave)
@@ -446,7 +448,7 @@ def way(
             return Way.WHOLE
         sentence = "What it runs is not in the repository, and the policy skips such devices."
         return NoOffer(NoOfferKind.FROM_UNKNOWN, sentence)
-    if over in TAKES_WHOLE:
+    if takes_whole(over, installs=installs):
         return Way.WHOLE
     return _late(terms.state.wave(wave), rules, begun_at, now)
 

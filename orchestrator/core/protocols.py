@@ -31,7 +31,7 @@ TAKES_FILES: Final = frozenset({DeviceProtocol.DDI, DeviceProtocol.MENDER})
 """Their devices take a Target that is a file, and no other."""
 
 TAKES_WHOLE: Final = frozenset({DeviceProtocol.DDI, DeviceProtocol.MENDER})
-"""Their devices are handed content whole: the protocol has no words for a delta."""
+"""Their devices are handed files and nothing else: the protocol has no words for a delta."""
 
 TAKES_ONLY: Final = {DeviceProtocol.MENDER: Format.MENDER}
 """Of files their devices take this kind, and are told of no other."""
@@ -49,6 +49,12 @@ SPOKEN_AS: Final = {
 
 FAILED_FOR_GOOD: Final = frozenset({DeviceProtocol.AKTUALIZR})
 """Their devices remember by its name a Target that failed, and never try it again."""
+
+
+def takes_whole(protocol: DeviceProtocol, *, installs: bool) -> bool:
+    """Whether devices that speak this are handed content whole. ``installs``: deltas are files that a device installs
+    as they are."""
+    return protocol in TAKES_WHOLE and not installs
 
 
 @dataclass(frozen=True, slots=True)

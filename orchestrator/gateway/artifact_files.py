@@ -4,6 +4,7 @@
 
     {sha256}/{any file name}                       an artifact; the name is for the device only
     deltas/{from}/{to}/{sha256}.{program}          a delta between two artifacts
+    deltas/{from}/{to}/{sums}.{program}            one that is an artifact itself (``services.installable``)
 
 All are named by the sha256 of what is in them, so they never change under their name. Whoever shows a good signature
 may have it (``services.downloads``); ranges, validators and all else are ``files``'.
@@ -27,7 +28,9 @@ _log = logging.getLogger(__name__)
 PREFIX: Final = ARTIFACTS.rstrip("/")
 
 _ARTIFACT: Final = re.compile(r"([0-9a-f]{2})([0-9a-f]{62})/[^/]+")
-_DELTA: Final = re.compile(r"deltas/[0-9a-f]{64}/[0-9a-f]{64}/[0-9a-f]{64}\.[a-z0-9_-]{1,32}")
+_DELTA: Final = re.compile(
+    r"deltas/[0-9a-f]{64}/[0-9a-f]{64}/[0-9a-f]{64}(-[0-9a-f]{40}-[0-9a-f]{32})?\.[a-z0-9_-]{1,32}"
+)
 _LATER: Final = b"The server cannot do this now; ask again later.\n"
 _REFUSED: Final = b"This address is not signed, or has ended; ask for the update again.\n"
 

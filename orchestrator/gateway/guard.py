@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -56,12 +56,13 @@ def connections_possible() -> int:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Uvicorn's own, with these bounds. ``refused`` counts whom they hit. An application that says ``at_once`` is run
-    as ``at_once`` has it."""
+    """Uvicorn's own, with these bounds. An application that says ``at_once`` is run as ``at_once`` has it."""
 
-    def __init__(self, *arguments: Any, refused: Refusals | None = None, **more: Any) -> None:
+    refused: ClassVar[Refusals]
+    """Counts whom the bounds hit; see ``guarded``."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._refused = refused or Refusals()
         self._in_head = False
         self._head_bytes = 0
         self._beside_bytes = 0
@@ -82,7 +83,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._at_once:
             self._extensions[WHOLE] = self._whole
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + TOLD_AT_ONCE:
-            self._refused.count(CONNECTION, TOO_MANY)
+            self.refused.count(CONNECTION, TOO_MANY)
             transport.abort()
         else:
             self._expect_head()
@@ -107,7 +108,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
-                self._refused.count(CONNECTION, TOO_LARGE)
+                self.refused.count(CONNECTION, TOO_LARGE)
                 self.transport.close()
                 return
         elif bool(self.cycle) and self.cycle.more_body:
@@ -127,7 +128,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._beside_bytes += size
         if self._beside_bytes > most:
-            self._refused.count(CONNECTION, TOO_LARGE)
+            self.refused.count(CONNECTION, TOO_LARGE)
             self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -196,11 +197,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_is_there()
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
-            self._refused.count(CONNECTION, TOO_MANY)  # Uvicorn tells it 503
+            self.refused.count(CONNECTION, TOO_MANY)  # Uvicorn tells it 503
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refused.count(CONNECTION, NOT_HTTP)
+        self.refused.count(CONNECTION, NOT_HTTP)
         super().send_400_response(msg)
 
     def _answering(self) -> bool:
@@ -211,10 +212,20 @@ class GuardedProtocol(HttpToolsProtocol):
             self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
-        self._refused.count(CONNECTION, TOO_SLOW)
+        self.refused.count(CONNECTION, TOO_SLOW)
         self.transport.close()
 
     def _head_is_there(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+def guarded(refused: Refusals) -> type[GuardedProtocol]:
+    """The protocol of one server, all of whose connections are counted together."""
+    counts = refused
+
+    class Guarded(GuardedProtocol):
+        refused = counts
+
+    return Guarded

@@ -31,6 +31,9 @@ from orchestrator.errors import (
     WaveError,
 )
 from orchestrator.gateway.at_once import Headers, in_a_task
+from orchestrator.services import tracing
+from orchestrator.services.following import request_id
+from orchestrator.services.tracing import Side
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -167,8 +170,23 @@ class Request:
             raise Problem(405, "method_not_allowed", f"Only {' and '.join(methods)} is possible here.", allow)
 
     def committed(self, future: Future[Result]) -> asyncio.Future[Result]:
-        """Wait for a commit."""
+        """Wait for a commit, or a look into the store: what is answered from memory does not come here."""
+        if tracing.on():
+            self._trace(future)
         return self._bridge().wait(future)
+
+    def _trace(self, future: Future[Result]) -> None:
+        """A device's word on traces is not taken: it could write into any."""
+        facts = {"http.request.method": self.method, "url.path": self.path}
+        trace = request_id(self.scope)
+        span = tracing.span("device", facts, side=Side.ASKED, parent="", trace=trace)
+
+        def ended(done: Future[Result]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                span.failed(str(error) if isinstance(error, WaveError) else type(error).__name__)
+            span.end()
+
+        future.add_done_callback(ended)
 
     async def body(self, most: int) -> bytes:
         """The body, of ``most`` bytes at most. Raises Problem, and ConnectionResetError when the device hung up."""

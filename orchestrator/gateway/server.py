@@ -10,13 +10,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
 from orchestrator.errors import Unavailable
-from orchestrator.gateway.guard import MOST_AT_ONCE, GuardedProtocol
+from orchestrator.gateway.guard import MOST_AT_ONCE, guarded
 from orchestrator.gateway.tls import TlsLoop
 from orchestrator.services.metering import Refusals
 
@@ -75,7 +74,7 @@ class Server:
             host=host,
             port=port,
             loop="uvloop",
-            http=partial(GuardedProtocol, refused=refused or Refusals()),  # type: ignore[arg-type]  # called, no more
+            http=guarded(refused or Refusals()),
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -23,7 +23,8 @@ from orchestrator.core.slices import Slice
 from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus
 from orchestrator.errors import WaveError
 from orchestrator.services.chronicle import rules_of
-from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.installable import Download, smaller_file
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.store import Reading, Store
 
@@ -74,13 +75,15 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The board at one moment. ``by_tag``: whom to ask for a device of the tag, in this order. Compared by identity: a
+    """The board at one moment. ``by_tag``: whom to ask for a device of the tag, in this order. ``smaller``: deltas that
+    devices install as they are. Compared by identity: a
     reading that finds nothing new keeps the object."""
 
     listed: Mapping[int, Listed] = field(default_factory=dict)
     by_tag: Mapping[str, tuple[Listed, ...]] = field(default_factory=dict)
     by_name: Mapping[str, RolloutRow] = field(default_factory=dict)
     ready: frozenset[DeltaPair] = frozenset()
+    smaller: Mapping[DeltaPair, Download] = field(default_factory=dict)
     register: object = None
     look: object = None
     reach: Mapping[str, timedelta] = field(default_factory=dict)
@@ -228,10 +231,14 @@ class Board:
                     found.append(listed[row.key])
             by_tag[tag] = tuple(found)
         targets = {commit for each in listed.values() for commit in each.terms.scope.commits.values()}
-        ready = frozenset(record.pair for record in r.deltas() if record.pair.to_commit in targets)
+        records = [record for record in r.deltas() if record.pair.to_commit in targets]
+        ready = frozenset(record.pair for record in records)
+        smaller = smaller_files(records, listed.values())
         reach = {tag: min(each.rules.reach for each in found) for tag, found in by_tag.items() if found}
-        after = Snapshot(listed, by_tag, {row.state.rollout: row for row in rows}, ready, register, look, reach)
-        same = (before.look, before.listed, before.ready) == (look, listed, ready)
+        after = Snapshot(
+            listed, by_tag, {row.state.rollout: row for row in rows}, ready, smaller, register, look, reach
+        )
+        same = (before.look, before.listed, before.ready, before.smaller) == (look, listed, ready, smaller)
         return before if same else after
 
     def _list(self, r: Reading, row: RolloutRow, before: Listed | None, frozen: Reason | None) -> Listed:
@@ -243,6 +250,14 @@ class Board:
             artifacts = artifacts_of(r, row.target_version)
         terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=frozen)
         return Listed(row, terms, names, known_of(r, row), artifacts)
+
+
+def smaller_files(records: Iterable[DeltaRecord], listed: Iterable[Listed]) -> dict[DeltaPair, Download]:
+    """Those of the deltas that are artifacts themselves."""
+    files = {commit: artifact for each in listed for commit, artifact in each.artifacts.items()}
+    found = ((record.pair, files.get(record.pair.to_commit), record) for record in records)
+    made = ((pair, smaller_file(record, whole)) for pair, whole, record in found if whole is not None)
+    return {pair: file for pair, file in made if file is not None}
 
 
 def begun_of(

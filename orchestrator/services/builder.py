@@ -16,15 +16,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from orchestrator.errors import BuildFailed, Busy, Conflict, ContentUnavailable, StoreUnavailable, WaveError
+from orchestrator.services import following
 from orchestrator.services.commits import pair_text
 from orchestrator.services.delta_provider import BuildProgress, DeltaProvider, DeltaRecord
 from orchestrator.services.records import BuildJob
 from orchestrator.services.store import Store, Writing
+from orchestrator.services.tracing import Span
 
 LOG = logging.getLogger(__name__)
 
@@ -120,11 +123,13 @@ class Builder:
             return True
         if job.attempts > 1:
             self._sweep()
-        LOG.info("builder %s builds %s, try %d", self._owner, pair_text(job.pair), job.attempts)
-        self._build(job, stop)
+        about = {"wave.from": job.pair.from_commit or "", "wave.to": job.pair.to_commit}
+        with following.work("build", {**about, "wave.attempt": job.attempts}) as span:
+            LOG.info("builder %s builds %s, try %d", self._owner, pair_text(job.pair), job.attempts)
+            self._build(job, stop, span)
         return True
 
-    def _build(self, job: BuildJob, stop: Stop) -> None:
+    def _build(self, job: BuildJob, stop: Stop, span: Span) -> None:
         keeper = _Keeper(self._store, self._clock, job, self._pace.lease)
         keeper.say(f"--- try {max(job.attempts, 1)} by {self._owner} at {self._clock():%Y-%m-%d %H:%M:%S} UTC")
         record: DeltaRecord | None = None
@@ -136,8 +141,10 @@ class Builder:
             )
         except WaveError as problem:
             error = problem
+            span.failed(str(problem))
         except Exception as problem:
             # A fault of ours or of the provider's must not take the builder down, and must not be silent either.
+            span.failed(type(problem).__name__)
             LOG.exception("builder %s failed at %s", self._owner, pair_text(job.pair))
             error = BuildFailed(f"The build broke off: {type(problem).__name__}: {problem}", remedy="Please report it.")
         finally:
@@ -146,6 +153,7 @@ class Builder:
             # Whoever has the job now finds a delta that was published whole; anything less has been thrown away.
             LOG.warning("builder %s lost its lease on %s", self._owner, pair_text(job.pair))
         elif record is not None:
+            span.note({"wave.bytes": record.bytes})
             self._finish(job, record, None, log=keeper.rest(f"--- ready: {record.bytes} bytes"))
         elif stop.is_set():
             stopped = "--- the builder was stopped; the job is taken up again"
@@ -236,7 +244,10 @@ class _Keeper:
         self._done = 0.0
         self._changed = False
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"keeper-{job.key}", daemon=True)
+        # What it writes into the log belongs to the build.
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name=f"keeper-{job.key}", daemon=True
+        )
 
     def start(self) -> None:
         self._thread.start()

@@ -13,18 +13,24 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import is_segment
 from orchestrator.core.states import Reason, RolloutStatus
+from orchestrator.errors import NotFound
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.console_store import Census, JournalLine, Stain, Tallied
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_views import DeltaState, DeltaView, Usage, state_of, views
-from orchestrator.services.queries import Queries, policy_of
+from orchestrator.services.notice_store import Unsent
+from orchestrator.services.notices import policy_of
+from orchestrator.services.queries import Queries
 from orchestrator.services.records import DeviceRow, RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import RolloutSummary, RolloutView
 
 ON_A_PAGE: Final = 25
-"""Rollouts, devices or entries of a journal that one page lists."""
+"""Rollouts, devices or the newest entries of a journal that one page lists."""
+
+ENTRIES_ON_A_PAGE: Final = 100
+"""Entries on a page of a journal alone."""
 
 MOST_DOTS: Final = 400
 """Failed devices that are drawn one by one; of more only the sum is shown."""
@@ -38,14 +44,20 @@ HISTORY: Final = timedelta(days=30)
 """How far back the chart of versions goes."""
 
 
+MOST_UNSENT: Final = 1_000
+"""Messages that did not arrive are counted up to this."""
+
+
 @dataclass(frozen=True, slots=True)
 class RolloutsPage:
-    """``counts``: all rollouts by status; ``more``: there are older ones."""
+    """``counts``: all rollouts by status; ``more``: there are older ones; ``unsent``: messages to people that did not
+    arrive."""
 
     rollouts: tuple[RolloutSummary, ...]
     counts: Mapping[RolloutStatus, int]
     frozen: Reason | None
     more: bool
+    unsent: Unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,16 @@ class RolloutPage:
     too_many: bool
     journal: tuple[JournalLine, ...]
     deltas: tuple[DeltaView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPage:
+    """Entries of one rollout's journal, newest first. ``newest``: the number of its last entry of all."""
+
+    rollout: str
+    status: RolloutStatus
+    newest: int
+    entries: tuple[JournalLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +127,13 @@ class Console:
         with self.store.reading() as r:
             rows = r.rollout_page(statuses, offset=offset, limit=ON_A_PAGE + 1)
             shown = rows[:ON_A_PAGE]
-            return RolloutsPage(_summaries(r, shown), r.rollout_statuses(), r.frozen(), len(rows) > ON_A_PAGE)
+            return RolloutsPage(
+                _summaries(r, shown),
+                r.rollout_statuses(),
+                r.frozen(),
+                len(rows) > ON_A_PAGE,
+                r.unsent_notices(most=MOST_UNSENT),
+            )
 
     def rollout(self, name: str) -> RolloutPage:
         """Raises NotFound."""
@@ -119,6 +147,18 @@ class Console:
             last = r.journal_lines(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
         policy = policy_of(row)
         return RolloutPage(view, rules_of(row), policy, stains, many > MOST_DOTS, tuple(reversed(last)), deltas)
+
+    def journal(self, name: str, before: int | None = None) -> JournalPage:
+        """The newest entries, or those before the one with this number. Raises NotFound."""
+        with self.store.reading() as r:
+            row = r.rollout(name)
+            if row is None:
+                raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
+            newest = row.journal_seq
+            end = newest if before is None else max(0, min(before - 1, newest))
+            start = max(0, end - ENTRIES_ON_A_PAGE)
+            found = r.journal_lines(row.key, after=start, limit=end - start)
+        return JournalPage(name, row.state.status, newest, tuple(reversed(found)))
 
     def order(self, name: str) -> OrderPage:
         """Raises NotFound."""

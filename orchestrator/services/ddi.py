@@ -38,8 +38,10 @@ from orchestrator.errors import Gone, NotFound, TooMany
 from orchestrator.services.board import Snapshot
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.credentials import Shown
+from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.devices import Devices
 from orchestrator.services.futures import then
+from orchestrator.services.installable import Download, smaller_file, whole_file
 from orchestrator.services.kept import Heard, Kept
 from orchestrator.services.messages import MOST_LABELS, CheckIn, Received, ReportedEvent
 from orchestrator.services.records import RolloutRow
@@ -105,7 +107,8 @@ class Ddi:
         self._hardware_attributes = settings.ddi_hardware_attributes
         self.dictionary = Dictionary(store)
         self._looked_up: tuple[Snapshot | None, dict[int, About]] = (None, {})
-        self._files: Remembered[str, Artifact] = Remembered(MOST_FILES)
+        self._whole: Remembered[str, Artifact] = Remembered(MOST_FILES)
+        self._ended: Remembered[DeltaPair, tuple[Download, ...]] = Remembered(MOST_FILES)
         self._entries: Remembered[tuple[int, int], int] = Remembered(MOST_REMEMBERED)
         self._goes_on: Remembered[tuple[int, str], bool] = Remembered(MOST_REMEMBERED)
         self._told: Remembered[str, bool] = Remembered(MOST_REMEMBERED)
@@ -165,9 +168,9 @@ class Ddi:
             if changed:
                 self._check_offered(kept, key, action, late=late)
             self._about(key)
-            self._artifact(key, commit)
+            self._files(key, earlier.update)
 
-        known = self._known_about(key) is not None and self._files.get(commit) is not None
+        known = self._known_about(key) is not None and self._ended.get(_pair(earlier.update)) is not None
         return None if known and not changed else self._devices.aside(look)
 
     def _check_offered(self, kept: Kept, key: int, action: int, *, late: bool) -> None:
@@ -178,8 +181,9 @@ class Ddi:
             raise _gone(action) if late else _no_action(action)
 
     def deployment(self, kept: Kept, action: int) -> Artifact:
-        """What to install. Raises NotFound where nothing is: the action is over, or being cancelled, or its offer may
-        not be given now."""
+        """What to install: the delta from what the device runs, where that is a file which it can install, else the
+        whole. Raises NotFound where nothing is: the action is over, or being cancelled, or its offer may not be given
+        now."""
         key, earlier = _found(kept, action)
         update, device = earlier.update, kept.person.device
         if not linked(update) or self._stops(device, key, update, action):
@@ -189,17 +193,17 @@ class Ddi:
             listed = self._snapshot().listed.get(key)
             if listed is None or isinstance(may_offer(listed.terms, device, earlier, now), NoOffer):
                 raise _no_action(action)
-        return self._artifact(key, update.to_commit)
+        return self._files(key, update)[0].artifact
 
-    def download(self, kept: Kept, action: int) -> Artifact:
-        """The file of an action: also of one that shall stop, for it may be fetching it, and of one that is written.
-        Raises NotFound."""
+    def downloads(self, kept: Kept, action: int) -> tuple[Download, ...]:
+        """The files of an action, first the one that it names; of the others its device may have begun to fetch one.
+        Also of an action that shall stop, for it may be fetching it, and of one that is written. Raises NotFound."""
         key, earlier = _found(kept, action)
         if earlier.update.status is UpdateStatus.OFFERED:
-            return self.deployment(kept, action)
-        if not linked(earlier.update) and earlier.update.status is not UpdateStatus.APPLIED:
+            self.deployment(kept, action)
+        elif not linked(earlier.update) and earlier.update.status is not UpdateStatus.APPLIED:
             raise _no_action(action)
-        return self._artifact(key, earlier.update.to_commit)
+        return self._files(key, earlier.update)
 
     def fetching(self, kept: Kept, shown: Shown, action: int) -> Future[Received] | None:
         """The device fetches the file. That is a start, which not all say themselves. None: it is known already."""
@@ -239,15 +243,32 @@ class Ddi:
         return then(self._report(kept, shown, about, told, kind, earlier.update), answer)
 
     def cancelled(self, kept: Kept, shown: Shown, action: int, told: Feedback) -> Future[None]:
-        """The device's word on a cancellation. Raises as ``feedback``; Gone as well where nothing was cancelled."""
+        """The device's word on a cancellation, also when a person has resumed the rollout before it came. Raises as
+        ``feedback``; Gone as well where nothing was cancelled."""
         key, earlier = _found(kept, action, late=True)
         about, update = self._about(key), earlier.update
         if about is None:
             raise _no_action(action)
-        asked = told_to_stop(about.status, update, cancels=about.cancels)
-        if not asked and update.status is not UpdateStatus.WITHDRAWN:
+        if told_to_stop(about.status, update, cancels=about.cancels):
+            return self._stopped(kept, shown, action, told, (about, update, event_of_cancellation(told.said)))
+        if update.status is UpdateStatus.WITHDRAWN:
+            return self._stopped(kept, shown, action, told, (about, update, EventKind.NOTED))
+        if not told_to_stop(RolloutStatus.HALTED, update, cancels=about.cancels):
             raise _gone(action)
-        kind = event_of_cancellation(told.said) if asked else EventKind.NOTED
+
+        def look() -> Future[None]:
+            with self._store.reading() as r:
+                halted_at, row = r.halted_at(key), r.update(key, kept.person.key)
+            if halted_at is None or update.offered_at > halted_at or row is None or not row.update.under_way:
+                raise _gone(action)
+            return self._stopped(kept, shown, action, told, (about, update, event_of_cancellation(told.said)))
+
+        return self._devices.aside(look)
+
+    def _stopped(
+        self, kept: Kept, shown: Shown, action: int, told: Feedback, means: tuple[About, Update, EventKind]
+    ) -> Future[None]:
+        about, update, kind = means
         self._count(kept, action, kind)
 
         def answer(received: Received) -> None:
@@ -353,16 +374,31 @@ class Ddi:
     def _snapshot(self) -> Snapshot:
         return self._devices.board.look(self._devices.now())
 
+    def _files(self, key: int, update: Update) -> tuple[Download, ...]:
+        whole = whole_file(self._artifact(key, update.to_commit))
+        snapshot, pair = self._snapshot(), _pair(update)
+        if key in snapshot.listed:
+            smaller = snapshot.smaller.get(pair)
+            return (whole,) if smaller is None else (smaller, whole)
+        found = self._ended.get(pair)
+        if found is None:
+            with self._store.reading() as r:
+                record = r.delta(pair)
+            smaller = None if record is None else smaller_file(record, whole.artifact)
+            found = (whole,) if smaller is None else (smaller, whole)
+            self._ended.put(pair, found)
+        return found
+
     def _artifact(self, key: int, commit: str) -> Artifact:
         listed = self._snapshot().listed.get(key)
         found = listed.artifacts.get(commit) if listed is not None else None
-        found = found or self._files.get(commit)
+        found = found or self._whole.get(commit)
         if found is None:
             with self._store.reading() as r:
                 found = r.artifact(commit)
             if found is None:
                 raise NotFound("The file of this action is not here.")
-            self._files.put(commit, found)
+            self._whole.put(commit, found)
         return found
 
 
@@ -405,6 +441,10 @@ def _of_offer(known_by: str, update: Update) -> str:
     """An offer that was withdrawn and is given again is the same action, and what is said of it may be, word for word,
     what was said before."""
     return f"{known_by}-{int(update.offered_at.timestamp() * 1000):x}"
+
+
+def _pair(update: Update) -> DeltaPair:
+    return DeltaPair(update.from_commit, update.to_commit)
 
 
 def _no_action(action: int) -> NotFound:

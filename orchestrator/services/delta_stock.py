@@ -18,6 +18,7 @@ from orchestrator.errors import ContentUnavailable, CorruptDelta
 from orchestrator.services.commits import pair_text
 from orchestrator.services.delta_provider import DeltaEstimate, DeltaPair, DeltaProvider, DeltaRecord
 from orchestrator.services.records import BuildJob, DeltaNeed, JobStatus, RunningCount, WaveCount
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.store import Reading
 
 LOG = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ class StockTaker:
 
     def __init__(self, provider: DeltaProvider) -> None:
         self._provider = provider
-        self._estimates: dict[DeltaPair, DeltaEstimate] = {}
-        self._found_at: dict[DeltaPair, datetime] = {}
+        self._estimates: Remembered[DeltaPair, DeltaEstimate] = Remembered(_MOST_REMEMBERED)
+        self._found_at: Remembered[DeltaPair, datetime] = Remembered(_MOST_REMEMBERED)
 
     def take(
         self, r: Reading, pairs: Iterable[DeltaPair]
@@ -98,20 +99,19 @@ class StockTaker:
 
     def forget(self, pair: DeltaPair) -> None:
         """It was dropped, or found broken."""
-        self._found_at.pop(pair, None)
+        self._found_at.pop(pair)
 
     def estimate(self, pair: DeltaPair) -> DeltaEstimate | None:
         """What the pair will cost; None where that cannot be said."""
-        if pair not in self._estimates:
-            try:
-                found = self._provider.estimate(pair)
-            except ContentUnavailable as error:
-                LOG.warning("no estimate for %s: %s", pair_text(pair), error)
-                return None
-            if len(self._estimates) >= _MOST_REMEMBERED:
-                self._estimates.clear()
-            self._estimates[pair] = found
-        return self._estimates[pair]
+        if (known := self._estimates.get(pair)) is not None:
+            return known
+        try:
+            found = self._provider.estimate(pair)
+        except ContentUnavailable as error:
+            LOG.warning("no estimate for %s: %s", pair_text(pair), error)
+            return None
+        self._estimates.put(pair, found)
+        return found
 
     def graph(self, pairs: Iterable[DeltaPair], stock: Stock, *, unknown_to: Iterable[str] = ()) -> CommitGraph:
         """The ways there are between the commits of these pairs, and from NOTHING to ``unknown_to``."""
@@ -152,9 +152,9 @@ class StockTaker:
             LOG.warning("the delta %s does not hold any more: %s", pair_text(pair), error)
             whole = False
         if whole:
-            self._found_at[pair] = now
+            self._found_at.put(pair, now)
         else:
-            self._found_at.pop(pair, None)
+            self._found_at.pop(pair)
         return whole
 
     def _adopt(self, pair: DeltaPair, now: datetime) -> DeltaRecord | None:
@@ -167,7 +167,7 @@ class StockTaker:
         except CorruptDelta as error:
             LOG.warning("a delta %s is published but does not hold, it is built anew: %s", pair_text(pair), error)
             return None
-        self._found_at[pair] = now
+        self._found_at.put(pair, now)
         return verified
 
 

@@ -83,7 +83,8 @@ class Verified:
 
 
 class Deltas:
-    """The use cases. ``clock`` gives aware UTC; ``poke`` wakes the ticker after what it decides by has changed."""
+    """The use cases. ``clock`` gives aware UTC; ``poke`` wakes the ticker after what it decides by has changed.
+    ``makes_artifacts``: deltas between files are artifacts, which devices of every protocol take."""
 
     def __init__(
         self,
@@ -91,7 +92,10 @@ class Deltas:
         provider: DeltaProvider,
         clock: Callable[[], datetime],
         poke: Callable[[], None] = lambda: None,
+        *,
+        makes_artifacts: bool = False,
     ) -> None:
+        self.makes_artifacts = makes_artifacts
         self._store = store
         self._provider = provider
         self._clock = clock
@@ -132,14 +136,17 @@ class Deltas:
     ) -> Preview:
         """What ``ensure`` would do for waves whose devices have been counted, and what it would cost on so many
         builders. Writes nothing. A Target whose commit is missing is no error here: its pairs count as unknown."""
-        pairs = {pair_of(need) for count in counts.values() for need in required(scope, count, {})}
+        pairs = {pair_of(need) for count in counts.values() for need in self._required(scope, count, {})}
         with self._store.reading() as r:
             said = self._stock.take(r, pairs)
         there = commits_there(
             self._provider, {commit for pair in pairs for commit in (pair.from_commit, pair.to_commit)}
         )
         needs = {
-            wave: [replace(need, known=need.known and there[need.to_commit]) for need in required(scope, count, there)]
+            wave: [
+                replace(need, known=need.known and there[need.to_commit])
+                for need in self._required(scope, count, there)
+            ]
             for wave, count in counts.items()
         }
         every = [need for found in needs.values() for need in found]
@@ -161,18 +168,21 @@ class Deltas:
         whole = frozenset(pair for pair, record in stock.ready.items() if record.whole)
         return Preview(plans, graph, jobs, builders, whole)
 
+    def _required(self, scope: Scope, count: WaveCount, there: Mapping[str, bool]) -> tuple[Required, ...]:
+        return required(scope, replace(count, whole={}) if self.makes_artifacts else count, there)
+
     def _look(
         self, scope: Scope, wave: str, rules: Rules, *, now: datetime, adopt: bool, builders: int
     ) -> tuple[WaveCount, Sequence[Required], DeltaPlan, Stock]:
         bound = _wave_rules(rules.waves, wave)
         with self._store.reading() as r:
             count = r.look(scope, wave, seen_since=now - rules.reach)
-            required_pairs = [pair_of(need) for need in required(scope, count, {})]
+            required_pairs = [pair_of(need) for need in self._required(scope, count, {})]
             said = self._stock.take(r, required_pairs)
         there = commits_there(
             self._provider, [commit for pair in required_pairs for commit in (pair.from_commit, pair.to_commit)]
         )
-        needs = required(scope, count, there)
+        needs = self._required(scope, count, there)
         for need in needs:
             if not there[need.to_commit]:
                 raise ContentUnavailable(

@@ -105,7 +105,7 @@ class Devices:
         self.register = Register(store, clock, self.board.expire)
         self.identity = Identity(store, clock, later=later)
         self.counters = Counters()
-        self.downloads = downloads or Downloads(settings.url)
+        self.downloads = downloads or Downloads(settings.url, makes_artifacts=settings.makes_artifacts)
         every = settings.check_in_every * (1 - settings.check_in_jitter)
         self.check_ins = CheckIns(self.board, settle, self._waker.wake, self._knows, self.downloads, every)
         self.reports = Reports(self.board, settle, self._waker.wake, self._reported)
@@ -140,7 +140,10 @@ class Devices:
         NotFound."""
         now = self._clock()
         with self._store.reading() as r:
-            return reasons_of(r, device_id, now=now, knows=lambda hw, commit: self._knows(r, hw, commit))
+            made = self.downloads.makes_artifacts
+            return reasons_of(
+                r, device_id, now=now, knows=lambda hw, commit: self._knows(r, hw, commit), makes_artifacts=made
+            )
 
     # --------------------------------------------------------------------------------------------- check-ins
 
@@ -280,7 +283,8 @@ class Devices:
             listed.known.get(found.wave, {}).get(device.commit)
             or self._known.get((device.hardware_id, device.commit), False)
         )
-        ready = DeltaPair(device.commit, to_commit) in snapshot.ready
+        pair = DeltaPair(device.commit, to_commit)
+        ready = pair in snapshot.ready
         if not known and not ready:
             return None  # the transaction finds out, and has the delta built
         how = way(
@@ -292,6 +296,7 @@ class Devices:
             known=known,
             now=now,
             over=kept.spoken.protocol,
+            installs=pair in snapshot.smaller if ready else self.downloads.makes_artifacts,
         )
         return how if isinstance(how, NoOffer) else None
 

@@ -60,10 +60,12 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """URLs below ``url``, which is how devices reach the gateway. Without a signer they are not signed."""
+    """URLs below ``url``, which is how devices reach the gateway. Without a signer they are not signed.
+    ``makes_artifacts``: whether deltas between artifacts are artifacts themselves, for devices of every protocol."""
 
     url: str
     signer: Signer | None = None
+    makes_artifacts: bool = False
 
     @property
     def repository(self) -> str:
@@ -81,7 +83,8 @@ class Downloads:
     ) -> Offer:
         """The offer of a Target that is a file; ``delta`` as for any Target, by its path."""
         if delta is not None:
-            sha256, _, program = delta.path.rpartition("/")[2].partition(".")
+            sums, _, program = delta.path.rpartition("/")[2].partition(".")
+            sha256 = sums.partition("-")[0]
             delta = OfferedDelta(
                 delta.from_commit, delta.path, delta.bytes, self.delta(delta.path, now=now), sha256, program
             )

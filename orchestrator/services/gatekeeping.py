@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -22,10 +23,12 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import POLICY, WaveStatus
 from orchestrator.errors import InvalidInput, NotFound, WaveError
+from orchestrator.services import tracing
 from orchestrator.services.chronicle import order, rules_of
 from orchestrator.services.locking import again, locked_by_key
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.store import Store, Writing
+from orchestrator.services.tracing import Side
 
 LOG = logging.getLogger(__name__)
 
@@ -79,8 +82,9 @@ class NoSources:
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
-    """Ended with the process: nothing waits for an answer that is on its way when the server stops."""
-    threading.Thread(target=work, name="gates", daemon=True).start()
+    """Ended with the process: nothing waits for an answer that is on its way when the server stops. What it writes into
+    the log belongs to the tick that asked."""
+    threading.Thread(target=copy_context().run, args=(work,), name="gates", daemon=True).start()
 
 
 @dataclass(slots=True)
@@ -125,17 +129,26 @@ class Gatekeeper:
 
         def one(gate: Gate) -> Said:
             question = Question(gate, row.state.rollout, wave, row.target_version, row.tag)
-            try:
-                said = self.sources.ask(question)
-            except WaveError as error:
-                said = Said(GateAnswer.NO_DATA, error.message)
-            except Exception as error:
-                LOG.exception("gate %s of wave %s of %s could not be asked", gate.gate, wave, row.state.rollout)
-                said = Said(GateAnswer.NO_DATA, f"asking failed: {type(error).__name__}")
+            about = {
+                "wave.gate": gate.gate,
+                "wave.source": gate.asks,
+                "wave.rollout": row.state.rollout,
+                "wave.wave": wave,
+            }
+            with tracing.span("gate", about, side=Side.ASKS) as span:
+                try:
+                    said = self.sources.ask(question)
+                except WaveError as error:
+                    said = Said(GateAnswer.NO_DATA, error.message)
+                except Exception as error:
+                    LOG.exception("gate %s of wave %s of %s could not be asked", gate.gate, wave, row.state.rollout)
+                    said = Said(GateAnswer.NO_DATA, f"asking failed: {type(error).__name__}")
+                span.note({"wave.answer": said.answer.value})
             return said._replace(because=plain(said.because))
 
         with ThreadPoolExecutor(max_workers=max(1, len(gates)), thread_name_prefix="gate") as pool:
-            return list(pool.map(one, gates))
+            asked = [pool.submit(copy_context().run, one, gate) for gate in gates]
+            return [each.result() for each in asked]
 
     @again
     def _write(self, key: int, wave: str, gates: Sequence[Gate], said: Sequence[Said]) -> None:

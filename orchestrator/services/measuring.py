@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from orchestrator.core.decide import decide
 from orchestrator.core.evidence.crossing import Step
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts, MonitorFacts, WaveFacts, WaveState
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, ReasonKind, RolloutStatus
+from orchestrator.services.chronicle import rules_of
+from orchestrator.services.notice_store import Unsent
 from orchestrator.services.records import JobStatus, RolloutRow
 from orchestrator.services.store import Reading, Store
 
@@ -32,6 +35,13 @@ MOST_EFFECTS: Final = 1_000
 """What waits in the outbox is counted up to this."""
 
 
+AWAITED: Final = frozenset({ReasonKind.AWAITING_PROMOTION, ReasonKind.AWAITING_APPROVAL})
+"""What only a person's word ends."""
+
+MOST_MESSAGES: Final = 10_000
+"""Messages that did not arrive are counted up to this."""
+
+
 @dataclass(frozen=True, slots=True)
 class MonitorFigures:
     """A monitor. ``evidence``: of the evidence that makes it act the part it has, in logarithms: 0 before anything is
@@ -44,8 +54,11 @@ class MonitorFigures:
 
 @dataclass(frozen=True, slots=True)
 class WaveFigures:
+    """``awaited``: it waits for a person's word, to promote or to approve."""
+
     state: WaveState
     facts: WaveFacts
+    awaited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +77,7 @@ class RolloutFigures:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """``left_out``: rollouts above what is measured. ``effects``: what waits in the outbox, by kind; ``failing``: how
-    many of those failed when they were tried last."""
+    many of those failed when they were tried last; ``messages``: those to people that did not arrive."""
 
     rollouts: tuple[RolloutFigures, ...]
     left_out: int
@@ -72,6 +85,7 @@ class Figures:
     effects: Mapping[str, int]
     failing: int
     frozen: bool
+    messages: Unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +110,15 @@ class Measuring:
                 effects=effects,
                 failing=failing,
                 frozen=r.frozen() is not None,
+                messages=r.unsent_notices(most=MOST_MESSAGES),
             )
 
 
 def _rollout(r: Reading, row: RolloutRow, now: datetime) -> RolloutFigures:
     facts = r.facts(row, now=now)
     by_wave = {wave.wave: wave for wave in facts.waves}
+    plan = decide(row.state, facts, rules_of(row), now)
+    awaited = {each.wave for each in plan.reasons if each.reason.kind in AWAITED}
     return RolloutFigures(
         name=row.state.rollout,
         tag=row.tag,
@@ -109,7 +126,7 @@ def _rollout(r: Reading, row: RolloutRow, now: datetime) -> RolloutFigures:
         status=row.state.status,
         devices=facts.devices,
         since=row.state.standing.since,
-        waves=tuple(WaveFigures(wave, by_wave[wave.wave]) for wave in row.state.waves),
+        waves=tuple(WaveFigures(wave, by_wave[wave.wave], wave.wave in awaited) for wave in row.state.waves),
         monitors=_monitors([each for each in facts.monitors if not each.accepted], r.next_steps(row.key)),
         budgets=facts.budgets,
     )

@@ -42,9 +42,11 @@ class Ticks:
 @dataclass(slots=True)
 class Meter:
     """All of it. ``late_seconds``: by how much in all the gateway's event loop got late to its work. ``limited``:
-    requests that came too often, by which limit said so. ``operators``: requests of the operators' side, by status."""
+    requests that came too often, by which limit said so. ``operators``: requests of the operators' side, by status;
+    ``beside``: what never became one."""
 
     refused: Refusals = field(default_factory=Refusals)
+    beside: Refusals = field(default_factory=Refusals)
     ticks: Ticks = field(default_factory=Ticks)
     late_seconds: float = 0.0
     limited: Mapping[str, int] = field(default_factory=dict)

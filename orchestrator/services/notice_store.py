@@ -20,6 +20,17 @@ class Post(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A message that is asked for. ``occasion``: what it is about, within the rollout."""
+
+    rollout_key: int
+    occasion: str
+    notice: Notice
+    at: datetime
+    give_up_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeRow:
     """One message to one destination. ``attempts``: tries so far, the one under way included; ``next_at``: when it is
     tried next; ``give_up_at``: after that it is dead; ``error``: why the last try failed."""
@@ -37,6 +48,15 @@ class NoticeRow:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """Messages that did not arrive. ``failing``: those of the waiting whose last try failed."""
+
+    waiting: int
+    failing: int
+    dead: int
+
+
 class ReadsNotices(Protocol):
     def notices(
         self, *, statuses: Collection[Post] | None = None, rollout: str | None = None, limit: int = 100
@@ -49,18 +69,12 @@ class ReadsNotices(Protocol):
     def count_notices(self) -> dict[Post, int]:
         """How many there are of each."""
 
+    def unsent_notices(self, *, most: int) -> Unsent:
+        """Each counted up to ``most``, which is what it costs at most, however many were ever sent."""
+
 
 class WritesNotices(ReadsNotices, Protocol):
-    def add_notices(
-        self,
-        rollout_key: int,
-        occasion: str,
-        destinations: Iterable[str],
-        notice: Notice,
-        *,
-        now: datetime,
-        give_up_at: datetime,
-    ) -> None:
+    def add_notices(self, wanted: Wanted, destinations: Iterable[str]) -> None:
         """Ask for a message to each; what was asked for before, by rollout, occasion and destination, is not asked for
         again."""
 

@@ -17,15 +17,17 @@ from typing import Final, Protocol
 
 from orchestrator.core.facts import Facts
 from orchestrator.core.journal import Entry
-from orchestrator.core.notices import Notice, notice
+from orchestrator.core.notices import Notice, On, notice
 from orchestrator.core.policy import Policy
 from orchestrator.core.states import POLICY, RolloutStatus
 from orchestrator.errors import Busy, NotFound, WaveError
+from orchestrator.services import following, tracing
 from orchestrator.services.house_log import note, several
-from orchestrator.services.notice_store import NoticeRow, Post
+from orchestrator.services.notice_store import NoticeRow, Post, Wanted
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Store, Writing
+from orchestrator.services.tracing import Span
 
 LOG = logging.getLogger(__name__)
 
@@ -63,25 +65,25 @@ def _policy(canonical: str) -> Policy:
     return Policy.from_canonical(canonical)
 
 
+def policy_of(row: RolloutRow) -> Policy:
+    """The policy a rollout is bound to, from its own copy."""
+    return _policy(row.policy)
+
+
 def ask(w: Writing, row: RolloutRow, entries: Sequence[Entry], facts: Facts | None) -> None:
     """Ask for the messages that the rollout's policy wants about these journal entries. ``facts``: what the decision
     saw, where the machine decided."""
     if not entries:
         return
-    policy = _policy(row.policy)
+    policy = policy_of(row)
     if policy.notify is None:
         return
     for entry in entries:
         destinations = policy.told_of(entry.event, entry.by)
         if destinations:
-            w.add_notices(
-                row.key,
-                f"journal {entry.seq}",
-                destinations,
-                _notice(row, entry, facts),
-                now=entry.at,
-                give_up_at=entry.at + GIVE_UP_AFTER,
-            )
+            told = _notice(row, entry, facts)
+            wanted = Wanted(row.key, f"journal {entry.seq}", told, entry.at, entry.at + GIVE_UP_AFTER)
+            w.add_notices(wanted, destinations)
 
 
 def _notice(row: RolloutRow, entry: Entry, facts: Facts | None) -> Notice:
@@ -102,6 +104,8 @@ def _notice(row: RolloutRow, entry: Entry, facts: Facts | None) -> Notice:
         wave_status=None if wave is None else wave.status,
         wave_held=wave is not None and wave.hold is not None,
         stopped_by=stopping(state, facts) if stopped and facts is not None else (),
+        trace=tracing.carried(),
+        awaits=entry.facts[On.AWAITED]["command"] if entry.event == On.AWAITED else None,
     )
 
 
@@ -149,6 +153,15 @@ class Notices:
         return lambda: self._try(row)
 
     def _try(self, row: NoticeRow) -> bool:
+        about = {
+            "wave.destination": row.destination,
+            "wave.rollout": row.notice.rollout,
+            "wave.event": row.notice.event,
+        }
+        with following.work("delivery", {**about, "wave.attempt": row.attempts}, parent=row.notice.trace) as span:
+            return self._tried(row, span)
+
+    def _tried(self, row: NoticeRow, span: Span) -> bool:
         try:
             self.sender.send(row.destination, row.notice, link=self._link(row.notice), at=self.clock())
             error = None
@@ -161,6 +174,7 @@ class Notices:
         status, at = (Post.SENT, now) if error is None else self._after_failure(row, now)
         self._note(row, status, error, at)
         if error is not None:
+            span.failed(error)
             what = "is dead" if status is Post.DEAD else f"is tried again at {at:%H:%M:%S}"
             LOG.warning("message %d to %s %s: %s", row.key, row.destination, what, error)
         return error is None

@@ -28,7 +28,7 @@ from orchestrator.core.offers import (
     unfit,
     way,
 )
-from orchestrator.core.protocols import TAKES_WHOLE, DeviceProtocol
+from orchestrator.core.protocols import DeviceProtocol, takes_whole
 from orchestrator.core.states import Reason
 from orchestrator.core.update import Patience, Update, UpdateStatus, counted, offer, offer_again, withdraw
 from orchestrator.services.board import (
@@ -46,6 +46,7 @@ from orchestrator.services.board import (
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.installable import installs
 from orchestrator.services.messages import Offer, OfferedDelta, OfferedTarget
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.tallies import Tallies
@@ -183,7 +184,9 @@ class Desk:
             return no
         record = self._delta(DeltaPair(device.commit, to_commit)) if device.commit not in (None, to_commit) else None
         known = self._known(listed, found.wave, device)
-        late = record is None and known and device.commit != to_commit and over not in TAKES_WHOLE
+        as_it_is = installs(record, makes_artifacts=self.downloads.makes_artifacts)
+        waits = record is None and known and device.commit != to_commit
+        late = waits and not takes_whole(over, installs=as_it_is)
         pair = DeltaPair(device.commit, to_commit)
         how = way(
             listed.terms,
@@ -195,6 +198,7 @@ class Desk:
             now=self.batch.now,
             begun_at=self._begun(listed, found.wave, pair) if late else None,
             over=over,
+            installs=as_it_is,
         )
         if late and (how is not Way.WHOLE or device.commit not in listed.known.get(found.wave, {})):
             # Whom a look found and left out is served whole on purpose: `cover` asks for no more.

@@ -10,11 +10,13 @@ from typing import Final
 
 from orchestrator.core.calendar import Due, Work, calendar, habits_sentence, whole
 from orchestrator.core.delta_plan import NOTHING, Build, Required, merge
+from orchestrator.core.durations import duration_text
 from orchestrator.core.evidence.allowance import SMALL_FLEET_BELOW, MonitorSpec
 from orchestrator.core.evidence.budgets import WARN_ABOVE, chance_of_reaching
 from orchestrator.core.evidence.detect import detectable_rate, plain_word
 from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.facts import BudgetFacts
+from orchestrator.core.gates import Gate
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
 from orchestrator.core.overlap import could_share
 from orchestrator.core.policy import FromUnknown, OnSegment, Policy
@@ -29,6 +31,7 @@ from orchestrator.services.board import artifacts_of
 from orchestrator.services.delta_provider import DeltaPair, DeltaProvider
 from orchestrator.services.delta_stock import pair_of
 from orchestrator.services.deltas import Deltas, Preview
+from orchestrator.services.gatekeeping import SourceKind, check_sources, gates_of
 from orchestrator.services.protocols import refuse_going_back
 from orchestrator.services.records import DeviceFilter, JobStatus, WaveCount
 from orchestrator.services.starting import Bound, bind_to_fleet, check_names
@@ -36,6 +39,7 @@ from orchestrator.services.store import Reading, Store
 from orchestrator.services.views import (
     PlannedBudget,
     PlannedDelta,
+    PlannedGate,
     PlannedHalt,
     PlannedMonitor,
     PlannedWave,
@@ -54,19 +58,23 @@ HABITS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Makes plans. ``builders``: deltas built at once."""
+    """Makes plans. ``builders``: deltas built at once; ``sources``: what gates may ask, by name."""
 
     store: Store
     provider: DeltaProvider
     deltas: Deltas
     clock: Callable[[], datetime]
     builders: int = 2
+    sources: Callable[[], Mapping[str, SourceKind]] = dict
 
     def plan(self, spec: RolloutFile, policy: Policy) -> RolloutPlan:
-        """Raises NotFound for a version without Target, a tag that nobody follows or a group that does not exist, as
-        ``apply`` does, Refused when devices cannot go back so far, as ``start`` does, and ContentUnavailable without
-        repository."""
+        """Raises NotFound for a version without Target, a tag that nobody follows, a group or a gate's source that does
+        not exist, as ``apply`` does, Refused when devices cannot go back so far, as ``start`` does, and
+        ContentUnavailable without repository."""
         now = self.clock()
+        gates = gates_of(spec, policy)
+        sources = self.sources() if gates else {}
+        check_sources(gates, lambda: sources)
         with self.store.reading() as r:
             check_names(r, spec)
             bound = bind_to_fleet(r, spec, policy, salt=PLAN_SALT, now=now)
@@ -82,7 +90,8 @@ class Planner:
             habits = r.habits(spec.tag, sample=HABITS)
             files = artifacts_of(r, spec.target)
         unknown = {(name, n.from_commit, n.to_commit) for name, plan in preview.waves.items() for n in plan.unknown}
-        whole_ones = served_whole(bound.scope, bound.counts, files, unknown)
+        counts = {} if self.deltas.makes_artifacts else bound.counts  # else whom files alone reach get those whole
+        whole_ones = served_whole(bound.scope, counts, files, unknown)
         work = {each.wave: _work(each, rules, bound.counts[each.wave], preview) for each in rules.waves}
         due = calendar(rules, work, max(now, spec.start_at) if spec.start_at else now, habits)
         ends = whole(due)
@@ -94,7 +103,7 @@ class Planner:
             hardware_ids=tuple(sorted(bound.scope.commits)),
             devices=bound.devices,
             in_no_wave=in_no_wave,
-            waves=_waves(spec, rules, bound, deltas, work, due),
+            waves=_waves(spec, rules, bound, deltas, work, due, sources),
             monitors=tuple(_monitor(m, bound) for m in bound.monitors),
             budgets=tuple(_budget(b, rules, bound.devices) for b in bound.budgets),
             build_minutes=preview.seconds / 60,
@@ -190,6 +199,7 @@ def _waves(
     deltas: Mapping[str, Sequence[PlannedDelta]],
     work: Mapping[str, Work],
     due: Mapping[str, Due],
+    sources: Mapping[str, SourceKind],
 ) -> tuple[PlannedWave, ...]:
     planned: list[PlannedWave] = []
     before = 0
@@ -220,9 +230,23 @@ def _waves(
                 promotion=own.awaits_promotion,
                 approvals=max(own.approvals, rules.approve_start),
                 early=pacing.early(own, rules, count.eligible),
+                gates=tuple(_gate(gate, sources[gate.asks]) for gate in own.gates),
             )
         )
     return tuple(planned)
+
+
+def _gate(gate: Gate, kind: SourceKind) -> PlannedGate:
+    return PlannedGate(
+        gate=gate.gate,
+        asks=gate.asks,
+        kind=kind.value,
+        query=gate.query,
+        bounds=gate.bounds,
+        timeout=duration_text(gate.timeout),
+        at_most=duration_text(gate.at_most),
+        otherwise=gate.otherwise.value,
+    )
 
 
 def _work(wave: WaveRules, rules: Rules, count: WaveCount, preview: Preview) -> Work:

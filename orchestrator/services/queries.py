@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
 from orchestrator.core.decide import decide
 from orchestrator.core.explain import outlook
 from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
-from orchestrator.core.policy import Policy
 from orchestrator.core.protocols import NOTHING_SPOKEN
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
@@ -20,6 +18,7 @@ from orchestrator.errors import NotFound
 from orchestrator.services.board import flows_of
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.failing import Failing, failing
+from orchestrator.services.notices import policy_of
 from orchestrator.services.pacing import standing
 from orchestrator.services.records import DeviceFilter, RolloutRow, UpdateRow
 from orchestrator.services.store import Reading, Store
@@ -150,16 +149,6 @@ def _pace(r: Reading, row: RolloutRow, now: datetime) -> tuple[str, ...]:
         return ()
     rules = rules_of(row)
     return standing(rules, *flows_of(row, rules, r), now)
-
-
-def policy_of(row: RolloutRow) -> Policy:
-    """A rollout's own copy of its policy."""
-    return _parsed(row.policy)
-
-
-@lru_cache(maxsize=256)
-def _parsed(canonical: str) -> Policy:
-    return Policy.from_canonical(canonical)
 
 
 def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:

@@ -33,6 +33,7 @@ from orchestrator.services.messages import (
     ReportedEvent,
 )
 from orchestrator.services.records import CourseRow, EventRow, RolloutRow
+from orchestrator.services.remembered import Remembered
 from orchestrator.services.room import Room, drop, takes
 from orchestrator.services.store import Writing
 from orchestrator.services.tallies import Tallies
@@ -69,6 +70,7 @@ class _Known(NamedTuple):
     silent_after: timedelta
     classes: Classes
     stopped: bool
+    cancels: bool
 
 
 class _About(NamedTuple):
@@ -79,6 +81,7 @@ class _About(NamedTuple):
     silent_after: timedelta
     classes: Classes
     stopped: bool
+    cancels: bool
     rows: dict[int, CourseRow]
 
 
@@ -98,7 +101,7 @@ class Reports:
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
-    _names: dict[str, _Known] = field(default_factory=dict)
+    _names: Remembered[str, _Known] = field(default_factory=lambda: Remembered(_MOST_NAMES))
     _room: Room = field(default_factory=Room)
 
     def rollouts(self, batch: Batch, told: Sequence[Told]) -> set[int]:
@@ -207,9 +210,8 @@ class Reports:
         row = w.rollout(name) if len(name) <= LONGEST_ID and name.isprintable() else None
         if row is None:
             return None
-        if len(self._names) >= _MOST_NAMES:
-            self._names.clear()
-        known = self._names[name] = _known(row)
+        known = _known(row)
+        self._names.put(name, known)
         return known
 
     def _committed(
@@ -227,9 +229,10 @@ class Reports:
 
 
 def _stopped(w: Writing, courses: Mapping[str, _About], told: Sequence[Told]) -> set[tuple[int, int]]:
-    """The rollouts and devices, by their keys, that a report says to have been stopped, and that were told to be. The
-    board may not know of it yet: a door that looked in the store has told the device to stop before. And a person may
-    have resumed the rollout since: then it is who was offered it before the halt."""
+    """The rollouts and devices, by their keys, that a report says to have been stopped, and that were told to be. Where
+    the policy tells nobody to stop, nobody was, before a halt or after it. The board may not know of a halt yet: a door
+    that looked in the store has told the device to stop before. And a person may have resumed the rollout since: then
+    it is who was offered it before the halt."""
     stopped = set[tuple[int, int]]()
     saying: dict[str, set[int]] = defaultdict(set)
     for one in told:
@@ -239,10 +242,10 @@ def _stopped(w: Writing, courses: Mapping[str, _About], told: Sequence[Told]) ->
     for name, devices in saying.items():
         if (about := courses.get(name)) is None:
             continue
-        row = None if about.stopped else w.rollout_by_key(about.key)
-        if row is None or row.state.status in STOPPED:
+        row = None if about.stopped and about.cancels else w.rollout_by_key(about.key)
+        if row is None or (row.state.status in STOPPED and rules_of(row).cancels):
             stopped.update((about.key, device) for device in devices)
-        elif row.state.attempt > 1 and (halted_at := w.halted_at(about.key)) is not None:
+        elif rules_of(row).cancels and row.state.attempt > 1 and (halted_at := w.halted_at(about.key)) is not None:
             updates = w.load_updates([(about.key, device) for device in devices])
             stopped.update(each for each, found in updates.items() if found.update.offered_at <= halted_at)
     return stopped
@@ -251,7 +254,7 @@ def _stopped(w: Writing, courses: Mapping[str, _About], told: Sequence[Told]) ->
 def _known(row: RolloutRow) -> _Known:
     rules = rules_of(row)
     stopped = row.state.status in STOPPED
-    return _Known(row.key, row.target_version, rules.silent_after, rules.classes, stopped)
+    return _Known(row.key, row.target_version, rules.silent_after, rules.classes, stopped, rules.cancels)
 
 
 def _moves(before: Course, after: Course) -> bool:

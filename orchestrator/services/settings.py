@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from orchestrator.core.limits import Limit, LimitField
-from orchestrator.services.delta_program import DeltaProgram
+from orchestrator.services.delta_program import DeltaProgram, Makes
 from orchestrator.services.log_lines import LogFormat
 
 
@@ -120,6 +120,12 @@ class Settings(BaseModel):
     log: LogFormat = Field(
         default=LogFormat.TEXT, description="How the log's lines look: `text` for people, `json` for programs."
     )
+    traces: Annotated[str | None, BeforeValidator(_off_is_none)] = Field(
+        default=None,
+        pattern="^(environment|https?://.+)$",
+        description="Where traces go: a collector's `http://` address, which takes OTLP; `environment`: as OTEL_"
+        " variables say; or `off`.",
+    )
     tick_at_most: timedelta = Field(default=timedelta(seconds=60), description="Longest time between two ticks.")
     builders: int = Field(default=2, ge=0, le=64, description="Deltas built at once.")
     build_nice: int = Field(default=10, ge=0, le=19, description="Niceness of builds.")
@@ -133,7 +139,7 @@ class Settings(BaseModel):
         default=None, description="Directory of artifacts and their deltas; without it `artifacts` under the root."
     )
     delta_program: DeltaProgram | None = Field(
-        default=None, description="How deltas between artifacts are made and applied; without it they are served whole."
+        default=None, description="How deltas between artifacts are made and checked; without it they are served whole."
     )
     tuf: Path | None = Field(
         default=None, description="Roots and keys for aktualizr-lite; without it `tuf` under the root."
@@ -186,6 +192,11 @@ class Settings(BaseModel):
             return None
         scheme = "http" if self.tls_certificate is None else "https"
         return f"{scheme}://{self.console_host}:{self.console_port}"
+
+    @property
+    def makes_artifacts(self) -> bool:
+        """Whether deltas between artifacts are artifacts themselves."""
+        return self.delta_program is not None and self.delta_program.makes is Makes.ARTIFACT
 
     @property
     def tuf_path(self) -> Path:

@@ -174,6 +174,9 @@ class Reading(ReadsParts, Protocol):
 
     def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]: ...
 
+    def journal_of(self, rollout_key: int, event: str) -> Sequence[Entry]:
+        """Its entries of one event, oldest first."""
+
     def halted_at(self, rollout_key: int) -> datetime | None:
         """When it was halted last, whoever has resumed it since."""
 

@@ -20,6 +20,8 @@ from orchestrator.core.decisions import Decision, OpenWave
 from orchestrator.core.evidence.log import BLOCK
 from orchestrator.core.states import RolloutStatus
 from orchestrator.errors import Conflict, NotFound, Overlap, WaveError
+from orchestrator.services import tracing
+from orchestrator.services.awaiting import Awaiting
 from orchestrator.services.chronicle import commit, put_off, rules_of
 from orchestrator.services.locking import locked_by_key
 from orchestrator.services.records import Effect, EffectKind, RolloutRow
@@ -126,6 +128,10 @@ class Ticker:
     _failed: dict[int, _Failed] = field(default_factory=dict)
     _counting: bool = True
     _listened: datetime = NEVER
+    _awaiting: Awaiting = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._awaiting = Awaiting(self.store)
 
     def tick(self, now: datetime, *, silences: bool = True) -> Ticked:
         """Look at everything once; without ``silences`` nobody is counted silent. ``now`` is the one reading of the
@@ -191,9 +197,11 @@ class Ticker:
             silences_due = self._counting and facts.next_deadline is not None and facts.next_deadline <= now
             proven = self._proven(row, plan.decisions, now)
             if not _without(plan.decisions, _unproven(plan.decisions, proven)) and not silences_due:
+                self._awaiting.look(row, plan, now=now)
                 return decided, plan.wake_at if not plan.decisions else now + RETRY_EFFECTS
             try:
-                decided += self._write(key, now, proven)
+                with tracing.span("decision", {"wave.rollout": row.state.rollout}) as span:
+                    decided += self._write(key, now, proven, span)
             except (Overlap, NotFound) as refused:
                 with self.store.writing() as w:
                     again = locked_by_key(w, key)
@@ -215,7 +223,7 @@ class Ticker:
                 LOG.warning("wave %s of rollout %s does not open: %s", wave, row.state.rollout, error)
         return proven
 
-    def _write(self, key: int, now: datetime, proven: Collection[str]) -> int:
+    def _write(self, key: int, now: datetime, proven: Collection[str], span: tracing.Span) -> int:
         """The same look again inside one transaction, and what it decides written down; what opens a wave that is not
         ``proven`` is left to the next look."""
         with self.store.writing() as w:
@@ -232,7 +240,11 @@ class Ticker:
             decisions = _without(would, shut)
             if decisions:
                 commit(w, row, decisions, facts, now=now, withheld=sorted(shut))
-            return len(decisions) + silences
+        span.note({"wave.decisions": len(decisions), "wave.silences": silences})
+        for each in decisions:
+            about = {"wave.wave": each.wave} if hasattr(each, "wave") else {}
+            span.event(type(each).__name__, {**about, "wave.reason": each.reason.kind.value})
+        return len(decisions) + silences
 
     def _seal(self, key: int, now: datetime) -> tuple[int, datetime | None]:
         """Work out the digest of the evidence log as far as whole blocks go, so that no journal entry has much left to
@@ -264,7 +276,13 @@ class Ticker:
                 self._problems[effect.rollout] = effect.error or ""
                 continue
             try:
-                self._run(effect, now)
+                about = {
+                    "wave.rollout": effect.rollout,
+                    "wave.effect": effect.kind.value,
+                    "wave.wave": effect.wave or "",
+                }
+                with tracing.span("effect", about):
+                    self._run(effect, now)
                 self._failed.pop(effect.key, None)
             except Exception as error:
                 self._give_up_for_now(effect, error, now)

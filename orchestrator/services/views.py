@@ -147,11 +147,27 @@ class PlannedHalt:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedGate:
+    """A gate before it is asked: which source of the installation, of what ``kind``, what makes its answer a yes
+    (``bounds``, of a query), how long one answer may take, and for how long it is asked before ``otherwise`` applies,
+    as a policy writes them."""
+
+    gate: str
+    asks: str
+    kind: str
+    query: str | None
+    bounds: str
+    timeout: str
+    at_most: str
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedWave:
     """A wave before it starts. ``share`` of the rollout's eligible devices and ``cumulative`` with all waves before
     it in file order; ``slices``: their sizes; ``detectable``: the failure rate it finds with 90 % power, by class
     (None: not even if all fail); ``halts``: how many bad devices halt while it grows; ``opens``, ``ends``: when, as
-    ``core.calendar`` says."""
+    ``core.calendar`` says; ``gates``: who is asked before it opens."""
 
     wave: str
     after: tuple[str, ...]
@@ -171,6 +187,7 @@ class PlannedWave:
     promotion: bool
     approvals: int
     early: str = ""
+    gates: tuple[PlannedGate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

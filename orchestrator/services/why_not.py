@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 from orchestrator.core.artifact import FILES
 from orchestrator.core.decide import decide
@@ -28,6 +29,7 @@ from orchestrator.errors import NotFound
 from orchestrator.services.board import begun_of, candidates, known_of, slices_by_wave, terms_of
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair
+from orchestrator.services.installable import installs
 from orchestrator.services.offering import earlier_of
 from orchestrator.services.records import DeviceRow, RolloutRow, UpdateRow
 from orchestrator.services.store import Reading
@@ -40,25 +42,31 @@ _WAYS = {
 }
 
 
-def reasons_of(r: Reading, device_id: str, *, now: datetime, knows: Callable[[str, str], bool]) -> tuple[WhyNot, ...]:
-    """One answer for each rollout that is asked for the device, in the order of asking. Raises NotFound."""
+def reasons_of(
+    r: Reading, device_id: str, *, now: datetime, knows: Callable[[str, str], bool], makes_artifacts: bool = False
+) -> tuple[WhyNot, ...]:
+    """One answer for each rollout that is asked for the device, in the order of asking. ``makes_artifacts``: deltas
+    between files are artifacts themselves. Raises NotFound."""
     person = r.device(device_id)
     if person is None:
         raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
     rows = [row for row in candidates(r.offering(), person.device.tag) if row.scope is not None]
     busy = next(((name, row) for name, row in r.updates_of_device(person.key) if row.update.under_way), None)
-    return tuple(_why(r, row, person, busy, now, knows) for row in rows)
+    asked = _Asked(r, now, knows, makes_artifacts)
+    return tuple(_why(asked, row, person, busy) for row in rows)
 
 
-def _why(
-    r: Reading,
-    row: RolloutRow,
-    person: DeviceRow,
-    busy: tuple[str, UpdateRow] | None,
-    now: datetime,
-    knows: Callable[[str, str], bool],
-) -> WhyNot:
-    device = person.device
+class _Asked(NamedTuple):
+    """The world that is asked."""
+
+    r: Reading
+    now: datetime
+    knows: Callable[[str, str], bool]
+    makes_artifacts: bool
+
+
+def _why(asked: _Asked, row: RolloutRow, person: DeviceRow, busy: tuple[str, UpdateRow] | None) -> WhyNot:
+    r, now, device = asked.r, asked.now, person.device
     rules = rules_of(row)
     slices = slices_by_wave(r.slices(row.key))
     terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=r.frozen())
@@ -78,7 +86,7 @@ def _why(
         found = next((no for no in reached if no is not None), found)
     if busy is not None and busy[1].rollout_key != row.key and isinstance(found, Offerable):
         found = elsewhere(busy[0])
-    answer = found if isinstance(found, NoOffer) else _way(r, row, terms, found, person, protocol, now, knows)
+    answer = found if isinstance(found, NoOffer) else _way(asked, row, terms, found, person, protocol)
     selector = wave_of(device.member, terms.scope.selectors)
     wave = update.wave if update is not None else selector.wave if selector is not None else None
     own = next((each for each in terms.scope.selectors if each.wave == wave), None)
@@ -107,32 +115,26 @@ def _why_wave(update: UpdateRow | None, now: tuple[str, ...]) -> tuple[str, ...]
 
 
 def _way(
-    r: Reading,
-    row: RolloutRow,
-    terms: Terms,
-    found: Offerable,
-    person: DeviceRow,
-    protocol: DeviceProtocol,
-    now: datetime,
-    knows: Callable[[str, str], bool],
+    asked: _Asked, row: RolloutRow, terms: Terms, found: Offerable, person: DeviceRow, protocol: DeviceProtocol
 ) -> Way | NoOffer:
-    device = person.device
+    r, now, device = asked.r, asked.now, person.device
     to_commit = terms.scope.commits[device.hardware_id]
     commit = device.commit
-    ready, known, begun_at = False, False, None
+    record, known, begun_at = None, False, None
     if commit is not None:
-        ready = commit != to_commit and r.delta(DeltaPair(commit, to_commit)) is not None
+        record = r.delta(DeltaPair(commit, to_commit)) if commit != to_commit else None
         needs = known_of(r, row).get(found.wave, {})
-        known = needs.get(commit) or knows(device.hardware_id, commit)
+        known = needs.get(commit) or asked.knows(device.hardware_id, commit)
         begun_at = begun_of(r, row.state.wave(found.wave), needs, DeltaPair(commit, to_commit), now)
     return way(
         terms,
         found.wave,
         from_commit=commit,
         to_commit=to_commit,
-        ready=ready,
+        ready=record is not None,
         known=known,
         now=now,
         begun_at=begun_at,
         over=protocol,
+        installs=installs(record, makes_artifacts=asked.makes_artifacts),
     )

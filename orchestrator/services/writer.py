@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from orchestrator.errors import Busy, Conflict, StoreUnavailable, WaveError
+from orchestrator.services import tracing
 from orchestrator.services.store import Store, Writing
 
 _log = logging.getLogger(__name__)
@@ -190,7 +191,8 @@ class Writer:
 
     def _commit(self, batch: list[_Waiting], tries: int = 1) -> None:
         try:
-            results = self._attempt(batch)
+            with tracing.span("write", {"wave.items": len(batch)}, parent=""):
+                results = self._attempt(batch)
         except (StoreUnavailable, Busy) as error:
             for one in batch:
                 one.future.set_exception(error)

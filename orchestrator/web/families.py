@@ -52,6 +52,9 @@ _about = "Waves"
 
 WAVE_STATUS: Final = _gauge("wave_status", "1 for the status the wave has.", "rollout", "wave", "status")
 WAVE_HELD: Final = _gauge("wave_held", "1 while the wave waits for a person.", "rollout", "wave")
+WAVE_AWAITED: Final = _gauge(
+    "wave_awaited", "1 while the wave waits for a person's word, to promote or to approve it.", "rollout", "wave"
+)
 MEMBERS: Final = _gauge("wave_members", "Devices with a place in a slice that was opened.", "rollout", "wave")
 WAITING: Final = _gauge("wave_waiting", "Devices left for later slices when the last one opened.", "rollout", "wave")
 ADMITTED: Final = _gauge("wave_admitted", "Devices that were given the offer.", "rollout", "wave")
@@ -105,6 +108,14 @@ _about = "Builds and the outbox"
 BUILDS: Final = _gauge("wave_builds", "Builds of deltas by status, of the newest 10,000; `queued` wait.", "status")
 EFFECTS: Final = _gauge("wave_outbox_effects", "Effects that wait to be carried out, up to 1,000.", "kind")
 EFFECTS_FAILING: Final = _gauge("wave_outbox_failing", "Those of them that failed when they were tried last.")
+
+_about = "Messages to people"
+
+MESSAGES_WAITING: Final = _gauge("wave_messages_waiting", "Messages that wait to be sent, up to 10,000.")
+MESSAGES_FAILING: Final = _gauge("wave_messages_failing", "Those of them whose last try failed; they are tried again.")
+MESSAGES_DEAD: Final = _gauge(
+    "wave_messages_dead", "Messages given up after a day, up to 10,000, until `wave notify retry` sends them."
+)
 
 _about = "The gateway"
 

@@ -138,6 +138,8 @@ def _of_the_process(devices: Devices, store: Store, meter: Meter) -> Iterator[Sa
     yield f.EVENTS, ("refused",), reports.refused
     for (door, kind), count in sorted(dict(meter.refused.counts).items()):
         yield f.REFUSED, (door, kind), count
+    for (_, kind), count in sorted(dict(meter.beside.counts).items()):
+        yield f.REFUSED, ("operators", kind), count
     for limit, count in sorted(meter.limited.items()):
         yield f.LIMITED, (limit,), count
     yield f.IN_MEMORY, (), devices.in_memory
@@ -169,6 +171,9 @@ def _of_the_store(figures: Figures) -> Iterator[Sample]:
     for kind, count in sorted(figures.effects.items()):
         yield f.EFFECTS, (kind,), count
     yield f.EFFECTS_FAILING, (), figures.failing
+    yield f.MESSAGES_WAITING, (), figures.messages.waiting
+    yield f.MESSAGES_FAILING, (), figures.messages.failing
+    yield f.MESSAGES_DEAD, (), figures.messages.dead
     for rollout in figures.rollouts:
         yield from _of_a_rollout(rollout)
 
@@ -183,6 +188,7 @@ def _of_a_rollout(rollout: RolloutFigures) -> Iterator[Sample]:
         key, facts, deltas = (name, wave.state.wave), wave.facts, wave.facts.deltas
         yield f.WAVE_STATUS, (*key, wave.state.status), 1
         yield f.WAVE_HELD, key, wave.state.hold is not None
+        yield f.WAVE_AWAITED, key, wave.awaited
         yield f.MEMBERS, key, facts.members
         yield f.WAITING, key, facts.waiting
         yield f.ADMITTED, key, facts.offered

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from functools import cache
 from math import ceil
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from orchestrator.core.roles import MOST_NAME
 from orchestrator.errors import Forbidden, TooMany, Unauthorized, Unavailable, WaveError
 from orchestrator.services.openid import OpenId
 from orchestrator.services.people_door import Door
 from orchestrator.web.asking import address_of, who
+from orchestrator.web.console.rendering import filled
 from orchestrator.web.csrf import (
     FIELD,
     SESSION,
@@ -43,13 +41,11 @@ ASKED: Final = "wave_oidc"
 
 HEADERS: Final = {
     "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
-
-_HERE: Final = Path(__file__).parent / "signing"
 
 router = APIRouter(include_in_schema=False)
 
@@ -136,13 +132,6 @@ def sign_out(request: Request) -> Response:
     return answer
 
 
-@router.get("/sign-in.css")
-def style() -> Response:
-    return Response(
-        (_HERE / "sign_in.css").read_text("utf-8"), media_type="text/css", headers={"cache-control": "max-age=3600"}
-    )
-
-
 # ------------------------------------------------------------------------------------------------- parts
 
 
@@ -205,8 +194,7 @@ def lead_on(onward: str) -> Response:
 
 
 def shown(template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
-    text = _templates().get_template(template).render(values)
-    return HTMLResponse(text, status, headers=HEADERS)
+    return HTMLResponse(filled(template, values), status, headers=HEADERS)
 
 
 def local(onward: str) -> str:
@@ -264,8 +252,3 @@ def _said(error: WaveError) -> str:
 
 def _quoted(onward: str) -> str:
     return quote(onward, safe="/")
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)

@@ -84,3 +84,38 @@ def test_a_cancelled_rollout_looks_for_nothing(fleet: House) -> None:
     shown = fleet.ok("explain", "lmp-42")
     assert "It has ended." in shown and "Looks again" not in shown
     assert "  canary: was preparing when the rollout was cancelled.\n" in shown
+
+
+def test_each_waves_gates_are_listed_with_their_source_and_what_happens_without_a_yes(fleet: House) -> None:
+    sources = fleet.root / "gates.yaml"
+    sources.write_text(
+        "prometheus: {promql: 'http://127.0.0.1:9'}\ndesk: {webhook: 'http://127.0.0.1:9', token: SECRET}\n"
+    )
+    sources.chmod(0o600)
+    gates = "[{gate: errors, asks: prometheus, query: up, above: 0.5, otherwise: open}, {gate: desk, asks: desk}]"
+    (fleet.root / "own.yaml").write_text(f"policy: own\ngates: {gates}\n")
+    file = fleet.rollout("./own.yaml")
+    file.write_text(file.read_text().replace("group: lab}", "group: lab}\n    policy: {gates: []}"))
+    shown = flat(fleet.ok("plan", str(file)))
+    asks = (
+        "Gate errors asks prometheus (promql) for values above 0.5, 10s for an answer; after 2h without a yes the wave "
+        "opens without it."
+    )
+    assert shown.count(asks) == 2, "of the two waves that have it"
+    assert shown.count("Gate desk asks desk (webhook), 10s for an answer; after 2h without a yes the wave holds.") == 2
+    assert "127.0.0.1" not in shown and "SECRET" not in shown
+    waves = fleet.json("plan", str(file))["waves"]
+    assert [len(wave["gates"]) for wave in waves] == [0, 2, 2]
+    assert waves[1]["gates"][0] == {
+        "gate": "errors",
+        "asks": "prometheus",
+        "kind": "promql",
+        "query": "up",
+        "bounds": "above 0.5",
+        "timeout": "10s",
+        "at_most": "2h",
+        "otherwise": "open",
+    }
+    sources.unlink()
+    ended = fleet.run("plan", str(file))
+    assert ended.exit_code == 3 and "Gate errors asks prometheus, and no source is called so." in ended.stderr

@@ -59,6 +59,16 @@ def test_classes_that_no_simulated_device_comes_to_are_named(house: House) -> No
     assert "no device came to" not in house.ok("simulate", "standard", *FEW)
 
 
+def test_what_a_person_or_a_gate_must_say_is_taken_for_given_and_the_answer_says_so(house: House) -> None:
+    file = house.root / "asks.yaml"
+    file.write_text("policy: asks\napprove: {open: 1}\npromote: manual\ngates: [{gate: desk, asks: tickets}]\n")
+    said = " ".join(house.ok("simulate", str(file), *FEW).split())
+    assert "asks: taken for given at once: promotion, approval, gate desk. Nobody is asked here" in said
+    policies = house.json("simulate", str(file), *FEW)["policies"]
+    assert policies[0]["taken_for_granted"] == ["promotion", "approval", "gate desk"]
+    assert "taken for given" not in house.ok("simulate", "standard", *FEW)
+
+
 def test_the_object_for_programs(house: House) -> None:
     words = ("--fail", "100%", "--offline", "5%")
     first = house.json("simulate", "standard", *words, *FEW)

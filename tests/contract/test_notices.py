@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from orchestrator.adapters.sql.store import SqlStore, SqlWriting
 from orchestrator.core.notices import Notice
-from orchestrator.services.notice_store import Post
+from orchestrator.services.notice_store import Post, Unsent, Wanted
 from tests.contract.building import DAY, HOUR, NOW, Opener, rollout
 
 SOON = timedelta(minutes=5)
@@ -17,7 +17,7 @@ NOTICE = Notice(
 
 
 def asked(w: SqlWriting, *destinations: str, occasion: str = "journal 1", rollout_key: int = 1) -> None:
-    w.add_notices(rollout_key, occasion, destinations, NOTICE, now=NOW, give_up_at=NOW + DAY)
+    w.add_notices(Wanted(rollout_key, occasion, NOTICE, NOW, NOW + DAY), destinations)
 
 
 def test_what_is_asked_for_twice_is_there_once(store: SqlStore) -> None:
@@ -29,6 +29,8 @@ def test_what_is_asked_for_twice_is_there_once(store: SqlStore) -> None:
         assert [each.destination for each in w.notices()] == ["oncall", "audit", "oncall"]
         assert w.notices()[0].notice == NOTICE and w.next_notice_at() == NOW
         assert w.count_notices() == {Post.WAITING: 3, Post.SENT: 0, Post.DEAD: 0}
+        assert w.unsent_notices(most=9) == Unsent(waiting=3, failing=0, dead=0)
+        assert w.unsent_notices(most=2) == Unsent(waiting=2, failing=0, dead=0), "and no more is looked at"
         assert [each.key for each in w.notices(rollout="r", statuses={Post.SENT})] == []
         assert len(w.notices(rollout="r", limit=2)) == 2 and w.notices(rollout="another") == []
 
@@ -89,3 +91,14 @@ def test_two_that_lease_at_once_share_what_there_is(opener: Opener) -> None:
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lease, stores)
     assert sorted(one + other) == sorted(set(one + other)) and len(one + other) == 20
+
+
+def test_what_fails_and_what_is_dead_is_counted_and_what_arrived_is_not(store: SqlStore) -> None:
+    with store.writing() as w:
+        key = w.add_rollout(rollout()).key
+        asked(w, "a", "b", "c", "d", rollout_key=key)
+        first, second, third = w.lease_notices(now=NOW, until=NOW + SOON, limit=3)
+        w.end_notice(first.key, 1, Post.SENT, None, at=NOW)
+        w.end_notice(second.key, 1, Post.WAITING, "it is down", at=NOW + SOON)
+        w.end_notice(third.key, 1, Post.DEAD, "it is down", at=NOW)
+        assert w.unsent_notices(most=9) == Unsent(waiting=2, failing=1, dead=1)

@@ -344,8 +344,19 @@ class TestDeltas:
         source: str | None = more.pop("source", OLD)
         now: datetime = more.pop("now", NOW)
         over: DeviceProtocol = more.pop("over", DeviceProtocol.OWN)
+        installs: bool = more.pop("installs", False)
         asked = terms(state=state(serve_whole=whole), rules=Rules((WaveRules("lab", **more),)))
-        return way(asked, "lab", from_commit=source, to_commit=NEW, ready=ready, known=known, now=now, over=over)
+        return way(
+            asked,
+            "lab",
+            from_commit=source,
+            to_commit=NEW,
+            ready=ready,
+            known=known,
+            now=now,
+            over=over,
+            installs=installs,
+        )
 
     def test_equal_commits_need_none(self) -> None:
         assert self.ask(source=NEW) is Way.SAME
@@ -362,6 +373,13 @@ class TestDeltas:
         assert self.ask(otherwise=Otherwise.HOLD, over=over) is Way.WHOLE
         found = self.ask(known=False, from_unknown=FromUnknown.SKIP, over=over)
         assert isinstance(found, NoOffer) and found.kind is NoOfferKind.FROM_UNKNOWN
+
+    @pytest.mark.parametrize("over", sorted(TAKES_WHOLE))
+    def test_who_speaks_it_takes_a_delta_that_is_an_artifact_and_waits_for_it(self, over: DeviceProtocol) -> None:
+        assert self.ask(ready=True, over=over, installs=True) is Way.DELTA
+        found = self.ask(otherwise=Otherwise.HOLD, over=over, installs=True)
+        assert isinstance(found, NoOffer) and found.kind is NoOfferKind.DELTA
+        assert self.ask(known=False, over=over, installs=True) is Way.WHOLE
 
     @pytest.mark.parametrize("otherwise", Otherwise)
     def test_before_the_time_is_over_everybody_waits(self, otherwise: Otherwise) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import tempfile
@@ -50,6 +51,7 @@ console_port: off
 check_in_every: 2s
 tick_at_most: 1s
 lease: {lease}
+{more}
 """
 
 POLICY: Final = """policy: quick
@@ -61,7 +63,7 @@ tolerate:
 {more}
 silent_after: 10m
 slices: {{first: 20, growth: 2}}
-deltas: {{within: 0s, otherwise: full}}
+deltas: {deltas}
 bake: {{at_least: 1s, reports: 95%, at_most: 10m}}
 """
 
@@ -123,13 +125,14 @@ class Press:
         return self.folder / "cert.pem"
 
     def image(self, version: str, *, fails: bool = False, padding: int = 0) -> Path:
-        """An image that writes its version, ``padding`` bytes longer than it need be; ``fails``: after it has."""
+        """An image that writes its version, ``padding`` bytes longer than it need be, which are the same in every
+        version; ``fails``: after it has."""
         work = self.folder / f"{version}-{fails}-{padding}"
         path = work / f"image-{version}.swu"
         if path.exists():
             return path
         work.mkdir()
-        content = f"{version}\n".encode() + os.urandom(padding)
+        content = f"{version}\n".encode() + random.Random(padding).randbytes(padding)
         script = b"#!/bin/sh\n" + (b'[ "$1" = postinst ] && exit 1\n' if fails else b"") + b"exit 0\n"
         (work / "version.txt").write_bytes(content)
         (work / "post.sh").write_bytes(script)
@@ -146,11 +149,11 @@ class Press:
 class SwuHouse(House):
     """An installation whose Targets are images for ``sim``. The operator is in this process, the server in its own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, more: str = "") -> None:
         root.mkdir()
         super().__init__(root, cast(Versions, None))
         initialise(root)
-        (root / "wave.yaml").write_text(SETTINGS.format(port=self.port, lease=duration_text(LEASED)))
+        (root / "wave.yaml").write_text(SETTINGS.format(port=self.port, lease=duration_text(LEASED), more=more))
         self.app = open_application(load_settings(root / "wave.yaml", {"root": str(root)}))
         self.devices: list[SwuDevice] = []
 
@@ -208,8 +211,8 @@ class SwuHouse(House):
         """When each device asked last."""
         return dict(self.rows("SELECT id, last_seen_at FROM device"))
 
-    def roll_out(self, *, then: str = "count", more: str = "") -> None:
-        policy = Policy.parse(yaml.safe_load(POLICY.format(then=then, more=more)))
+    def roll_out(self, *, then: str = "count", more: str = "", deltas: str = "{within: 0s, otherwise: full}") -> None:
+        policy = Policy.parse(yaml.safe_load(POLICY.format(then=then, more=more, deltas=deltas)))
         self.app.rollouts.apply(RolloutFile.parse(yaml.safe_load(ROLLOUT)), policy, by="tester")
         self.app.rollouts.start("r2", by="tester")
 
@@ -290,6 +293,10 @@ class SwuDevice:
 
     def said(self) -> str:
         return (self.root / "log").read_text(errors="replace") if (self.root / "log").exists() else ""
+
+    def comes_with(self, image: Path) -> None:
+        """From the factory it has what an image of the press would install."""
+        (self.root / "place" / "version.txt").write_bytes((image.parent / "version.txt").read_bytes())
 
     def installed(self) -> str:
         """What it has written, whether it runs it or not."""

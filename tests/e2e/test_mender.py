@@ -178,6 +178,40 @@ def test_a_damaged_download_an_aborted_one_and_a_power_cut(tmp_path: Path, endin
     house.counts_up()
 
 
+def test_a_device_installs_the_delta_from_what_it_runs_and_another_the_whole(tmp_path: Path, ending: ExitStack) -> None:
+    """A delta is a Mender Artifact itself, made by the operator's program: here one that lacks what has not changed."""
+    house = House.bare(tmp_path / "house")
+    ending.callback(house.close)
+    small, places = house.root / "small.mender", ["{from}", "{to}", "{delta}"]
+    make = json.dumps(["sh", "-c", 'cp "$1" "$4"', "sh", str(small), *places])
+    house.settings(more=f"delta_program: {{name: lesser, makes: artifact, make: {make}}}")
+    house.ok("init")
+    house.file("quick.yaml", POLICY.replace("within: 0s, otherwise: full", "within: 1h, otherwise: hold"))
+    (house.root / artifact(house, 2, GOOD + "touch {at}/lesser\n")).rename(small)
+    (house.root / "make-2").rename(house.root / "make-small")
+    target(house, 1, artifact(house, 0))
+    target(house, 2, artifact(house, 2, padding=400_000))
+    house.serve()
+    known, stranger = Client(house, "known"), Client(house, "stranger")
+    (stranger.etc / "artifact_info").write_text("artifact_name=factory\n")
+    for each in (known, stranger):
+        ending.callback(each.kill)
+        each.start()
+    accept(house, [known, stranger])
+    until("both have said what they run", lambda: all(map(partial(says_what_it_runs, house), (known, stranger))))
+    name = rollout(house, 2)
+    for each in (known, stranger):
+        comes_to(each, name, UpdateStatus.CONFIRMED)
+    assert (known.version, stranger.version) == ("2", "2")
+    assert ((known.etc / "lesser").exists(), (stranger.etc / "lesser").exists()) == (True, False)
+    house.counts_up()
+
+
+def says_what_it_runs(house: House, client: Client) -> bool:
+    said = "SELECT 1 FROM device d JOIN software s ON s.key = d.software_key WHERE s.commit_id <> ''"
+    return bool(house.rows(f"{said} AND d.id = '{client.name}'"))
+
+
 def last_seen(house: House, name: str) -> int:
     return int(house.value(f"SELECT last_seen_at FROM device WHERE id = '{name}'"))
 

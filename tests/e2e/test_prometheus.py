@@ -63,7 +63,7 @@ def test_prometheus_scrapes_and_answers(house: House, tmp_path: Path) -> None:
 def all_evaluated(found: dict[str, list[dict[str, list[dict[str, str]]]]]) -> bool:
     rules = [rule for group in found["groups"] for rule in group["rules"]]
     assert not [rule["lastError"] for rule in rules if rule.get("lastError")]
-    return len(rules) == 17 and all(rule["health"] == "ok" for rule in rules)
+    return len(rules) == 19 and all(rule["health"] == "ok" for rule in rules)
 
 
 GATED = """policy: gated

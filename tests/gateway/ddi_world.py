@@ -18,6 +18,8 @@ from orchestrator.gateway.app import Gateway
 from orchestrator.gateway.artifact_files import ArtifactServer
 from orchestrator.gateway.ddi.door import DdiDoor
 from orchestrator.services.ddi import Ddi
+from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.installable import name_of, smaller_file
 from tests.services.fleet_world import HARDWARE, TAG, World
 
 BASE = "http://gateway/DEFAULT/controller/v1"
@@ -51,6 +53,22 @@ class DdiWorld:
         self.gateway = Gateway([door], read_seconds=1)
 
     # ------------------------------------------------------------------------------------- the operator
+
+    def delta(self, before: int, after: int, content: bytes) -> Artifact:
+        """A delta that is an artifact itself is recorded, and lies in the store; as the device sees it."""
+        pair = DeltaPair(artifact_of(before).sha256, artifact_of(after).sha256)
+        sums = {name: made(content).hexdigest() for name, made in NAMES.items()}
+        digests = Digests(sums["sha256"], sums["sha1"], sums["md5"], len(content))
+        path = f"deltas/{pair.from_commit}/{pair.to_commit}/{name_of(digests, 'swu-delta')}"
+        record = DeltaRecord(pair, path, 1, len(content), 0, 0)
+        with self.world.store.writing() as w:
+            w.record_delta(record, now=self.world.now)
+        (self.root / path).parent.mkdir(parents=True)
+        (self.root / path).write_bytes(content)
+        self.world.devices.refresh()
+        found = smaller_file(record, artifact_of(after))
+        assert found is not None
+        return found.artifact
 
     def artifact(self, version: int) -> Artifact:
         """An artifact with its Target."""

@@ -13,6 +13,7 @@ from orchestrator.core.update import UpdateStatus
 from orchestrator.gateway.app import Gateway
 from orchestrator.gateway.limits import Limits
 from orchestrator.services.mender.operating import Operating, Placing
+from orchestrator.services.settings import Settings
 from tests.gateway.every_door import mender_door
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 from tests.services.mender.keys import request_of
@@ -78,13 +79,20 @@ class Client:
 
 
 class House:
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.world = World()
+    def __init__(self, limits: Limits | None = None, settings: Settings | None = None) -> None:
+        self.world = World(settings=settings or Settings())
         world = self.world
+        self.limits = limits
         self.gateway = Gateway([mender_door(world)], limits=limits)
         self.person = Operating(world.store, world.devices.register, world.clock)
         for version in (41, 42):
             self.artifact(version)
+
+    def restart(self) -> None:
+        """Another process over the same store."""
+        self.world.devices.close()
+        self.world.devices = self.world.another()
+        self.gateway = Gateway([mender_door(self.world)], limits=self.limits)
 
     def artifact(self, version: int) -> None:
         digests = Digests(commit_of(version), "0" * 40, "0" * 32, 1000)

@@ -127,6 +127,60 @@ def test_who_stopped_is_offered_it_again_when_a_person_resumes(ddi: DdiWorld) ->
     assert ddi.world.status(device) is UpdateStatus.CONFIRMED
 
 
+@pytest.mark.parametrize("polled", [False, True])
+def test_who_was_told_to_stop_and_says_so_long_after_a_person_resumed_has_come_to_no_outcome(
+    ddi: DdiWorld, polled: bool
+) -> None:
+    """09:00 it installs, 09:01 a halt tells it to stop, 09:02 a person resumes, 15:02 it says that it has."""
+    (device,) = ddi.fleet(1, policy=CANCEL)
+    action = ddi.action(device)
+    ddi.say(device, action, "proceeding", "none", "installing")
+    ddi.later(timedelta(minutes=1))
+    halt(ddi)
+    assert "cancelAction" in ddi.links(device)
+    ddi.later(timedelta(minutes=1))
+    ddi.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+    ddi.later(timedelta(hours=6))
+    if polled:
+        assert "deploymentBase" in ddi.links(device)
+    stopped = body_of("closed", "success", "cancellation acknowledged.")
+    assert ddi.post(device, f"cancelAction/{action}/feedback", stopped).status_code == 200
+    update = ddi.world.update(device).update
+    assert (update.status, update.bad) == (UpdateStatus.WITHDRAWN, frozenset())
+    assert ddi.post(device, f"cancelAction/{action}/feedback", stopped).status_code == 200, "told twice"
+    assert ddi.action(device) == action, "it is offered it again"
+    assert ddi.post(device, f"cancelAction/{action}/feedback", stopped).status_code == 410, "of this nobody said stop"
+    ddi.say(device, action, "proceeding", "none", "installing", time="20261102T150300")
+    assert ddi.post(device, f"cancelAction/{action}/feedback", stopped).status_code == 410
+    ddi.say(device, action, "closed", "success")
+    ddi.configure(device, "1.42.0")
+    assert ddi.world.status(device) is UpdateStatus.CONFIRMED
+
+
+def test_who_could_not_stop_without_harm_and_says_so_after_a_person_resumed_has_failed(ddi: DdiWorld) -> None:
+    (device,) = ddi.fleet(1, policy={**CANCEL, **LENIENT})
+    action = ddi.action(device)
+    ddi.say(device, action, "proceeding")
+    halt(ddi)
+    ddi.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+    ddi.later(timedelta(minutes=1))
+    ddi.post(device, f"cancelAction/{action}/feedback", body_of("closed", "failure", "half written"))
+    assert ddi.world.status(device) is UpdateStatus.FAILED
+
+
+def test_who_says_that_it_stopped_after_it_came_to_an_end_changes_nothing(ddi: DdiWorld) -> None:
+    (device,) = ddi.fleet(1, policy={**CANCEL, **LENIENT})
+    action = ddi.action(device)
+    ddi.say(device, action, "proceeding")
+    halt(ddi)
+    ddi.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+    ddi.later(timedelta(days=2))
+    assert ddi.world.status(device) is UpdateStatus.SILENT
+    stopped = body_of("closed", "success")
+    assert ddi.post(device, f"cancelAction/{action}/feedback", stopped).status_code == 410
+    assert ddi.world.status(device) is UpdateStatus.SILENT
+
+
 def test_after_a_halt_and_a_resume_nothing_is_shown_before_it_is_offered_anew(ddi: DdiWorld) -> None:
     (device,) = ddi.fleet(1)
     action = ddi.action(device)

@@ -372,6 +372,58 @@ class TestStopping:
             "nobody told it to stop"
         )
 
+    @pytest.mark.parametrize("started", [True, False])
+    def test_who_was_told_to_stop_has_not_failed_though_the_server_was_started_anew_before_it_said_so(
+        self, house: House, started: bool
+    ) -> None:
+        """It was told to stop by one process, a person resumed, and another process hears that it has stopped. One that
+        nobody told has failed."""
+        told, untold = house.fleet(2)
+        house.world.apply(policy={**self.ONE_FAILS, "on_halt": ["withdraw", "cancel"]})
+        deployments = {each.name: each.offered() for each in (told, untold)}
+        for each in (told, untold) if started else (untold,):
+            assert each.says(deployments[each.name], "downloading") == 204
+        house.world.later(MINUTE)
+        house.world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+        for _ in range(2):
+            assert told.says(deployments[told.name], "installing") == 409
+        assert [code for _, code, _ in house.events(told)][started:] == ["told-to-stop"], "written down once"
+        house.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+        house.restart()
+        house.world.later(MINUTE)
+        for _ in range(2):
+            assert told.says(deployments[told.name], "failure") == 204
+            assert not house.bad(told)
+            house.restart()
+        assert house.status(told) is UpdateStatus.WITHDRAWN
+        assert untold.says(deployments[untold.name], "failure") == 204
+        assert house.bad(untold) == {"download_failed"}
+        again = told.offered()
+        assert [told.says(again, each) for each in ("downloading", "installing", "failure")] == [204] * 3
+        assert house.bad(told) == {"failed"}
+
+    def test_who_goes_on_after_a_restart_though_it_was_told_to_stop_may_fail(self, house: House) -> None:
+        (client,) = house.fleet(1)
+        house.world.apply(policy={**self.ONE_FAILS, "on_halt": ["withdraw", "cancel"]})
+        deployment = client.offered()
+        assert client.says(deployment, "downloading") == 204
+        house.world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+        assert client.says(deployment, "installing") == 409
+        house.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+        house.world.later(MINUTE)
+        for _ in range(2):
+            house.restart()
+            assert client.says(deployment, "downloading") == 204
+        house.restart()
+        assert client.says(deployment, "failure") == 204
+        assert house.bad(client) == {"download_failed"}
+        assert [kind for kind, _, _ in house.events(client)] == [
+            "downloading",
+            "noted",
+            "downloading",
+            "download_failed",
+        ]
+
     def test_who_was_told_to_stop_and_goes_on_after_a_person_resumed_may_fail(self, house: House) -> None:
         (client,) = house.fleet(1)
         house.world.apply(policy={**self.ONE_FAILS, "on_halt": ["withdraw", "cancel"]})

@@ -243,6 +243,18 @@ def test_a_wave_may_have_gates_of_its_own_or_none(world: World) -> None:
     assert [question.gate.gate for question in gated.sources.asked] in ([], ["tickets"])
 
 
+def test_a_yes_opens_nothing_whose_deltas_do_not_hold_on_the_disk(gated: Gated) -> None:
+    broken = [1]
+    gated.world.ticker.prove = lambda row, wave, *, now: broken[0]
+    gated.begin()
+    gated.answer()
+    assert gated.wave() == (WaveStatus.PREPARING, None)
+    broken[0] = 0
+    gated.world.tick()
+    assert gated.wave() == (WaveStatus.OPEN, None)
+    assert len(gated.sources.asked) == 2, "their yes of a moment ago counts"
+
+
 def test_two_who_ask_for_the_same_wave_ask_once(gated: Gated) -> None:
     gated.begin()
     row = gated.world.row()

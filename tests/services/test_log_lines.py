@@ -86,10 +86,11 @@ def test_requests_side_by_side_do_not_mix_and_their_work_in_threads_is_theirs() 
 
 
 def test_a_tick_has_an_id_for_as_long_as_it_lasts() -> None:
-    with following.tick() as one:
-        assert followed() == {"tick": one}
-    with following.tick() as other:
-        assert other != one
+    with following.work("tick"):
+        (one,) = followed().items()
+    with following.work("build"):
+        (other,) = followed().items()
+    assert (one[0], other[0]) == ("tick", "build") and one[1] != other[1]
     assert followed() == {}
 
 
@@ -98,7 +99,8 @@ def test_a_tick_has_an_id_for_as_long_as_it_lasts() -> None:
 
 def test_a_line_for_people(log: logging.Logger) -> None:
     heap = written(log, formatter(LogFormat.TEXT))
-    with following.tick() as tick:
+    with following.work("tick"):
+        tick = followed()["tick"]
         log.info("rollout %s was looked at", "lmp-42")
     (line,) = heap.lines
     assert line[:11].startswith("20") and line[23] == "Z"
@@ -107,7 +109,8 @@ def test_a_line_for_people(log: logging.Logger) -> None:
 
 def test_a_line_for_programs(log: logging.Logger) -> None:
     heap = written(log, formatter(LogFormat.JSON))
-    with following.tick() as tick:
+    with following.work("tick"):
+        tick = followed()["tick"]
         log.warning("rollout %s: %s", "lmp-42", 'a "word"')
     (line,) = heap.lines
     said = json.loads(line)

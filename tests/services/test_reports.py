@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from orchestrator.core.evidence.log import Digesting, parsed
 from orchestrator.core.outcomes import OutcomeClass
 from orchestrator.core.states import RolloutStatus
-from orchestrator.core.stopping import STOPPED
 from orchestrator.core.update import EventKind, UpdateStatus, counted
 from orchestrator.errors import Unauthorized
 from orchestrator.services.messages import Received
@@ -180,19 +179,22 @@ class TestHowMuchIsKept:
 
     @pytest.mark.parametrize("progress", ["downloading", "installing"])
     def test_who_goes_on_and_stops_again_and_again_is_heard_and_not_kept_for_ever(
-        self, world: World, offered: list[str], progress: str
+        self, world: World, progress: str
     ) -> None:
-        world.report(offered[0], progress)
+        device, *_ = world.fleet(20)
+        world.apply(policy={"on_halt": ["withdraw", "cancel"]})
+        world.check_in(device)
+        world.report(device, progress)
         world.rollouts.halt("lmp-42", by="anna", reason="smoke")
         world.tick()
         for _ in range(3):
-            assert world.report(offered[0], *[progress, "cancelled"] * 200) == Received(400, 0)
-        assert world.status(offered[0]) is UpdateStatus.WITHDRAWN
-        assert len(self.kept(world, offered[0])) == MOST_KEPT
-        world.report(offered[0], progress)
-        assert world.status(offered[0]).value == progress
-        world.report(offered[0], "failed")
-        assert self.kept(world, offered[0])[MOST_KEPT:] == ["failed"]
+            assert world.report(device, *[progress, "cancelled"] * 200) == Received(400, 0)
+        assert world.status(device) is UpdateStatus.WITHDRAWN
+        assert len(self.kept(world, device)) == MOST_KEPT
+        world.report(device, progress)
+        assert world.status(device).value == progress
+        world.report(device, "failed")
+        assert self.kept(world, device)[MOST_KEPT:] == ["failed"]
         tallies_equal_a_recount(world)
 
     def test_another_process_counts_what_is_kept_already(self, world: World, offered: list[str]) -> None:
@@ -443,55 +445,3 @@ class TestEvidenceLog:
             entry = r.journal(key)[-1]
         assert log.rows == 1 and entry.evidence_seq == log.seq
         assert entry.facts["evidence"] == log.covered()._asdict()
-
-
-def test_who_stops_though_nobody_told_it_to_does_not_get_round_an_outcome(world: World) -> None:
-    started, told = world.fleet(2)
-    world.apply(policy={"on_halt": ["withdraw", "cancel"], "tolerate": {"ignored": {"at_most": "90%", "then": "hold"}}})
-    for device in (started, told):
-        world.check_in(device, 41)
-        world.report(device, "installing")
-    world.report(started, "cancelled")
-    assert world.status(started) is UpdateStatus.IGNORED
-    assert world.update(started).update.bad == {OutcomeClass.IGNORED}
-    world.rollouts.halt("lmp-42", by="anna", reason="bad")
-    world.tick()
-    world.report(told, "cancelled")
-    assert world.status(told) is UpdateStatus.WITHDRAWN
-    assert not world.update(told).update.bad
-
-
-def test_who_was_told_to_stop_and_says_so_after_a_person_resumed_has_come_to_no_outcome(world: World) -> None:
-    """09:00 one device downloads, another is offered it. 09:01 a halt, 09:02 a person resumes, 09:03 the first says
-    that it stopped: it was told to, and is offered it again. It starts and stops once more: that nobody told it."""
-    told, other = world.fleet(2)
-    world.apply(policy={"on_halt": ["withdraw", "cancel"], "tolerate": {"ignored": {"at_most": "90%", "then": "hold"}}})
-    world.check_in(told, 41)
-    world.report(told, "downloading")
-    world.later(MINUTE)
-    world.rollouts.halt("lmp-42", by="anna", reason="smoke")
-    world.later(MINUTE)
-    world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
-    world.later(MINUTE)
-    world.check_in(other, 41)
-    world.report(other, "downloading", "cancelled")
-    assert world.status(other) is UpdateStatus.IGNORED, "it was offered it after the halt"
-    world.report(told, "cancelled")
-    assert (world.status(told), world.update(told).update.bad) == (UpdateStatus.WITHDRAWN, frozenset())
-    world.later(MINUTE)
-    assert world.check_in(told, 41) is not None
-    world.report(told, "downloading", "cancelled")
-    assert world.status(told) is UpdateStatus.IGNORED
-
-
-def test_who_stops_in_the_moment_of_the_order_has_come_to_no_outcome(world: World) -> None:
-    """It is stopped by another process; this one's look at the rollout is as old as it may be."""
-    (told,) = world.fleet(1)
-    world.apply(policy={"on_halt": ["withdraw", "cancel"]})
-    world.check_in(told, 41)
-    world.report(told, "downloading")
-    world.rollouts.cancel("lmp-42", by="anna", reason="bad")
-    assert world.devices.board.snapshot.by_name["lmp-42"].state.status not in STOPPED
-    world.report(told, "cancelled")
-    assert world.status(told) is UpdateStatus.WITHDRAWN
-    assert not world.update(told).update.bad

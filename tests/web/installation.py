@@ -4,7 +4,7 @@ waits, silent devices and builds, all made by the real services under a clock th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -151,12 +151,30 @@ class Installation:
 MESSAGES = {"failed": "update-agent: exit 4: no space left on /var/sota"}
 
 
-def believable(home: Installation) -> None:
-    """Two fleets, four rollouts, builds, silent devices and thirty days of censuses."""
+def _nothing(home: Installation) -> None:
+    pass
+
+
+def believable(
+    home: Installation,
+    *,
+    the_day_before: Callable[[Installation], None] = _nothing,
+    just_now: Callable[[Installation], None] = _nothing,
+) -> None:
+    """Two fleets, four rollouts, builds, silent devices and thirty days of censuses; with what else was the day before
+    and is now."""
     home.now = NOON - timedelta(hours=4, minutes=18)
     for version in (40, 41, 42):
         home.target(version, "promoted", "beta")
     home.target(43, "beta")
+    for before, size in ((41, 18_400_000), (40, 31_700_000)):
+        home.publish(before, 42, size)
+    home.publish(41, 42, 22_100_000, "imx8")
+    home.publish(40, 42, 35_300_000, "imx8")
+    home.publish(41, 43, 9_800_000)
+    began, home.now = home.now, home.now - timedelta(days=1)
+    the_day_before(home)
+    home.now = began
     regions = ("emea", "amer", "apac")
     promoted = [
         Device(
@@ -173,12 +191,6 @@ def believable(home: Installation) -> None:
     home.enroll(promoted[:300], 41)
     home.enroll(promoted[300:], 40)
     home.enroll(beta, 41)
-    for before, size in ((41, 18_400_000), (40, 31_700_000)):
-        home.publish(before, 42, size)
-    home.publish(41, 42, 22_100_000, "imx8")
-    home.publish(40, 42, 35_300_000, "imx8")
-
-    home.publish(41, 43, 9_800_000)
     everybody: list[dict[str, Any]] = [
         {"wave": "friends", "devices": {"group": "friends"}},
         {"wave": "all", "devices": "all"},
@@ -213,6 +225,7 @@ def believable(home: Installation) -> None:
     home.tick()
     home.apply("lmp-44", 42, "beta", EVERYBODY, TOLERANT)
     _builds(home)
+    just_now(home)
     _quiet(home)
     censuses(home)
     home.now = NOON

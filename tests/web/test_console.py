@@ -7,6 +7,7 @@ import gzip
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from fastapi.testclient import TestClient
 
 from orchestrator.adapters.sql.engine import Engine
 from orchestrator.services.census import EVERY, Censuses
+from orchestrator.services.notice_store import Post, Wanted
 from orchestrator.web.app import operators_side
 from orchestrator.web.console.static import address
 from orchestrator.web.csrf import csrf_token
+from tests.adapters.notify.test_sender import NOTICE
 from tests.web.installation import EVERYBODY, TOLERANT, Installation, believable
 from tests.web.multitude import multiply
 from tests.web.test_app import Known
@@ -26,6 +29,7 @@ PAGES = [
     "/rollouts",
     "/rollouts/lmp-42",
     "/rollouts/beta-43",
+    "/rollouts/lmp-42/journal",
     "/rollouts/lmp-42/order/pause",
     "/rollouts/lmp-42/order/exclude",
     "/fleet",
@@ -96,10 +100,41 @@ def test_what_is_not_there_is_a_page_that_says_so(client: TestClient) -> None:
     assert "There is no rollout &lt;b&gt;nobody." in answer.text
 
 
+def test_messages_that_do_not_arrive_are_told_on_the_first_page(home: Installation, client: TestClient) -> None:
+    def seen(time: int) -> str:
+        """A page that was not kept."""
+        return " ".join(client.get(f"/rollouts?time={time}").text.split())
+
+    assert "do not arrive" not in seen(1)
+    with home.app.store.writing() as w:
+        row = w.rollout("lmp-42")
+        assert row is not None
+        for occasion, destinations in (("one", ["oncall", "desk"]), ("two", ["oncall"])):
+            w.add_notices(Wanted(row.key, occasion, NOTICE, home.now, home.now + timedelta(days=1)), destinations)
+        dead, failing = w.lease_notices(now=home.now, until=home.now + timedelta(minutes=1), limit=2)
+        w.end_notice(dead.key, 1, Post.DEAD, "it is down", at=home.now)
+        w.end_notice(failing.key, 1, Post.WAITING, "it is down", at=home.now + timedelta(minutes=1))
+    said = seen(2)
+    assert "1 message failed and is tried again" in said and "1 message was given up" in said
+    home.app.notices.retry()
+    said = seen(3)
+    assert "given up" not in said and "2 messages failed and are tried again" in said
+
+
 def test_a_policy_is_found_by_a_name_that_is_listed_and_by_no_path(client: TestClient) -> None:
     assert client.get("/policies/standard").status_code == 200
     for name in ("..%2F..%2Fpyproject", "%2Fetc%2Fpasswd", "policies%2Fstandard.yaml"):
         assert client.get(f"/policies/{name}").status_code == 404
+
+
+def test_a_journal_is_paged_and_a_page_beyond_its_end_is_empty(client: TestClient) -> None:
+    whole = client.get("/rollouts/beta-43/journal").text
+    assert "e-halted" in whole and "Applied by mika" in whole
+    first = client.get("/rollouts/beta-43/journal?before=2").text
+    assert first.count('class="at"') == 1 and "Applied by mika" in first and "Newer" in first
+    assert "Nothing yet." in client.get("/rollouts/beta-43/journal?before=-7").text
+    assert client.get("/rollouts/beta-43/journal?before=9999999999999999999999").text.count('class="at"') > 1
+    assert client.get("/rollouts/nobody/journal").status_code == 404
 
 
 def test_a_second_person_approves_on_the_page_and_who_wrote_it_cannot(home: Installation) -> None:
@@ -121,7 +156,7 @@ def test_no_page_costs_more_where_there_are_more_devices(home: Installation, cli
     few = _steps(home, client)
     multiply(home, "lmp-42", 30_000, bad_every=10)
     many = _steps(home, client)
-    grown = {path: (few[path], many[path]) for path in PAGES if many[path] > 1.2 * few[path] + 500}
+    grown = {path: (few[path], many[path]) for path in few if many[path] > 1.2 * few[path] + 500}
     assert not grown
 
 
@@ -137,7 +172,9 @@ def _steps(home: Installation, client: TestClient) -> dict[str, int]:
         assert answer.status_code == 200, path
         assert len(gzip.compress(answer.content, 5)) < MOST_BYTES
         found[path] = counted[0]
-    return found
+    with _counting() as counted:
+        home.app.measuring.figures()
+    return {**found, "/metrics": counted[0]}
 
 
 @contextmanager

@@ -147,6 +147,21 @@ def test_a_rollout_its_wave_and_its_monitors_as_they_are(scraped: Scraped) -> No
     assert seen["wave_reported_events_total"] == {("accepted",): 2, ("duplicate",): 0, ("refused",): 0}
 
 
+def test_a_wave_that_waits_for_a_persons_word_is_told_apart_from_one_that_is_held(scraped: Scraped) -> None:
+    world = scraped.world
+    world.fleet(3)
+    world.apply(waves=[{"wave": "all", "devices": "all", "policy": {"promote": "manual", "approve": {"open": 1}}}])
+    key = ("lmp-42", "all")
+    assert scraped.figures()["wave_awaited"] == {key: 1}
+    world.rollouts.promote("lmp-42", "all", by="anna")
+    world.tick()
+    seen = scraped.figures()
+    assert (seen["wave_awaited"], seen["wave_held"]) == ({key: 1}, {key: 0}), "now to be approved"
+    world.rollouts.approve("lmp-42", by="ben", wave="all")
+    world.tick()
+    assert scraped.figures()["wave_awaited"] == {key: 0}
+
+
 def test_a_monitor_that_has_crossed_has_no_margin_left(scraped: Scraped) -> None:
     world = scraped.world
     devices = world.fleet(250)

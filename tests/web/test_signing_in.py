@@ -332,4 +332,10 @@ def test_before_there_is_anybody_the_page_says_how_to_begin() -> None:
 def test_where_nobody_keeps_a_door_nobody_signs_in() -> None:
     client = TestClient(operators_side(cast(Application, None)), raise_server_exceptions=False)
     assert client.get("/sign-in").status_code == 503
-    assert client.get("/sign-in.css").headers["content-type"] == "text/css; charset=utf-8"
+
+
+def test_the_door_has_the_style_of_the_console_and_no_script(site: Site) -> None:
+    page = site.client.get("/sign-in")
+    (style,) = re.findall(r'rel="stylesheet" href="([^"]+)"', page.text)
+    assert site.client.get(style).headers["content-type"] == "text/css; charset=utf-8"
+    assert "<script" not in page.text and "script-src" not in page.headers["content-security-policy"]

@@ -3,16 +3,21 @@ else's is touched."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gzip
 import hashlib
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.core.artifact import LARGEST
+from orchestrator.services.metering import Meter
+from orchestrator.web.following import Following
 from tests.cli.elsewhere import MIKA, served
 from tests.cli.house import House
 from tests.web.asking import Asking
@@ -126,6 +131,88 @@ def test_what_is_no_upload_is_refused(api: Asking) -> None:
     headers = {**TUS, "upload-length": "5"}
     for wrong in ("filename", "filename !", "nonsense eA==", metadata(filename="a") + "," + metadata(filename="b")):
         assert api("POST", "/uploads", headers={**headers, "upload-metadata": wrong}).status_code == 400
+
+
+class Counted:
+    """The API with what it answers counted, as `wave serve` has it."""
+
+    def __init__(self, api: Asking) -> None:
+        self.meter = Meter()
+        self.app = Following(api.client.app, self.meter)
+
+    def patch(
+        self, place: str, *pieces: bytes, headers: Mapping[str, str] | None = None, ends: bool = True
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and problem; the body is what comes in these pieces, and then no end of it unless it ``ends``."""
+        said = {**PIECE, "authorization": "Bearer releaser", "upload-offset": "0", **(headers or {})}
+        coming, sent = [*pieces], list[Any]()
+
+        async def receive() -> Any:
+            if not coming and not ends:
+                await asyncio.Event().wait()
+            piece = coming.pop(0) if coming else b""
+            return {"type": "http.request", "body": piece, "more_body": bool(coming) or not ends}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        path = f"/api/v1{place}"
+        named = [(name.encode(), value.encode()) for name, value in said.items()]
+        scope: dict[str, Any] = {"type": "http", "method": "PATCH", "path": path, "headers": named}
+        scope |= {"raw_path": path.encode(), "query_string": b"", "client": ("192.0.2.1", 1), "http_version": "1.1"}
+        before = dict(self.meter.operators)
+        asyncio.run(self.app(scope, receive, send))
+        status = sent[0]["status"]
+        assert self.meter.operators == {**before, status: before.get(status, 0) + 1}
+        body = b"".join(each.get("body", b"") for each in sent[1:])
+        return status, json.loads(body) if body else {}
+
+
+def test_what_stops_coming_is_kept_and_told_so(api: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.web.api.uploads.WITHIN", 0.05)
+    place, counted = begun(api, sha256=SHA256), Counted(api)
+    status, told = counted.patch(place, IMAGE[:100], IMAGE[100:150], ends=False)
+    assert (status, told["title"]) == (408, "too slow") and "go on at 150" in told["detail"]
+    assert api("HEAD", place, headers=TUS).headers["upload-offset"] == "150"
+    assert patch(api, place, 150, IMAGE[150:]).headers["wave-artifact"] == SHA256
+
+
+def test_a_piece_is_taken_as_it_is_or_not_at_all(api: Asking) -> None:
+    """Nothing is unpacked; what is announced as more than is missing is not read, however it is said."""
+    place, counted = begun(api), Counted(api)
+    bomb = gzip.compress(bytes(1 << 20))
+    for headers, expected in (
+        ({"content-encoding": "gzip"}, 415),
+        ({"content-encoding": "deflate, gzip"}, 415),
+        ({"content-length": str(len(IMAGE) + 1)}, 400),
+        ({"content-length": "9" * 30}, 400),
+        ({"content-length": "-1"}, 400),
+        ({"content-length": "\u00b2"}, 400),
+        ({"upload-offset": "\u00b2"}, 400),
+        ({"upload-offset": "9" * 30}, 400),
+        ({"authorization": "Bearer nobody"}, 401),
+        ({"authorization": "Bearer viewer"}, 403),
+    ):
+        assert counted.patch(place, bomb, headers=headers)[0] == expected, headers
+    assert api("HEAD", place, headers=TUS).headers["upload-offset"] == "0"
+
+
+def test_a_piece_without_end_is_refused_when_there_is_no_more_room_for_it(
+    api: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.web.api.uploads.PIECE", 1_000)
+    place, counted = begun(api), Counted(api)
+    status, told = counted.patch(place, *[b"x" * 1_000] * 20, headers={"transfer-encoding": "chunked"})
+    assert status == 400 and "this would be more" in told["detail"]
+
+
+def test_a_piece_that_is_sent_again_is_told_where_to_go_on(api: Asking) -> None:
+    place, counted = begun(api), Counted(api)
+    assert counted.patch(place, IMAGE[:100])[0] == 204
+    assert [counted.patch(place, IMAGE[:100])[0] for _ in range(2)] == [409, 409]
+    assert counted.patch(place, IMAGE[200:], headers={"upload-offset": "200"})[0] == 409
+    assert counted.patch(place, IMAGE[100:], headers={"upload-offset": "100"})[0] == 204
+    assert counted.meter.operators == {204: 2, 409: 3}
 
 
 def test_a_client_can_ask_what_is_spoken_here(api: Asking) -> None:

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.adapters.commands import Cancelled, TimedOut, start, watch
+from orchestrator.core.artifact import LARGEST
 from orchestrator.errors import BuildFailed, ContentUnavailable
 from orchestrator.services.delta_program import Command, DeltaProgram, filled
 
 _MB: Final = 1 << 20
+
+_MOST_SCRATCH: Final = LARGEST
+"""Bytes that a program which only looks may write aside."""
 
 
 class ProgramFailed(Exception):
@@ -39,6 +43,15 @@ class Program:
     def apply(self, old: Path, delta: Path, new: Path, *, most: int) -> None:
         """Write ``new``, of ``most`` bytes at most. Raises as ``make``."""
         self._run(self._program.apply, {"from": old, "to": new, "delta": delta}, new, most, lambda line: None)
+
+    def verify(self, old: Path, new: Path, delta: Path, *, scratch: Path) -> None:
+        """Have the delta looked at. Raises as ``make``."""
+        places = {"from": str(old), "to": str(new), "delta": str(delta), "scratch": str(scratch)}
+        try:
+            for command in self._program.verify:
+                self._one(filled(command, places), _MOST_SCRATCH, lambda line: None)
+        finally:
+            scratch.unlink(missing_ok=True)
 
     def _run(
         self,

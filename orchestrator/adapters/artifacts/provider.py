@@ -3,10 +3,12 @@
 ::
 
     deltas/<from>/<to>/<sha256 of the delta>.<program>     a delta, mode 0644
+    deltas/<from>/<to>/<sha256>-<sha1>-<md5>.<program>     one that is an artifact itself
     deltas/<from>/<to>/whole.<program>                     empty: the delta was not smaller than the file itself
 
 A pair's folder is published by one rename and holds exactly one of both. What is named by its own sha256 can be checked
-without asking anybody. Without a program, and from what is no artifact, every pair is served whole.
+without asking anybody. Without a program, and from what is no artifact, every pair is served whole; by a program that
+makes artifacts also what has no format to make one of.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.adapters import workspace
-from orchestrator.adapters.artifacts.disk import is_sha256, sha256_of, sync, told
+from orchestrator.adapters.artifacts.disk import is_sha256, sha256_of, sums_of, sync, told
 from orchestrator.adapters.artifacts.program import Program, ProgramFailed, find
 from orchestrator.adapters.artifacts.store import FolderStore
-from orchestrator.core.artifact import FILES
-from orchestrator.errors import BuildFailed, ContentUnavailable, CorruptDelta, NotFound
-from orchestrator.services.delta_program import DeltaProgram
+from orchestrator.core.artifact import FILES, Described, Format
+from orchestrator.errors import BuildFailed, ContentUnavailable, CorruptDelta, InvalidInput, NotFound
+from orchestrator.services.delta_program import DeltaProgram, Makes
 from orchestrator.services.delta_provider import (
     BuildProgress,
     CommitRecord,
@@ -34,12 +36,18 @@ from orchestrator.services.delta_provider import (
     DeltaPair,
     DeltaRecord,
 )
+from orchestrator.services.installable import is_name, name_of
+from orchestrator.services.remembered import Remembered
 
 DELTAS: Final = "deltas"
 WHOLE: Final = "whole"
 
 _BYTES_PER_SECOND: Final = 5_000_000
 """Of both files together: what such programs do, making and applying, for an estimate."""
+
+_MOST_REMEMBERED: Final = 10_000
+
+_SEE_MAKE: Final = "Build it again; see what `make` of `delta_program` makes of both files."
 
 _LIKELY_PART: Final = 4
 """A delta is guessed to have this part of the file's size: nobody knows before it is made."""
@@ -64,13 +72,14 @@ class FileProvider:
         self._settings = settings
         self._root = settings.root.absolute()
         self._store = FolderStore(self._root)
-        self._read: dict[str, tuple[int, int, int]] = {}
+        self._read: Remembered[str, tuple[int, int, int]] = Remembered(_MOST_REMEMBERED)
+        self._said: Remembered[str, Described] = Remembered(_MOST_REMEMBERED)
 
     # ------------------------------------------------------------------------------------------ what is there
 
     def check(self) -> None:
         program = self._settings.program
-        for command in () if program is None else (*program.make, *program.apply):
+        for command in () if program is None else program.commands:
             find(command[0])
 
     def refs(self) -> Mapping[str, str]:
@@ -90,13 +99,13 @@ class FileProvider:
     def estimate(self, pair: DeltaPair) -> DeltaEstimate:
         size = self._size(pair.to_commit)
         before = self._from(pair)
-        if self._settings.program is None or before is None:
+        if self._settings.program is None or before is None or not self._possible(pair):
             return DeltaEstimate(size, size, 1, 0.0)
         both = size + before.stat().st_size
         return DeltaEstimate(max(1, size // _LIKELY_PART), size, 1, both / _BYTES_PER_SECOND)
 
     def settled(self, pair: DeltaPair) -> DeltaRecord | None:
-        if self._settings.program is None or self._from(pair) is None:
+        if self._settings.program is None or self._from(pair) is None or not self._possible(pair):
             return self._whole(pair)
         return None
 
@@ -123,8 +132,10 @@ class FileProvider:
         self.check()
         self._size(pair.to_commit)
         program, old = self._settings.program, self._from(pair)
-        if program is None or old is None:
+        if program is None or old is None or not self._possible(pair):
             why = "no program makes deltas here" if program is None else "the old content is no artifact"
+            if program is not None and old is not None:
+                why = "both would have to be images, bundles or Mender Artifacts"
             progress(BuildProgress("publish", 1.0, f"Served whole: {why}."))
             return self._whole(pair)
         runs = Program(program, nice=self._settings.nice, timeout=self._settings.timeout, cancelled=cancelled)
@@ -183,6 +194,26 @@ class FileProvider:
         """The old file; None when there is nothing to make a delta from."""
         return None if pair.from_commit is None else self._store.path(pair.from_commit)
 
+    def _possible(self, pair: DeltaPair) -> bool:
+        """Whether the program can make something of the two at all: an artifact has a format, and both have the
+        same."""
+        program = self._settings.program
+        if program is None or program.makes is Makes.PATCH:
+            return program is not None
+        kinds = {self._describe(sha256).format for sha256 in (pair.from_commit, pair.to_commit) if sha256 is not None}
+        return len(kinds) == 1 and Format.PLAIN not in kinds
+
+    def _describe(self, sha256: str) -> Described:
+        """What an artifact of the store says of itself; what its format does not bear out is a plain file."""
+        found = self._said.get(sha256)
+        if found is None:
+            try:
+                found = self._store.describe(self._there(sha256), filename=sha256)
+            except InvalidInput:
+                found = Described(Format.PLAIN)
+            self._said.put(sha256, found)
+        return found
+
     def _folder(self, pair: DeltaPair) -> Path | None:
         if pair.from_commit is None or not (is_sha256(pair.from_commit) and is_sha256(pair.to_commit)):
             return None
@@ -200,7 +231,7 @@ class FileProvider:
                         f"The artifact {pair.to_commit} is not what it was.",
                         remedy="Remove it from the disk and add the file again.",
                     )
-                self._read[pair.to_commit] = seen
+                self._read.put(pair.to_commit, seen)
         return DeltaRecord(pair, path, 0, 0, 1, status.st_size)
 
     def _published(self, pair: DeltaPair) -> DeltaRecord | None:
@@ -214,14 +245,15 @@ class FileProvider:
         if len(names) != 1:
             raise CorruptDelta(f"{folder} holds {len(names)} files instead of one.", remedy="Build it again.")
         stem, _, made_by = names[0].partition(".")
-        if made_by != program.name:
+        installed = program.makes is Makes.ARTIFACT
+        if made_by != program.name or (stem != WHOLE and is_name(names[0]) is not installed):
             return None
         path = f"{DELTAS}/{pair.from_commit}/{pair.to_commit}/{names[0]}"
         if stem == WHOLE:
             return self._whole(pair, path)
         try:
             size = (folder / names[0]).stat().st_size
-            whole = sha256_of(folder / names[0]) == stem
+            whole = sha256_of(folder / names[0]) == stem.partition("-")[0]
         except FileNotFoundError:
             return None
         if not whole or not size:
@@ -273,10 +305,14 @@ class FileProvider:
         except CorruptDelta as error:
             raise BuildFailed(f"The delta was made but does not hold: {error.message}", remedy=error.remedy) from error
         progress(BuildProgress("verify", 0.0))
-        return delta.rename(space / f"{sha256_of(delta)}.{self._settings.program.name}")
+        return delta.rename(space / _name(delta, self._settings.program))
 
     def _prove(self, pair: DeltaPair, delta: Path, runs: Program, old: Path, space: Path) -> None:
-        """Apply it once: it makes the new file, bit by bit. Raises CorruptDelta."""
+        """Apply it once: it makes the new file, bit by bit. One that is an artifact itself says what the new file says.
+        Raises CorruptDelta."""
+        if self._settings.program is not None and self._settings.program.makes is Makes.ARTIFACT:
+            self._prove_artifact(pair, delta, runs, old, space)
+            return
         made, size = space / "applied", self._size(pair.to_commit)
         made.unlink(missing_ok=True)
         try:
@@ -293,6 +329,24 @@ class FileProvider:
                 remedy="Build it again; see whether `make` and `apply` of `delta_program` belong together.",
             )
 
+    def _prove_artifact(self, pair: DeltaPair, delta: Path, runs: Program, old: Path, space: Path) -> None:
+        new = self._describe(pair.to_commit)
+        try:
+            made = self._store.describe(delta, filename=delta.name)
+        except InvalidInput as error:
+            raise CorruptDelta(f"It is no artifact: {error.message}", remedy=_SEE_MAKE) from error
+        if wrong := _differs(made, new):
+            raise CorruptDelta(f"It is another artifact: {wrong}.", remedy=_SEE_MAKE)
+        assert self._settings.program is not None
+        if new.version is None and not self._settings.program.verify:
+            raise CorruptDelta(
+                "What it is cannot be read from it.", remedy="Name a program that can tell, as `verify` of the program."
+            )
+        try:
+            runs.verify(old, self._there(pair.to_commit), delta, scratch=space / "verified")
+        except ProgramFailed as error:
+            raise CorruptDelta(f"It does not hold: {error}.", remedy=_SEE_MAKE) from error
+
     def _publish(self, pair: DeltaPair, file: Path, space: Path) -> None:
         """By one rename, synced."""
         target = self._folder(pair)
@@ -307,6 +361,27 @@ class FileProvider:
         out.rename(target)
         sync(target.parent)
         sync(target.parent.parent)
+
+
+def _differs(made: Described, new: Described) -> str:
+    """What the artifact that was made says otherwise than the Target's own; nothing: ``""``."""
+    if made.format is not new.format:
+        return f"{made.format.sentence.partition(':')[0]}, where the Target is {new.format.sentence.partition(':')[0]}"
+    for what, mine, theirs in (("name", made.name, new.name), ("version", made.version, new.version)):
+        if mine != theirs:
+            return f"its {what} is {mine}, and the Target's {theirs}"
+    if set(made.compatible) != set(new.compatible):
+        return (
+            f"it is for {', '.join(made.compatible) or 'any hardware'}, and the Target for {', '.join(new.compatible)}"
+        )
+    return ""
+
+
+def _name(delta: Path, program: DeltaProgram) -> str:
+    if program.makes is Makes.PATCH:
+        return f"{sha256_of(delta)}.{program.name}"
+    with delta.open("rb") as stream:
+        return name_of(sums_of(stream, delta.stat().st_size), program.name)
 
 
 def _take_away(folder: Path, into: Path) -> bool:

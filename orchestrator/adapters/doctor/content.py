@@ -112,7 +112,7 @@ def delta_program(settings: Settings, now: datetime) -> Iterator[Finding]:
     if program is None:
         yield fine(Area.DELTAS, "No delta program is set: files are served whole.")
         return
-    missing = sorted({each[0] for each in (*program.make, *program.apply) if shutil.which(each[0]) is None})
+    missing = sorted({each[0] for each in program.commands if shutil.which(each[0]) is None})
     if missing:
         yield broken(
             Area.DELTAS,

@@ -27,6 +27,7 @@ from orchestrator.adapters.commands import TimedOut, start, watch
 from orchestrator.adapters.gates.sources import Command, Http, read_sources
 from orchestrator.core.gates import Gate, GateAnswer, Unmet
 from orchestrator.services.gatekeeping import Question, Said, SourceKind
+from orchestrator.services.tracing import carried_headers
 
 MOST_BYTES: Final = 1024 * 1024
 """Of an answer; more is nonsense."""
@@ -168,7 +169,7 @@ def _asked(source: Http, url: str, gate: Gate, **more: Any) -> tuple[int, bytes]
     """Status and body. Raises _Nonsense for what does not come, or not in time, or is too much."""
     import httpx2
 
-    headers = {"user-agent": "wave", "accept": "application/json"}
+    headers = {"user-agent": "wave", "accept": "application/json", **carried_headers()}
     if source.token is not None:
         headers["authorization"] = f"Bearer {source.token}"
     seconds = gate.timeout.total_seconds()
@@ -208,6 +209,7 @@ def command(source: Command, question: Question, *, cancelled: Callable[[], bool
         "WAVE_WAVE": question.wave,
         "WAVE_TARGET": str(question.target),
         "WAVE_TAG": question.tag,
+        **{name.upper(): value for name, value in carried_headers().items()},
     }
     seconds = gate.timeout.total_seconds()
     if not os.access(source.words[0], os.X_OK):

@@ -12,21 +12,16 @@ an address is in a journal, a message or a log.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from orchestrator.adapters.files.private import check_private
-from orchestrator.adapters.files.source import read_source
-from orchestrator.core.document import NAME_PATTERN
-from orchestrator.errors import InvalidFile, InvalidInput
+from orchestrator.adapters.files.named import is_http, read_named
+from orchestrator.errors import InvalidInput
 from orchestrator.services.gatekeeping import SourceKind
 
 MOST_WORDS: Final = 64
-_NAME: Final = re.compile(NAME_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +42,7 @@ class Command:
 def read_sources(file: Path) -> Mapping[str, Http | Command]:
     """By name; empty where there is no file. Raises InvalidInput for a file that others may read, InvalidFile for what
     is wrong in it, never with an address."""
-    if not file.exists():
-        return {}
-    check_private(file)
-    source = read_source(file)
-    if not isinstance(source.value, dict):
-        raise InvalidFile("must be a mapping of sources, `name: {promql: URL}`.", file=str(file))
-    found: dict[str, Http | Command] = {}
-    problems: list[tuple[tuple[str | int, ...], str]] = []
-    for name, value in source.value.items():
-        try:
-            if not _NAME.fullmatch(name):
-                raise InvalidInput("is no name: small letters, digits and . _ -, at most 63.")
-            found[name] = _source(value)
-        except InvalidInput as wrong:
-            problems.append(((name,), str(wrong)))
-    if problems or source.problems:
-        raise source.invalid(problems)
-    return found
+    return read_named(file, _source, must_be="must be a mapping of sources, `name: {promql: URL}`.")
 
 
 def _source(value: Any) -> Http | Command:
@@ -78,7 +56,7 @@ def _source(value: Any) -> Http | Command:
     if kind is SourceKind.COMMAND:
         return Command(_words(value["command"]))
     url, token = value[kind.value], value.get("token")
-    if not isinstance(url, str) or not _is_http(url):
+    if not is_http(url):
         raise InvalidInput(f"has a {kind} that is no http:// or https:// address.")
     if token is not None and (not isinstance(token, str) or not token.isascii() or not token.isprintable()):
         raise InvalidInput("has a token that is no text.")
@@ -92,11 +70,3 @@ def _words(value: Any) -> tuple[str, ...]:
     if not Path(value[0]).is_absolute():
         raise InvalidInput("has a command whose program is no absolute path.")
     return tuple(value)
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False

@@ -14,20 +14,15 @@ journal, no message and no log.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from orchestrator.adapters.files.private import check_private
-from orchestrator.adapters.files.source import read_source
-from orchestrator.core.document import NAME_PATTERN
-from orchestrator.errors import InvalidFile, InvalidInput
+from orchestrator.adapters.files.named import is_http, read_named
+from orchestrator.errors import InvalidInput
 from orchestrator.services.webhooks import secret_of
 
-_NAME: Final = re.compile(NAME_PATTERN)
 _KEYS: Final = frozenset({"webhook", "secret"})
 
 
@@ -47,24 +42,7 @@ class Webhook:
 def read_destinations(file: Path) -> Mapping[str, Address | Webhook]:
     """By name; empty where there is no file. Raises InvalidInput for a file that others may read, InvalidFile for what
     is wrong in it, never with an address."""
-    if not file.exists():
-        return {}
-    check_private(file)
-    source = read_source(file)
-    if not isinstance(source.value, dict):
-        raise InvalidFile("must be a mapping of destinations, `name: address`.", file=str(file))
-    found: dict[str, Address | Webhook] = {}
-    problems: list[tuple[tuple[str | int, ...], str]] = []
-    for name, value in source.value.items():
-        try:
-            if not _NAME.fullmatch(name):
-                raise InvalidInput("is no name: small letters, digits and . _ -, at most 63.")
-            found[name] = _destination(value)
-        except InvalidInput as wrong:
-            problems.append(((name,), str(wrong)))
-    if problems or source.problems:
-        raise source.invalid(problems)
-    return found
+    return read_named(file, _destination, must_be="must be a mapping of destinations, `name: address`.")
 
 
 def _destination(value: Any) -> Address | Webhook:
@@ -73,16 +51,8 @@ def _destination(value: Any) -> Address | Webhook:
     if not isinstance(value, dict) or set(value) != _KEYS:
         raise InvalidInput("must be an address of Apprise's, or a mapping with webhook and secret.")
     url, secret = value["webhook"], value["secret"]
-    if not isinstance(url, str) or not _is_http(url):
+    if not is_http(url):
         raise InvalidInput("has a webhook that is no http:// or https:// address.")
     if not isinstance(secret, str):
         raise InvalidInput("has a secret that is no text.")
     return Webhook(url, secret_of(secret))
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.adapters.notify.destinations import Address, Webhook, read_destinations
 from orchestrator.core.notices import Notice
 from orchestrator.errors import InvalidInput, NotFound, Unavailable
+from orchestrator.services.tracing import carried_headers
 from orchestrator.services.webhooks import headers
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ _PIECES: Final = re.compile(r"[:/@?&=,;#]+")
 _SHORTEST_SECRET: Final = 4
 
 _URGENT: Final = frozenset({"halted"})
-_UNEASY: Final = frozenset({"held", "wave_held", "excluded", "put_off", "frozen", "cancelled", "wave_cancelled"})
+_UNEASY: Final = frozenset(
+    {"awaited", "held", "wave_held", "excluded", "put_off", "frozen", "cancelled", "wave_cancelled"}
+)
 _GOOD: Final = frozenset({"passed", "completed"})
 
 
@@ -66,7 +69,12 @@ def _post(hook: Webhook, notice: Notice, *, link: str | None, at: datetime) -> N
     import httpx2
 
     body = json.dumps(notice.document(link), ensure_ascii=False).encode()
-    sent = {"content-type": "application/json", "user-agent": "wave", **headers(hook.secret, notice.id, at, body)}
+    sent = {
+        "content-type": "application/json",
+        "user-agent": "wave",
+        **carried_headers(),
+        **headers(hook.secret, notice.id, at, body),
+    }
     try:
         # No redirect is followed: who may answer was written down. The answer's body is nobody's.
         with httpx2.stream(
@@ -85,6 +93,8 @@ def _through_apprise(url: str, notice: Notice, *, link: str | None) -> None:
         app_id="wave",
         app_desc="wave",
         app_url="",
+        image_url_mask="",  # a picture would be fetched from another host
+        image_url_logo="",
         async_mode=False,
         storage_mode=PersistentStoreMode.MEMORY,
         service_timeout=APPRISE_WITHIN,

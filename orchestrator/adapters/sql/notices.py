@@ -9,7 +9,7 @@ from typing import Any, Final
 from orchestrator.adapters.sql.session import Session
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.notices import Notice
-from orchestrator.services.notice_store import NoticeRow, Post
+from orchestrator.services.notice_store import NoticeRow, Post, Unsent, Wanted
 
 _COLUMNS: Final = (
     "key, destination, body, status, attempts, queued_at, next_at, give_up_at, lease_until, ended_at, error"
@@ -62,26 +62,25 @@ class NoticeReading(Session):
         found = {Post(status): int(count) for status, count in self.link.rows(_COUNTED)}
         return {post: found.get(post, 0) for post in Post}
 
+    def unsent_notices(self, *, most: int) -> Unsent:
+        waiting, failing, dead = (
+            self.link.rows(f"SELECT count(*) FROM (SELECT 1 FROM notice WHERE {which} LIMIT ?) AS found", (most,))[0][0]
+            for which in ("status = 'waiting'", "status = 'waiting' AND error IS NOT NULL", "status = 'dead'")
+        )
+        return Unsent(waiting, failing, dead)
+
 
 _COUNTED: Final = "SELECT status, count(*) FROM notice GROUP BY status"
 
 
 class NoticeWriting(NoticeReading):
-    def add_notices(
-        self,
-        rollout_key: int,
-        occasion: str,
-        destinations: Iterable[str],
-        notice: Notice,
-        *,
-        now: datetime,
-        give_up_at: datetime,
-    ) -> None:
-        body, at = notice.as_text(), stored(now)
+    def add_notices(self, wanted: Wanted, destinations: Iterable[str]) -> None:
+        at = stored(wanted.at)
+        same = (wanted.notice.as_text(), at, at, stored(wanted.give_up_at))
         self.link.many(
             "INSERT INTO notice (rollout_key, occasion, destination, body, status, attempts, queued_at, next_at, "
             "give_up_at) VALUES (?, ?, ?, ?, 'waiting', 0, ?, ?, ?) ON CONFLICT DO NOTHING",
-            [(rollout_key, occasion, destination, body, at, at, stored(give_up_at)) for destination in destinations],
+            [(wanted.rollout_key, wanted.occasion, destination, *same) for destination in destinations],
         )
 
     def lease_notices(self, *, now: datetime, until: datetime, limit: int) -> Sequence[NoticeRow]:

@@ -131,11 +131,14 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
         return None if row is None else moment(row[0])
 
     def journal(self, rollout_key: int, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]:
-        rows = self.link.rows(
-            "SELECT seq, at, event, by, sentence, wave, facts, policy_digest, evidence_seq, before, hash FROM journal "
-            "WHERE rollout_key = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (rollout_key, after, limit),
-        )
+        return self._entries("rollout_key = ? AND seq > ? ORDER BY seq LIMIT ?", (rollout_key, after, limit))
+
+    def journal_of(self, rollout_key: int, event: str) -> Sequence[Entry]:
+        return self._entries("rollout_key = ? AND event = ? ORDER BY seq", (rollout_key, event))
+
+    def _entries(self, where: str, parameters: tuple[Any, ...]) -> list[Entry]:
+        columns = "seq, at, event, by, sentence, wave, facts, policy_digest, evidence_seq, before, hash"
+        rows = self.link.rows(f"SELECT {columns} FROM journal WHERE {where}", parameters)
         return [
             Entry(seq, moment(at), event, by, sentence, wave, json.loads(facts), digest, evidence, before, own)
             for seq, at, event, by, sentence, wave, facts, digest, evidence, before, own in rows

@@ -10,9 +10,10 @@ from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
 from orchestrator.cli.render.words import building, digest, megabytes, minutes, number, percent, plural, short_clock
+from orchestrator.core.gates import AtTheEnd
 from orchestrator.core.outcomes import Outcome, in_order, word
 from orchestrator.core.reasons import words
-from orchestrator.services.views import PlannedDelta, PlannedMonitor, PlannedWave, RolloutPlan
+from orchestrator.services.views import PlannedDelta, PlannedGate, PlannedMonitor, PlannedWave, RolloutPlan
 
 
 def plan(made: RolloutPlan) -> RenderableType:
@@ -86,9 +87,19 @@ def _below(wave: PlannedWave) -> Iterator[str]:
     if wave.approvals:
         who = "Another person" if wave.approvals == 1 else f"{wave.approvals} other people"
         yield f"{who} than who wrote or starts it must approve it: `wave approve`."
+    yield from map(_gate, wave.gates)
     if wave.already_there:
         runs = "runs" if wave.already_there == 1 else "run"
         yield f"{plural(wave.already_there, 'device')} of it {runs} it, or a newer version, already."
+
+
+def _gate(gate: PlannedGate) -> str:
+    good = f" for values {gate.bounds}" if gate.bounds else ""
+    ends = "opens without it" if gate.otherwise == AtTheEnd.OPEN else "holds"
+    return (
+        f"Gate {gate.gate} asks {gate.asks} ({gate.kind}){good}, {gate.timeout} for an answer; after "
+        f"{gate.at_most} without a yes the wave {ends}."
+    )
 
 
 def slices(sizes: Sequence[int]) -> str:

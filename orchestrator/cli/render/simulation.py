@@ -48,6 +48,8 @@ def page(asked: Asked, found: Sequence[Summary]) -> RenderableType:
             parts.append(Paragraph(f"{each.policy}: excluded {said} of {plural(each.runs, 'run')}.", hang=2))
         if each.not_drawn:
             parts.append(Paragraph(f"{each.policy}: {not_drawn_sentence(each.not_drawn)}", hang=2))
+        if each.taken_for_granted:
+            parts.append(Paragraph(f"{each.policy}: {granted_sentence(each.taken_for_granted)}", hang=2))
     remarks = "Intervals are exact at 95 %. Three figures are the 10 %, 50 % and 90 % quantiles."
     parts.append(Paragraph(remarks if asked.budgets else f"Without budgets. {remarks}"))
     return Group(*parts)
@@ -83,6 +85,13 @@ def not_drawn_sentence(classes: Sequence[Outcome]) -> str:
     )
 
 
+def granted_sentence(what: Sequence[str]) -> str:
+    return (
+        f"taken for given at once: {', '.join(what)}. Nobody is asked here; every hour that a person or a gate takes "
+        "comes on top."
+    )
+
+
 def as_object(asked: Asked, found: Sequence[Summary]) -> dict[str, Any]:
     """The same for programs: shares as numbers from 0 to 1, times in hours."""
     return {
@@ -114,6 +123,7 @@ def _policy(found: Summary) -> dict[str, Any]:
         "excluded": dict(found.excluded),
         "causes": dict(found.causes),
         "not_drawn": list(found.not_drawn),
+        "taken_for_granted": list(found.taken_for_granted),
     }
 
 

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from orchestrator.core.artifact import Artifact
 from orchestrator.gateway.ddi import rendering
 from orchestrator.gateway.ddi.messages import ConfigData, Feedback, config_of, event_id, feedback_of
 from orchestrator.gateway.http import App, Handed, Problem, Request, Response, known_name, nothing_there
@@ -32,6 +31,7 @@ from orchestrator.services import ddi
 from orchestrator.services.credentials import Credential, GatewayToken
 from orchestrator.services.ddi import Ddi
 from orchestrator.services.devices import Devices
+from orchestrator.services.installable import Download
 from orchestrator.services.kept import Kept
 
 CONFIG_BYTES: Final = 64 * 1024
@@ -41,7 +41,7 @@ _LONGEST_ACTION: Final = 10
 
 
 class DdiDoor:
-    """``url``: how devices reach the gateway. ``files``: an application that serves the artifact ``/{sha256}/{name}``
+    """``url``: how devices reach the gateway. ``files``: an application that serves artifacts, and deltas between them,
     to whoever is let in here."""
 
     name: Final = "ddi"
@@ -102,8 +102,8 @@ class DdiDoor:
             case ["cancelAction", action, "feedback"]:
                 return await self._cancelled(kept, credential, _number(action), request)
             case ["softwaremodules", action, "artifacts"]:
-                artifact = await self._file(kept, _number(action), request)
-                return Response(200, rendering.files(self._base(device_id), int(action), artifact))
+                named, *_ = await self._files_of(kept, _number(action), request)
+                return Response(200, rendering.files(self._base(device_id), int(action), named.artifact))
             case ["softwaremodules", action, "artifacts", name]:
                 return await self._download(kept, credential, (_number(action), name), request)
             case ["confirmationBase"]:
@@ -164,23 +164,23 @@ class DdiDoor:
         await request.committed(self._ddi.cancelled(kept, credential, action, told))
         return Response(200, b"")
 
-    async def _file(self, kept: Kept, action: int, request: Request) -> Artifact:
+    async def _files_of(self, kept: Kept, action: int, request: Request) -> tuple[Download, ...]:
         request.only("GET", "HEAD")
         await self._ready(kept, action, request)
-        return self._ddi.download(kept, action)
+        return self._ddi.downloads(kept, action)
 
     async def _download(
         self, kept: Kept, credential: Credential, which: tuple[int, str], request: Request
     ) -> Response | Handed:
         action, name = which
-        artifact = await self._file(kept, action, request)
-        if name == f"{artifact.filename}.MD5SUM":
-            return Response(200, rendering.md5sum(artifact), ((b"content-type", b"text/plain"),))
-        if name != artifact.filename:
+        files = {each.artifact.filename: each for each in await self._files_of(kept, action, request)}
+        if (summed := files.get(name.removesuffix(".MD5SUM"))) is not None and name not in files:
+            return Response(200, rendering.md5sum(summed.artifact), ((b"content-type", b"text/plain"),))
+        if (file := files.get(name)) is None:
             raise nothing_there()
         if request.method == "GET" and (begun := self._ddi.fetching(kept, credential, action)) is not None:
             await request.committed(begun)
-        path = f"/{artifact.sha256}/{artifact.filename}"
+        path = f"/{file.path}"
         return Handed(self._files, {**request.scope, "path": path, "raw_path": path.encode(), "root_path": ""})
 
     async def _ready(self, kept: Kept, action: int, request: Request, *, late: bool = False) -> None:

@@ -33,10 +33,13 @@ from orchestrator.services.credentials import Shown
 from orchestrator.services.devices import Devices, Heard, Kept
 from orchestrator.services.futures import then
 from orchestrator.services.mender.deployments import (
+    TOLD_TO_STOP,
+    Course,
     Deployment,
     DeploymentStatus,
     Judgement,
     course_of,
+    end_of,
     event_id,
     event_of,
     judge,
@@ -61,9 +64,6 @@ UNKNOWN_FOR: Final = timedelta(seconds=5)
 MOST_NAMES: Final = 10_000
 MOST_EVENTS: Final = 100
 """Of what was said of a deployment, the newest that are looked at; an attempt has no more than twelve."""
-
-MOST_ABORTED: Final = 100_000
-"""Deployments of which it is remembered that their devices were told to stop; nobody else's is called so."""
 
 LOG_CODE: Final = "log"
 URL_FOR: Final = timedelta(hours=24)
@@ -104,7 +104,6 @@ class Conversations:
     _names: Remembered[tuple[str, str], tuple[str | None, datetime]] = field(
         default_factory=lambda: Remembered(MOST_NAMES)
     )
-    _aborted: Remembered[str, bool] = field(default_factory=lambda: Remembered(MOST_ABORTED))
 
     # ------------------------------------------------------------------------------------------ check-ins
 
@@ -189,7 +188,9 @@ class Conversations:
             _log.warning("device %s was offered %s, which is no Mender Artifact", device_id, offer.target.name)
             return None
         name = Deployment.of(row.key, update).name(device_id)
-        return Told(name, artifact.name, artifact.compatible, offer.artifact.url, self.clock() + URL_FOR)
+        # A delta is offered over this protocol only where it is an artifact that the client installs as it is.
+        url = offer.artifact.url if offer.delta is None or offer.delta.url is UNSET else offer.delta.url
+        return Told(name, artifact.name, artifact.compatible, url, self.clock() + URL_FOR)
 
     def _artifact(self, rollout_key: int, offer: Offer) -> Artifact | None:
         listed = self.devices.board.look(self.clock()).listed.get(rollout_key)
@@ -213,23 +214,33 @@ class Conversations:
     ) -> Future[None]:
         about = self._about(known, deployment_id)
         course = course_of(deployment_id, about.event_ids, status)
-        aborted = self._aborted.get(deployment_id) is not None
-        match judge(status, about.update, about.status, current=about.current, cancels=about.cancels, aborted=aborted):
+        match judge(status, about.update, about.status, current=about.current, cancels=about.cancels, told=course.told):
             case Judgement.ABORT:
-                self._aborted.put(deployment_id, True)
-                raise Refused("This deployment is over: stop, and ask for the next one.")
+                return self._stop(shown, deployment_id, course, about, known)
             case Judgement.IGNORE:
                 return _done(None)
             case Judgement.STOPPED:
-                kind = EventKind.CANCELLED
+                kind = end_of(about.update)
             case Judgement.REPORT:
-                self._aborted.pop(deployment_id)  # it goes on, and what it comes to is the release's
                 kind = event_of(status, about.update, course.said)
         code = course.said[-1] if status is DeploymentStatus.FAILURE and course.said else None
         event = ReportedEvent(
             event_id(deployment_id, course, status), about.rollout, about.target, kind, code=code, message=substate
         )
         return then(self.devices.report(known.person.device.id, shown, [event], known=known), _taken)
+
+    def _stop(self, shown: Shown, deployment_id: str, course: Course, about: _About, known: Kept) -> Future[None]:
+        """Tell it to stop, once that is written down: a failure that follows is of our making, whoever hears of it. Of
+        an offer before the one that stands no failure counts in any case."""
+        if course.told or not about.current:
+            raise _stops()
+        known_by = event_id(deployment_id, course, TOLD_TO_STOP)
+        event = ReportedEvent(known_by, about.rollout, about.target, EventKind.NOTED, code=TOLD_TO_STOP)
+
+        def refuse(received: Received) -> None:
+            raise _stops()
+
+        return then(self.devices.report(known.person.device.id, shown, [event], known=known), refuse)
 
     def log(self, shown: Shown, deployment_id: str, lines: Sequence[Line], known: Kept) -> Future[None]:
         """What the client has written about it; of each attempt once. The future raises as that of ``status``."""
@@ -269,6 +280,10 @@ class Conversations:
             current=Deployment.of(row.key, update.update) == deployment,
             event_ids=tuple(event_ids),
         )
+
+
+def _stops() -> Refused:
+    return Refused("This deployment is over: stop, and ask for the next one.")
 
 
 def _taken(received: Received) -> None:

@@ -110,7 +110,7 @@ def judge(
     *,
     current: bool,
     cancels: bool,
-    aborted: bool = False,
+    told: bool = False,
 ) -> Judgement:
     """``current``: whether the deployment is the offer that stands, and none before it. ``cancels``: a halt tells
     started devices to stop. ``aborted``: this one was told to, though a person may have resumed since.
@@ -120,7 +120,7 @@ def judge(
     not_started = update.status is UpdateStatus.OFFERED and rollout in STOPPED
     over = update.status in (UpdateStatus.WITHDRAWN, UpdateStatus.RETIRED)
     stops = not_started or over or told_to_stop(rollout, update, cancels=cancels)
-    stops = stops or (aborted and status is DeploymentStatus.FAILURE)
+    stops = stops or (told and status is DeploymentStatus.FAILURE)
     if status in _DONE or (current and not stops):
         return Judgement.REPORT
     if status is not DeploymentStatus.FAILURE:
@@ -138,31 +138,53 @@ def event_of(status: DeploymentStatus, update: Update, said_before: Iterable[str
     return EventKind.ROLLED_BACK if set(said_before).intersection(_AFTER_A_BOOT) else EventKind.FAILED
 
 
+TOLD_TO_STOP: Final = "told-to-stop"
+"""What is kept among a deployment's events when its device is told to stop: whoever asks later, of whatever server,
+finds it there."""
+
+
 class Course(NamedTuple):
-    """What the device has said of a deployment: in its which attempt it is, and its statuses in that."""
+    """What the device has said of a deployment: in its which attempt it is, and its statuses in that. ``told``: it was
+    told to stop, and has not gone on since."""
 
     attempt: int
     said: tuple[str, ...]
+    told: bool = False
 
 
 def course_of(deployment_id: str, event_ids: Iterable[str], status: DeploymentStatus) -> Course:
-    """From the events there are, oldest first: a download after a failure begins another attempt, anything else belongs
-    to the one under way, so that what is sent again has the id it had. A failure after something that came after a
-    failure is of another as well: the download between them may not have been kept."""
-    attempt, said = 0, list[str]()
+    """From the events there are, oldest first: a download after a failure begins another attempt, and so does anything
+    but a failure after an order to stop; all else belongs to the one under way, so that what is sent again has the id
+    it had. A failure after something that came after a failure is of another as well: the download between them may not
+    have been kept."""
+    attempt, said, told = 0, list[str](), False
     for each in event_ids:
         of, _, rest = each.partition("/")
         number, _, what = rest.partition("/")
-        if of != deployment_id or not number.isdecimal() or what not in set(DeploymentStatus):
+        if (
+            of != deployment_id
+            or not number.isdecimal()
+            or (what != TOLD_TO_STOP and what not in set(DeploymentStatus))
+        ):
             continue
         if int(number) > attempt:
             attempt, said = int(number), []
-        said.append(what)
+        if what != TOLD_TO_STOP:
+            said.append(what)
+        told = what == TOLD_TO_STOP or (told and what == DeploymentStatus.FAILURE)
+    if told and status is not DeploymentStatus.FAILURE:
+        return Course(attempt + 1, tuple(said), told)
     if said and said[-1] == DeploymentStatus.FAILURE and status is DeploymentStatus.DOWNLOADING:
         return Course(attempt + 1, ())
     if status is DeploymentStatus.FAILURE and DeploymentStatus.FAILURE in said[:-1] and said[-1] != status:
-        return Course(attempt + 1, tuple(said[said.index(DeploymentStatus.FAILURE) + 1 :]))
-    return Course(attempt, tuple(said))
+        return Course(attempt + 1, tuple(said[said.index(DeploymentStatus.FAILURE) + 1 :]), told)
+    return Course(attempt, tuple(said), told)
+
+
+def end_of(update: Update) -> EventKind:
+    """What it is to us that a device has stopped as it was told to: of one that has not started nothing, for its offer
+    is withdrawn."""
+    return EventKind.CANCELLED if update.under_way else EventKind.NOTED
 
 
 def event_id(deployment_id: str, course: Course, what: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from orchestrator.core.evidence.budgets import chance_of_reaching
 from orchestrator.core.evidence.darkness import Darkness
 from orchestrator.core.outcomes import Outcome, in_order
+from orchestrator.core.rules import bind
 from orchestrator.services.simulation.conduct import DRAWN
 from orchestrator.services.simulation.setting import Ending, Played, Setting
 
@@ -47,7 +48,8 @@ class Summary:
     ``false_halts``: whether the release was within the policy's tolerances, so that every halt was a false one.
     ``failed``, ``doomed``, ``exposed`` and ``hours_to_halt`` are of the halted runs, ``hours`` of the completed ones.
     ``causes``: why runs were halted or held, most frequent first. ``not_drawn``: classes that the policy watches and no
-    simulated device comes to, so that nothing is said of them.
+    simulated device comes to, so that nothing is said of them. ``taken_for_granted``: what a person or somebody outside
+    must say before a wave opens, which is said at once here (``promotion``, ``approval``, ``gate NAME``).
     """
 
     policy: str
@@ -67,6 +69,7 @@ class Summary:
     excluded: tuple[tuple[str, int], ...] = ()
     causes: tuple[tuple[str, int], ...] = ()
     not_drawn: tuple[Outcome, ...] = ()
+    taken_for_granted: tuple[str, ...] = ()
 
 
 def chance(hits: int, runs: int) -> Chance:
@@ -107,6 +110,20 @@ def share_words(share: float) -> str:
     return f"{'over 99' if 99.5 <= 100 * share < 100 else figure(100 * share)} %"
 
 
+PROMOTION: Final = "promotion"
+APPROVAL: Final = "approval"
+
+
+def granted(setting: Setting) -> Iterator[str]:
+    """What the rules of a setting wait for that nobody simulates."""
+    rules = bind(setting.spec, setting.policy)
+    if any(wave.awaits_promotion for wave in rules.waves):
+        yield PROMOTION
+    if rules.approve_start or any(wave.approvals for wave in rules.waves):
+        yield APPROVAL
+    yield from dict.fromkeys(f"gate {gate.gate}" for wave in rules.waves for gate in wave.gates)
+
+
 def summary(setting: Setting, played: Sequence[Played]) -> Summary:
     """What the runs of a setting add up to."""
     endings = Counter(each.ending for each in played)
@@ -132,4 +149,5 @@ def summary(setting: Setting, played: Sequence[Played]) -> Summary:
         excluded=tuple(Counter(left_out.segment for each in played for left_out in each.excluded).most_common()),
         causes=tuple(Counter(f"{each.ending} {each.cause}" for each in stopped).most_common()),
         not_drawn=in_order(tolerate.keys() - DRAWN),
+        taken_for_granted=tuple(granted(setting)),
     )

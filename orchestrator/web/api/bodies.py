@@ -17,6 +17,8 @@ MOST_BYTES: Final = 4_000_000
 WITHIN: Final = 30.0
 """Seconds in which it must be here."""
 
+_LONGEST_NUMBER: Final = 18
+
 _LISTS: Final = (list, tuple, Sequence, Collection)
 
 
@@ -34,12 +36,7 @@ async def read_json(request: Request) -> bytes:
 
 async def read_body(request: Request, most: int) -> bytes:
     """At most so many bytes; what is announced as more is not read at all."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "A compressed body is not taken: send it as it is.")
-    announced = request.headers.get("content-length", "0")
-    if not announced.isascii() or not announced.isdigit():
-        raise InvalidInput("Content-Length is no number.")
-    if int(announced) > most:
+    if announced(request) > most:
         raise too_large(most)
     pieces, size = [], 0
     try:
@@ -54,6 +51,17 @@ async def read_body(request: Request, most: int) -> bytes:
     except ClientDisconnect:
         raise InvalidInput("The request ended before its body did.") from None
     return b"".join(pieces)
+
+
+def announced(request: Request) -> int:
+    """How many bytes the body has by its head, 0 where that does not say. Raises HTTPException for one that is
+    compressed, and InvalidInput for a length that is none."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "A compressed body is not taken: send it as it is.")
+    length = request.headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit() or len(length) > _LONGEST_NUMBER:
+        raise InvalidInput("Content-Length is no number.")
+    return int(length)
 
 
 def too_large(most: int) -> HTTPException:

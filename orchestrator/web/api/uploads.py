@@ -8,8 +8,10 @@ file makes it an artifact. With a ``sha256`` the same upload begun again is the 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -24,6 +26,7 @@ from orchestrator.services.application import Application
 from orchestrator.services.artifact_store import Upload
 from orchestrator.services.artifacts import Added, Said
 from orchestrator.services.people import Person
+from orchestrator.web.api.bodies import WITHIN, announced
 from orchestrator.web.asking import application, asks
 
 TUS: Final = "1.0.0"
@@ -85,9 +88,9 @@ def router() -> APIRouter:
 
 
 async def _received(request: Request, app: Application, upload: Upload) -> Upload:
-    """Write what comes, piece by piece; what had come when the sender went away is kept. Raises InvalidInput for more
-    than was announced."""
-    if int(request.headers.get("content-length", "0")) > upload.size - upload.offset:
+    """Write what comes, piece by piece; what had come when the sender went away, or said nothing for too long, is
+    kept. Raises InvalidInput for more than was announced, HTTPException when nothing comes any more."""
+    if announced(request) > upload.size - upload.offset:
         raise InvalidInput(f"The upload was announced with {upload.size} bytes; this would be more.")
     waiting = bytearray()
 
@@ -96,14 +99,26 @@ async def _received(request: Request, app: Application, upload: Upload) -> Uploa
         waiting.clear()
         return await run_in_threadpool(app.artifacts.append, upload.id, upload.offset, piece)
 
+    pieces, stalled = aiter(request.stream()), False
     try:
-        async for piece in request.stream():
+        while (piece := await _next(pieces)) is not None:
             waiting += piece
             if len(waiting) >= PIECE:
                 upload = await write()
     except ClientDisconnect:
         pass  # nobody reads the answer; what came is kept
-    return await write() if waiting else upload
+    except TimeoutError:
+        stalled = True
+    upload = await write() if waiting else upload
+    if stalled:
+        raise HTTPException(408, f"Nothing came for {WITHIN:g} seconds; go on at {upload.offset}.")
+    return upload
+
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
+    """None when there is none. Raises TimeoutError."""
+    async with asyncio.timeout(WITHIN):
+        return await anext(pieces, None)
 
 
 def _finished(app: Application, upload: Upload) -> Added:

@@ -17,7 +17,7 @@ from orchestrator.core.roles import ROLE_MEANING
 from orchestrator.errors import Forbidden, InvalidInput, NotFound, WaveError
 from orchestrator.services.console import OrderPage
 from orchestrator.services.people import Person
-from orchestrator.services.views import RolloutView
+from orchestrator.services.views import RolloutView, WaveView
 from orchestrator.web.asking import application
 from orchestrator.web.console.rendering import elsewhere, page, url
 from orchestrator.web.console.routes import Orderer, Viewer, console_of, kept, router
@@ -134,6 +134,14 @@ def _form(
     )
 
 
+def _opening(wave: WaveView) -> str:
+    """What a wave that opens begins with, as far as it has been looked at."""
+    after = f"after {' and '.join(wave.after)} " if wave.after else ""
+    size = wave.facts.eligible
+    many = "its devices are" if size is None else f"its {size:,} devices are"
+    return f"Wave {wave.state.wave} opens {after}in slices: {many} offered the Target a few at first."
+
+
 def _filled(verb: Verb, about: OrderPage, order: Order) -> Order:
     """Where something must be chosen and nothing is, the first choice stands."""
     waves = choices(verb, about.view)
@@ -150,6 +158,16 @@ def _effects(verb: Verb, view: RolloutView, order: Order) -> tuple[str, ...]:
     begun = sum(piece.started for each in touched for piece in each.facts.slices)
     waiting = max(0, under_way - max(0, begun - sum(each.facts.resolved for each in touched)))
     found = []
+    if verb.name == "start":
+        first = [each.state.wave for each in view.waves if not each.after]
+        later = [each.state.wave for each in view.waves if each.after]
+        found.append(f"First, as soon as its deltas are there and a window is open: {', '.join(first)}.")
+        if later:
+            found.append(f"Then, each after those before it have passed: {', '.join(later)}.")
+    if verb.name == "promote":
+        found += [_opening(each) for each in touched]
+    if verb.name == "resume" and under_way:
+        found.append(f"{under_way:,} devices are under way and go on.")
     if verb.name in ("halt", "cancel") and under_way:
         found.append(f"About {waiting:,} offers whose device has not started will be withdrawn.")
         found.append(

@@ -14,12 +14,13 @@ from orchestrator.core.reasons import words
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.words import plural
 from orchestrator.errors import InvalidInput
-from orchestrator.services.console import ON_A_PAGE, RolloutPage
+from orchestrator.services.console import ENTRIES_ON_A_PAGE, ON_A_PAGE, RolloutPage
 from orchestrator.services.delta_views import DeltaState
 from orchestrator.web.console.charts import bands, staircase, versions, waves, windows
+from orchestrator.web.console.gates import gate_rows
 from orchestrator.web.console.rendering import elsewhere, page, url
 from orchestrator.web.console.routes import Viewer, console_of, kept, router
-from orchestrator.web.console.verbs import offered
+from orchestrator.web.console.verbs import awaited, offered
 
 MOST_STAIRCASES: Final = 6
 """Staircases on one page: the loud ones first."""
@@ -68,6 +69,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
     if found.policy.offer_window is not None:
         calendars.append(windows.calendar("Offers", found.policy.offer_window, now, id="cal-offer"))
     banded = bands.bands(view.waves, found.rules.tolerate)
+    verbs = offered(view, found.rules)
     return page(
         request,
         "rollout.html",
@@ -87,9 +89,21 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         too_many=found.too_many,
         banded=banded,
         band_chart=bands.chart(banded, id="bands"),
-        band_sentence=bands.sentence,
+        percent=bands.percent,
         calendars=calendars,
-        verbs=offered(view, found.rules),
+        gates=gate_rows(view.waves, found.rules),
+        verbs=verbs,
+        awaited=awaited(view, verbs),
+    )
+
+
+@router.get("/rollouts/{name}/journal")
+@kept
+def journal(request: Request, person: Viewer, name: str, before: int | None = None) -> Response:
+    console = console_of(request)
+    found = console.journal(name, None if before is None else max(1, before))
+    return page(
+        request, "journal.html", person, console.clock(), found=found, before=before, on_a_page=ENTRIES_ON_A_PAGE
     )
 
 
@@ -184,7 +198,9 @@ def deltas(request: Request, person: Viewer, state: str = "") -> Response:
 def fleet(request: Request, person: Viewer) -> Response:
     console = console_of(request)
     found = console.fleet()
-    chart = versions.chart(found.versions, id="versions") if found.versions else None
+    charts = [
+        versions.chart(found.versions, slim=slim, id=f"versions-{slim}") for slim in (False, True) if found.versions
+    ]
     return page(
-        request, "fleet.html", person, console.clock(), found=found, chart=chart, lines=versions.lines(found.versions)
+        request, "fleet.html", person, console.clock(), found=found, charts=charts, lines=versions.lines(found.versions)
     )

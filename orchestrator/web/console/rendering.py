@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -87,6 +87,11 @@ def page(
         **shown,
     )
     return sent(request, text.encode(), HTML, status=code)
+
+
+def filled(template: str, shown: Mapping[str, Any]) -> str:
+    """A page for whoever it is, in the same frame: nobody is at its top, and it has no script."""
+    return _environment().get_template(template).render(person=None, path="", part=False, **shown)
 
 
 def sent(request: Request, body: bytes, kind: str, *, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from typing import Final
 
 from orchestrator.core.roles import Role, may
 from orchestrator.core.rules import Rules
-from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus, WaveStatus
+from orchestrator.core.states import LIVE_ROLLOUT, ReasonKind, RolloutStatus, WaveStatus
 from orchestrator.services.people import Person
 from orchestrator.services.rollouts import Ordered, Rollouts
 from orchestrator.services.views import RolloutView
@@ -219,6 +219,23 @@ def offered(view: RolloutView, rules: Rules) -> Sequence[Verb]:
         if fits and not (verb.one_wave and not _choices(verb, view)):
             found.append(verb)
     return found
+
+
+def awaited(view: RolloutView, verbs: Sequence[Verb]) -> str:
+    """The name of the order that it stands still for; '' where it needs nobody."""
+    names = [verb.name for verb in verbs]
+    kinds = {reason.kind for wave in view.waves for reason, _ in wave.waiting} | {
+        reason.kind for reason, _ in view.waiting
+    }
+    for name, waits in (
+        ("approve", ReasonKind.AWAITING_APPROVAL in kinds),
+        ("start", True),
+        ("resume", True),
+        ("promote", ReasonKind.AWAITING_PROMOTION in kinds),
+    ):
+        if name in names and waits:
+            return name
+    return ""
 
 
 def _approval_asked(view: RolloutView, rules: Rules) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 from orchestrator.adapters.notify.courier import Courier
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.core.notices import Notice
+from orchestrator.services.notice_store import Wanted
 from orchestrator.services.notices import Notices
 from tests.contract.building import DAY, NOW, rollout
 from tests.contract.test_notices import NOTICE
@@ -34,7 +35,7 @@ def test_a_destination_that_hangs_keeps_neither_the_others_nor_the_end_waiting()
     store, to = open_store("sqlite://"), Two()
     with store.writing() as w:
         key = w.add_rollout(rollout()).key
-        w.add_notices(key, "one", ["hangs", "takes"], NOTICE, now=NOW, give_up_at=NOW + DAY)
+        w.add_notices(Wanted(key, "one", NOTICE, NOW, NOW + DAY), ["hangs", "takes"])
     with Courier(Notices(store, to, lambda: NOW, None, lambda: 0.5), look_every=0.01):
         assert to.hanging.wait(20) and to.took.wait(20)
         to.go.set()

@@ -20,7 +20,7 @@ from orchestrator.adapters.notify.sender import DestinationSender
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.core.notices import Notice, notice
 from orchestrator.core.states import RolloutStatus
-from orchestrator.services.notice_store import Post
+from orchestrator.services.notice_store import Post, Wanted
 from orchestrator.services.notices import GIVE_UP_AFTER, Delivered, Notices
 from tests.contract.building import NOW, rollout
 
@@ -103,7 +103,7 @@ def test_a_mail_server_that_is_away_for_an_hour_gets_the_mail_once(tmp_path: Pat
     notices = Notices(store, destinations(tmp_path, port), lambda: now[0], None, lambda: 0.5)
     with store.writing() as w:
         key = w.add_rollout(rollout()).key
-        w.add_notices(key, "journal 3", ["oncall"], halted("Halted."), now=NOW, give_up_at=NOW + GIVE_UP_AFTER)
+        w.add_notices(Wanted(key, "journal 3", halted("Halted."), NOW, NOW + GIVE_UP_AFTER), ["oncall"])
 
     def goes_on_until(then: datetime) -> None:
         while (due_at := notices.next_at()) is not None and due_at <= then:

@@ -1,79 +1,24 @@
-"""The console as people have it in front of them: every page, orders, live figures, and a server that goes away."""
+"""The console as people have it in front of them: orders, live figures, and a server that goes away."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.web.e2e.browsing import CHROMIUM, NAME, Served
-from tests.web.installation import HTML, Installation, believable
+from tests.web.e2e.browsing import NAME, Served
+from tests.web.e2e.looking import snap
+from tests.web.e2e.pages import DESK, DOOR, PHONE
+from tests.web.installation import HTML
 
 pytestmark = pytest.mark.e2e
-
-PAGES = [
-    "/rollouts",
-    "/rollouts?status=halted",
-    "/rollouts/lmp-42",
-    "/rollouts/beta-43",
-    "/rollouts/lmp-44",
-    "/rollouts/lmp-42/order/complete",
-    "/rollouts/beta-43/order/resume",
-    "/rollouts/lmp-42/order/exclude",
-    "/fleet",
-    "/devices?begins=gw-00",
-    "/groups/lab",
-    "/devices/gw-0007",
-    "/deltas",
-    "/policies",
-    "/policies/standard",
-]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with pytest.MonkeyPatch.context() as patch:
-        home = Installation(Path(tmp_path_factory.mktemp("home"))).open(patch)
-        believable(home)
-        found = Served(home)
-        found.start()
-        yield found
-        found.stop()
-        home.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)], ids=["wide and light", "narrow and dark"])
-def test_every_page_stands_and_axe_finds_nothing(served: Served, browser: Browser, width: int, dark: bool) -> None:
-    with served.page(browser, width=width, dark=dark) as watched:
-        found: list[str] = []
-        for path in PAGES:
-            assert watched.go(path) == 200, path
-            seen = Axe().run(watched.page)
-            if seen.violations_count:
-                found.append(f"{path}: {seen.generate_report()}")
-            if watched.page.evaluate("document.documentElement.scrollWidth") > width:
-                found.append(f"{path} is wider than the screen")
-        assert not found, "\n".join(found)
-        assert not watched.wrong
-        assert all(each.startswith(f"{served.url}/") for each in watched.asked), "nothing is asked of another host"
 
 
 def test_nothing_runs_that_is_written_into_a_page(served: Served, browser: Browser) -> None:
     with served.page(browser) as watched:
-        for path in PAGES:
+        for path in [*served.pages.values(), *DOOR.values()]:
             watched.go(path)
             inline = watched.page.evaluate(
                 "() => [...document.querySelectorAll('script:not([src]), style, [style]')].length"
@@ -210,7 +155,7 @@ def test_a_page_left_open_over_a_restart_is_true_again(served: Served, browser: 
 
 
 def test_a_policy_is_played_from_its_page(served: Served, browser: Browser) -> None:
-    with served.page(browser, "releaser") as watched:
+    with served.page(browser, "releaser.anna") as watched:
         page = watched.page
         watched.go("/policies/standard")
         page.get_by_label("Scenario").select_option("broken")
@@ -221,4 +166,9 @@ def test_a_policy_is_played_from_its_page(served: Served, browser: Browser) -> N
         picture = page.locator("img.study")
         expect(picture).to_be_visible()
         page.wait_for_function("() => document.querySelector('img.study').naturalWidth > 0")
+        for view in (DESK, PHONE, DESK.in_the_dark(), PHONE.in_the_dark()):
+            page.set_viewport_size({"width": view.width, "height": view.height})
+            page.emulate_media(color_scheme="dark" if view.dark else "light")
+            snap(page, "policy-played", view)
+            assert page.evaluate("document.documentElement.scrollWidth") <= view.width
         assert not watched.wrong

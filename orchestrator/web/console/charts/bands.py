@@ -19,7 +19,7 @@ SURE: Final = 0.05
 
 WIDTH: Final = 560
 _REACHES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-_ROW, _LEFT, _RIGHT, _TOP = 42, 150, 16, 8
+_ROW, _LEFT, _RIGHT, _TOP = 58, 4, 8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +75,25 @@ def chart(found: Sequence[Band], *, id: str) -> Markup:
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * (max(share, start) - start) / reach
 
     parts: list[Markup] = []
-    base = _TOP + _ROW * len(found)
+    base = _TOP + _ROW * len(found) + 2
     for number_, share in enumerate((start, start + reach / 2, 1.0)):
         anchor = ("start", "middle", "end")[number_]
         parts.append(el("line", class_="grid", x1=x(share), x2=x(share), y1=_TOP, y2=base))
-        parts.append(el("text", _percent(share), class_="tick", x=x(share), y=base + 18, text_anchor=anchor))
+        parts.append(el("text", percent(share), class_="tick", x=x(share), y=base + 18, text_anchor=anchor))
     for row, band in enumerate(found):
         y = _TOP + _ROW * row
         kind = "bad" if band.high < band.least else "ok" if band.low >= band.least else "open"
-        parts.append(el("text", f"not {band.name}", class_="band-name", x=0, y=y + 20))
-        parts.append(el("rect", class_="band-track", x=_LEFT, y=y + 8, width=WIDTH - _LEFT - _RIGHT, height=18, rx=3))
+        parts.append(el("text", f"not {band.name}", class_="band-name", x=_LEFT, y=y + 20))
+        parts.append(el("rect", class_="band-track", x=_LEFT, y=y + 28, width=WIDTH - _LEFT - _RIGHT, height=18, rx=3))
         if band.outcomes:
             left, right = x(band.low), x(band.high)
             parts.append(
-                el("rect", class_=f"band band-{kind}", x=left, y=y + 8, width=max(2, right - left), height=18, rx=3)
+                el("rect", class_=f"band band-{kind}", x=left, y=y + 28, width=max(2, right - left), height=18, rx=3)
             )
             parts.append(
-                el("line", class_=f"band-point band-{kind}", x1=x(band.share), x2=x(band.share), y1=y + 6, y2=y + 28)
+                el("line", class_=f"band-point band-{kind}", x1=x(band.share), x2=x(band.share), y1=y + 26, y2=y + 48)
             )
-        parts.append(el("line", class_="tolerance", x1=x(band.least), x2=x(band.least), y1=y + 3, y2=y + 31))
+        parts.append(el("line", class_="tolerance", x1=x(band.least), x2=x(band.least), y1=y + 23, y2=y + 51))
     said = "; ".join(f"not {band.name}: {sentence(band)}" for band in found)
     return picture(
         WIDTH,
@@ -109,12 +109,13 @@ def chart(found: Sequence[Band], *, id: str) -> Markup:
 def sentence(band: Band) -> str:
     """``99.4 % of 380 (97.9 % to 99.9 %), at least 98 % asked``."""
     if not band.outcomes:
-        return f"no outcome yet, at least {_percent(band.least)} asked"
-    between = f"{_percent(band.low)} to {_percent(band.high)}"
-    return f"{_percent(band.share)} of {number(band.outcomes)} ({between}), at least {_percent(band.least)} asked"
+        return f"no outcome yet, at least {percent(band.least)} asked"
+    between = f"{percent(band.low)} to {percent(band.high)}"
+    return f"{percent(band.share)} of {number(band.outcomes)} ({between}), at least {percent(band.least)} asked"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """``98 %``, ``99.4 %``."""
     value = 100 * share
     return (
         f"{value:.0f} %"

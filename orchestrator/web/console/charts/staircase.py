@@ -49,6 +49,7 @@ def plain(tolerance: float, alpha: float, places: int, *, id: str, title: str, a
     return picture(
         WIDTH,
         HEIGHT,
+        _grid(scale),
         _region(stairs, scale),
         _axes(scale),
         el("text", f"{answer.value}s", class_="region-word", x=scale.x(0) + 10, y=scale.y(scale.most) + 18),
@@ -110,12 +111,13 @@ def _svg(
     reached = stairs.need(monitor.places) if monitor.places else stairs.first
     highest = max(monitor.bad, following.there + following.more if waits else 0, reached) + 1
     scale = _Scale(max(furthest * 1.08, stairs.first + 3), highest)
-    drawn: list[Markup] = [_region(stairs, scale)]
+    drawn: list[Markup] = [_grid(scale), _region(stairs, scale)]
+    above: list[Markup] = []
     if monitor.places:
         x = scale.x(monitor.places)
         drawn.append(el("line", class_="so-far", x1=x, x2=x, y1=scale.y(scale.most), y2=scale.y(0)))
         at_end = x > WIDTH - 150
-        drawn.append(
+        above.append(
             el(
                 "text",
                 f"{number(monitor.places)} places so far",
@@ -126,7 +128,9 @@ def _svg(
             )
         )
     if waits:
-        drawn.append(_next(monitor, following, scale))
+        line, word = _next(monitor, following, scale)
+        drawn.append(line)
+        above.append(word)
     drawn.append(_axes(scale))
     if dots:
         path = (
@@ -135,6 +139,8 @@ def _svg(
             + "".join(f"H{scale.x(place):.1f}V{scale.y(count):.1f}" for count, (place, _) in enumerate(dots, 1))
         )
         drawn.append(el("path", class_="walk", d=path + f"H{scale.x(monitor.places):.1f}"))
+    # No word may lie over a device that failed.
+    drawn += above
     for count, (place, device) in enumerate(dots, 1):
         crossed = monitor.crossed_at == (count, place)
         drawn.append(
@@ -182,25 +188,27 @@ def _region(stairs: Staircase, scale: _Scale) -> Markup:
     return el("g", el("path", class_="region", d=closed), el("path", class_="limit", d=edge))
 
 
-def _next(monitor: MonitorFacts, step: Step, scale: _Scale) -> Markup:
-    """Where the next limit is: so many bad devices, within so many first places."""
+def _next(monitor: MonitorFacts, step: Step, scale: _Scale) -> tuple[Markup, Markup]:
+    """Where the next limit is, so many bad devices within so many first places, and that in words."""
     count, until = step.there + step.more, step.within
     x, y = scale.x(until), scale.y(count)
     word = f"{count} within {number(until)} {'excludes' if monitor.segment else monitor.answer.value + 's'}"
-    left = x < 190
-    return el(
+    line = el(
         "g",
         el("line", class_="next", x1=scale.x(0), x2=x, y1=y, y2=y),
         el("circle", class_="next-mark", cx=x, cy=y, r=4.5),
-        el(
-            "text",
-            word,
-            class_="next-word",
-            x=x + 9 if left else x - 9,
-            y=y + (17 if left else -8),
-            text_anchor="start" if left else "end",
-        ),
     )
+    # To its right nothing is shaded, and no dot is that high: the next one there halts.
+    if x < WIDTH - 170:
+        return line, el("text", word, class_="next-word", x=x + 10, y=y + 4)
+    return line, el("text", word, class_="next-word", x=x - 9, y=y + 18, text_anchor="end")
+
+
+@lru_cache(maxsize=512)
+def _grid(scale: _Scale) -> Markup:
+    left, right = scale.x(0), scale.x(scale.places)
+    levels = [scale.y(bad) for bad in scale.up if bad]
+    return el("g", [el("line", class_="grid", x1=left, x2=right, y1=y, y2=y) for y in levels])
 
 
 @lru_cache(maxsize=512)
@@ -217,8 +225,6 @@ def _axes(scale: _Scale) -> Markup:
     for bad in scale.up:
         y = scale.y(bad)
         parts.append(el("text", number(int(bad)), class_="tick", x=_LEFT - 8, y=y + 4, text_anchor="end"))
-        if bad:
-            parts.append(el("line", class_="grid", x1=scale.x(0), x2=scale.x(scale.places), y1=y, y2=y))
     parts.append(
         el("text", "places, in their order", class_="axis-word", x=WIDTH - _RIGHT, y=HEIGHT - 4, text_anchor="end")
     )

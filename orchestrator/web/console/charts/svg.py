@@ -67,7 +67,7 @@ def short(value: float) -> str:
 def picture(
     width: float, height: float, *children: Child | Iterable[Child], title: str, described: str, id: str, class_: str
 ) -> Markup:
-    """A picture with its title and what it shows in words, for who cannot see it."""
+    """A picture with its name, and what it shows in words, for who cannot see it."""
     return el(
         "svg",
         el("title", title, id=f"{id}-title"),
@@ -77,7 +77,8 @@ def picture(
         width=width,
         height=height,
         role="img",
-        aria_labelledby=f"{id}-title {id}-desc",
+        aria_labelledby=f"{id}-title",
+        aria_describedby=f"{id}-desc",
         class_=class_,
     )
 

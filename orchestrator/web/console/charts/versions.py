@@ -14,6 +14,7 @@ from orchestrator.core.words import number
 from orchestrator.web.console.charts.svg import el, picture, round_steps
 
 WIDTH: Final = 1180
+SLIM: Final = 560
 HEIGHT: Final = 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 12, 26
 COLOURS: Final = 6
@@ -58,8 +59,9 @@ def _named(series: Sequence[tuple[datetime, Mapping[Version, int]]]) -> list[int
     return sorted((version for version, _ in most.most_common(COLOURS)), reverse=True)
 
 
-def chart(series: Sequence[tuple[datetime, Mapping[Version, int]]], *, id: str) -> Markup:
-    """Stacked areas, the newest version at the bottom."""
+def chart(series: Sequence[tuple[datetime, Mapping[Version, int]]], *, slim: bool, id: str) -> Markup:
+    """Stacked areas, the newest version at the bottom; ``slim`` for a narrow page."""
+    width = SLIM if slim else WIDTH
     named = _named(series)
     points = (
         series if len(series) <= _MOST else [series[len(series) * i // _MOST] for i in range(_MOST - 1)] + [series[-1]]
@@ -69,14 +71,14 @@ def chart(series: Sequence[tuple[datetime, Mapping[Version, int]]], *, id: str) 
     up = round_steps(max(sum(counts.values()) for _, counts in points), about=4)
 
     def x(at: datetime) -> float:
-        return _LEFT + (WIDTH - _LEFT - _RIGHT) * (at - start).total_seconds() / length
+        return _LEFT + (width - _LEFT - _RIGHT) * (at - start).total_seconds() / length
 
     def y(many: float) -> float:
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * many / up[-1]
 
     parts: list[Markup] = []
     for many in up:
-        parts.append(el("line", class_="grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y(many), y2=y(many)))
+        parts.append(el("line", class_="grid", x1=_LEFT, x2=width - _RIGHT, y1=y(many), y2=y(many)))
         parts.append(el("text", number(int(many)), class_="tick", x=_LEFT - 8, y=y(many) + 4, text_anchor="end"))
     below = [0.0] * len(points)
     areas: list[tuple[int, Version | Literal["older"]]] = [*enumerate(named), (COLOURS, "older"), (COLOURS + 1, None)]
@@ -99,13 +101,13 @@ def chart(series: Sequence[tuple[datetime, Mapping[Version, int]]], *, id: str) 
         parts.append(el("text", _date(at, end - start), class_="tick", x=x(at), y=HEIGHT - 8, text_anchor=anchor))
     said = ", ".join(f"{each.name}: {number(each.devices)}" for each in lines(series))
     return picture(
-        WIDTH,
+        width,
         HEIGHT,
         parts,
         title="Versions over time",
         described=f"From {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC. Now: {said}.",
         id=id,
-        class_="chart versions",
+        class_=f"chart versions {'slim' if slim else 'wide'}",
     )
 
 

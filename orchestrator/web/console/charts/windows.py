@@ -22,12 +22,14 @@ _ROW, _LEFT, _RIGHT, _TOP = 19, 92, 12, 20
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """One window for the days ahead. ``rows``: each day in words."""
+    """One window for the days ahead. ``changes``: when it opens or closes next, in its own zone; ``rows``: each day in
+    words."""
 
     name: str
     zone: str
     open_now: bool
     changes_at: datetime | None
+    changes: str
     svg: Markup
     rows: tuple[tuple[date, str], ...]
 
@@ -51,7 +53,8 @@ def _drawn(name: str, window: Window, now: datetime, id: str) -> Calendar:
         parts.append(el("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=_TOP + _ROW * DAYS))
     for number, day in enumerate(days):
         y = _TOP + _ROW * number
-        label = f"{WEEKDAYS[day.weekday()].capitalize()} {day.day} {day:%b}"
+        month = f" {day:%b}" if number == 0 or day.day == 1 else ""
+        label = f"{WEEKDAYS[day.weekday()].capitalize()} {day.day}{month}"
         weekend = day.weekday() >= 5
         parts.append(el("text", label, class_="day weekend" if weekend else "day", x=0, y=y + 14))
         parts.append(el("rect", class_="band-track", x=_LEFT, y=y + 3, width=_x(24) - _LEFT, height=_ROW - 5, rx=2))
@@ -86,7 +89,15 @@ def _drawn(name: str, window: Window, now: datetime, id: str) -> Calendar:
         class_="chart calendar",
     )
     changes = window.closes_at(now) if open_now else window.next_open(now)
-    return Calendar(name, window.timezone, open_now, changes, svg, tuple(rows))
+    return Calendar(name, window.timezone, open_now, changes, _at(changes, at), svg, tuple(rows))
+
+
+def _at(changes: datetime | None, now: datetime) -> str:
+    """``16:00`` today, ``Mon 30 Nov 09:00`` on another day."""
+    if changes is None:
+        return ""
+    there = changes.astimezone(now.tzinfo)
+    return f"{there:%H:%M}" if there.date() == now.date() else f"{there:%a} {there.day} {there:%b %H:%M}"
 
 
 def _openings(window: Window, now: datetime, last: date, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
