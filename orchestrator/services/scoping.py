@@ -21,7 +21,7 @@ def check_scope(app: Application, person: Person, operation: Operation, given: M
         return
     if operation.call is remotely.apply:
         spec, _ = app.files.said(given["rollout"], given.get("policy"))
-        person.orders_about({spec.tag, *_tag_of(app, spec.rollout)})
+        person.orders_about({spec.tag, *_tag_of(app, spec.name)})
     elif operation.path.startswith("/rollouts/{name}/"):
         check_rollout(app, person, given["name"])
     else:

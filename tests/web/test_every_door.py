@@ -176,7 +176,7 @@ def test_a_token_for_a_tag_orders_about_its_rollouts_and_sees_everything(inside:
     assert client.post("/api/v1/rollouts/lmp-42/start", json={}).status_code == 200
     assert client.get("/api/v1/devices").status_code == 200
     assert client.get("/rollouts/lmp-42/order/halt").status_code == 200
-    file = {"rollout": "other", "target": 42, "tag": "x", "policy": "accelerated", "waves": WAVES}
+    file = {"rollout": "other", "target": 42, "tag": "promoted", "policy": "accelerated", "waves": WAVES}
     assert client.post("/api/v1/rollouts", json={"rollout": file}).status_code == 200
     assert client.post("/api/v1/freeze", json={"reason": "a fire"}).status_code == 403
     assert client.post("/api/v1/rollouts/lmp-42/approve", json={}).status_code == 403, "and no more than its role"
