@@ -55,14 +55,18 @@ bench: system-demo $(READY)  ## measure, and compare
 bench-gateway: system-demo $(READY)  ## the gateway beside goosebit (fetched by pip) and a bare callable
 	$(PY) -m tests.benchmarks gateway_peers $(ARGS)
 
+bench-console: $(READY)  ## the console on a million devices and a hundred rollouts (ARGS=--write for README)
+	$(PY) -m tests.benchmarks console $(ARGS)
+
 soak: system-demo $(READY)  ## ten minutes of a fleet of a million (ARGS="--minutes 3")
 	$(PY) -m tests.load.soak $(ARGS)
 
 kills: system-demo $(READY)  ## fifty kills with SIGKILL under load, each recounted
 	$(PY) -m tests.load.kills $(ARGS)
 
-fuzz: $(READY)  ## a hundred thousand requests that nobody should send
+fuzz: $(READY)  ## requests that nobody should send: a hundred thousand of devices, forty thousand of operators
 	$(PY) -m tests.load.fuzz $(ARGS)
+	$(PY) -m tests.load.fuzz_operators $(ARGS)
 
 evidence: $(READY)  ## play the cases of docs/evidence.md and write its tables (a long time; ARGS="--jobs 2")
 	@$(PY) -m tests.evidence --write $(ARGS)
@@ -71,7 +75,7 @@ screenshots: setup  ## every page of the console in build/console, and those tha
 	$(PYTEST) -q -n $(JOBS) tests/web/e2e/test_looks.py tests/web/e2e/test_console.py $(ARGS)
 	$(PY) -m tests.web.e2e.chosen
 
-bench-console: setup  ## what the console costs a browser: writes the table in docs/console.md
+bench-browser: setup  ## what the console costs a browser: writes the table in docs/console.md
 	$(PY) -m tests.web.e2e.figures --write $(ARGS)
 
 lock: $(READY)  ## write requirements.lock anew, with today's newest versions
@@ -93,4 +97,4 @@ clean:  ## remove what was made here, .venv too
 	rm -f .coverage .coverage.*
 	find orchestrator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway bench-console screenshots soak kills fuzz evidence lock docs wheel clean
+.PHONY: help setup system-demo system-test demo test lint types unit bench bench-gateway bench-console bench-browser screenshots soak kills fuzz evidence lock docs wheel clean

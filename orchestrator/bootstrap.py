@@ -235,6 +235,7 @@ def open_application(
             site=_site_of,
         ),
         authority=lambda: open_authority(settings),
+        tuf=lambda: open_tuf(settings, clock=clock),
         clock=clock,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -81,12 +81,10 @@ class FileAuthority:
             raise _none(self._directory) from None
 
     def device(self, device_id: str, *, request: str | None, lasts: timedelta, since: datetime) -> Issued:
-        check_name(device_id, "device id")
-        if len(device_id) > LONGEST_NAME:
-            raise InvalidInput(f"A certificate's name has {LONGEST_NAME} characters at most, and {device_id} more.")
+        subject = _of_device(device_id)
         key = ec.generate_private_key(ec.SECP256R1()) if request is None else None
         public = key.public_key() if key is not None else _requested(request or "", device_id)
-        made = self._leaf(_named(device_id), public, ExtendedKeyUsageOID.CLIENT_AUTH, (), lasts, since)
+        made = self._leaf(subject, public, ExtendedKeyUsageOID.CLIENT_AUTH, (), lasts, since)
         return _issued(device_id, made, key)
 
     def server(self, names: Sequence[str], *, lasts: timedelta, since: datetime) -> Issued:
@@ -100,20 +98,7 @@ class FileAuthority:
         return _issued(names[0], made, key)
 
     def save(self, issued: Issued, directory: Path, name: str) -> Sequence[Path]:
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise InvalidInput(f"{directory} cannot be made: {error.strerror}.") from None
-        made = []
-        for ending, text in (("key", issued.key), ("pem", issued.certificate)):
-            if text is not None:
-                made.append(directory / f"{name}.{ending}")
-                write_new(made[-1], text, private=ending == "key")
-        trusted = directory / "ca.pem"
-        if not trusted.exists():
-            write_new(trusted, self.certificate())
-            made.append(trusted)
-        return made
+        return save(issued, directory, name, trusted=self.certificate)
 
     def _leaf(
         self,
@@ -154,6 +139,38 @@ class FileAuthority:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise InvalidInput(f"{self.key_file} is no key on an elliptic curve.")
         return authority, key
+
+
+def save(issued: Issued, directory: Path, name: str, *, trusted: Callable[[], str]) -> Sequence[Path]:
+    """As ``Authority.save``; ``trusted`` is what goes into ``ca.pem``."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidInput(f"{directory} cannot be made: {error.strerror}.") from None
+    made = []
+    for ending, text in (("key", issued.key), ("pem", issued.certificate)):
+        if text is not None:
+            made.append(directory / f"{name}.{ending}")
+            write_new(made[-1], text, private=ending == "key")
+    beside = directory / "ca.pem"
+    if not beside.exists():
+        write_new(beside, trusted())
+        made.append(beside)
+    return made
+
+
+def new_request(device_id: str) -> tuple[str, str]:
+    """A new key, and a signing request with it for that device, both in PEM. Raises InvalidInput."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(_of_device(device_id)).sign(key, hashes.SHA256())
+    return _key_text(key), request.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def _of_device(device_id: str) -> x509.Name:
+    check_name(device_id, "device id")
+    if len(device_id) > LONGEST_NAME:
+        raise InvalidInput(f"A certificate's name has {LONGEST_NAME} characters at most, and {device_id} more.")
+    return _named(device_id)
 
 
 def _none(directory: Path) -> NotFound:

@@ -39,6 +39,7 @@ def init(
 ) -> None:
     """Make an authority of this installation's own; who has its key can speak for every device."""
     call = invocation(ctx, as_json=as_json)
+    call.require_here()
     from orchestrator.services.authority import CA_FOR
 
     with call.application() as house:
@@ -93,6 +94,7 @@ def server(
 ) -> None:
     """Sign a certificate for the gateway itself, with a new key."""
     call = invocation(ctx, as_json=as_json)
+    call.require_here()
     from orchestrator.services.authority import SERVER_FOR
     from orchestrator.services.house_log import several
 

@@ -204,6 +204,12 @@ class Invocation:
             return self._there().application.files
         return openers().open_files(self.load_settings())
 
+    def tuf(self) -> Tuf:
+        """Roots and keys for aktualizr-lite; no database is opened."""
+        if self.server is not None:
+            return self._there().application.tuf()
+        return openers().open_tuf(self.load_settings())
+
     def _there(self) -> Elsewhere:
         """The other machine, over one connection for as long as the command runs."""
         if self._elsewhere is None:

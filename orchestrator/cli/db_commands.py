@@ -47,6 +47,7 @@ def copy(
 ) -> None:
     """Copy everything from SQLite into an empty PostgreSQL database, and recount it there; stop `wave serve` first."""
     call = invocation(ctx, as_json=as_json)
+    call.require_here()
     to = openers().load_settings(settings, {})
     counts = openers().copy_database(call.load_settings(), to)
     if as_json:

@@ -98,6 +98,8 @@ def build(
 ) -> None:
     """Have one delta built, and wait until it is there."""
     call = invocation(ctx, as_json=as_json)
+    if here:
+        call.require_here()
     with call.application() as house:
         pair = house.deltas.resolve_pair(from_, to, hardware_id)
         queued = house.deltas.request([pair], by=call.by)

@@ -225,6 +225,8 @@ def static_deltas(
 ) -> None:
     """Find out which deltas bring the devices of a tag to a version, and have them built."""
     call = invocation(ctx, as_json=as_json)
+    if here:
+        call.require_here()
     with call.application() as house:
         found = house.deltas.static_deltas(
             version, tag=by_tag, from_versions=tuple(from_versions or ()), hardware_id=hardware_id

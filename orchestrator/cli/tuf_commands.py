@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.context import AsJson, Invocation, Yes, confirm, invocation, openers
+from orchestrator.cli.context import AsJson, Invocation, Yes, confirm, invocation
 from orchestrator.cli.late import command, group
 from orchestrator.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from orchestrator.services.tuf import Tuf, TufView
+    from orchestrator.services.tuf import TufView
 
 app = group("tuf")
 
@@ -45,7 +45,7 @@ def init(
 ) -> None:
     """Begin a TUF repository: keys and the first root, or the next root of one that devices trust already."""
     call = invocation(ctx, as_json=as_json)
-    house = _tuf(call)
+    house = call.tuf()
     given = root_key or []
     if take_over:
         made = house.take_over([_content(each) for each in take_over], root_keys=given, keys=keys)
@@ -85,7 +85,7 @@ def rotate(
     if same_keys and keys is not None:
         raise InvalidInput("--same-keys and --keys exclude each other.")
     confirm(call, "Make a new root?", yes=yes)
-    made = _tuf(call).rotate(root_keys=root_key or [], new_root_key=new_root_key, keys=keys, same_keys=same_keys)
+    made = call.tuf().rotate(root_keys=root_key or [], new_root_key=new_root_key, keys=keys, same_keys=same_keys)
     if as_json:
         return call.answer("tuf", made)
     call.show(f"Root {made.roots[0].version} is made; it is good until {made.roots[0].expires_at:%Y-%m-%d}.")
@@ -95,7 +95,7 @@ def rotate(
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show roots, their ends and keys, and what is wrong with them."""
     call = invocation(ctx, as_json=as_json)
-    found = _tuf(call).show()
+    found = call.tuf().show()
     if as_json:
         return call.answer("tuf", found)
     _page(call, found)
@@ -116,10 +116,6 @@ def _page(call: Invocation, found: TufView) -> None:
         call.lines(str(found.place / "keys" / "root.key"))
     if found.problem is not None:
         call.show(f"! {found.problem}")
-
-
-def _tuf(call: Invocation) -> Tuf:
-    return openers().open_tuf(call.load_settings())
 
 
 def _content(file: Path) -> bytes:

@@ -47,6 +47,9 @@ class Outlook:
     looks_again: str
 
 
+NOTHING_TOLD: Final = Outlook((), (), (), (), (), "")
+
+
 def outlook(
     state: RolloutState, facts: Facts, rules: Rules, plan: Plan, steps: Mapping[str, Step], now: datetime
 ) -> Outlook:

@@ -31,7 +31,8 @@ def monitor_facts(
         places = max(0, segments.get(spec.segment, 0) - from_place)
         calm = max(places, bad)
     else:
-        mine = [piece for wave, piece in opened if spec.wave in (None, wave)]
+        own = spec.wave
+        mine = [piece for wave, piece in opened if own is None or wave == own]
         places = places_since(from_place, mine)
         calm = calmed_by(places, bad, confirmed_since(from_place, mine))
     return MonitorFacts(

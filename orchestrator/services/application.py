@@ -34,6 +34,7 @@ from orchestrator.services.settings import Settings
 from orchestrator.services.store import Store
 from orchestrator.services.targets import Targets
 from orchestrator.services.tick import Ticker
+from orchestrator.services.tuf import Tuf
 from orchestrator.services.turn import Turn
 from orchestrator.services.verifying import Verifier
 
@@ -91,6 +92,7 @@ class Application:
     house_log: HouseLog
     door: Door
     authority: Callable[[], Authority]
+    tuf: Callable[[], Tuf]
     clock: Callable[[], datetime]
 
     def close(self) -> None:

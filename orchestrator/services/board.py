@@ -15,7 +15,7 @@ from typing import Final
 
 from orchestrator.core.admission import Flow, flow, slowing
 from orchestrator.core.artifact import FILES, Artifact, Format
-from orchestrator.core.facts import WaveState
+from orchestrator.core.facts import Facts, MonitorFacts, WaveFacts, WaveState
 from orchestrator.core.offers import Terms
 from orchestrator.core.pace import Paced, counts_devices, limits
 from orchestrator.core.rules import Rules
@@ -117,11 +117,12 @@ def terms_of(
     slices: Mapping[str, Sequence[Slice]],
     r: Reading,
     frozen: Reason | None,
+    facts: Facts | None = None,
 ) -> Terms:
-    """A rollout as far as offers depend on it."""
+    """A rollout as far as offers depend on it. With ``facts`` at hand less is read."""
     assert row.scope is not None
-    budgets = r.budgets(row.key)
-    flow, wave_flows = flows_of(row, rules, r)
+    budgets = r.budgets(row.key) if facts is None else facts.budgets
+    flow, wave_flows = flows_of(row, rules, r) if facts is None else flows_in(facts, row, rules, r)
     return Terms(
         state=row.state,
         rules=rules,
@@ -137,7 +138,19 @@ def terms_of(
 def flows_of(row: RolloutRow, rules: Rules, r: Reading) -> tuple[Flow, dict[str, Flow]]:
     """How many are at it, in the rollout and in the waves that limit it themselves or that an amber monitor slows. Who
     is at it is counted only where something asks for it."""
-    waves, monitors = r.flowing(row, counted=_any(rules, counts_devices))
+    return _flows(row, rules, r, *r.flowing(row, counted=_any(rules, counts_devices)))
+
+
+def flows_in(facts: Facts, row: RolloutRow, rules: Rules, r: Reading) -> tuple[Flow, dict[str, Flow]]:
+    """The same, where the facts are at hand: the slices are not read again."""
+    stained = [each for each in facts.monitors if each.bad and not each.accepted and each.segment is None]
+    waves = facts.waves if stained or _any(rules, counts_devices) else ()
+    return _flows(row, rules, r, waves, stained)
+
+
+def _flows(
+    row: RolloutRow, rules: Rules, r: Reading, waves: Sequence[WaveFacts], monitors: Sequence[MonitorFacts]
+) -> tuple[Flow, dict[str, Flow]]:
     spent = r.spent(row.key) if _any(rules, lambda paced: paced.rate is not None) else {}
     flows = {
         own.wave: flow(waves, monitors, rules.tolerate, wave=own.wave, paced=own, spent_until=spent.get(own.wave))

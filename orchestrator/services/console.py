@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,16 +10,14 @@ from typing import Final
 from orchestrator.core.fleet import Device
 from orchestrator.core.policy import Policy
 from orchestrator.core.rules import Rules
-from orchestrator.core.slices import is_segment
 from orchestrator.core.states import Reason, RolloutStatus
-from orchestrator.errors import NotFound
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.console_deltas import DeltasPage, delta_page, deltas_needed
 from orchestrator.services.console_store import Census, JournalLine, Stain, Tallied
-from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.delta_views import DeltaState, DeltaView, Usage, state_of, views
+from orchestrator.services.delta_views import DeltaState, DeltaView
 from orchestrator.services.notice_store import Unsent
 from orchestrator.services.notices import policy_of
-from orchestrator.services.queries import Queries
+from orchestrator.services.queries import Queries, row_of, view_of
 from orchestrator.services.records import DeviceRow, RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Reading, Store
@@ -37,8 +34,6 @@ MOST_DOTS: Final = 400
 
 MOST_SEGMENTS: Final = 100
 """Segments that a form offers."""
-
-MOST_DELTAS: Final = 100
 
 HISTORY: Final = timedelta(days=30)
 """How far back the chart of versions goes."""
@@ -85,16 +80,6 @@ class JournalPage:
 
 
 @dataclass(frozen=True, slots=True)
-class DeltasPage:
-    """Deltas that are needed, built or recorded, those under way first; ``counts``: all by state; ``counted_at``: when
-    the devices that could use them were counted."""
-
-    deltas: tuple[DeltaView, ...]
-    counts: Mapping[DeltaState, int]
-    counted_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class OrderPage:
     """What a person must know to give an order. ``stops``: what stands against the rollout, by the name it is accepted
     with, each with its sentence; ``segments``: those that have places, the most bad devices first."""
@@ -137,13 +122,13 @@ class Console:
 
     def rollout(self, name: str) -> RolloutPage:
         """Raises NotFound."""
-        view = self.queries.rollout(name)
+        now = self.clock()
         with self.store.reading() as r:
-            row = r.rollout(name)
-            assert row is not None, "a rollout is never removed"
+            row = row_of(r, name)
+            view, _ = view_of(r, row, now)
             many = max((each.bad for each in view.monitors if not each.accepted), default=0)
-            stains = () if many > MOST_DOTS else tuple(r.stains(row, limit=MOST_DOTS))
-            deltas = _deltas(r, view)
+            stains = tuple(r.stains(row, limit=MOST_DOTS)) if 0 < many <= MOST_DOTS else ()
+            deltas = deltas_needed(r, view, limit=ON_A_PAGE)
             last = r.journal_lines(row.key, after=max(0, row.journal_seq - ON_A_PAGE), limit=ON_A_PAGE)
         policy = policy_of(row)
         return RolloutPage(view, rules_of(row), policy, stains, many > MOST_DOTS, tuple(reversed(last)), deltas)
@@ -151,9 +136,7 @@ class Console:
     def journal(self, name: str, before: int | None = None) -> JournalPage:
         """The newest entries, or those before the one with this number. Raises NotFound."""
         with self.store.reading() as r:
-            row = r.rollout(name)
-            if row is None:
-                raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
+            row = row_of(r, name)
             newest = row.journal_seq
             end = newest if before is None else max(0, min(before - 1, newest))
             start = max(0, end - ENTRIES_ON_A_PAGE)
@@ -162,29 +145,19 @@ class Console:
 
     def order(self, name: str) -> OrderPage:
         """Raises NotFound."""
-        view = self.queries.rollout(name)
+        now = self.clock()
         with self.store.reading() as r:
-            row = r.rollout(name)
-            assert row is not None, "a rollout is never removed"
-            stops = stopping(row.state, r.facts(row, now=self.clock()))
-            populations = r.populations(row.key)
+            row = row_of(r, name)
+            view, facts = view_of(r, row, now, told=False)
+            placed = dict(r.segments_placed(row.key, limit=MOST_SEGMENTS))
         bad = {each.segment: each.bad for each in view.monitors if each.segment is not None}
-        known = [each for each in populations if is_segment(each) and each not in row.state.excluded_segments]
-        known.sort(key=lambda each: (-bad.get(each, 0), -populations[each], each))
-        return OrderPage(view, stops, tuple(known[:MOST_SEGMENTS]))
+        known = [each for each in {**placed, **bad} if each not in row.state.excluded_segments]
+        known.sort(key=lambda each: (-bad.get(each, 0), -placed.get(each, 0), each))
+        return OrderPage(view, stopping(row.state, facts), tuple(known[:MOST_SEGMENTS]))
 
-    def deltas(self, state: DeltaState | None = None) -> DeltasPage:
+    def deltas(self, state: DeltaState | None = None, *, offset: int = 0) -> DeltasPage:
         with self.store.reading() as r:
-            census = r.census()
-            usage = Usage.of(r, (one.counted for one in census.running) if census else ())
-            found = views(r, usage)
-        counts = Counter(each.state for each in found)
-        shown = [each for each in found if state is None or each.state is state]
-        return DeltasPage(
-            tuple(shown[:MOST_DELTAS]),
-            {each: counts[each] for each in DeltaState if each in counts},
-            None if census is None else census.at,
-        )
+            return delta_page(r, state, offset=offset, limit=ON_A_PAGE)
 
     def begin_so(self, begins: str, after: str | None) -> Sequence[Device]:
         """Devices whose id begins so, a page of them and one more."""
@@ -219,43 +192,6 @@ _WATCHED: Final = frozenset(
         RolloutStatus.HALTED,
     }
 )
-
-
-def _deltas(r: Reading, view: RolloutView) -> tuple[DeltaView, ...]:
-    """What a rollout's waves need, most devices first."""
-    needed: dict[DeltaPair, int] = {}
-    waves: dict[DeltaPair, list[str]] = {}
-    unknown: set[DeltaPair] = set()
-    for wave in view.waves:
-        for need in wave.needs:
-            needed[need.pair] = needed.get(need.pair, 0) + need.devices
-            waves.setdefault(need.pair, []).append(wave.state.wave)
-            if not need.known:
-                unknown.add(need.pair)
-    chosen = sorted(needed, key=lambda pair: (-needed[pair], pair.from_commit or ""))[:ON_A_PAGE]
-    versions: dict[str, set[int]] = {}
-    for target in r.targets() if chosen else ():
-        versions.setdefault(target.commit, set()).add(target.version)
-    found = []
-    for pair in chosen:
-        record, job = r.delta(pair), r.job(pair)
-        state = state_of(record, job)
-        if state is DeltaState.MISSING and pair in unknown:
-            state = DeltaState.UNKNOWN
-        found.append(
-            DeltaView(
-                pair=pair,
-                state=state,
-                from_versions=tuple(sorted(versions.get(pair.from_commit or "", ()), reverse=True)),
-                to_versions=tuple(sorted(versions.get(pair.to_commit, ()), reverse=True)),
-                devices=needed[pair],
-                waves=tuple(waves[pair]),
-                waiting_devices=needed[pair],
-                record=record,
-                job=job,
-            )
-        )
-    return tuple(found)
 
 
 def _summaries(r: Reading, rows: Sequence[RolloutRow]) -> tuple[RolloutSummary, ...]:

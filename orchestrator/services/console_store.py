@@ -1,5 +1,5 @@
 """The part of the store's port that holds what the console asks for and nobody else: pages of lists, tallies of many
-rollouts at once, failed devices by place, and the census.
+rollouts at once, failed devices by place, deltas by pairs, and the census.
 
 No statement here reads more than its limit, whatever the number of devices; only ``count_fleet`` reads them all, and no
 page calls it.
@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, Protocol
 
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import RolloutStatus
-from orchestrator.services.records import DeviceRow, RolloutRow, RunningCount
+from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
+from orchestrator.services.records import BuildJob, DeltaNeed, DeviceRow, RolloutRow, RunningCount
 
 SILENT_FOR: Final = (timedelta(days=1), timedelta(days=7), timedelta(days=30))
 """How long a device has not been heard of to be counted as silent: a day, a week, a month."""
@@ -54,6 +55,22 @@ class JournalLine(NamedTuple):
     by: str
     sentence: str
     wave: str | None
+
+
+class NeededBy(NamedTuple):
+    """A live rollout's wave that needs a delta: ``ROLLOUT/WAVE``, so many reachable devices of it, and whether the
+    repository knows the from commit, as of the last look."""
+
+    wave: str
+    devices: int
+    known: bool
+
+
+class Made(NamedTuple):
+    """What is known of a commit from the Targets that have it: versions, newest first, and hardware ids."""
+
+    versions: tuple[int, ...]
+    hardware_ids: frozenset[str]
 
 
 class Running(NamedTuple):
@@ -106,6 +123,34 @@ class ReadsConsole(Protocol):
 
     def journal_lines(self, rollout_key: int, *, after: int, limit: int) -> Sequence[JournalLine]:
         """Oldest first."""
+
+    def segments_placed(self, rollout_key: int, *, limit: int) -> Sequence[tuple[str, int]]:
+        """Segments with the places given in them, the most first."""
+
+    def needs_of(self, rollout_key: int) -> Mapping[str, Sequence[DeltaNeed]]:
+        """What the last looks found, by wave: as ``needs`` of each, in one statement."""
+
+    def needed_now(self) -> Mapping[DeltaPair, Sequence[NeededBy]]:
+        """What waves of rollouts that may offer need, but for those that are cancelled or skipped; the newest rollout
+        first."""
+
+    def made_of(self, commits: Collection[str]) -> Mapping[str, Made]:
+        """Of those of these commits that a Target has."""
+
+    def deltas_of(self, pairs: Collection[DeltaPair]) -> Mapping[DeltaPair, DeltaRecord]:
+        """As ``delta`` of each."""
+
+    def jobs_of(self, pairs: Collection[DeltaPair]) -> Mapping[DeltaPair, BuildJob]:
+        """As ``job`` of each, without their logs."""
+
+    def unsettled(self, *, limit: int) -> Sequence[BuildJob]:
+        """The newest job of each pair that has no delta, unless it is done; without their logs, newest first."""
+
+    def delta_page(self, *, offset: int, limit: int) -> Sequence[DeltaRecord]:
+        """The deltas that are recorded, newest first."""
+
+    def count_deltas(self) -> int:
+        """How many are recorded."""
 
     def device_ids(self, prefix: str, *, after: str | None, limit: int) -> Sequence[DeviceRow]:
         """Devices whose id begins so, by id."""

@@ -176,7 +176,7 @@ def views(r: Reading, usage: Usage | None = None) -> Sequence[DeltaView]:
                 job=jobs.get(pair),
             )
         )
-    return sorted(found, key=_order)
+    return sorted(found, key=order_of)
 
 
 _RANK: Final = {
@@ -189,7 +189,8 @@ _RANK: Final = {
 }
 
 
-def _order(view: DeltaView) -> tuple[int, float, int, str, str]:
+def order_of(view: DeltaView) -> tuple[int, float, int, str, str]:
+    """What is under way first, then by who waits most."""
     weight = view.job.weight if view.job and view.state is DeltaState.QUEUED else 0.0
     return _RANK[view.state], -weight, -view.devices, view.pair.to_commit, view.pair.from_commit or ""
 

@@ -13,6 +13,7 @@ from typing import Final
 from orchestrator.core import transitions
 from orchestrator.core.harmless import reason_given
 from orchestrator.core.policy import DIMENSION
+from orchestrator.core.rules import Rules
 from orchestrator.core.safety import bad_in_small_waves
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus
 from orchestrator.errors import InvalidInput, NotFound, Refused
@@ -90,14 +91,8 @@ def _bad_in_small_waves(w: Writing, row: RolloutRow, now: datetime) -> int:
 
 def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
     """How many devices the rollout has of it: at its start, with a place, or still to come."""
-    dimension, _, value = segment.partition("=")
-    rules = rules_of(row)
-    if not DIMENSION.fullmatch(dimension) or not value or dimension not in rules.dimensions:
-        known = ", ".join(f"{each}=…" for each in rules.dimensions)
-        raise InvalidInput(
-            f"{segment[:80]!r} is no segment of rollout {row.state.rollout}.",
-            remedy=f"Write DIMENSION=VALUE, such as hardware_id=rpi4; places are kept of {known}.",
-        )
+    dimension, _, _ = segment.partition("=")
+    refuse_no_segment(row, rules_of(row), segment)
     if row.scope is None:
         return 0  # not begun: the state tables refuse it with their own words
     at_start = (monitor.spec.devices for monitor in w.monitors(row.key) if monitor.spec.segment == segment)
@@ -106,6 +101,17 @@ def _devices(w: Writing, row: RolloutRow, segment: str) -> int:
         there = ", ".join(w.segments(row.scope, dimension, limit=SHOWN)) or "none"
         raise NotFound(f"Rollout {row.state.rollout} has no device in {segment}.", remedy=f"There are: {there}.")
     return devices
+
+
+def refuse_no_segment(row: RolloutRow, rules: Rules, segment: str) -> None:
+    """Raises InvalidInput for what can be no segment of the rollout."""
+    dimension, _, value = segment.partition("=")
+    if not DIMENSION.fullmatch(dimension) or not value or dimension not in rules.dimensions:
+        known = ", ".join(f"{each}=…" for each in rules.dimensions)
+        raise InvalidInput(
+            f"{segment[:80]!r} is no segment of rollout {row.state.rollout}.",
+            remedy=f"Write DIMENSION=VALUE, such as hardware_id=rpi4; places are kept of {known}.",
+        )
 
 
 def counted(many: int, what: str) -> str:

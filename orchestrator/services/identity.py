@@ -46,6 +46,9 @@ _log = logging.getLogger(__name__)
 FRESH_FOR: Final = timedelta(seconds=1)
 """How old the picture may be before it is read again."""
 
+LONGEST: Final = timedelta(days=36_500)
+"""For which a token may be good that has an end: a time much further away is none in another zone."""
+
 MARK: Final = "identity"
 """The mark that every change leaves."""
 
@@ -319,6 +322,8 @@ def _check(grant: Grant, now: datetime) -> None:
         raise InvalidInput("A token that makes no device known is none.", remedy="Give --uses 1 or more.")
     if grant.until is not None and grant.until <= now:
         raise InvalidInput("The token would be over before it is used.", remedy="Give --until a later end.")
+    if grant.until is not None and grant.until - now > LONGEST:
+        raise InvalidInput("No token is good for a hundred years.", remedy="Without an end it is good for ever.")
     if grant.kind is GrantKind.ENROLMENT:
         if grant.tag is None:
             raise InvalidInput("An enrolment token says which tag its devices follow.", remedy="Give --tag.")

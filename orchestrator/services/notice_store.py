@@ -59,9 +59,14 @@ class Unsent:
 
 class ReadsNotices(Protocol):
     def notices(
-        self, *, statuses: Collection[Post] | None = None, rollout: str | None = None, limit: int = 100
+        self,
+        *,
+        statuses: Collection[Post] | None = None,
+        rollout: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
     ) -> Sequence[NoticeRow]:
-        """Newest first."""
+        """Newest first; those that follow the one with the key ``after``."""
 
     def next_notice_at(self) -> datetime | None:
         """When the next message is to be tried, those under way when their lease ends; None: none waits."""

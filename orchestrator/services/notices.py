@@ -206,13 +206,19 @@ class Notices:
         return sorted(self.sender.names())
 
     def list(
-        self, *, statuses: Collection[Post] | None = None, rollout: str | None = None, limit: int = 100
+        self,
+        *,
+        statuses: Collection[Post] | None = None,
+        rollout: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
     ) -> Sequence[NoticeRow]:
-        """Newest first. Raises NotFound for a rollout that is not there."""
+        """Newest first; those that follow the one with the key ``after``. Raises NotFound for a rollout that is not
+        there."""
         with self.store.reading() as r:
             if rollout is not None and r.rollout(rollout) is None:
                 raise NotFound(f"There is no rollout {rollout}.", remedy="`wave list` shows them all.")
-            return r.notices(statuses=statuses, rollout=rollout, limit=limit)
+            return r.notices(statuses=statuses, rollout=rollout, after=after, limit=limit)
 
     def counts(self) -> dict[Post, int]:
         with self.store.reading() as r:

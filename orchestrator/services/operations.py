@@ -9,10 +9,12 @@ operation, on which path, for whom. Not for: HTTP (``web.api``), or what an oper
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from types import GenericAlias, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -24,6 +26,17 @@ from orchestrator.services.deltas import Deltas
 from orchestrator.services.house_log import HouseLog
 from orchestrator.services.identity import Identity
 from orchestrator.services.mender.operating import Operating
+from orchestrator.services.notices import Notices
+from orchestrator.services.people_orders import People
+from orchestrator.services.people_views import (
+    NewToken,
+    PersonView,
+    TokenView,
+    new_token,
+    person_view,
+    person_views,
+    token_views,
+)
 from orchestrator.services.queries import Queries
 from orchestrator.services.register import Register
 from orchestrator.services.rollouts import Rollouts
@@ -32,7 +45,14 @@ from orchestrator.services.targets import Targets
 NOBODY: Final = "-"
 """In a path: what is left out, such as the name of the one live rollout. It can be nobody's name."""
 
-_NOT_SENT: Final = frozenset({"self", "app", "by", "progress"})
+NOT_SENT: Final = frozenset({"self", "app", "by", "progress", "subject"})
+"""Parameters that are the server's own: whose order it is, and who somebody is at the provider of identities."""
+
+_WHOLE: Final = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""As large as a database keeps it."""
+
+_MOMENT: Final = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Nobody knows when a time without a zone is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +68,8 @@ class Listing:
 class Operation:
     """One thing to do. ``service``: where it is in an ``Application``, dotted; empty for a function of the whole.
     ``listing``: the answer is a page of a list. ``secret``: the answer holds what is shown once, and is kept nowhere.
-    ``clean``: what of the answer may go out."""
+    ``confides``: what is sent holds a secret. ``clean``: what of the answer may go out, as an ``answer`` where that is
+    of another type."""
 
     method: str
     path: str
@@ -57,7 +78,9 @@ class Operation:
     call: Callable[..., Any]
     listing: Listing | None = None
     secret: bool = False
+    confides: bool = False
     clean: Callable[[Any], Any] | None = None
+    answer: Any = None
 
     @property
     def key(self) -> str:
@@ -66,7 +89,8 @@ class Operation:
 
     @property
     def writes(self) -> bool:
-        return self.method != "GET"
+        """Whether something may be other after it: what viewers may ask for changes nothing, though it is sent."""
+        return self.method != "GET" and self.role is not Role.VIEWER
 
     def carry_out(self, app: Application, given: Mapping[str, Any], *, by: str) -> Any:
         """Do it. Raises what the service raises."""
@@ -90,16 +114,22 @@ class Shape:
     answer: Any
 
 
+_SEVERAL: Final = (list, Sequence, Collection)
+
+
 @cache
 def shape_of(operation: Operation) -> Shape:
     """Worked out when it is first asked for."""
     hints = get_type_hints(operation.call)
-    answer = hints.pop("return")
-    sent = {
-        name: (hints[name], given.default)
-        for name, given in inspect.signature(operation.call).parameters.items()
-        if name not in _NOT_SENT
-    }
+    answer = operation.answer or hints["return"]
+    sent: dict[str, tuple[Any, Any]] = {}
+    for name, given in inspect.signature(operation.call).parameters.items():
+        if given.kind is inspect.Parameter.VAR_KEYWORD:
+            # Unpack[…] of a TypedDict, each of whose words may be left out
+            (words,) = get_args(hints[name])
+            sent |= {word: (_bounded(kind), None) for word, kind in get_type_hints(words).items()}
+        elif name not in NOT_SENT:
+            sent[name] = (_bounded(hints[name]), given.default)
     in_path = {name: kind for name, (kind, _) in sent.items() if f"{{{name}}}" in operation.path}
     taken = {name: each for name, each in sent.items() if name not in in_path}
     if operation.listing is not None and operation.listing.native:
@@ -112,9 +142,20 @@ def shape_of(operation: Operation) -> Shape:
     rest = msgspec.defstruct(f"{name}Given", fields, kw_only=True, forbid_unknown_fields=True)
     if operation.listing is not None:
         answer = get_args(answer)[0]
-    elif get_origin(answer) is not None and get_origin(answer).__name__ == "Iterator":
-        answer = list[get_args(answer)[0]]  # type: ignore[misc]
+    elif get_origin(answer) is Iterator:
+        answer = GenericAlias(list, get_args(answer))
     return Shape(in_path, rest, msgspec.structs.fields(rest), answer)
+
+
+def _bounded(kind: Any) -> Any:
+    """The same, with numbers no larger than can be kept, and times with a zone."""
+    if kind in (int, datetime):
+        return _WHOLE if kind is int else _MOMENT
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(_bounded(each) for each in get_args(kind))]  # noqa: UP007 - made of what is found
+    if get_origin(kind) in _SEVERAL and get_args(kind) == (int,):
+        return GenericAlias(list, (_WHOLE,))
+    return kind
 
 
 def _default(value: Any) -> Any:
@@ -132,6 +173,7 @@ def _without_digests(grants: Any) -> Any:
 
 
 _VIEWER, _RELEASER, _ADMIN = Role.VIEWER, Role.RELEASER, Role.ADMIN
+_NEXT: Final = Listing(lambda each: int(each.number), native=True)
 
 
 def _order(path: str, call: Callable[..., Any]) -> Operation:
@@ -142,6 +184,11 @@ def _register(path: str, call: Callable[..., Any], *, secret: bool = False) -> O
     return Operation("POST", path, _ADMIN, "devices.register", call, secret=secret)
 
 
+def _person(path: str, call: Callable[..., Any], *, confides: bool = False) -> Operation:
+    """Names of people stand in no path: they may hold anything that can be printed."""
+    return Operation("POST", path, _ADMIN, "people", call, confides=confides, clean=person_view, answer=PersonView)
+
+
 OPERATIONS: Final = (
     # rollouts, and what people order
     Operation("GET", "/rollouts", _VIEWER, "queries", Queries.summaries, Listing(lambda each: f"{each.rollout}")),
@@ -150,6 +197,7 @@ OPERATIONS: Final = (
     Operation(
         "GET", "/rollouts/{name}/journal", _VIEWER, "queries", Queries.journal, Listing(lambda e: int(e.seq), True)
     ),
+    Operation("GET", "/rollouts/{name}/failing", _VIEWER, "", remotely.failing),
     Operation("POST", "/rollouts/{name}/replay", _VIEWER, "", remotely.replay),
     _order("/rollouts/{name}/start", Rollouts.start),
     _order("/rollouts/{name}/pause", Rollouts.pause),
@@ -166,8 +214,10 @@ OPERATIONS: Final = (
     _order("/freeze", Rollouts.freeze),
     _order("/unfreeze", Rollouts.unfreeze),
     Operation("POST", "/plans", _VIEWER, "", remotely.plan),
-    Operation("GET", "/journal/verification", _VIEWER, "", remotely.verify_journals),
-    Operation("GET", "/log", _VIEWER, "house_log", HouseLog.events, Listing(lambda each: int(each.number), True)),
+    Operation(
+        "GET", "/journal/verification", _VIEWER, "", remotely.verify_journals, Listing(lambda v: f"{v.rollout}", True)
+    ),
+    Operation("GET", "/log", _VIEWER, "house_log", HouseLog.events, _NEXT),
     # the fleet
     Operation("GET", "/devices", _VIEWER, "", remotely.devices, Listing(lambda each: str(each.id), True)),
     Operation("GET", "/counts/devices", _VIEWER, "", remotely.count_devices),
@@ -196,6 +246,58 @@ OPERATIONS: Final = (
     Operation("POST", "/mender/sets/{which}/reject", _ADMIN, "mender", Operating.reject),
     Operation("POST", "/mender/sets/{which}/decommission", _ADMIN, "mender", Operating.decommission),
     Operation("POST", "/mender/sets", _ADMIN, "mender", Operating.preauthorize),
+    Operation("GET", "/mender/waiting", _VIEWER, "", remotely.sets_that_wait, Listing(lambda each: str(each.id))),
+    Operation("POST", "/mender/waiting/reject", _ADMIN, "mender", Operating.reject_waiting),
+    Operation(
+        "GET",
+        "/certificates/revoked",
+        _VIEWER,
+        "devices.identity",
+        Identity.revoked_certificates,
+        Listing(lambda each: f"{each.kind} {each.value}"),
+    ),
+    Operation("POST", "/certificates/revoke", _ADMIN, "devices.identity", Identity.revoke_certificates),
+    Operation("POST", "/certificates/allow", _ADMIN, "devices.identity", Identity.allow_certificates),
+    Operation("GET", "/certificates/authority", _VIEWER, "", remotely.authority_certificate),
+    Operation("POST", "/certificates", _ADMIN, "", remotely.issue_certificate),
+    Operation("GET", "/tuf", _VIEWER, "", remotely.tuf_roots),
+    # people, for admins alone
+    Operation(
+        "GET",
+        "/people",
+        _ADMIN,
+        "people",
+        People.all,
+        Listing(lambda each: str(each.name)),
+        clean=person_views,
+        answer=list[PersonView],
+    ),
+    Operation("GET", "/person", _ADMIN, "people", People.get, clean=person_view, answer=PersonView),
+    _person("/people", People.add, confides=True),
+    _person("/people/roles", People.set_roles),
+    _person("/people/password", People.set_password, confides=True),
+    _person("/people/disable", People.disable),
+    _person("/people/enable", People.enable),
+    Operation("GET", "/people/log", _ADMIN, "people", People.events, _NEXT),
+    Operation(
+        "GET",
+        "/tokens",
+        _ADMIN,
+        "people",
+        People.tokens,
+        Listing(lambda each: str(each.name)),
+        clean=token_views,
+        answer=list[TokenView],
+    ),
+    Operation("POST", "/tokens", _ADMIN, "people", People.add_token, secret=True, clean=new_token, answer=NewToken),
+    Operation("DELETE", "/tokens/{name}", _ADMIN, "people", People.revoke_token),
+    # messages
+    Operation("GET", "/notices", _VIEWER, "notices", Notices.list, Listing(lambda each: int(each.key), True)),
+    Operation("GET", "/counts/notices", _VIEWER, "notices", Notices.counts),
+    Operation("GET", "/destinations", _VIEWER, "", remotely.destinations),
+    Operation("POST", "/notices/retry", _RELEASER, "notices", Notices.retry),
+    Operation("POST", "/notices/test", _RELEASER, "notices", Notices.test),
+    Operation("POST", "/notices/deliver", _RELEASER, "", remotely.deliver_notices),
     # content
     Operation("GET", "/targets", _VIEWER, "targets", Targets.list, Listing(lambda each: str(each.name))),
     Operation("POST", "/targets", _RELEASER, "targets", Targets.add),

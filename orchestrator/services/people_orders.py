@@ -179,10 +179,10 @@ class People:
                 self._note(w, by, "token_revoked", owner, f"{by} revoked {name} of {owner}.")
         return fresh
 
-    def events(self, *, limit: int = 100) -> Sequence[PersonEvent]:
-        """What happened around people, the newest first."""
+    def events(self, *, after: int | None = None, limit: int = 100) -> Sequence[PersonEvent]:
+        """What happened around people, the newest first; what follows the one with the number ``after``."""
         with self._store.reading() as r:
-            return r.person_events(limit=limit)
+            return r.person_events(after=after, limit=limit)
 
     # --------------------------------------------------------------------------------------------- inside
 

@@ -24,6 +24,11 @@ class PersonRow:
     subject: str | None = None
     disabled_at: datetime | None = None
 
+    @property
+    def has_password(self) -> bool:
+        """Whether they may sign in with one."""
+        return self.password is not None
+
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
@@ -55,13 +60,15 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class PersonEvent:
-    """One thing that happened around people: what ``by`` did to ``whom``, in a sentence."""
+    """One thing that happened around people: what ``by`` did to ``whom``, in a sentence. ``number``: its place among
+    all, given when it is written down."""
 
     at: datetime
     by: str
     event: str
     whom: str
     sentence: str
+    number: int = field(default=0, compare=False)
 
 
 class ReadsPeople(Protocol):
@@ -81,8 +88,8 @@ class ReadsPeople(Protocol):
 
     def session(self, digest: bytes) -> SessionRow | None: ...
 
-    def person_events(self, *, limit: int = 100) -> Sequence[PersonEvent]:
-        """The newest first."""
+    def person_events(self, *, after: int | None = None, limit: int = 100) -> Sequence[PersonEvent]:
+        """The newest first; those that follow the one with the number ``after``."""
 
 
 class WritesPeople(ReadsPeople, Protocol):

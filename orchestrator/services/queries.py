@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.core.decide import decide
-from orchestrator.core.explain import outlook
+from orchestrator.core.explain import NOTHING_TOLD, outlook
 from orchestrator.core.facts import Facts
 from orchestrator.core.fleet import Device
 from orchestrator.core.journal import Entry
 from orchestrator.core.protocols import NOTHING_SPOKEN
+from orchestrator.core.rules import Rules
 from orchestrator.core.states import LIVE_ROLLOUT, OFFERING_ROLLOUT, RolloutStatus
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
-from orchestrator.services.board import flows_of
+from orchestrator.services.board import flows_in
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.failing import Failing, failing
 from orchestrator.services.notices import policy_of
@@ -43,40 +44,7 @@ class Queries:
         """One rollout; without a name the one live rollout, or else the newest. Raises NotFound."""
         now = self.clock()
         with self.store.reading() as r:
-            row = self._row(r, name)
-            facts = self._facts(r, row, now)
-            rules = rules_of(row)
-            plan = decide(row.state, facts, rules, now)
-            steps = r.next_steps(row.key)
-            by_wave = {wave.wave: wave for wave in facts.waves}
-            waves = tuple(
-                WaveView(
-                    state=wave,
-                    facts=by_wave[wave.wave],
-                    after=rules.wave(wave.wave).after,
-                    waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave == wave.wave),
-                    needs=tuple(r.needs(row.key, wave.wave)),
-                )
-                for wave in row.state.waves
-            )
-            return RolloutView(
-                summary=summary(row, facts),
-                waves=waves,
-                monitors=facts.monitors,
-                budgets=facts.budgets,
-                waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave is None),
-                outlook=outlook(row.state, facts, rules, plan, steps, now),
-                steps=steps,
-                wake_at=plan.wake_at,
-                frozen=facts.frozen,
-                problems=tuple(e.error for e in r.effects() if e.rollout == row.state.rollout and e.error),
-                spec_digest=row.spec_digest,
-                policy_digest=row.policy_digest,
-                attempt=row.state.attempt,
-                pace=_pace(r, row, now),
-                clock=facts.clock,
-                excluded=row.state.excluded,
-            )
+            return view_of(r, self._row(r, name), now)[0]
 
     def device(self, device_id: str) -> DeviceView:
         """One device, what every rollout that can still offer holds for it, and what it did. Raises NotFound."""
@@ -137,18 +105,62 @@ class Queries:
                 raise NotFound("There is no rollout yet.", remedy="`wave apply FILE` makes one.")
             live = [row for row in rows if row.state.status in LIVE_ROLLOUT]
             return (live or list(rows))[0]
-        row = r.rollout(name)
-        if row is None:
-            raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
-        return row
+        return row_of(r, name)
 
 
-def _pace(r: Reading, row: RolloutRow, now: datetime) -> tuple[str, ...]:
+def row_of(r: Reading, name: str) -> RolloutRow:
+    """Raises NotFound."""
+    row = r.rollout(name)
+    if row is None:
+        raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
+    return row
+
+
+def view_of(r: Reading, row: RolloutRow, now: datetime, *, told: bool = True) -> tuple[RolloutView, Facts]:
+    """The rollout as it stands in this snapshot, and what was seen of it. Without ``told`` there is nothing of what
+    people are told of its future: outlook, steps, what its waves need, and pace."""
+    facts = r.facts(row, now=now)
+    rules = rules_of(row)
+    plan = decide(row.state, facts, rules, now)
+    steps = r.next_steps(row.key) if told else {}
+    needs = r.needs_of(row.key) if told else {}
+    by_wave = {wave.wave: wave for wave in facts.waves}
+    waves = tuple(
+        WaveView(
+            state=wave,
+            facts=by_wave[wave.wave],
+            after=rules.wave(wave.wave).after,
+            waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave == wave.wave),
+            needs=tuple(needs.get(wave.wave, ())),
+        )
+        for wave in row.state.waves
+    )
+    view = RolloutView(
+        summary=summary(row, facts),
+        waves=waves,
+        monitors=facts.monitors,
+        budgets=facts.budgets,
+        waiting=tuple((w.reason, w.until) for w in plan.reasons if w.wave is None),
+        outlook=outlook(row.state, facts, rules, plan, steps, now) if told else NOTHING_TOLD,
+        steps=steps,
+        wake_at=plan.wake_at,
+        frozen=facts.frozen,
+        problems=tuple(e.error for e in r.effects() if e.rollout == row.state.rollout and e.error),
+        spec_digest=row.spec_digest,
+        policy_digest=row.policy_digest,
+        attempt=row.state.attempt,
+        pace=_pace(r, row, facts, rules, now) if told else (),
+        clock=facts.clock,
+        excluded=row.state.excluded,
+    )
+    return view, facts
+
+
+def _pace(r: Reading, row: RolloutRow, facts: Facts, rules: Rules, now: datetime) -> tuple[str, ...]:
     """Of a rollout that offers."""
     if row.state.status not in OFFERING_ROLLOUT:
         return ()
-    rules = rules_of(row)
-    return standing(rules, *flows_of(row, rules, r), now)
+    return standing(rules, *flows_in(facts, row, rules, r), now)
 
 
 def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:

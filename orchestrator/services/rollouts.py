@@ -50,7 +50,7 @@ from orchestrator.services.records import Effect, EffectKind, RolloutRow
 from orchestrator.services.releasing import build_again, release
 from orchestrator.services.retrying import retry_devices
 from orchestrator.services.settling import settle
-from orchestrator.services.starting import begin, check_names, preview, refuse_overlap
+from orchestrator.services.starting import begin, check_names, preview, refuse_overlap, refuse_started
 from orchestrator.services.store import Store, Writing
 
 
@@ -162,8 +162,7 @@ class Rollouts:
             # It may supersede another, and all are locked by rising key.
             lock_all(w, LIVE_ROLLOUT | {RolloutStatus.DRAFT})
             row = self._row(w, name)
-            if row.state.status is not RolloutStatus.DRAFT:
-                raise WrongState(f"Rollout {name} is {row.state.status}: only a draft can be started.")
+            refuse_started(row)
             spec = RolloutFile.from_canonical(row.spec)
             waits = row.state.start_at is not None and row.state.start_at > now
             # A scheduled rollout is bound when it really begins; whom it would claim is looked at now all the same.

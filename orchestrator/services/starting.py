@@ -27,8 +27,8 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.position import bound_of_share, wave_salt
 from orchestrator.core.rollout_file import RolloutFile, Wave
 from orchestrator.core.slices import ROLLOUT, Slice, dimension_of
-from orchestrator.core.states import LIVE_ROLLOUT
-from orchestrator.errors import NotFound, Overlap, Refused
+from orchestrator.core.states import LIVE_ROLLOUT, RolloutStatus
+from orchestrator.errors import NotFound, Overlap, Refused, WrongState
 from orchestrator.services.clocks import as_text, dark_of, learn_clock
 from orchestrator.services.records import RolloutRow, WaveCount
 from orchestrator.services.store import Reading, Writing
@@ -124,11 +124,22 @@ def preview(r: Reading, row: RolloutRow, *, now: datetime) -> RolloutRow:
     return replace(row, scope=bound.scope, devices=bound.devices)
 
 
+def refuse_started(row: RolloutRow) -> None:
+    """Raises WrongState for what is no draft."""
+    if row.state.status is not RolloutStatus.DRAFT:
+        raise WrongState(f"Rollout {row.state.rollout} is {row.state.status}: only a draft can be started.")
+
+
 def refuse_overlap(w: Writing, row: RolloutRow, *, supersedes: str | None) -> None:
     """Raises Overlap when another live rollout could claim the same devices (RULES 7.1). Nobody else starts one on this
     tag until the transaction ends: of two starts at once the second sees the first."""
     w.lock_tag(row.tag)
-    for other in w.rollouts(LIVE_ROLLOUT):
+    refuse_shared(w, row, supersedes=supersedes)
+
+
+def refuse_shared(r: Reading, row: RolloutRow, *, supersedes: str | None) -> None:
+    """The same, as of this look."""
+    for other in r.rollouts(LIVE_ROLLOUT):
         if other.key == row.key or other.state.rollout == supersedes or other.scope is None or row.scope is None:
             continue
         if could_share(row.scope, other.scope):
@@ -141,13 +152,7 @@ def refuse_overlap(w: Writing, row: RolloutRow, *, supersedes: str | None) -> No
 
 def selector_of(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector:
     """The wave's selector, its bounds fixed from the fleet as it is; ``scope`` has the waves above it."""
-    devices = wave.devices
-    selector = WaveSelector(
-        wave=wave.name,
-        salt=wave_salt(salt, wave.name),
-        group=devices.group,
-        labels=tuple(dict(devices.labels).items()),
-    )
+    devices, selector = wave.devices, unbounded_selector(wave, salt)
     if devices.share is not None:
         return replace(selector, bound=bound_of_share(devices.share))
     if devices.count is None:
@@ -160,6 +165,17 @@ def selector_of(r: Reading, scope: Scope, wave: Wave, salt: str) -> WaveSelector
     bounds = {name: r.bound(unbounded, wave.name, name, counts[name]) for name in sorted(counts)}
     # Hardware that had no device at the start is not in a wave of a fixed count; it comes with the waves after it.
     return replace(selector, bounds=tuple(bounds.items()))
+
+
+def unbounded_selector(wave: Wave, salt: str) -> WaveSelector:
+    """The wave's selector without its bounds: whom it asks for, whatever the fleet is like."""
+    devices = wave.devices
+    return WaveSelector(
+        wave=wave.name,
+        salt=wave_salt(salt, wave.name),
+        group=devices.group,
+        labels=tuple(dict(devices.labels).items()),
+    )
 
 
 def monitors_of(

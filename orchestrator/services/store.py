@@ -121,9 +121,9 @@ class Reading(ReadsParts, Protocol):
     def rollouts(self, statuses: Collection[RolloutStatus] | None = None) -> Sequence[RolloutRow]:
         """Newest first."""
 
-    def offering(self) -> Sequence[RolloutRow]:
-        """Those that may offer something now or later: the live ones, and of the completed the newest of each tag
-        (RULES 7.1), however many there were. Newest first."""
+    def offering(self, tag: str | None = None) -> Sequence[RolloutRow]:
+        """Those that may offer something now or later, to devices of a tag or to any: the live ones, and of the
+        completed the newest of each tag (RULES 7.1), however many there were. Newest first."""
 
     def facts(self, row: RolloutRow, *, now: datetime, listened: datetime | None = None) -> Facts:
         """Everything ``decide`` needs, from counters; of monitors over segments those with a bad device. ``late`` is

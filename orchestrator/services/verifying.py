@@ -60,13 +60,21 @@ class Verifier:
     store: Store
 
     def verify(
-        self, name: str | None = None, *, progress: Progress = lambda rollout, rows, of: None
+        self,
+        name: str | None = None,
+        *,
+        after: str | None = None,
+        progress: Progress = lambda rollout, rows, of: None,
     ) -> Iterator[Verified]:
-        """One rollout, or each, oldest first, every one in a snapshot of its own. Raises NotFound."""
+        """One rollout, or each, oldest first, every one in a snapshot of its own; ``after``: those that are younger
+        than this one. Raises NotFound."""
         with self.store.reading() as r:
-            if name is not None and r.rollout(name) is None:
-                raise NotFound(f"There is no rollout {name}.", remedy="`wave list` shows them all.")
-            keys = [row.key for row in reversed(r.rollouts()) if name in (None, row.state.rollout)]
+            for named in (name, after):
+                if named is not None and r.rollout(named) is None:
+                    raise NotFound(f"There is no rollout {named}.", remedy="`wave list` shows them all.")
+            rows = list(reversed(r.rollouts()))
+            begin = 0 if after is None else [row.state.rollout for row in rows].index(after) + 1
+            keys = [row.key for row in rows[begin:] if name in (None, row.state.rollout)]
         for key in keys:
             with self.store.reading() as r:
                 row = r.rollout_by_key(key)

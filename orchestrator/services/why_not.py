@@ -50,7 +50,7 @@ def reasons_of(
     person = r.device(device_id)
     if person is None:
         raise NotFound(f"There is no device {device_id}.", remedy="`wave device list` shows them.")
-    rows = [row for row in candidates(r.offering(), person.device.tag) if row.scope is not None]
+    rows = [row for row in candidates(r.offering(person.device.tag), person.device.tag) if row.scope is not None]
     busy = next(((name, row) for name, row in r.updates_of_device(person.key) if row.update.under_way), None)
     asked = _Asked(r, now, knows, makes_artifacts)
     return tuple(_why(asked, row, person, busy) for row in rows)
@@ -69,7 +69,8 @@ def _why(asked: _Asked, row: RolloutRow, person: DeviceRow, busy: tuple[str, Upd
     r, now, device = asked.r, asked.now, person.device
     rules = rules_of(row)
     slices = slices_by_wave(r.slices(row.key))
-    terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=r.frozen())
+    facts = r.facts(row, now=now)
+    terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=facts.frozen, facts=facts)
     update = r.update(row.key, person.key)
     earlier = earlier_of(update, row.state)
     protocol = r.spoken([person.key]).get(person.key, NOTHING_SPOKEN).protocol
@@ -93,7 +94,7 @@ def _why(asked: _Asked, row: RolloutRow, person: DeviceRow, busy: tuple[str, Upd
     number, place = (update.slice, update.places[0]) if update is not None else (None, None)
     if isinstance(found, Offerable):
         number, place = found.slice, found.places[0]
-    plan = decide(row.state, r.facts(row, now=now), rules, now)
+    plan = decide(row.state, facts, rules, now)
     return WhyNot(
         rollout=row.state.rollout,
         status=row.state.status,

@@ -7,6 +7,7 @@ equal to what it was.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,8 @@ Value = TypeVar("Value")
 
 DEEPEST: Final = 64
 """How deep a document may be nested: deeper than any that means something."""
+
+NUL: Final = "No text has a NUL in it: not every database keeps one."
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -43,6 +46,26 @@ def converted(words: object, kind: Any) -> Any:
         return msgspec.convert(words, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{_place(error)}.") from None
+
+
+def check_depth(value: object) -> None:
+    """Raises InvalidInput for what is nested deeper than ``DEEPEST``: whoever reads it would lose themselves in it."""
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        level = [below for each in level for below in _below(each)]
+        if not level:
+            return
+    raise InvalidInput("The document is nested too deeply.")
+
+
+def _below(value: object) -> Iterable[object]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+        case _:
+            return ()
 
 
 @cache

@@ -27,8 +27,25 @@ from orchestrator.services.openid import OpenId
 from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web import api, csrf, metrics, problems, signing_in
 from orchestrator.web.asking import asks
+from orchestrator.web.bounds import Bounded, Turns
 from orchestrator.web.console import mounting as console
 from orchestrator.web.feed import Feed
+
+AT_ONCE: Final = 8
+"""Requests of the API that one person has under way."""
+
+LOOKS: Final = 24
+ORDERS: Final = 12
+"""Requests that viewers may send, and all others, that are under way together: fewer than there are threads, so that
+whoever looks at everything at once keeps nobody from halting a rollout."""
+
+BODIES: Final = 32
+"""Bodies that are on their way, of those who look and of all others: whoever sends one slowly keeps no thread, and
+nobody from ordering."""
+
+STREAMS: Final = 16
+MOST_STREAMS: Final = 256
+"""Open feeds of journals of one person, and of all."""
 
 
 def operators_side(
@@ -50,6 +67,8 @@ def operators_side(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        # A slash more is another path, not one to be sent elsewhere from by the `Host` that came with it.
+        redirect_slashes=False,
         dependencies=[Depends(csrf.guard)],
     )
     made.state.application = app
@@ -59,6 +78,11 @@ def operators_side(
     made.state.over = over or threading.Event()
     made.state.metrics = metrics.Metrics(app, meter or Meter(), scraper=scraper)
     made.state.feed = Feed(lambda: app.store, made.state.over)
+    under_way, on_its_way = "as many requests under way as may be", "as many bodies on their way as may be"
+    made.state.looks = (Turns(AT_ONCE, BODIES, on_its_way, after=1.0), Turns(AT_ONCE, LOOKS, under_way, after=1.0))
+    made.state.orders = (Turns(AT_ONCE, BODIES, on_its_way, after=1.0), Turns(AT_ONCE, ORDERS, under_way, after=1.0))
+    made.state.streams = Turns(STREAMS, MOST_STREAMS, "as many streams open as may be", after=15.0)
+    made.add_middleware(Bounded)
     made.add_middleware(_Headers)
     problems.install(made)
     made.include_router(_me)

@@ -1,11 +1,12 @@
-"""Around every request of the operators' side: its id, in the log and in the answer, its span, and the count of its
-status."""
+"""Around every request of the operators' side: its id, in the log and in the answer, its span, the count of its status,
+and how many are worked on at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
+from anyio.to_thread import current_default_thread_limiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.services import tracing
@@ -19,18 +20,26 @@ NOT_TRACED: Final = ("/metrics", "/static/")
 _PARENT: Final = b"traceparent"
 _STREAM: Final = b"text/event-stream"
 
+AT_ONCE: Final = 16
+"""Requests that threads work on at the same time. Each may hold a connection to the store, of which there are twice as
+many: devices never wait because all are in people's hands."""
+
 
 class Following:
-    """An ASGI application around another."""
+    """An ASGI application around another, for one event loop."""
 
     def __init__(self, app: ASGIApp, meter: Meter) -> None:
         self._app: Final = app
         self._counts: Final = meter.operators
+        self._bounded = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if not self._bounded:
+            self._bounded = True
+            current_default_thread_limiter().total_tokens = AT_ONCE
         ASKED.set(scope)
         with _span(scope) as span:
             own = (HEADER, request_id(scope).encode("ascii"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from math import ceil
 from typing import Any, Final
 
@@ -41,6 +42,9 @@ _HTTP_KINDS: Final = {
     413: "too_large",
     415: "another_format",
 }
+
+_SENTENCES: Final = {404: "There is nothing at this address.", 405: "This address takes another method."}
+"""In place of the framework's words."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +91,15 @@ def told(error: WaveError) -> JSONResponse:
     return problem(status_of(error), error.kind, error.message, remedy=error.remedy, headers=headers, members=members)
 
 
+def of_http(error: HTTPException) -> JSONResponse:
+    """What the framework says, or what has no kind of its own."""
+    kind = _HTTP_KINDS.get(error.status_code, "invalid_input" if error.status_code < 500 else "unavailable")
+    detail = str(error.detail)
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = _SENTENCES.get(error.status_code, f"{detail}.")
+    return problem(error.status_code, kind, detail, headers=error.headers)
+
+
 def _of_file(error: InvalidFile) -> dict[str, Any]:
     """Where in the file, and everything that is wrong with it."""
     found = [
@@ -112,10 +125,9 @@ def install(app: FastAPI) -> None:
         where = ".".join(str(each) for each in first["loc"])
         return problem(400, "invalid_input", f"{where}: {first['msg']}.")
 
-    def of_http(request: Request, error: Exception) -> JSONResponse:
+    def of_framework(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        kind = _HTTP_KINDS.get(error.status_code, "refused")
-        return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+        return of_http(error)
 
     def of_nobody(request: Request, error: Exception) -> JSONResponse:
         _log.exception("%s %s could not be answered", request.method, request.url.path, exc_info=error)
@@ -123,5 +135,5 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(WaveError, of_ours)
     app.add_exception_handler(RequestValidationError, of_shape)
-    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(HTTPException, of_framework)
     app.add_exception_handler(Exception, of_nobody)

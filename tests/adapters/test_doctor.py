@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.authority import FileAuthority
+from orchestrator.adapters.doctor import secrets
 from orchestrator.adapters.doctor.examining import examine
 from orchestrator.adapters.doctor.words import days, size
 from orchestrator.adapters.sql.store import open_store
@@ -133,6 +134,21 @@ def test_files_with_secrets_that_others_may_read_are_found(house: Settings) -> N
     (house.root / "wave.db").chmod(0o644)
     finding = bad(house, Area.SECRETS)
     assert "0644" in finding.sentence and f"chmod 600 {house.root / 'wave.db'}" in (finding.remedy or "")
+
+
+@pytest.mark.parametrize("name", ["destinations.yaml", "gates.yaml"])
+def test_addresses_and_tokens_that_others_may_read_are_found(house: Settings, name: str) -> None:
+    (house.root / name).write_text("desk: json://hunter2\n")
+    (house.root / name).chmod(0o640)
+    assert name in bad(house, Area.SECRETS).sentence
+
+
+def test_traces_without_what_makes_them_are_found(house: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = house.model_copy(update={"traces": "environment"})
+    assert worst(found(wanted, Area.SETTINGS)) is Level.OK
+    monkeypatch.setattr(secrets, "find_spec", lambda name: None)
+    assert "wave-orchestrator[traces]" in (bad(wanted, Area.SETTINGS).remedy or "")
+    assert worst(found(house, Area.SETTINGS)) is Level.OK
 
 
 def test_a_settings_file_with_a_password_that_others_may_read_is_found(house: Settings, tmp_path: Path) -> None:

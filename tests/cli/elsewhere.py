@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from orchestrator.core.roles import Role
 from orchestrator.errors import Unauthorized
 from orchestrator.gateway.server import Server
-from orchestrator.services.people import Person
+from orchestrator.services.people import Doorkeeper, Person
 from orchestrator.web.app import operators_side
 from tests.cli.house import House
 
@@ -33,7 +33,7 @@ class Known:
 
 
 @contextmanager
-def served(house: House, known: Known | None = None) -> Iterator[str]:
+def served(house: House, known: Doorkeeper | None = None) -> Iterator[str]:
     """The address of the operators' side of this installation."""
     over, listening = threading.Event(), threading.Event()
     with house.application() as app:

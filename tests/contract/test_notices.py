@@ -33,6 +33,8 @@ def test_what_is_asked_for_twice_is_there_once(store: SqlStore) -> None:
         assert w.unsent_notices(most=2) == Unsent(waiting=2, failing=0, dead=0), "and no more is looked at"
         assert [each.key for each in w.notices(rollout="r", statuses={Post.SENT})] == []
         assert len(w.notices(rollout="r", limit=2)) == 2 and w.notices(rollout="another") == []
+        newest = w.notices()
+        assert w.notices(after=newest[0].key, limit=1) == newest[1:2] and w.notices(after=newest[2].key) == []
 
 
 def test_of_each_destination_the_oldest_is_leased_and_given_to_nobody_else(store: SqlStore) -> None:

@@ -98,7 +98,10 @@ def test_what_happened_is_told_newest_first(store: SqlStore) -> None:
         told = [PersonEvent(NOW + n * DAY, "Ann", "added", "ben", f"<i>{n}</i>") for n in range(3)]
         for each in told:
             w.log_person_event(each)
-        assert list(w.person_events(limit=2)) == [told[2], told[1]]
+        newest = w.person_events(limit=2)
+        assert list(newest) == [told[2], told[1]]
+        assert list(w.person_events(after=newest[1].number)) == [told[0]]
+        assert list(w.person_events(after=newest[0].number, limit=1)) == [told[1]]
 
 
 def test_of_many_who_add_one_person_at_once_one_does(opener: Opener) -> None:

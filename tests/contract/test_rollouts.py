@@ -90,6 +90,8 @@ def test_of_the_completed_only_the_newest_of_each_tag_may_still_offer(store: Sql
                 w.add_rollout(replace(row, state=replace(row.state, status=status)))
     with store.reading() as r:
         names = [row.state.rollout for row in r.offering()]
+        for tag in ("promoted", "beta", "nobody's"):
+            assert r.offering(tag) == [row for row in r.offering() if row.tag == tag]
         everyone = [row.state.rollout for row in r.rollouts()]
     assert set(names) == {status.value for status in LIVE_ROLLOUT} | {"last", "alone"}
     assert names == [name for name in everyone if name in names]

@@ -34,8 +34,10 @@ from orchestrator.core.state_graphs import rollout_graph, update_table, wave_gra
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
 from orchestrator.core.tolerances import Limit, OwnClass, Tolerate, Tolerated
 from orchestrator.core.window import Hours, Window
+from orchestrator.services.operations import BY_KEY
 from orchestrator.services.settings import Settings
 from orchestrator.web.families import FAMILIES
+from tests.cli.afar import FROM_AFAR, ONLY_THERE
 from tests.gateway.every_door import DESCRIPTION, description
 from tests.web.described import OPERATORS, operators
 
@@ -232,6 +234,24 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+def from_afar() -> str:
+    """What each command asks of the orchestrator that ``--server`` names, and for whom that is."""
+
+    def link(name: str) -> str:
+        return f"[`{name}`](commands.md#wave-{name.replace(' ', '-')})"
+
+    rows = []
+    for name, _ in commands():
+        if name in FROM_AFAR:
+            asked = [BY_KEY[key] for key in FROM_AFAR[name].split()]
+            roles = dict.fromkeys(each.role.value for each in asked)
+            paths = "<br>".join(f"`{each.method} {each.path}`" for each in asked)
+            rows.append((link(name), paths, ", ".join(f"`{role}`" for role in roles)))
+        elif name in ONLY_THERE and name != "builder":
+            rows.append((link(name), f"not from afar: it {ONLY_THERE[name]}", ""))
+    return table(("command", "asks for", "for"), rows)
+
+
 def command_reference() -> str:
     return "\n\n".join(_command(name, command) for name, command in commands())
 
@@ -326,6 +346,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "glossary": lambda: table(("word", "meaning"), [(f"**{word}**", meaning) for word, meaning in GLOSSARY.items()]),
     "notice-words": lambda: table(("on", "told of"), [(f"`{on}`", meaning) for on, meaning in ON_MEANING.items()]),
     "commands": overview,
+    "from-afar": from_afar,
     "command-reference": command_reference,
     "global-options": global_options,
     "error-tree": error_tree,

@@ -124,6 +124,9 @@ def test_the_wave_and_the_device_wait_for_it(ddi: DdiWorld, tmp_path: Path) -> N
     assert why.kind == "delta" and "not ready" in why.sentence
     with world.store.reading() as r:
         assert [job.pair for job in r.jobs()] == [pair], "it is queued for the device that came by"
+    before = world.devices.writer.items
+    assert [ddi.links(device) for _ in range(5)] == [{}] * 5
+    assert world.devices.writer.items == before, "who waits costs no look into the store"
     provider = FakeProvider(tmp_path, [artifact_of(41).sha256, artifact_of(42).sha256])
     deltas = Deltas(world.store, provider, world.clock, makes_artifacts=SETTINGS.makes_artifacts)
     needed = deltas.ensure(world.row(), "all", now=world.now).plan

@@ -340,6 +340,20 @@ class TestStopping:
         assert house.status(started) is UpdateStatus.APPLIED
         assert waiting.next() is None
 
+    def test_who_has_not_started_and_stops_before_its_withdrawal_is_written_has_refused_nothing(
+        self, house: House
+    ) -> None:
+        (waiting,) = house.fleet(1)
+        house.world.apply(policy=self.ONE_FAILS)
+        deployment = waiting.offered()
+        house.world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+        assert waiting.says(deployment, "downloading") == 409
+        for _ in range(2):
+            assert waiting.says(deployment, "failure") == 204
+        assert (house.status(waiting), house.bad(waiting)) == (UpdateStatus.OFFERED, frozenset())
+        house.world.tick()
+        assert (house.status(waiting), house.bad(waiting)) == (UpdateStatus.WITHDRAWN, frozenset())
+
     def test_where_the_policy_cancels_who_has_started_stops_too_without_an_outcome(self, house: House) -> None:
         bad, started = house.fleet(2)
         house.world.apply(policy={**self.ONE_FAILS, "on_halt": ["withdraw", "cancel"]})

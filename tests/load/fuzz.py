@@ -85,13 +85,14 @@ class Wire:
         head, body = self.left[:end].lower(), self.left[end + 4 :]
         status = int(head.split()[1])
         length = re.search(rb"\r\ncontent-length: (\d+)", head)
-        assert length or b"chunked" in head, head
-        wanted = 0 if no_body or status == 304 or length is None else int(length[1])
+        bare = no_body or status in (204, 304)
+        assert bare or length or b"chunked" in head, head
+        wanted = 0 if bare or length is None else int(length[1])
         while len(body) < wanted:
             if not self._more():
                 return None
             body = self.left[end + 4 :]
-        if b"\r\nconnection: close" in head or length is None:
+        if b"\r\nconnection: close" in head or (length is None and not bare):
             self.close()
         else:
             self.left = body[wanted:]
@@ -102,6 +103,12 @@ class Wire:
         received = self.line.recv(65536)
         self.left += received
         return bool(received)
+
+    @staticmethod
+    def request(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+        lines = "".join(f"{_clean(name)}: {_clean(value)}\r\n" for name, value in headers.items())
+        head = f"{method} {_address(path)} HTTP/1.1\r\nhost: x\r\n{lines}content-length: {len(body)}\r\n\r\n"
+        return head.encode("latin-1", "replace") + body
 
     def close(self) -> None:
         if self.line is not None:
@@ -141,7 +148,7 @@ class Fuzz:
     def case(self, case: Any, known: frozenset[str]) -> None:
         """Send one case in every way."""
         method, path = case.method.upper(), case.path
-        body = case.body if isinstance(case.body, bytes) else b"" if _unset(case.body) else _json(case.body)
+        body = case.body if isinstance(case.body, bytes) else b"" if unset(case.body) else written(case.body)
         headers = {str(name): str(value) for name, value in dict(case.headers or {}).items()}
         device = self.chance.choice(list(self.tokens))
         other = self.chance.choice(list(self.tokens))
@@ -150,11 +157,11 @@ class Fuzz:
         parameters = dict(case.path_parameters or {})
         real = {"device": device, "secret": self.tokens[device], "action": self.actions.get(device, "1")}
         mine = {name: real.get(name, value) for name, value in parameters.items()}
-        plain, there = _filled(path, parameters), _filled(path, mine)
+        plain, there = filled(path, parameters), filled(path, mine)
         flipped = bytearray(body)
         for _ in range(self.chance.randint(1, 8) if flipped else 0):
             flipped[self.chance.randrange(len(flipped))] ^= 1 << self.chance.randrange(8)
-        climbing = _filled(path, {name: self.chance.choice(CLIMBS) for name in parameters}) + self.chance.choice(CLIMBS)
+        climbing = filled(path, {name: self.chance.choice(CLIMBS) for name in parameters}) + self.chance.choice(CLIMBS)
         strange = {"content-encoding": "gzip", "content-type": "text/\xff; charset=utf-7"}
         self.ask(method, plain, headers, body, known)
         self.ask(method, there, good, body, known)
@@ -172,9 +179,7 @@ class Fuzz:
     ) -> None:
         if self.sent >= self.most or self.wrong:
             return
-        lines = "".join(f"{_clean(name)}: {_clean(value)}\r\n" for name, value in headers.items())
-        head = f"{method} {_address(path)} HTTP/1.1\r\nhost: x\r\n{lines}content-length: {len(body)}\r\n\r\n"
-        raw = head.encode("latin-1", "replace") + body
+        raw = self.wire.request(method, path, headers, body)
         status, answer_head, answer = self.wire.ask(raw)
         self.sent += 1
         self.statuses[status] += 1
@@ -200,7 +205,7 @@ def run(root: Path, *, cases: int, seed: int) -> Fuzz:
                 for operation in operations:
                     known = frozenset(str(status) for status in operation.definition.raw["responses"])
                     for mode in GenerationMode:
-                        _generate(operation, mode, per_mode, seed + fuzz.sent, partial(fuzz.case, known=known))
+                        generate(operation, mode, per_mode, seed + fuzz.sent, partial(fuzz.case, known=known))
         late = fuzz.late = resident(server.pid)
     words = (root / f"{port}.log").read_text()
     assert not fuzz.wrong, fuzz.wrong[0]
@@ -211,7 +216,7 @@ def run(root: Path, *, cases: int, seed: int) -> Fuzz:
     return fuzz
 
 
-def _generate(operation: Any, mode: GenerationMode, number: int, seed: int, use: Callable[[Any], None]) -> None:
+def generate(operation: Any, mode: GenerationMode, number: int, seed: int, use: Callable[[Any], None]) -> None:
     """So many cases of one operation."""
 
     @seeded(seed)
@@ -231,15 +236,15 @@ def _generate(operation: Any, mode: GenerationMode, number: int, seed: int, use:
         each()
 
 
-def _unset(body: Any) -> bool:
+def unset(body: Any) -> bool:
     return type(body).__name__ == "NotSet"
 
 
-def _json(body: Any) -> bytes:
+def written(body: Any) -> bytes:
     return json.dumps(body).encode("utf-8", "surrogatepass")
 
 
-def _filled(path: str, parameters: dict[str, Any]) -> str:
+def filled(path: str, parameters: dict[str, Any]) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: str(parameters.get(found[1], "1")), path)
 
 

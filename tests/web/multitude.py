@@ -12,8 +12,8 @@ Sql = dict[str, str]
 
 
 def multiply(home: Installation, rollout: str, copies: int, *, bad_every: int = 200) -> None:
-    """So many more devices like one of the rollout's that is confirmed, each with its update, two events and a line of
-    the evidence log; some are like one that failed. The slice they are in grows with them."""
+    """So many more devices like one of the rollout's that is confirmed, each with its labels, its update, its first two
+    events and a line of the evidence log; some are like one that failed. The slice they are in grows with them."""
     with home.app.store.writing() as w:
         assert isinstance(w, SqlWriting)
         link = w.link
@@ -68,6 +68,14 @@ def multiply(home: Installation, rollout: str, copies: int, *, bad_every: int = 
                     "rollout_place": "rollout_place + i",
                     "wave_place": "wave_place + i",
                 },
+            )
+            _copy(link, turns, "device_label", f"s.device_key = {like}{skip}", {"device_key": device})
+            _copy(
+                link,
+                turns,
+                "event",
+                f"s.seq IN (SELECT seq FROM event WHERE device_key = {like} ORDER BY seq LIMIT 2){skip}",
+                {"seq": "NULL", "device_key": device},
             )
             _copy(
                 link,

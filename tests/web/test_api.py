@@ -12,7 +12,7 @@ from schemathesis.openapi import from_dict
 
 from orchestrator.core.roles import Role, may
 from orchestrator.services.operations import OPERATIONS, Operation
-from orchestrator.web.api.bodies import MOST_BYTES
+from orchestrator.web.bounds import MOST_BYTES
 from tests.cli.house import ROLLOUT, House
 from tests.web.asking import Asking
 from tests.web.described import OPERATORS, operators

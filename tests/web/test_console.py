@@ -1,46 +1,23 @@
-"""The console without a browser: headers, answers of few bytes, roles, and that no page costs more for a larger
-fleet."""
+"""The console without a browser: headers, answers of few bytes, roles."""
 
 from __future__ import annotations
 
 import gzip
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from orchestrator.adapters.sql.engine import Engine
-from orchestrator.services.census import EVERY, Censuses
 from orchestrator.services.notice_store import Post, Wanted
 from orchestrator.web.app import operators_side
 from orchestrator.web.console.static import address
 from orchestrator.web.csrf import csrf_token
 from tests.adapters.notify.test_sender import NOTICE
 from tests.web.installation import EVERYBODY, TOLERANT, Installation, believable
-from tests.web.multitude import multiply
 from tests.web.test_app import Known
-
-PAGES = [
-    "/rollouts",
-    "/rollouts/lmp-42",
-    "/rollouts/beta-43",
-    "/rollouts/lmp-42/journal",
-    "/rollouts/lmp-42/order/pause",
-    "/rollouts/lmp-42/order/exclude",
-    "/fleet",
-    "/devices?begins=copy-",
-    "/groups/lab",
-    "/devices/gw-0007",
-    "/deltas",
-    "/policies",
-    "/policies/standard",
-]
-MOST_BYTES = 150_000
 
 
 @pytest.fixture(scope="module")
@@ -147,51 +124,3 @@ def test_a_second_person_approves_on_the_page_and_who_wrote_it_cannot(home: Inst
         form = {"csrf": csrf_token(role), "reason": "I have looked.", "step": "do", **hidden}
         assert asking.post("/rollouts/lmp-45/order/approve", data=form).status_code == status
     assert "approved by a approver" in asking.get("/rollouts/lmp-45").text
-
-
-@pytest.mark.slow
-def test_no_page_costs_more_where_there_are_more_devices(home: Installation, client: TestClient) -> None:
-    """Counted in steps of SQLite's machine: a row that is visited takes some."""
-    multiply(home, "lmp-42", 6_000, bad_every=10)
-    few = _steps(home, client)
-    multiply(home, "lmp-42", 30_000, bad_every=10)
-    many = _steps(home, client)
-    grown = {path: (few[path], many[path]) for path in few if many[path] > 1.2 * few[path] + 500}
-    assert not grown
-
-
-def _steps(home: Installation, client: TestClient) -> dict[str, int]:
-    home.app.devices.refresh()
-    home.now += EVERY
-    assert Censuses(home.app.store, home.app.clock).take()
-    found = {}
-    for path in PAGES:
-        client.get(path)  # what is read once and kept
-        with _counting() as counted:
-            answer = client.get(path)
-        assert answer.status_code == 200, path
-        assert len(gzip.compress(answer.content, 5)) < MOST_BYTES
-        found[path] = counted[0]
-    with _counting() as counted:
-        home.app.measuring.figures()
-    return {**found, "/metrics": counted[0]}
-
-
-@contextmanager
-def _counting() -> Iterator[list[int]]:
-    """How many steps all readings take, in tens."""
-    counted = [0]
-    reading = Engine.reading
-
-    @contextmanager
-    def watched(engine: Engine) -> Iterator[Any]:
-        with reading(engine) as link:
-            link.raw.set_progress_handler(lambda: counted.__setitem__(0, counted[0] + 10), 10)
-            try:
-                yield link
-            finally:
-                link.raw.set_progress_handler(None, 10)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "reading", watched)
-        yield counted

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
 
 from orchestrator.adapters.sql.store import SqlReading
-from tests.cli.elsewhere import MIKA, served
+from orchestrator.core.roles import Role
+from orchestrator.services.people import Person
+from orchestrator.web import app as side
+from orchestrator.web.api import journal_feed
+from tests.cli.elsewhere import MIKA, Known, served
 from tests.cli.house import House
+from tests.contract.test_feed import appended
 from tests.web.house_of_people import Open, opened
 
 
@@ -22,6 +31,14 @@ class Reader:
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
+
+    def beat(self) -> bool:
+        """A sign of life, and nothing else; False when the stream ends."""
+        for line in self._lines:
+            if line:
+                assert line.startswith(":"), line
+                return True
+        return False
 
     def event(self) -> dict[str, str] | None:
         """The next event; None when the stream ends."""
@@ -89,8 +106,111 @@ def test_a_reader_with_a_number_of_another_store_is_told_to_begin_anew(house: Ho
         assert reader.events(1)[0][2] == "started"
 
 
+def test_nothing_is_lost_and_nothing_comes_twice_while_the_server_is_started_anew(house: House) -> None:
+    """Somebody writes all the time; the reader is cut off in the middle, three times."""
+    orders, many = threading.Event(), 60
+
+    def write() -> None:
+        with house.application() as app:
+            for number in range(many):
+                (app.rollouts.resume if number % 2 else app.rollouts.pause)("lmp-42", by="ann")
+                orders.wait(0.01)
+
+    house.ok("start", "lmp-42")
+    writer = threading.Thread(target=write)
+    got: list[tuple[str, int]] = []
+    last = "0"
+    writer.start()
+    for until in (10, 25, 45, many + 2):
+        with served(house) as url, reading(url, last) as reader:
+            while len(got) < until:
+                event = reader.event()
+                assert event is not None
+                last = event["id"]
+                got.append((last, json.loads(event["data"])["entry"]["seq"]))
+    writer.join(20)
+    assert [seq for _, seq in got] == list(range(1, many + 3))
+    assert [int(number) for number, _ in got] == sorted({int(number) for number, _ in got})
+
+
+def test_while_nothing_happens_a_sign_of_life_comes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_feed, "BEAT_EVERY", timedelta(milliseconds=20))
+    with served(house) as url, reading(url) as reader:
+        assert all(reader.beat() for _ in range(5))
+
+
+def test_nobody_has_more_streams_than_they_may(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side, "STREAMS", 3)
+    known = Known()
+    known.people["ben"] = Person("ben", frozenset({Role.VIEWER}))
+    with served(house, known) as url, ExitStack() as open_streams:
+        mine = [open_streams.enter_context(reading(url, "0")) for _ in range(2)]
+        with reading(url, "0"):
+            for _ in range(3):
+                refused = httpx.get(f"{url}/api/v1/journal/feed", headers={"authorization": f"Bearer {MIKA}"})
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, "15")
+                assert refused.json()["type"] == "urn:wave:problem:too_many"
+            with reading(url, "0", "ben") as other:
+                other.events(1)
+        # One has gone: there is room for another as soon as the server has seen that.
+        ends_at = time.monotonic() + 20
+        while _status(url) != 200:
+            assert time.monotonic() < ends_at
+        assert all(reader.events(1) for reader in mine)
+
+
+def _status(url: str) -> int:
+    headers = {"authorization": f"Bearer {MIKA}"}
+    with httpx.stream("GET", f"{url}/api/v1/journal/feed", headers=headers) as answer:
+        return int(answer.status_code)
+
+
+def test_whoever_does_not_read_holds_no_memory(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty megabytes wait for a reader that takes none of it: they stay where they are, and come when it reads."""
+    made = 0
+    write = journal_feed._event
+
+    def counted(each: Any) -> bytes:
+        nonlocal made
+        made += 1
+        return write(each)
+
+    monkeypatch.setattr(journal_feed, "_event", counted)
+    many = 2_500
+    with house.application() as app, app.store.writing() as w:
+        row = w.rollout("lmp-42")
+        assert row is not None
+        for _ in range(many):
+            row = appended(w, row, "x" * 8_000)  # type: ignore[arg-type]
+    with served(house) as url, socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        line.settimeout(30)
+        there = urlsplit(url)
+        line.connect((there.hostname, there.port))
+        head = f"GET /api/v1/journal/feed?after=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {MIKA}\r\n\r\n"
+        line.sendall(head.encode())
+        came = line.recv(100)
+        before, still = -1, 0
+        while still < 10:
+            before, still = made, still + 1 if before == made else 0
+            time.sleep(0.05)
+        assert made < many * 2 // 3, "more was made than can be on its way"
+        told = 0
+        while told < many:
+            piece = line.recv(1 << 20)
+            assert piece
+            came = came[-5:] + piece
+            told += came.count(b'"seq":')
+        assert made >= many
+
+
 @pytest.mark.parametrize("ends", ["revoked", "over", "disabled"])
-def test_who_may_not_read_any_more_is_told_nothing_more(house: House, ends: str) -> None:
+@pytest.mark.parametrize("quiet", [True, False], ids=["quiet", "busy"])
+def test_who_may_not_read_any_more_is_told_nothing_more(
+    house: House, ends: str, quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream ends, also while nothing happens."""
+    monkeypatch.setattr(journal_feed, "BEAT_EVERY", timedelta(milliseconds=50) if quiet else timedelta(seconds=15))
     with opened(house) as site:
         name, token = site.populated.token("viewer", for_=timedelta(hours=1))
         with reading(site.url, "0", token) as reader:
@@ -102,7 +222,8 @@ def test_who_may_not_read_any_more_is_told_nothing_more(house: House, ends: str)
                     house.now += timedelta(hours=1)
                 case _:
                     site.populated.people.disable("viewer", by="root")
-            house.ok("start", "lmp-42")
+            if not quiet:
+                house.ok("start", "lmp-42")
             assert reader.event() is None
 
 

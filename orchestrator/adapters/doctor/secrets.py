@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,13 @@ VERY_SOON: Final = timedelta(days=3)
 """What ends within this time fails."""
 
 
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False  # what it would lie in is not there either
+
+
 def settings_file(settings: Settings, file: Path | None) -> Iterator[Finding]:
     """It was read already, so that it can be read and holds no wrong key is known."""
     if file is None:
@@ -38,6 +46,12 @@ def settings_file(settings: Settings, file: Path | None) -> Iterator[Finding]:
         )
     else:
         yield fine(Area.SETTINGS, f"The settings are in {file}; the root is {settings.root.absolute()}.")
+    if settings.traces is not None and not _installed("opentelemetry.exporter.otlp.proto.http"):
+        yield broken(
+            Area.SETTINGS,
+            "Traces are asked for, and what makes them is not installed: `wave serve` does not start.",
+            "`pip install 'wave-orchestrator[traces]'`, or `traces: off`.",
+        )
     if not settings.root.is_dir():
         yield broken(
             Area.SETTINGS, f"There is no directory {settings.root.absolute()}.", "`wave init` makes an installation."
@@ -57,9 +71,10 @@ def files(settings: Settings, now: datetime) -> Iterator[Finding]:
     held = [settings.root / "ca" / "ca.key", settings.artifacts_path / "urls.key"]
     held += sorted(tuf.glob("**/*.key")) if tuf.is_dir() else []
     held += sorted(ca.glob("*.key")) if ca.is_dir() else []
-    named = (settings.tls_key, settings.metrics_token_file, settings.oidc_secret_file, settings.destinations)
+    named = (settings.tls_key, settings.metrics_token_file, settings.oidc_secret_file)
     held += [each for each in named if each is not None]
-    held.append(settings.root / "destinations.yaml")  # addresses of chats and pagers hold their passwords
+    # Addresses of chats and pagers hold their passwords, sources of gates their tokens.
+    held += [settings.destinations_path, settings.gates_path]
     address = make_url(settings.database_url)
     if address.get_backend_name() == "sqlite" and address.database:
         held.append(Path(address.database))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from orchestrator.adapters.files.source import Source, parse_source, read_source
+from orchestrator.adapters.files.source import Source, parse_source, read_raw, read_source
 from orchestrator.core.document import NAME_PATTERN, Document, InvalidDocument, did_you_mean
 from orchestrator.core.durations import shown
 from orchestrator.core.fleet_file import FleetFile
@@ -102,6 +103,7 @@ def load_fleet(path: Path | str) -> FleetFile:
     return _taken(read_source(Path(path), most_bytes=MOST_FLEET_BYTES), FleetFile)
 
 
+@lru_cache(maxsize=64)
 def parse_policy(raw: bytes, *, file: str) -> Policy:
     """A policy from bytes that came some other way; ``file`` is for messages, YAML unless it ends in ``.json``."""
     return _taken(parse_source(raw, file=file), Policy)
@@ -135,11 +137,11 @@ def find_policy(name: str, directories: Sequence[Path | str]) -> Policy:
                     continue
             except OSError as error:
                 raise InvalidFile(f"cannot be read: {error.strerror}.", file=str(path)) from None
-            source = read_source(path)
-            policy = _taken(source, Policy)
+            raw, file = read_raw(path)
+            policy = parse_policy(raw, file=file)
             if policy.name != name:
                 sentence = f"says {policy.name}, but the file's name says {name}; make them the same."
-                raise source.invalid([(("policy",), sentence)])
+                raise parse_source(raw, file=file).invalid([(("policy",), sentence)])
             return policy
     names = policy_names(directories)
     known = f"There are {', '.join(names)}." if names else "No directory of policies has any."

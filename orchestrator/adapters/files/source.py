@@ -82,6 +82,12 @@ class Source:
 
 def read_source(path: Path, *, most_bytes: int = MOST_BYTES) -> Source:
     """The file at ``path``; JSON if it ends so, else YAML. Raises InvalidFile for what is in the way."""
+    raw, file = read_raw(path, most_bytes=most_bytes)
+    return parse_source(raw, file=file, most_bytes=most_bytes)
+
+
+def read_raw(path: Path, *, most_bytes: int = MOST_BYTES) -> tuple[bytes, str]:
+    """What stands in the file, and what messages call it. Raises InvalidFile."""
     file = str(path) if str(path).isprintable() else ascii(str(path))
     try:
         if not path.is_file():
@@ -94,7 +100,7 @@ def read_source(path: Path, *, most_bytes: int = MOST_BYTES) -> Source:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "its name is not possible"
         raise InvalidFile(f"cannot be read: {reason}.", file=file) from None
-    return parse_source(raw, file=file, most_bytes=most_bytes)
+    return raw, file
 
 
 def parse_source(raw: bytes, *, file: str, most_bytes: int = MOST_BYTES) -> Source:

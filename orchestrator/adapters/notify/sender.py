@@ -60,7 +60,7 @@ class DestinationSender:
                 _through_apprise(address.url, notice, link=link)
             case None:
                 raise NotFound(
-                    f"There is no destination {destination}.",
+                    f"There is no destination {destination[:128]}.",
                     remedy=f"{self._file} names {', '.join(sorted(known)) or 'none'}.",
                 )
 

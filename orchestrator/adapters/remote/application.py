@@ -5,8 +5,9 @@ What only the machine of the installation can do says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,12 +16,14 @@ from orchestrator.adapters.files.library import check_file
 from orchestrator.adapters.files.loader import load_fleet, load_policy, rollout_under
 from orchestrator.adapters.files.private import private_text
 from orchestrator.adapters.files.source import read_source
-from orchestrator.adapters.remote.client import Client
+from orchestrator.adapters.remote.authority import RemoteAuthority
+from orchestrator.adapters.remote.client import Client, not_here
 from orchestrator.adapters.remote.uploading import Uploading
 from orchestrator.core.artifact import Artifact
 from orchestrator.core.fleet import Device, Target
 from orchestrator.core.fleet_file import FleetFile
 from orchestrator.core.policy import Policy
+from orchestrator.core.roles import Role
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.services import remotely
@@ -30,9 +33,14 @@ from orchestrator.services.artifacts import Added, Said
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_views import DeltaView
 from orchestrator.services.editing import Applied
+from orchestrator.services.failing import Failing
+from orchestrator.services.mender.sets import AuthSet
+from orchestrator.services.notices import Delivered
+from orchestrator.services.people_views import NewToken, TokenView
 from orchestrator.services.records import DeviceFilter
 from orchestrator.services.replayed import Replayed
 from orchestrator.services.static_deltas import StaticDeltaPlan
+from orchestrator.services.tuf import TufView
 from orchestrator.services.verifying import Verified
 from orchestrator.services.views import RolloutPlan
 
@@ -81,32 +89,29 @@ def _application(client: Client) -> Application:
         "targets": _Targets(client, "targets"),
         "artifacts": _Artifacts(client, "artifacts"),
         "devices": _Devices(client),
-        "mender": _Service(client, "mender"),
+        "mender": _Mender(client, "mender"),
         "rollouts": _Rollouts(client, "rollouts"),
+        "notices": _Notices(client, "notices"),
+        "people": _People(client, "people"),
+        "settings": _Settings(client),
         "planner": _Planner(client, "planner"),
         "queries": _Queries(client, "queries"),
-        "house_log": _Service(client, "house_log"),
+        "house_log": _HouseLog(client, "house_log"),
         "deltas": _Deltas(client, "deltas"),
         "verifier": _Verifier(client, "verifier"),
         "replayer": _Replayer(client, "replayer"),
-        "authority": _not_here,
+        "authority": lambda: RemoteAuthority(client),
+        "tuf": lambda: _Tuf(client),
         "clock": client.now,
     }
     return Application(**{each.name: here.get(each.name, _Elsewhere()) for each in fields(Application)})
-
-
-def _not_here(*asked: object) -> NoReturn:
-    raise InvalidInput(
-        "This works on the machine of the installation itself, and --server or WAVE_SERVER names another.",
-        remedy="Run it there, without them.",
-    )
 
 
 class _Elsewhere:
     """What cannot be reached from here."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        _not_here()
+        not_here()
 
 
 class _Nothing(_Elsewhere):
@@ -127,7 +132,7 @@ class _Service:
 
         key = f"{self._name}.{name}"
         if key not in BY_KEY:
-            _not_here()
+            not_here()
         return lambda *positional, **named: self._client.call(key, *positional, **named)
 
 
@@ -144,6 +149,10 @@ class _Planner(_Service):
 
 
 class _Queries(_Service):
+    def failing(self, name: str | None = None, *, limit: int = 5) -> Failing:
+        found: Failing = self._client.call("failing", name=name, limit=limit)
+        return found
+
     def is_device(self, name: str) -> bool:
         try:
             self._client.call("queries.device", name)
@@ -165,7 +174,7 @@ def _filtered(which: DeviceFilter) -> dict[str, Any]:
 
 class _Verifier(_Service):
     def verify(self, name: str | None = None, *, progress: object = None) -> Iterator[Verified]:
-        yield from self._client.call("verify_journals", name=name)
+        yield from self._client.listed("verify_journals", name=name)
 
 
 class _Replayer(_Service):
@@ -194,6 +203,54 @@ class _Register(_Service):
         while some := list(islice(source, remotely.MOST_AT_ONCE)):
             sent = [remotely.Enrolled(one.id, one.hardware_id, one.tag, one.group, dict(one.labels)) for one in some]
             yield from self._client.call("enroll", devices=sent, tokens=tokens, renew=renew, by=by)
+
+
+class _HouseLog(_Service):
+    def note(self, event: str, what: str, deed: str, *, by: str) -> None:
+        """Written there, with the deed."""
+
+
+class _Mender(_Service):
+    def waiting(self, *, asked_within: timedelta | None = None, limit: int = 100) -> Sequence[AuthSet]:
+        return list(islice(self._client.listed("sets_that_wait", asked_within=asked_within), limit))
+
+
+class _Notices(_Service):
+    def destinations(self) -> Sequence[str]:
+        found: remotely.Destinations = self._client.call("destinations")
+        return found.names
+
+    def deliver(self) -> Delivered:
+        done: Delivered = self._client.call("deliver_notices")
+        return done
+
+
+class _People(_Service):
+    def add_token(self, person: str, roles: Collection[Role], *, until: datetime, by: str) -> tuple[TokenView, str]:
+        made: NewToken = self._client.call("people.add_token", person, roles, until=until, by=by)
+        return made.made, made.token
+
+
+class _Settings(_Elsewhere):
+    """What of the settings there may be known here."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def destinations_path(self) -> Path:
+        return Path(self._client.call("destinations").file)
+
+
+class _Tuf(_Elsewhere):
+    """The keys lie there; the roots are for anybody."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def show(self) -> TufView:
+        found: remotely.TufRoots = self._client.call("tuf_roots")
+        return TufView(Path(found.place), found.roots, found.root_key, found.problem)
 
 
 class _Targets(_Service):
@@ -272,10 +329,10 @@ class RemoteFiles:
     def said(
         self, rollout: str | Mapping[str, Any], policy: str | Mapping[str, Any] | None
     ) -> tuple[RolloutFile, Policy]:
-        _not_here()
+        not_here()
 
     def policy_said(self, policy: str | Mapping[str, Any]) -> Policy:
-        _not_here()
+        not_here()
 
     def fleet(self, path: Path) -> FleetFile:
         return load_fleet(path)

@@ -11,7 +11,7 @@ import ipaddress
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlsplit
 
 import httpx2 as httpx
@@ -27,7 +27,7 @@ from orchestrator.errors import (
     Unavailable,
     WaveError,
 )
-from orchestrator.services.operations import BY_KEY, NOBODY, Operation, shape_of
+from orchestrator.services.operations import BY_KEY, NOBODY, NOT_SENT, Operation, shape_of
 from orchestrator.services.wire import decoded, encoded
 
 API: Final = "/api/v1"
@@ -73,11 +73,15 @@ class Client:
         """Do it, and give what the service there gave. A list is read to its end. Raises what was raised there, and
         Unavailable when nobody answers."""
         operation = BY_KEY[key]
-        given = _bound(operation, positional, named)
         if operation.listing is not None:
-            return list(self._pages(operation, given))
-        answer = self._asked(operation, given, {})
+            return list(self.listed(key, *positional, **named))
+        answer = self._asked(operation, _bound(operation, positional, named), {})
         return decoded(answer.content, shape_of(operation).answer)
+
+    def listed(self, key: str, *positional: Any, **named: Any) -> Iterator[Any]:
+        """The items of a list, asked for page by page as they are taken."""
+        operation = BY_KEY[key]
+        return self._pages(operation, _bound(operation, positional, named))
 
     def _pages(self, operation: Operation, given: Mapping[str, Any]) -> Iterator[Any]:
         """Items until the list ends, or until there are as many as asked for."""
@@ -135,6 +139,14 @@ class Client:
         return answer
 
 
+def not_here(*asked: object) -> NoReturn:
+    """Raises InvalidInput: only the machine of the installation can do this."""
+    raise InvalidInput(
+        "This works on the machine of the installation itself, and --server or WAVE_SERVER names another.",
+        remedy="Run it there, without them.",
+    )
+
+
 def checked(server: str) -> str:
     """The server's address without a slash at its end. Raises InvalidInput for what is none, and for one in the clear
     that is not this machine."""
@@ -164,12 +176,15 @@ def _loopback(host: str) -> bool:
 def _bound(operation: Operation, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
     """What is sent, by name: neither what the other side knows itself, nor what stands as it is anyway."""
     signature = inspect.signature(operation.call)
-    found = signature.bind(None, *positional, **named).arguments
-    kept = ("self", "app", "by", "progress")
+    found = dict(signature.bind(None, *positional, **named).arguments)
+    for name, given in signature.parameters.items():
+        if given.kind is inspect.Parameter.VAR_KEYWORD:
+            found |= {word: value for word, value in found.pop(name, {}).items() if value is not None}
+    left_out = {name for name, given in signature.parameters.items() if given.default is None}
     return {
         name: value
         for name, value in found.items()
-        if name not in kept and not (value is None and signature.parameters[name].default is None)
+        if name not in NOT_SENT and not (value is None and name in left_out)
     }
 
 

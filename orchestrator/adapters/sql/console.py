@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import BAD_COLUMNS, ROLLOUT_COLUMNS, outcomes_of, rollout_of
 from orchestrator.adapters.sql.columns import NO_VERSION
+from orchestrator.adapters.sql.delta_lists import DeltaListReading
 from orchestrator.adapters.sql.devices import DeviceReading
 from orchestrator.adapters.sql.evidence import EvidenceReading
 from orchestrator.adapters.sql.times import moment, stored
@@ -29,14 +30,17 @@ _ALL_KEPT_FOR: Final = timedelta(days=2)
 _DAY: Final = 86_400_000_000
 
 
-class ConsoleReading(DeviceReading, EvidenceReading):
+class ConsoleReading(DeviceReading, DeltaListReading, EvidenceReading):
     def rollout_page(
         self, statuses: Collection[RolloutStatus] | None, *, offset: int, limit: int
     ) -> Sequence[RolloutRow]:
         condition: str
         parameters: tuple[Any, ...]
         condition, parameters = "1 = 1", ()
-        if statuses is not None:
+        if statuses is not None and len(statuses) == 1:
+            # Along the index, in its order: no more is read than is asked for.
+            condition, parameters = "status = ?", tuple(status.value for status in statuses)
+        elif statuses is not None:
             condition, listed = self.link.within("status", sorted(status.value for status in statuses))
             parameters = (listed,)
         rows = self.link.rows(
@@ -65,7 +69,7 @@ class ConsoleReading(DeviceReading, EvidenceReading):
 
     def stains(self, row: RolloutRow, *, limit: int) -> Sequence[Stain]:
         left_out = self.left_out(row)
-        open_ones = [each for each in self.monitors(row.key) if each.accepted_at is None and each.bad]
+        open_ones = self.stained_and_open(row.key)
         placing = {each.spec.key: (each.spec, left_out.placing(each.spec, each.from_place)) for each in open_ones}
         salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
         found: list[Stain] = []
@@ -96,6 +100,15 @@ class ConsoleReading(DeviceReading, EvidenceReading):
             (rollout_key, after, limit),
         )
         return [JournalLine(seq, moment(at), *rest) for seq, at, *rest in rows]
+
+    def segments_placed(self, rollout_key: int, *, limit: int) -> Sequence[tuple[str, int]]:
+        # Of a segment's population the name has an equals sign, and of no other.
+        found = "strpos(name, '=') > 0" if self.link.postgres else "instr(name, '=') > 0"
+        rows = self.link.rows(
+            f"SELECT name, places FROM population WHERE rollout_key = ? AND {found} ORDER BY places DESC, name LIMIT ?",
+            (rollout_key, limit),
+        )
+        return [(name, places) for name, places in rows]
 
     def device_ids(self, prefix: str, *, after: str | None, limit: int) -> Sequence[DeviceRow]:
         along = self.link.by_index("device_is")

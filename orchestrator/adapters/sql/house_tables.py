@@ -14,6 +14,7 @@ class DeltaTable(Base, table=True):
     """Deltas that are verified and published."""
 
     __tablename__ = "delta"
+    __table_args__ = (Index("delta_recorded", "recorded_at", "to_commit", "from_commit"),)
 
     from_commit: str = text_field(primary_key=True)
     to_commit: str = text_field(primary_key=True)
@@ -28,11 +29,19 @@ class DeltaTable(Base, table=True):
 
 
 class BuildTable(Base, table=True):
-    """Jobs. ``build_under_way`` lets a pair have only one at a time, whoever queues it."""
+    """Jobs. ``build_under_way`` lets a pair have only one at a time, whoever queues it. Rows are long, for their logs:
+    ``build_ended`` says whether one ended since, and ``build_unsettled`` what is not done, without reading them."""
 
     __tablename__ = "build"
     __table_args__ = (
         Index("build_of_pair", "from_commit", "to_commit"),
+        Index("build_ended", "ended_at"),
+        Index(
+            "build_unsettled",
+            "key",
+            sqlite_where=text("status <> 'done'"),
+            postgresql_where=text("status <> 'done'"),
+        ),
         Index(
             "build_under_way",
             "from_commit",

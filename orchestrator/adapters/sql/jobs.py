@@ -32,12 +32,12 @@ def _pair(pair: DeltaPair) -> tuple[str, str]:
     return (pair.from_commit or _SCRATCH, pair.to_commit)
 
 
-def _delta(row: tuple[Any, ...]) -> DeltaRecord:
+def delta_of(row: tuple[Any, ...]) -> DeltaRecord:
     start, end, *rest = row
     return DeltaRecord(DeltaPair(start or None, end), *rest)
 
 
-def _job(row: tuple[Any, ...]) -> BuildJob:
+def job_of(row: tuple[Any, ...]) -> BuildJob:
     key, start, end, status, weight, fence, owner, until, attempts, stage, done, log, error, queued, started, ended = (
         row
     )
@@ -63,10 +63,10 @@ def _job(row: tuple[Any, ...]) -> BuildJob:
 class JobReading(Session):
     def delta(self, pair: DeltaPair) -> DeltaRecord | None:
         row = self.link.one(f"SELECT {_DELTA} FROM delta WHERE from_commit = ? AND to_commit = ?", _pair(pair))
-        return None if row is None else _delta(row)
+        return None if row is None else delta_of(row)
 
     def deltas(self) -> Sequence[DeltaRecord]:
-        return [_delta(row) for row in self.link.rows(f"SELECT {_DELTA} FROM delta ORDER BY to_commit, from_commit")]
+        return [delta_of(row) for row in self.link.rows(f"SELECT {_DELTA} FROM delta ORDER BY to_commit, from_commit")]
 
     def jobs(self, *, statuses: Collection[JobStatus] | None = None, limit: int = 200) -> Sequence[BuildJob]:
         """Newest first."""
@@ -79,13 +79,13 @@ class JobReading(Session):
         rows = self.link.rows(
             f"SELECT {_JOB} FROM build WHERE {condition} ORDER BY key DESC LIMIT ?", (*parameters, limit)
         )
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def job(self, pair: DeltaPair) -> BuildJob | None:
         row = self.link.one(
             f"SELECT {_JOB} FROM build WHERE from_commit = ? AND to_commit = ? ORDER BY key DESC LIMIT 1", _pair(pair)
         )
-        return None if row is None else _job(row)
+        return None if row is None else job_of(row)
 
     def job_counts(self, *, newest: int) -> Mapping[JobStatus, int]:
         found: dict[str, int] = dict(
@@ -148,7 +148,7 @@ class JobWriting(JobReading):
             "started_at = ?, stage = '', done = 0, error = NULL WHERE key = ?",
             (owner, stored(until), stored(now), row[0]),
         )
-        return _job(self.link.rows(f"SELECT {_JOB} FROM build WHERE key = ?", row)[0])
+        return job_of(self.link.rows(f"SELECT {_JOB} FROM build WHERE key = ?", row)[0])
 
     def renew_build(self, key: int, fence: int, *, until: datetime, stage: str, done: float, log: str) -> bool:
         tail = f"right(log || ?, {_LOG_KEPT})" if self.link.postgres else f"substr(log || ?, -{_LOG_KEPT})"

@@ -62,6 +62,15 @@ class MonitorReading(Session):
         )
         return [monitor_of(row) for row in rows]
 
+    def stained_and_open(self, rollout_key: int) -> list[MonitorRow]:
+        """Of all that nobody has accepted those that have counted something bad, segments included."""
+        rows = self.link.rows(
+            f"SELECT {MONITOR_COLUMNS} FROM monitor WHERE rollout_key = ? AND bad > 0 AND accepted_at IS NULL "
+            "ORDER BY key",
+            (rollout_key,),
+        )
+        return [monitor_of(row) for row in rows]
+
     def watched_values(self, rollout_key: int, dimension: str) -> dict[str, int]:
         """Of a dimension the values that are watched, with their devices: those at the start, or with a place since."""
         begins = f"{SEGMENT}{segment_population(dimension, '')}"

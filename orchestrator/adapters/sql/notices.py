@@ -35,7 +35,12 @@ def _row(row: tuple[Any, ...]) -> NoticeRow:
 
 class NoticeReading(Session):
     def notices(
-        self, *, statuses: Collection[Post] | None = None, rollout: str | None = None, limit: int = 100
+        self,
+        *,
+        statuses: Collection[Post] | None = None,
+        rollout: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
     ) -> Sequence[NoticeRow]:
         conditions, parameters = ["1 = 1"], []
         if statuses is not None:
@@ -45,6 +50,9 @@ class NoticeReading(Session):
         if rollout is not None:
             conditions.append("rollout_key = (SELECT key FROM rollout WHERE name = ?)")
             parameters.append(rollout)
+        if after is not None:
+            conditions.append("key < ?")
+            parameters.append(after)
         where = " AND ".join(conditions)
         rows = self.link.rows(
             f"SELECT {_COLUMNS} FROM notice WHERE {where} ORDER BY key DESC LIMIT ?", (*parameters, limit)

@@ -94,9 +94,11 @@ class PeopleReading(Session):
             seen_at=moment(int(seen)),
         )
 
-    def person_events(self, *, limit: int = 100) -> Sequence[PersonEvent]:
+    def person_events(self, *, after: int | None = None, limit: int = 100) -> Sequence[PersonEvent]:
+        older, from_where = ("", ()) if after is None else ("WHERE key < ? ", (after,))
         rows = self.link.rows(
-            "SELECT at, by_name, event, whom, sentence FROM person_event ORDER BY key DESC LIMIT ?", (limit,)
+            f"SELECT at, by_name, event, whom, sentence, key FROM person_event {older}ORDER BY key DESC LIMIT ?",
+            (*from_where, limit),
         )
         return [PersonEvent(moment(int(at)), *rest) for at, *rest in rows]
 

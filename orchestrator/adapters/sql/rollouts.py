@@ -75,7 +75,15 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
         )
         return {key: moment(at) for key, at in rows if at is not None}
 
-    def offering(self) -> Sequence[RolloutRow]:
+    def offering(self, tag: str | None = None) -> Sequence[RolloutRow]:
+        condition, parameters = self.offering_condition(tag)
+        rows = self.link.rows(
+            f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE {condition} ORDER BY created_at DESC, key DESC", parameters
+        )
+        return [rollout_of(row) for row in rows]
+
+    def offering_condition(self, tag: str | None = None) -> tuple[str, tuple[Any, ...]]:
+        """Which rows of ``rollout`` are live, or the newest completed one of their tag; of one tag, or of all."""
         # When it was completed stands in its state, as ISO 8601 in UTC: without the Z it sorts as text.
         since = (
             """replace(state::json #>> '{standing,since}', 'Z', '') COLLATE "C\""""
@@ -83,13 +91,13 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
             else "replace(json_extract(state, '$.standing.since'), 'Z', '')"
         )
         live, listed = self.link.within("status", sorted(status.value for status in LIVE_ROLLOUT))
-        rows = self.link.rows(
-            f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE {live} OR key IN (SELECT key FROM (SELECT key, row_number() "
-            f"OVER (PARTITION BY tag ORDER BY {since} DESC, created_at DESC, key DESC) AS newest FROM rollout "
-            "WHERE status = ?) x WHERE newest = 1) ORDER BY created_at DESC, key DESC",
-            (listed, RolloutStatus.COMPLETED.value),
+        of_tag = "" if tag is None else " AND tag = ?"
+        newest = (
+            f"SELECT key FROM (SELECT key, row_number() OVER (PARTITION BY tag ORDER BY {since} DESC, created_at DESC, "
+            f"key DESC) AS newest FROM rollout WHERE status = ?{of_tag}) x WHERE newest = 1"
         )
-        return [rollout_of(row) for row in rows]
+        tags = () if tag is None else (tag, tag)
+        return f"({live} OR key IN ({newest})){of_tag}", (listed, RolloutStatus.COMPLETED.value, *tags)
 
     def slices(self, rollout_key: int, wave: str | None = None) -> Sequence[Slice]:
         rows = self.link.rows(

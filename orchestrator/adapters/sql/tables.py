@@ -121,9 +121,14 @@ class RolloutTable(Base, table=True):
     """``state``, ``scope`` and ``clock`` are JSON of ``RolloutState``, ``Scope`` and ``Clock``; ``status`` and
     ``epoch`` repeat two values of the first for conditions.
 
-    ``version`` grows with each write; a writer names the one it read."""
+    ``version`` grows with each write; a writer names the one it read. ``rollout_made`` and ``rollout_stands``: lists of
+    them, newest first, of which no more is read than a page has."""
 
     __tablename__ = "rollout"
+    __table_args__ = (
+        Index("rollout_made", "created_at", "key"),
+        Index("rollout_stands", "status", "created_at", "key"),
+    )
 
     key: int | None = key_field()
     name: str = text_field(unique=True)

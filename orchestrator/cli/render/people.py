@@ -13,27 +13,28 @@ from orchestrator.cli.render.grid import Grid
 from orchestrator.cli.render.json import iso
 from orchestrator.services.house_log_store import HouseEvent
 from orchestrator.services.people_store import PersonEvent, PersonRow, TokenRow
+from orchestrator.services.people_views import PersonView, TokenView
 
 
-def person_shape(row: PersonRow) -> dict[str, Any]:
+def person_shape(row: PersonRow | PersonView) -> dict[str, Any]:
     """Everything but the hash of the password."""
     return {
         "name": row.name,
         "roles": sorted(row.roles),
         "disabled_at": iso(row.disabled_at),
-        "password": row.password is not None,
+        "password": row.has_password,
         "subject": row.subject,
         "created_at": iso(row.created_at),
         "created_by": row.created_by,
     }
 
 
-def everybody(found: Sequence[PersonRow]) -> RenderableType:
+def everybody(found: Sequence[PersonRow | PersonView]) -> RenderableType:
     if not found:
         return Text("Nobody.")
     grid = Grid(["~NAME", "STATE", "ROLES", "SIGNS IN", "SINCE", "~BY"])
     for each in found:
-        how = "elsewhere" if each.subject else "with a password" if each.password else "no"
+        how = "elsewhere" if each.subject else "with a password" if each.has_password else "no"
         grid.add(
             each.name,
             "good" if each.disabled_at is None else "disabled",
@@ -45,14 +46,14 @@ def everybody(found: Sequence[PersonRow]) -> RenderableType:
     return grid
 
 
-def state(row: TokenRow, now: datetime) -> str:
+def state(row: TokenRow | TokenView, now: datetime) -> str:
     """good, revoked or over."""
     if row.revoked_at is not None:
         return "revoked"
     return "good" if now < row.until else "over"
 
 
-def token_shape(row: TokenRow, now: datetime) -> dict[str, Any]:
+def token_shape(row: TokenRow | TokenView, now: datetime) -> dict[str, Any]:
     """Everything but the token, which is kept nowhere."""
     return {
         "name": row.name,
@@ -68,12 +69,12 @@ def token_shape(row: TokenRow, now: datetime) -> dict[str, Any]:
     }
 
 
-def only(row: TokenRow) -> str:
+def only(row: TokenRow | TokenView) -> str:
     """What it orders about, where that is not everything."""
     return f" for {', '.join(row.tags)}" if row.tags else ""
 
 
-def tokens(found: Sequence[TokenRow], now: datetime) -> RenderableType:
+def tokens(found: Sequence[TokenRow | TokenView], now: datetime) -> RenderableType:
     if not found:
         return Text("No token.")
     grid = Grid(["TOKEN", "STATE", "~PERSON", "ROLES", "UNTIL", "USED", "~BY"])

@@ -142,10 +142,12 @@ TOLD_TO_STOP: Final = "told-to-stop"
 """What is kept among a deployment's events when its device is told to stop: whoever asks later, of whatever server,
 finds it there."""
 
+_KEPT: Final = frozenset({*DeploymentStatus, TOLD_TO_STOP})
+
 
 class Course(NamedTuple):
     """What the device has said of a deployment: in its which attempt it is, and its statuses in that. ``told``: it was
-    told to stop, and has not gone on since."""
+    told to stop, and has said nothing since."""
 
     attempt: int
     said: tuple[str, ...]
@@ -161,17 +163,13 @@ def course_of(deployment_id: str, event_ids: Iterable[str], status: DeploymentSt
     for each in event_ids:
         of, _, rest = each.partition("/")
         number, _, what = rest.partition("/")
-        if (
-            of != deployment_id
-            or not number.isdecimal()
-            or (what != TOLD_TO_STOP and what not in set(DeploymentStatus))
-        ):
+        if of != deployment_id or not number.isdecimal() or what not in _KEPT:
             continue
         if int(number) > attempt:
             attempt, said = int(number), []
         if what != TOLD_TO_STOP:
             said.append(what)
-        told = what == TOLD_TO_STOP or (told and what == DeploymentStatus.FAILURE)
+        told = what == TOLD_TO_STOP
     if told and status is not DeploymentStatus.FAILURE:
         return Course(attempt + 1, tuple(said), told)
     if said and said[-1] == DeploymentStatus.FAILURE and status is DeploymentStatus.DOWNLOADING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Union, get_args, get_origin
 
@@ -10,12 +9,7 @@ from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
 from orchestrator.errors import InvalidInput
-
-MOST_BYTES: Final = 4_000_000
-"""A body of JSON: two files, or two thousand devices, or a ``targets.json``."""
-
-WITHIN: Final = 30.0
-"""Seconds in which it must be here."""
+from orchestrator.services.wire import NUL
 
 _LONGEST_NUMBER: Final = 18
 
@@ -25,32 +19,24 @@ _LISTS: Final = (list, tuple, Sequence, Collection)
 async def read_json(request: Request) -> bytes:
     """The body; ``{}`` where there is none. Raises HTTPException for one that is too large, compressed, or something
     else than JSON."""
-    raw = await read_body(request, MOST_BYTES)
+    raw = await _read(request)
     if not raw:
         return b"{}"
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise HTTPException(415, "The body of a request is JSON, and says so: `Content-Type: application/json`.")
+    if b"\\u0000" in raw:
+        raise InvalidInput(NUL)
     return raw
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """At most so many bytes; what is announced as more is not read at all."""
-    if announced(request) > most:
-        raise too_large(most)
-    pieces, size = [], 0
+async def _read(request: Request) -> bytes:
+    """As much as ``web.bounds`` lets through."""
+    announced(request)
     try:
-        async with asyncio.timeout(WITHIN):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > most:
-                    raise too_large(most)
-                pieces.append(piece)
-    except TimeoutError:
-        raise HTTPException(408, f"The body took longer than {WITHIN:g} seconds.") from None
+        return await request.body()
     except ClientDisconnect:
         raise InvalidInput("The request ended before its body did.") from None
-    return b"".join(pieces)
 
 
 def announced(request: Request) -> int:
@@ -64,10 +50,6 @@ def announced(request: Request) -> int:
     return int(length)
 
 
-def too_large(most: int) -> HTTPException:
-    return HTTPException(413, f"The body is too large: {most:,} bytes are the most that is taken.")
-
-
 def words_of(request: Request, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """The query's words by name: a list where the parameter is one. Raises InvalidInput for a word given twice."""
     found: dict[str, Any] = {}
@@ -79,6 +61,8 @@ def words_of(request: Request, kinds: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput(f"{name[:80]!r} stands twice in the query.")
         else:
             found[name] = given[0]
+        if any("\0" in each for each in given):
+            raise InvalidInput(NUL)
     return found
 
 

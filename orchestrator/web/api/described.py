@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from orchestrator.core.roles import ROLE_MEANING
+from orchestrator.services.once import LONGEST_KEY
 from orchestrator.services.operations import NOBODY, OPERATIONS, Operation, shape_of
 from orchestrator.web.api.bodies import is_list
 from orchestrator.web.api.paging import MOST, USUAL
@@ -36,14 +37,19 @@ _MEANING: Final = {
     "401": "Nobody knows who asks.",
     "403": "Whoever asks may not.",
     "404": "There is no such thing.",
+    "405": "There is another method for that; `Allow` names it.",
+    "408": "The body took too long.",
     "409": "The state or a rule forbids it, or somebody else was quicker.",
+    "412": "Another version of tus.",
     "413": "Too large.",
     "415": "Not JSON.",
     "429": "Too often; `Retry-After` says when again.",
+    "500": "A mistake of the server's, which it has written down.",
     "503": "Busy, or a part that it leans on is missing.",
 }
-_READING: Final = ("400", "401", "403", "404", "429", "503")
-_WRITING: Final = tuple(_MEANING)
+_READING: Final = ("400", "401", "403", "404", "405", "408", "409", "413", "429", "500", "503")
+_SENDING: Final = tuple(status for status in _MEANING if status != "412")
+_IN_PIECES: Final = tuple(_MEANING)
 
 
 def router() -> APIRouter:
@@ -122,11 +128,10 @@ def _described(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any
         after = {"type": ["string", "null"], "description": "The cursor of what follows."}
         answer = {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": after}}
     if operation.writes:
-        key = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
-        parameters.append(key)
+        parameters.append(_KEY)
     found["responses"] = {
         "200": {"description": "It is so.", "content": {"application/json": {"schema": answer}}},
-        **_problems(_WRITING if operation.writes else _READING),
+        **_problems(_SENDING if operation.method == "POST" else _READING),
     }
     return found
 
@@ -156,6 +161,7 @@ def _header(name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": True, "schema": {"type": kind}}
 
 
+_KEY: Final = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": LONGEST_KEY}}
 _TUS: Final = _header("Tus-Resumable", "string")
 
 _BY_HAND: Final[dict[str, Any]] = {
@@ -187,8 +193,8 @@ _BY_HAND: Final[dict[str, Any]] = {
             "operationId": "begin_upload",
             "summary": "Begin to send a file in pieces, as tus 1.0 has it, or go on with one that was begun.",
             "x-role": "releaser",
-            "parameters": [_TUS, _header("Upload-Length", "integer"), _header("Upload-Metadata", "string")],
-            "responses": {"201": {"description": "`Location` is where."}, **_problems(_WRITING)},
+            "parameters": [_TUS, _header("Upload-Length", "integer"), _header("Upload-Metadata", "string"), _KEY],
+            "responses": {"201": {"description": "`Location` is where."}, **_problems(_IN_PIECES)},
         }
     },
     "/api/v1/uploads/{upload_id}": {
@@ -197,7 +203,7 @@ _BY_HAND: Final[dict[str, Any]] = {
             "operationId": "look_at_upload",
             "summary": "How far it is: `Upload-Offset`.",
             "x-role": "releaser",
-            "responses": {"200": {"description": "It is so."}, **_problems(_READING)},
+            "responses": {"200": {"description": "It is so."}, **_problems((*_READING, "412"))},
         },
         "patch": {
             "operationId": "send_piece",
@@ -205,7 +211,7 @@ _BY_HAND: Final[dict[str, Any]] = {
             "x-role": "releaser",
             "parameters": [_header("Upload-Offset", "integer")],
             "requestBody": {"content": {"application/offset+octet-stream": {}}, "required": True},
-            "responses": {"204": {"description": "It is on disk."}, **_problems(_WRITING)},
+            "responses": {"204": {"description": "It is on disk."}, **_problems(_IN_PIECES)},
         },
     },
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.core.roles import Role
 from orchestrator.errors import InvalidInput
@@ -14,9 +16,26 @@ from orchestrator.services.feed import Fed
 from orchestrator.services.people import Person
 from orchestrator.services.wire import encoded
 from orchestrator.web.asking import asks, still
-from orchestrator.web.feed import BEAT, Feed, frame
+from orchestrator.web.bounds import Turns
+from orchestrator.web.feed import BEAT, BEAT_EVERY, Feed, frame
 
 MEDIA: Final = "text/event-stream"
+
+
+class Stream(StreamingResponse):
+    """One reader's turn, given back when the stream ends, however it does."""
+
+    media_type = MEDIA
+
+    def __init__(self, events: AsyncIterator[bytes], turns: Turns, name: str) -> None:
+        super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._turns, self._name = turns, name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._turns.give_back(self._name)
 
 
 def router() -> APIRouter:
@@ -26,10 +45,10 @@ def router() -> APIRouter:
     async def journal_feed(
         request: Request, person: Annotated[Person, Depends(asks(Role.VIEWER))]
     ) -> StreamingResponse:
-        feed: Feed = request.app.state.feed
         after = _position(request)
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(_events(request, feed, after), media_type=MEDIA, headers=headers)
+        turns: Turns = request.app.state.streams
+        turns.take(person.name)
+        return Stream(_events(request, request.app.state.feed, after), turns, person.name)
 
     return made
 
@@ -47,15 +66,16 @@ def _position(request: Request) -> int | None:
 async def _events(request: Request, feed: Feed, after: int | None) -> AsyncIterator[bytes]:
     # Something at once, so that the reader knows that it is connected.
     yield BEAT
-    async for news in feed.follow(after):
-        if not await still(request, Role.VIEWER):
-            return
-        if news.lost:
-            yield frame("lost", number=news.position)
-        for each in news.entries:
-            yield _event(each)
-        if not news.entries:
-            yield BEAT
+    async with aclosing(feed.follow(after, beat_every=BEAT_EVERY)) as followed:
+        async for news in followed:
+            if not await still(request, Role.VIEWER):
+                return
+            if news.lost:
+                yield frame("lost", number=news.position)
+            for each in news.entries:
+                yield _event(each)
+            if not news.entries:
+                yield BEAT
 
 
 def _event(each: Fed) -> bytes:

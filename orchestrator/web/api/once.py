@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from fastapi import Request, Response
@@ -21,17 +22,30 @@ _NOTHING_DONE: Final = (Conflict, Busy, Unavailable)
 """After these the same may be sent again: an order is one transaction, and it was taken back."""
 
 
+_SLOWLY: Final = partial(hashlib.scrypt, n=2**14, r=8, p=1, dklen=32)
+"""For what holds a password: whoever reads the digest must not be able to try passwords against it quickly."""
+
+
 def once(
-    request: Request, person: Person, body: bytes, carry_out: Callable[[], Response], *, secret: bool = False
+    request: Request,
+    person: Person,
+    body: bytes,
+    carry_out: Callable[[], Response],
+    *,
+    secret: bool = False,
+    confides: bool = False,
 ) -> Response:
-    """The answer of ``carry_out``, or of the first time. ``secret``: the answer is kept nowhere. Raises Conflict while
-    the first is under way, Refused when the key is another request's or its answer is not to be had any more."""
+    """The answer of ``carry_out``, or of the first time. ``secret``: the answer is kept nowhere; ``confides``: the body
+    holds a secret. Raises Conflict while the first is under way, Refused when the key is another request's or its
+    answer is not to be had any more."""
     key = request.headers.get(KEY)
     if key is None:
         return carry_out()
     app = application(request)
     kept = Once(app.store, app.clock)
-    known = kept.begin(person.name, key, _digest(request, body))
+    asked = _asked(request, body)
+    digest = _SLOWLY(asked, salt=f"{person.name}\0{key}".encode()) if confides else hashlib.sha256(asked).digest()
+    known = kept.begin(person.name, key, digest)
     if known is not None:
         assert known.status is not None
         if known.answer is None:
@@ -52,7 +66,7 @@ def once(
     return answer
 
 
-def _digest(request: Request, body: bytes) -> bytes:
-    """Of what is asked, not of how."""
+def _asked(request: Request, body: bytes) -> bytes:
+    """What is asked, not how."""
     asked = "\0".join((request.method, request.url.path, request.url.query))
-    return hashlib.sha256(asked.encode("utf-8", "surrogateescape") + b"\0" + body).digest()
+    return asked.encode("utf-8", "surrogateescape") + b"\0" + body

@@ -15,7 +15,7 @@ import msgspec
 
 from orchestrator.errors import InvalidInput
 from orchestrator.services.application import Application
-from orchestrator.services.operations import Operation
+from orchestrator.services.operations import Operation, shape_of
 
 USUAL: Final = 100
 MOST: Final = 1_000
@@ -44,7 +44,7 @@ def page_of(
     start = None if cursor is None else _read(operation, cursor)
     if listing.native:
         if start is not None:
-            given["after"] = start.key
+            given["after"] = _key(operation, start)
         found = list(operation.carry_out(app, {**given, "limit": limit + 1}, by=by))
         first = 0
     else:
@@ -62,6 +62,15 @@ def _after(operation: Operation, found: Sequence[Any], start: _Cursor) -> int:
             return place + 1
     # Only the item before has gone: what followed it stands where it stood.
     return max(0, start.at - 1)
+
+
+def _key(operation: Operation, start: _Cursor) -> Any:
+    """What the list goes on after, of the type that it goes by. Raises InvalidInput."""
+    kind = next(field.type for field in shape_of(operation).fields if field.name == "after")
+    try:
+        return msgspec.convert(start.key, kind)
+    except msgspec.ValidationError:
+        raise _wrong() from None
 
 
 def _written(operation: Operation, key: str | int, at: int) -> str:

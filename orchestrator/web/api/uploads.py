@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -26,8 +27,11 @@ from orchestrator.services.application import Application
 from orchestrator.services.artifact_store import Upload
 from orchestrator.services.artifacts import Added, Said
 from orchestrator.services.people import Person
-from orchestrator.web.api.bodies import WITHIN, announced
+from orchestrator.services.wire import encoded
+from orchestrator.web.api.bodies import announced
+from orchestrator.web.api.once import once
 from orchestrator.web.asking import application, asks
+from orchestrator.web.bounds import WITHIN
 
 TUS: Final = "1.0.0"
 PIECE: Final = 4 << 20
@@ -54,11 +58,23 @@ def router() -> APIRouter:
         size = _number(request, "upload-length")
         if size > LARGEST:
             raise HTTPException(413, f"A file has {LARGEST:,} bytes at most.")
-        said = _metadata(request.headers.get("upload-metadata", ""))
+        words = request.headers.get("upload-metadata", "")
+        said = _metadata(words)
         check_filename(said.get("filename", ""))
         sha256 = said.pop("sha256", None)
-        upload = application(request).artifacts.begin(size, sha256, {"by": person.name, **said})
-        return _answer(201, {"location": f"{request.url.path}/{upload.id}"}, upload)
+
+        def carry_out() -> Response:
+            upload = application(request).artifacts.begin(size, sha256, {"by": person.name, **said})
+            return Response(encoded({"upload": upload.id}), 201, media_type="application/json")
+
+        # What is asked stands in headers here.
+        answer = once(request, person, f"{size}\0{words}".encode(), carry_out)
+        if answer.status_code == 201:
+            begun = json.loads(bytes(answer.body))["upload"]
+            answer.headers["location"] = f"{request.url.path}/{begun}"
+        answer.headers["tus-resumable"] = TUS
+        answer.headers["cache-control"] = "no-store"
+        return answer
 
     @made.head("/uploads/{upload_id}")
     def stands(request: Request, upload_id: str, person: _Releaser) -> Response:

@@ -1,6 +1,7 @@
 """Orders from the console: a form shows what will happen, asks why, and only what was shown is done.
 
-``GET`` looks: the order is carried out and taken back, and the page says what came of it. ``POST`` with ``step`` ``do``
+``GET`` looks: the order is carried out and taken back, or foreseen where that would take long, and the page says what
+came of it. ``POST`` with ``step`` ``do``
 carries it out when the form was shown for exactly these choices (``seen``), else it looks again.
 """
 
@@ -16,6 +17,7 @@ from orchestrator.core.approving import files_of
 from orchestrator.core.roles import ROLE_MEANING
 from orchestrator.errors import Forbidden, InvalidInput, NotFound, WaveError
 from orchestrator.services.console import OrderPage
+from orchestrator.services.foreseeing import Foreseen
 from orchestrator.services.people import Person
 from orchestrator.services.views import RolloutView, WaveView
 from orchestrator.web.asking import application
@@ -112,7 +114,7 @@ def _form(
     order = _filled(verb, about, order)
     would, refused = "", None
     try:
-        would = verb.run(application(request).rollouts, name, person.name, order, True).sentence
+        would = _would(request, person, name, verb, order)
     except WaveError as error:
         refused = error
     return page(
@@ -132,6 +134,14 @@ def _form(
         effects=_effects(verb, about.view, order) if refused is None else (),
         seen=_choice(order),
     )
+
+
+def _would(request: Request, person: Person, name: str, verb: Verb, order: Order) -> str:
+    """What it would do, in a sentence or two. Raises why not."""
+    app = application(request)
+    if verb.foresee is not None:
+        return verb.foresee(Foreseen(app.store, app.clock), name, person.name, order)
+    return verb.run(app.rollouts, name, person.name, order, True).sentence
 
 
 def _opening(wave: WaveView) -> str:

@@ -27,6 +27,9 @@ MOST_STAIRCASES: Final = 6
 
 FEWEST_STAIRCASES: Final = 2
 
+MOST_SKIPPED: Final = 100_000
+"""Rollouts or deltas before those of a page."""
+
 MOST_ID: Final = 256
 """Characters of an id that are looked for."""
 
@@ -42,7 +45,8 @@ def rollouts(request: Request, person: Viewer, status: str = "", offset: int = 0
     console = console_of(request)
     if status and status not in set(RolloutStatus):
         raise InvalidInput(f"There is no status {status[:40]!r}.")
-    found = console.rollouts({RolloutStatus(status)} if status else None, offset=max(0, min(offset, 1_000_000)))
+    offset = max(0, min(offset, MOST_SKIPPED))
+    found = console.rollouts({RolloutStatus(status)} if status else None, offset=offset)
     return page(
         request,
         "rollouts.html",
@@ -63,6 +67,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
     found = console.rollout(name)
     view = found.view
     drawn = _staircases(found)
+    lying, upright = waves.graphs(view.waves, id="waves")
     calendars = []
     if found.policy.window is not None:
         calendars.append(windows.calendar("Opening and passing", found.policy.window, now, id="cal-open"))
@@ -81,8 +86,8 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         word_of=waves.word_of,
         counts_of=waves.counts_of,
         bar=waves.bar_alone,
-        lying=waves.graph(view.waves, upright=False, id="waves-lying"),
-        upright=waves.graph(view.waves, upright=True, id="waves-upright"),
+        lying=lying,
+        upright=upright,
         stairs=drawn,
         quiet=_quiet(found, drawn),
         heading=staircase.heading,
@@ -185,12 +190,22 @@ def device(request: Request, person: Viewer, device_id: str) -> Response:
 
 @router.get("/deltas")
 @kept
-def deltas(request: Request, person: Viewer, state: str = "") -> Response:
+def deltas(request: Request, person: Viewer, state: str = "", offset: int = 0) -> Response:
     console = console_of(request)
     if state and state not in set(DeltaState):
         raise InvalidInput(f"There is no state {state[:40]!r}.")
-    found = console.deltas(DeltaState(state) if state else None)
-    return page(request, "deltas.html", person, console.clock(), found=found, chosen=state)
+    offset = max(0, min(offset, MOST_SKIPPED))
+    found = console.deltas(DeltaState(state) if state else None, offset=offset)
+    return page(
+        request,
+        "deltas.html",
+        person,
+        console.clock(),
+        found=found,
+        chosen=state,
+        offset=offset,
+        on_a_page=ON_A_PAGE,
+    )
 
 
 @router.get("/fleet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Final
 
 import yaml
@@ -140,7 +141,7 @@ def _page(
         fleet=fleet,
         stairs=stairs,
         calendar=calendar,
-        text=yaml.safe_dump(found.document(), sort_keys=False, allow_unicode=True, default_flow_style=None),
+        text=_text(found.canonical()),
         scenarios=SCENARIOS,
         usual=USUAL,
         study=study,
@@ -150,6 +151,13 @@ def _page(
         share=share_words,
         three=_three,
     )
+
+
+@lru_cache(maxsize=64)
+def _text(canonical: bytes) -> str:
+    """Every key of a policy, as a file has them."""
+    document = Policy.from_canonical(canonical).document()
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
 def _three(found: Quantiles | None) -> str:

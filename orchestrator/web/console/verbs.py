@@ -9,6 +9,7 @@ from typing import Final
 from orchestrator.core.roles import Role, may
 from orchestrator.core.rules import Rules
 from orchestrator.core.states import LIVE_ROLLOUT, ReasonKind, RolloutStatus, WaveStatus
+from orchestrator.services.foreseeing import Foreseen
 from orchestrator.services.people import Person
 from orchestrator.services.rollouts import Ordered, Rollouts
 from orchestrator.services.views import RolloutView
@@ -34,13 +35,15 @@ class Order:
 class Verb:
     """An order. ``sentence``: what it means, before anything is looked up; ``statuses``: of rollouts it is offered for;
     ``roles``: of which one is needed; ``waves``: the statuses of waves it can be given for, ``one_wave``: it needs one;
-    ``grave``: what it does cannot be taken back, or stops devices from being served."""
+    ``grave``: what it does cannot be taken back, or stops devices from being served. ``foresee``: what it would do, of
+    an order that must not be carried out only to see."""
 
     name: str
     title: str
     sentence: str
     statuses: frozenset[RolloutStatus]
     run: Callable[[Rollouts, str, str, Order, bool], Ordered]
+    foresee: Callable[[Foreseen, str, str, Order], str] | None = None
     roles: frozenset[Role] = frozenset({Role.RELEASER})
     waves: frozenset[WaveStatus] = frozenset()
     one_wave: bool = False
@@ -106,6 +109,14 @@ def _skip(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Orde
     return orders.skip(name, order.wave, by=by, reason=order.reason, dry_run=dry)
 
 
+def _foresee_start(foreseen: Foreseen, name: str, by: str, order: Order) -> str:
+    return foreseen.start(name)
+
+
+def _foresee_exclude(foreseen: Foreseen, name: str, by: str, order: Order) -> str:
+    return foreseen.exclude(name, order.segment, by=by)
+
+
 def _exclude(orders: Rollouts, name: str, by: str, order: Order, dry: bool) -> Ordered:
     return orders.exclude(name, order.segment, by=by, reason=_why(order, dry), dry_run=dry)
 
@@ -126,6 +137,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "The rollout begins: its first waves are prepared and opened.",
             frozenset({_R.DRAFT}),
             _start,
+            _foresee_start,
         ),
         Verb(
             "resume",
@@ -176,6 +188,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "Devices of one kind are offered nothing more; the rest goes on without them.",
             frozenset({_R.RUNNING, _R.PAUSED, _R.HELD, _R.HALTED}),
             _exclude,
+            _foresee_exclude,
             segments=True,
         ),
         Verb(

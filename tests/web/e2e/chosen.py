@@ -16,7 +16,10 @@ from tests.web.e2e.looking import BUILD
 
 SHOWN: Final = Path(__file__).parents[3] / "docs" / "console"
 
-COLOURS: Final = 128
+COLOURS: Final = 160
+RARE: Final = 48
+"""Of these colours."""
+
 MOST_BYTES: Final = 160_000
 
 
@@ -54,12 +57,24 @@ def write(name: str, cut: Cut) -> int:
     with Image.open(BUILD / f"{cut.picture}.png") as found:
         whole = found.convert("RGB")
     bottom = min(whole.height, cut.bottom or whole.height)
-    part = whole.crop((0, cut.top, whole.width, bottom))
-    # The colours of what is rare, a red number or a green dot, stay what they are.
-    painted = part.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    painted = _painted(whole.crop((0, cut.top, whole.width, bottom)))
     SHOWN.mkdir(parents=True, exist_ok=True)
     painted.save(shown(name), optimize=True)
     return shown(name).stat().st_size
+
+
+def _painted(part: Image.Image) -> Image.Image:
+    """With the colours that cover most of it as they are, and some for what is rare: a red number, a green dot."""
+    often = sorted(part.getcolors(1 << 24) or (), key=lambda each: each[0], reverse=True)[: COLOURS - RARE]
+    rare = part.quantize(RARE, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*(value for _, colour in often for value in _channels(colour)), *rare[: 3 * RARE]])
+    return part.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def _channels(colour: object) -> tuple[int, ...]:
+    assert isinstance(colour, tuple)
+    return colour
 
 
 def main() -> int:

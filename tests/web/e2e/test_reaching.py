@@ -15,6 +15,8 @@ from tests.web.e2e.pages import DOOR
 pytestmark = pytest.mark.e2e
 
 REGIONS = ("Waves", "What would move it", "Halting staircase", "Success band", "Windows", "Deltas", "Journal")
+SCREENS = (320, 720)
+"""Pixels of the narrowest screen (WCAG 2.2, 1.4.10), and of a desk's at twice the size."""
 LEAST_TARGET = 24
 """Pixels that a finger needs at least (WCAG 2.2, 2.5.8)."""
 
@@ -150,13 +152,27 @@ def test_the_focus_stays_where_it_was_when_the_page_changes_under_it(served: Ser
         expect(page.locator("#frozen")).to_have_count(0)
 
 
-def test_a_thumb_finds_what_it_aims_at(served: Served, browser: Browser) -> None:
+def test_a_thumb_finds_what_it_aims_at_and_no_page_goes_beyond_any_screen(served: Served, browser: Browser) -> None:
     with served.page(browser, "releaser.anna", width=390, height=844) as watched:
-        found = []
+        page, found = watched.page, []
         for path in [*served.pages.values(), *DOOR.values()]:
             watched.go(path)
-            found += [f"{path}: {each}" for each in watched.page.evaluate(_SMALL, LEAST_TARGET)]
+            found += [f"{path}: {each}" for each in page.evaluate(_SMALL, LEAST_TARGET)]
+            for width in SCREENS:
+                page.set_viewport_size({"width": width, "height": 844})
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                found += [f"{path} is {wide} px wide on a screen of {width}"] if wide > width else []
+            page.set_viewport_size({"width": 390, "height": 844})
         assert not found, "\n".join(found)
+
+
+def test_a_table_that_became_cards_is_still_a_table(served: Served, browser: Browser) -> None:
+    with served.page(browser, "viewer.mika", width=390, height=844) as watched:
+        watched.go("/rollouts/lmp-42")
+        waves = watched.page.get_by_role("table", name="The waves in file order")
+        expect(waves.get_by_role("columnheader", name="Confirmed")).to_have_count(1)
+        row = waves.get_by_role("row").filter(has=watched.page.get_by_role("rowheader", name="canary"))
+        expect(row.get_by_role("cell").first).to_have_text("+ passed")
 
 
 def test_a_journal_is_read_to_its_beginning(served: Served, browser: Browser) -> None:

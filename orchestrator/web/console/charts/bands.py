@@ -56,7 +56,7 @@ def bands(waves: Sequence[WaveView], tolerate: Mapping[Outcome, Tolerance]) -> t
     for outcome in in_order(tolerate):
         bad = sum(wave.facts.bad(outcome) for wave in waves)
         seen = max(outcomes, bad)
-        low, high = interval(bad, seen, SURE)
+        low, high = interval(bad, seen, SURE, halvings=30)
         tolerance = tolerate[outcome]
         found.append(Band(outcome, word(outcome), seen, bad, 1 - high, 1 - low, 1 - tolerance.at_most, tolerance.then))
     return tuple(found)

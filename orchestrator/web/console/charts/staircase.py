@@ -15,7 +15,7 @@ from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.reasons import monitor_state, step_of, words
 from orchestrator.core.words import number
-from orchestrator.web.console.charts.svg import el, picture, round_steps
+from orchestrator.web.console.charts.svg import el, escaped, picture, round_steps
 
 WIDTH: Final = 560
 HEIGHT: Final = 260
@@ -141,18 +141,7 @@ def _svg(
         drawn.append(el("path", class_="walk", d=path + f"H{scale.x(monitor.places):.1f}"))
     # No word may lie over a device that failed.
     drawn += above
-    for count, (place, device) in enumerate(dots, 1):
-        crossed = monitor.crossed_at == (count, place)
-        drawn.append(
-            el(
-                "circle",
-                el("title", f"{device}: number {count}, at place {number(place)}"),
-                class_="dot crossed" if crossed else "dot",
-                cx=scale.x(place),
-                cy=scale.y(count),
-                r=5.5 if crossed else 4 if len(dots) < 60 else 2.5,
-            )
-        )
+    drawn.append(_dots(monitor, dots, scale))
     if not dots and monitor.bad:
         drawn.append(el("circle", class_="dot", cx=scale.x(monitor.places), cy=scale.y(monitor.bad), r=5))
     return picture(
@@ -164,6 +153,21 @@ def _svg(
         id=id,
         class_="chart staircase",
     )
+
+
+def _dots(monitor: MonitorFacts, dots: Sequence[tuple[int, str]], scale: _Scale) -> Markup:
+    """There may be hundreds, and all are alike: each is one string."""
+    across, up = (WIDTH - _LEFT - _RIGHT) / scale.places, (HEIGHT - _TOP - _BOTTOM) / scale.most
+    base, size = HEIGHT - _BOTTOM, "4" if len(dots) < 60 else "2.5"
+    drawn = []
+    for count, (place, device) in enumerate(dots, 1):
+        kind, radius = ("dot crossed", "5.5") if monitor.crossed_at == (count, place) else ("dot", size)
+        x, y = _LEFT + across * min(place, scale.places), base - up * min(count, scale.most)
+        drawn.append(
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{escaped(device)}: number {count}, '
+            f"at place {place:,}</title></circle>"
+        )
+    return Markup("".join(drawn))
 
 
 def _does(monitor: MonitorFacts) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
 from html import escape
 from typing import Final
 
@@ -21,47 +20,44 @@ def el(name: str, *children: Child | Iterable[Child], **attributes: Value | None
     """An element. ``class_`` is ``class``; other underscores are hyphens; None leaves an attribute out; numbers are
     written as short as they can be."""
     # A page has hundreds of these: text is looked at once, and most of it needs no escaping.
-    parts = [f"<{name}"]
+    tag = f"<{name}"
     for key, value in attributes.items():
         if value is not None:
-            parts.append(f' {_named(key)}="{_escaped(value) if isinstance(value, str) else short(value)}"')
-    at = len(parts)
-    for child in children:
-        _inner(child, parts)
-    if len(parts) == at and name != "a":
-        parts.append("/>")
-    else:
-        parts.insert(at, ">")
-        parts.append(f"</{name}>")
-    return str.__new__(Markup, "".join(parts))
+            tag += f' {_NAMED[key]}="{escaped(value) if isinstance(value, str) else short(value)}"'
+    inner = "".join([_inner(child) for child in children])
+    if inner or name == "a":
+        return str.__new__(Markup, f"{tag}>{inner}</{name}>")
+    return str.__new__(Markup, f"{tag}/>")
 
 
-@cache
-def _named(key: str) -> str:
-    return _NAMES.get(key) or key.replace("_", "-")
+class _Named(dict[str, str]):
+    """Names of attributes, by what they are called in Python."""
+
+    def __missing__(self, key: str) -> str:
+        name = self[key] = _NAMES.get(key) or key.replace("_", "-")
+        return name
 
 
-def _escaped(text: str) -> str:
+_NAMED: Final = _Named()
+
+
+def escaped(text: str) -> str:
+    """As it may stand in an element or an attribute."""
     return escape(text) if _SPECIAL.search(text) else text
 
 
-def _inner(child: Child | Iterable[Child], parts: list[str]) -> None:
+def _inner(child: Child | Iterable[Child]) -> str:
     if isinstance(child, Markup):
-        if child:
-            parts.append(child)
-    elif isinstance(child, str):
-        if child:
-            parts.append(_escaped(child))
-    else:
-        for each in child:
-            _inner(each, parts)
+        return child
+    if isinstance(child, str):
+        return escaped(child)
+    return "".join([_inner(each) for each in child])
 
 
 def short(value: float) -> str:
     """``12``, ``12.5``: a tenth of a pixel is enough."""
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.1f}".removesuffix(".0")
+    said = str(value) if isinstance(value, int) else f"{value:.1f}"
+    return said[:-2] if said[-2:] == ".0" else said
 
 
 def picture(

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from orchestrator.core.states import WaveStatus
 from orchestrator.core.words import MARK, number
 from orchestrator.services.views import WaveView
-from orchestrator.web.console.charts.svg import el, picture
+from orchestrator.web.console.charts.svg import el, escaped, picture, short
 
 _WIDE, _HIGH = 190, 92
 _ACROSS, _DOWN = 54, 18
@@ -44,8 +44,16 @@ def counts_of(wave: WaveView) -> Counts:
     return Counts(size, facts.confirmed, facts.bad_in_all, max(0, facts.in_flight))
 
 
-def graph(waves: Sequence[WaveView], *, upright: bool, id: str) -> Markup:
-    """From left to right, or ``upright`` from top to bottom for a narrow page."""
+def graphs(waves: Sequence[WaveView], *, id: str) -> tuple[Markup, Markup]:
+    """From left to right, and from top to bottom for a narrow page; what they have in common is drawn once."""
+    inside = {wave.state.wave: _inside(wave) for wave in waves}
+    return (
+        _graph(waves, inside, upright=False, id=f"{id}-lying"),
+        _graph(waves, inside, upright=True, id=f"{id}-upright"),
+    )
+
+
+def _graph(waves: Sequence[WaveView], inside: Mapping[str, Markup], *, upright: bool, id: str) -> Markup:
     layers = _layers(waves)
     width, height = _size(layers, upright=upright)
     at: dict[str, tuple[float, float]] = {}
@@ -57,7 +65,7 @@ def graph(waves: Sequence[WaveView], *, upright: bool, id: str) -> Markup:
         for wave in waves
         for before in wave.after
     ]
-    nodes = [_node(wave, *at[wave.state.wave]) for wave in waves]
+    nodes = [_node(wave, inside[wave.state.wave], *at[wave.state.wave]) for wave in waves]
     said = "; ".join(
         f"{each.state.wave} is {word_of(each)}" + (f", after {' and '.join(each.after)}" if each.after else "")
         for each in waves
@@ -129,27 +137,28 @@ def _edge(start: tuple[float, float], end: tuple[float, float], *, done: bool, u
     return el("g", el("path", class_=kind, d=curve), el("path", class_=f"{kind} tip", d=tip))
 
 
-def _node(wave: WaveView, x: float, y: float) -> Markup:
+def _node(wave: WaveView, inside: Markup, x: float, y: float) -> Markup:
+    return el("g", inside, class_=f"wave s-{word_of(wave)}", transform=f"translate({short(x)} {short(y)})")
+
+
+def _inside(wave: WaveView) -> Markup:
+    """A box with what is in it, its corner at 0, 0."""
     word, counts = word_of(wave), counts_of(wave)
     name = wave.state.wave if len(wave.state.wave) <= _LETTERS else f"{wave.state.wave[: _LETTERS - 1]}…"
     whole = "size not known yet" if counts.size is None else f"{number(counts.confirmed)} of {number(counts.size)}"
-    right = x + _WIDE - 12
-    return el(
-        "g",
-        el("rect", class_="box", x=x, y=y, width=_WIDE, height=_HIGH, rx=8),
-        el("rect", class_="stripe", x=x, y=y + 10, width=4, height=_HIGH - 20, rx=2),
-        el("text", name, class_="name", x=x + 14, y=y + 24),
-        el("text", f"{MARK[word]} {word}", class_="state", x=x + 14, y=y + 43),
-        bar(counts, x=x + 14, y=y + 52, width=_WIDE - 28, height=7),
-        el("text", whole, class_="count", x=x + 14, y=y + 75),
-        _aside(counts.bad, "bad", "more bad", right, y + 43),
-        _aside(counts.in_flight, "under way", "more", right, y + 75),
-        class_=f"wave s-{word}",
+    return Markup(
+        f'<rect class="box" x="0" y="0" width="{_WIDE}" height="{_HIGH}" rx="8"/>'
+        f'<rect class="stripe" x="0" y="10" width="4" height="{_HIGH - 20}" rx="2"/>'
+        f'<text class="name" x="14" y="24">{escaped(name)}</text>'
+        f'<text class="state" x="14" y="43">{MARK[word]} {word}</text>'
+        f"{bar(counts, x=14, y=52, width=_WIDE - 28, height=7)}"
+        f'<text class="count" x="14" y="75">{whole}</text>'
+        f"{_aside(counts.bad, 'bad', 'more bad', 43)}{_aside(counts.in_flight, 'under way', 'more', 75)}"
     )
 
 
-def _aside(many: int, what: str, kind: str, x: float, y: float) -> tuple[Markup, ...]:
-    return (el("text", f"{number(many)} {what}", class_=kind, x=x, y=y, text_anchor="end"),) if many else ()
+def _aside(many: int, what: str, kind: str, y: int) -> str:
+    return f'<text class="{kind}" x="{_WIDE - 12}" y="{y}" text-anchor="end">{many:,} {what}</text>' if many else ""
 
 
 def bar(counts: Counts, *, x: float, y: float, width: float, height: float) -> Markup:

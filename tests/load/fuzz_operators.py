@@ -1,0 +1,199 @@
+"""``make fuzz``, the operators' side: requests that nobody should send to ``/api/v1``, by people of every role and by
+nobody.
+
+``python -m tests.load.fuzz_operators [--cases 40000] [--seed N]``
+
+The description (``docs/operators-api.json``) is read by schemathesis, which makes cases that fit it and cases that do
+not. Each is sent as it is by nobody and by somebody of every role, and by an admin with real names in its path, with
+bits of the body flipped, cut off, nested, said twice, along a path that climbs, as another kind of content, with a key
+that was used before, with a forged cursor, and by another method. Nothing may be answered with 500 (503 is an answer),
+no connection may hang, every answer has the length it says, and one that the description does not know fails. The
+server's memory is compared: after a fifth of the cases and at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from schemathesis import GenerationMode
+
+from orchestrator.bootstrap import open_application
+from orchestrator.core.roles import Role
+from orchestrator.services.settings import Settings
+from tests.benchmarks.figures import figure
+from tests.load.fuzz import CLIMBS, GROWS, Wire, filled, generate, unset, written
+from tests.load.serving import ALONE, free_port, of_files, process, wave_serve
+from tests.load.soak import resident
+from tests.web.cases import operations
+
+WAYS = 16
+KEYS = ("a", "b", "x" * 255)
+
+
+@dataclass
+class People:
+    """Tokens by role, and names that are there."""
+
+    tokens: dict[Role, str]
+    names: dict[str, str]
+
+
+def let_in(root: Path) -> dict[Role, str]:
+    """Somebody of each role, with a token."""
+    app = open_application(Settings(root=root))
+    try:
+        until = datetime.now(UTC) + timedelta(days=1)
+        found = {}
+        for role in Role:
+            app.people.add(f"the {role}", [role], by="fuzz", password="correct horse battery")
+            found[role] = app.people.add_token(f"the {role}", [role], until=until, by="fuzz")[1]
+        return found
+    finally:
+        app.close()
+
+
+@dataclass
+class Fuzz:
+    wire: Wire
+    people: People
+    chance: random.Random
+    most: int
+    pid: int
+    sent: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    early: float = 0.0
+    late: float = 0.0
+
+    def case(self, case: Any, known: frozenset[str], key: str) -> None:
+        """Send one case in every way."""
+        method, path = case.method.upper(), case.path
+        body = case.body if isinstance(case.body, bytes) else b"" if unset(case.body) else written(case.body)
+        headers = {str(name).lower(): str(value) for name, value in dict(case.headers or {}).items()}
+        headers.pop("authorization", None)
+        if body:
+            headers.setdefault("content-type", case.media_type or "application/json")
+        parameters = dict(case.path_parameters or {})
+        mine = {name: self.people.names.get(name, value) for name, value in parameters.items()}
+        query = dict(case.query or {})
+        plain, there = self.address(path, parameters, query), self.address(path, mine, query)
+        admin = {**headers, "authorization": f"Bearer {self.people.tokens[Role.ADMIN]}"}
+        self.ask(method, plain, headers, body, known)
+        for role in Role:
+            by = {**headers, "authorization": f"Bearer {self.people.tokens[role]}"}
+            self.ask(method, plain, by, body, known)
+        self.ask(method, there, admin, body, known)
+        flipped = bytearray(body)
+        for _ in range(self.chance.randint(1, 8) if flipped else 0):
+            flipped[self.chance.randrange(len(flipped))] ^= 1 << self.chance.randrange(8)
+        climb = self.chance.choice(CLIMBS)
+        climbing = filled(path, dict.fromkeys(parameters, climb)) + self.chance.choice(CLIMBS)
+        strange = {"content-encoding": "gzip", "content-type": "text/\xff; charset=utf-7"}
+        again = {**admin, "idempotency-key": self.chance.choice(KEYS), "content-type": "application/json"}
+        self.ask(method, there, admin, bytes(flipped))
+        self.ask(method, there, admin, body[: self.chance.randrange(len(body) + 1)])
+        self.ask(method, there, admin, b"[" * self.chance.choice((1, 100, 20_000)) + body)
+        self.ask(method, there, admin, body + body)
+        self.ask(method, climbing, admin, body)
+        self.ask(method, there, {**admin, **strange}, body)
+        self.ask(method, there, again, body)
+        self.ask(method, self.address(path, mine, {**query, "cursor": self.forged(key)}), admin, body)
+        self.ask(method, there, {**admin, "last-event-id": self.chance.choice(("-1", "9" * 30, "x", "0"))}, body)
+        self.ask(self.chance.choice(("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "GET")), there, admin, body)
+
+    def address(self, path: str, parameters: dict[str, Any], query: dict[str, Any]) -> str:
+        words = [(str(name), each) for name, one in query.items() for each in (one if isinstance(one, list) else [one])]
+        asked = urlencode([(name, str(each)) for name, each in words], errors="replace", encoding="utf-8")
+        return f"{filled(path, parameters)}{'?' if asked else ''}{asked}"
+
+    def forged(self, key: str) -> str:
+        item = self.chance.choice(("a", 1, -1, 2**63, 10**30, None, "\x00", "x" * 2000))
+        return base64.urlsafe_b64encode(json.dumps([key, item, self.chance.choice((0, -1, 2**70))]).encode()).decode()
+
+    def ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, known: frozenset[str] | None = None
+    ) -> None:
+        if self.sent >= self.most or self.wrong:
+            return
+        raw = self.wire.request(method, path, headers, body)
+        status, _, answer = self.wire.ask(raw)
+        self.sent += 1
+        self.statuses[status] += 1
+        if self.sent == self.most // 5:
+            self.early = resident(self.pid)
+        if status == 0 or (status >= 500 and status != 503):
+            self.wrong.append(f"{raw[:900]!r} was answered {status}: {answer[:300]!r}")
+        elif known is not None and status != 404 and str(status) not in known:
+            self.wrong.append(f"{raw[:900]!r} was answered {status}, which the description does not know")
+
+
+def run(root: Path, *, cases: int, seed: int) -> Fuzz:
+    """Send so many; what came of it. Raises AssertionError for a wrong answer, or when the server grew."""
+    of_files(root, 20, slices=20)
+    tokens, port, console = let_in(root), free_port(), free_port()
+    names = {
+        "name": "lmp-42",
+        "wave": "all",
+        "device_id": "dev-0001",
+        "old_id": "dev-0002",
+        "which": "42",
+        "before": "41",
+        "after": "42",
+    }
+    environment = {**ALONE, "WAVE_CONSOLE_PORT": str(console)}
+    with process(wave_serve(root, port), console, environment, root) as server:
+        wire = Wire(console)
+        fuzz = Fuzz(wire, People(tokens, names), random.Random(seed), cases, server.pid)
+        with contextlib.closing(wire):
+            every = operations()
+            per_mode = max(1, cases // (WAYS * len(every) * 2))
+            while fuzz.sent < cases and not fuzz.wrong:
+                for operation in every:
+                    raw = operation.definition.raw
+                    known = frozenset(str(status) for status in raw["responses"])
+                    use = partial(fuzz.case, known=known, key=raw["operationId"])
+                    for mode in GenerationMode:
+                        generate(operation, mode, per_mode, seed + fuzz.sent, use)
+        late = fuzz.late = resident(server.pid)
+    words = (root / f"{console}.log").read_text()
+    assert not fuzz.wrong, fuzz.wrong[0]
+    assert "Traceback" not in words, words[-4000:]
+    print(f"{fuzz.sent:,} requests: {', '.join(f'{n:,} of {status}' for status, n in sorted(fuzz.statuses.items()))}")
+    print(f"memory: {fuzz.early:.1f} MiB after a fifth of them, {late:.1f} at the end", flush=True)
+    assert late - fuzz.early < GROWS, f"the server grew from {fuzz.early:.1f} to {late:.1f} MiB"
+    return fuzz
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--cases", type=int, default=40_000)
+    asked.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = asked.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        fuzz = run(Path(folder) / "house", cases=options.cases, seed=options.seed)
+    took = time.monotonic() - began
+    print(f"{took:.0f} s")
+    figure(
+        "Requests to every route of the operators' API that nobody should send",
+        f"{fuzz.sent:,} in {took:.0f} s: no 500; memory {fuzz.early:.0f} MiB after a fifth, {fuzz.late:.0f} at the end",
+        f"no 500, less than {GROWS:g} MiB",
+    )
+
+
+if __name__ == "__main__":
+    main()
