@@ -70,7 +70,9 @@ def serve(settings: Settings) -> None:
         lock = Lock(lock_file(settings))
         with lock.held():
             if not lock.take():
-                LOG.warning("another `wave serve` (process %s) holds this database: standing by", lock.holder())
+                LOG.warning(
+                    "another `wave serve` (process %s) holds this database: standing by until it ends", lock.holder()
+                )
                 manager.ready("Standing by: another one serves this database.")
             while not lock.take():
                 manager.alive()
@@ -197,7 +199,9 @@ def _operators_side(
 
     with ExitStack() as ending:
         try:
-            door = ending.enter_context(listen(settings.console_host, settings.console_port))
+            door = ending.enter_context(
+                listen(settings.console_host, settings.console_port, keys=("console_port", "console_host"))
+            )
         except Unavailable as error:
             if "console_port" in settings.model_fields_set:
                 raise

@@ -116,7 +116,8 @@ class OpenTelemetry:
             shutdown_on_exit=False,
         )
         endpoint = None if address is None else address.rstrip("/") + PATH
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=endpoint)))
+        self._exporter = exporter or OTLPSpanExporter(endpoint=endpoint)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("orchestrator", about["service.version"])
 
     def begin(self, name: str, facts: Facts, *, side: Side, parent: str | None, trace: str) -> Span:
@@ -139,6 +140,7 @@ class OpenTelemetry:
         ending.join(END_WITHIN)
         if ending.is_alive():
             logging.getLogger(__name__).warning("the collector of traces did not take the last ones in time")
+            self._exporter.shutdown()  # nothing is tried again
 
 
 def _id(text: str) -> int:

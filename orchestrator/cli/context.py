@@ -19,6 +19,8 @@ import typer
 from orchestrator.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from rich.console import Console, RenderableType
 
     from orchestrator.services.application import Application, Files
@@ -270,6 +272,16 @@ def confirm(call: Invocation, question: str, *, yes: bool, dry_run: bool = False
     """Ask before something dangerous, when a person sits there. Raises typer.Abort on a no."""
     if is_asked(call, yes=yes, dry_run=dry_run):
         typer.confirm(question, abort=True, err=True)
+
+
+def duration_of(option: str, text: str | None) -> timedelta | None:
+    """What an option says in words such as 90m. Raises InvalidInput, with the option's name."""
+    from orchestrator.core.durations import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{option} {error.message}") from None
 
 
 def names_of(words: Sequence[str] | None) -> tuple[str, ...]:

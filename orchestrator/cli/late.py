@@ -52,7 +52,7 @@ class LateGroup(TyperGroup):
         super().__init__(**given)
         for name, late in LATE.items():
             self.commands[name] = TyperCommand(
-                name, short_help=late.short, help=late.short, rich_help_panel=late.panel, hidden=late.hidden
+                name, short_help=late.short.rstrip("."), help=late.short, rich_help_panel=late.panel, hidden=late.hidden
             )
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.context import AsJson, DryRun, Invocation, Yes, confirm, invocation, names_of
+from orchestrator.cli.context import AsJson, DryRun, Invocation, Yes, confirm, duration_of, invocation, names_of
 from orchestrator.cli.device_commands import key_value
 from orchestrator.cli.late import command, group
 from orchestrator.errors import InvalidInput
@@ -107,11 +107,9 @@ def reject(
 ) -> None:
     """Let sets in no more, at once; their devices stay enrolled."""
     call = invocation(ctx, as_json=as_json)
-    from orchestrator.core.durations import parse_duration
-
     if bool(sets) is waiting or (asked_within is not None and not waiting):
         raise InvalidInput("Name the sets, or say --waiting.", remedy="--asked-within belongs to --waiting.")
-    within = None if asked_within is None else parse_duration(asked_within)
+    within = duration_of("--asked-within", asked_within)
     if waiting:
         of_when = "" if within is None else f" and asked first within {asked_within}"
         confirm(call, f"Reject all that wait{of_when}?", yes=yes, dry_run=dry_run)

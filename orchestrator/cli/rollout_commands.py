@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from orchestrator.cli.complete import devices_and_rollouts, rollout_names, segment_names, wave_names
-from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, invocation, names_of
+from orchestrator.cli.context import AsJson, Because, DryRun, Invocation, duration_of, invocation, names_of
 from orchestrator.cli.late import top
 from orchestrator.cli.orders import Order, order
 from orchestrator.errors import InvalidInput, NotFound
@@ -210,11 +210,10 @@ def status(
     """Show how a rollout stands: its waves, what they wait for, monitors and budgets."""
     call = invocation(ctx, as_json=as_json)
     from orchestrator.cli.render.rollout import EXIT, TIMED_OUT
-    from orchestrator.core.durations import parse_duration
 
     if timeout is not None and not watch:
         raise InvalidInput("--timeout is for --watch: without it nothing is waited for.")
-    within = None if timeout is None else parse_duration(timeout)
+    within = duration_of("--timeout", timeout)
     late = False
     with call.application() as app:
         if watch:

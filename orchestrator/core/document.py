@@ -109,7 +109,9 @@ def problems_of(error: ValidationError) -> tuple[Problem, ...]:
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """A sentence with the nearest allowed word, or nothing."""
-    near = difflib.get_close_matches(word[:64].lower(), sorted(allowed), n=1, cutoff=0.6)
+    asked = word[:64].lower()
+    near = difflib.get_close_matches(asked, sorted(allowed), n=3, cutoff=0.6)
+    near.sort(key=lambda each: sorted(each.lower()) != sorted(asked))  # letters that changed places
     return f" Did you mean '{near[0]}'?" if near else ""
 
 

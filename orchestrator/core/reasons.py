@@ -27,6 +27,7 @@ from orchestrator.core.policy import FromUnknown, Otherwise
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.slices import segment_population
 from orchestrator.core.states import ReasonKind, WaveStatus
+from orchestrator.core.words import plural
 
 # ------------------------------------------------------------------------------------------------- words
 
@@ -133,7 +134,7 @@ def step_of(monitor: MonitorFacts, step: Step | None = None) -> Step:
 
 def monitor_state(monitor: MonitorFacts, step: Step | None = None) -> str:
     """A monitor in one line, for ``explain``."""
-    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
+    seen = f"{monitor.bad} {words(monitor.outcomes)} among {plural(monitor.places, 'place')}"
     tolerance = f"tolerance {percent(monitor.tolerance)}"
     if monitor.accepted:
         how = "accepted by a person and closed" if monitor.crossed_at is not None else "closed by an order"
@@ -193,7 +194,7 @@ CARRIES: Final = "carries the failures"
 
 def carries_sentence(monitor: MonitorFacts) -> str:
     """Which segment most of what went bad is in."""
-    seen = f"{monitor.bad} {words(monitor.outcomes)} among {monitor.places} places"
+    seen = f"{monitor.bad} {words(monitor.outcomes)} among {plural(monitor.places, 'place')}"
     return f"Segment {monitor.segment} {CARRIES}: {seen}."
 
 

@@ -86,6 +86,11 @@ def plural(count: int, one: str, more: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
+def more(count: int, verb: str) -> str:
+    """``1 more halts``, ``2 more halt``."""
+    return f"{count:,} more {verb}{'s' if count == 1 else ''}"
+
+
 def digest(commit: str | None) -> str:
     """The first 12 hex digits; ``unknown`` for None."""
     return "unknown" if commit is None else commit[:12]

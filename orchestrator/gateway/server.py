@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
@@ -163,13 +164,14 @@ class _Quiet(uvicorn.Server):
             self._tell(self.port)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on loopback or wherever it is told; port 0 takes any free one. Raises Unavailable."""
+def listen(host: str, port: int, *, keys: tuple[str, str] = ("port", "host")) -> socket.socket:
+    """A socket that listens on loopback or wherever it is told; port 0 takes any free one. Raises Unavailable, which
+    names the settings that say otherwise."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise Unavailable(
-            f"Nothing can listen on {host} port {port}: {error.strerror}.",
-            remedy="Set another `port` or `host`, or end what holds it.",
+            f"Nothing can listen on {host} port {port}: {os.strerror(error.errno) if error.errno else error}.",
+            remedy=f"Set another `{keys[0]}` or `{keys[1]}`, or end what holds it (`ss -ltnp` names it).",
         ) from None

@@ -20,7 +20,7 @@ from orchestrator.core.offers import Terms
 from orchestrator.core.pace import Paced, counts_devices, limits
 from orchestrator.core.rules import Rules
 from orchestrator.core.slices import Slice
-from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus
+from orchestrator.core.states import LIVE_ROLLOUT, Reason, RolloutStatus, WaveStatus
 from orchestrator.errors import WaveError
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
@@ -51,13 +51,15 @@ REGISTER: Final = "device-register"
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One rollout with a scope on the board. ``names``: the Target's name by hardware id. ``known``: from-commits that
-    the last look found in the repository or missing, by wave. ``artifacts``: files that its Targets are, by commit."""
+    the last look found in the repository or missing, by wave. ``artifacts``: files that its Targets are, by commit.
+    ``offers_since``: the rollout's version since which no word about it, or a wave of it, has taken offers back."""
 
     row: RolloutRow
     terms: Terms
     names: Mapping[str, str]
     known: Mapping[str, Mapping[str | None, bool]]
     artifacts: Mapping[str, Artifact]
+    offers_since: int
 
     @property
     def key(self) -> int:
@@ -93,6 +95,17 @@ def reach_of(snapshot: Snapshot, tag: str) -> timedelta:
     """After how long unseen a device of this tag is a newcomer to the slices when it comes back: slices hold whom their
     policy's ``reach`` had seen, so whoever one of them left out must not pass for one of its members."""
     return snapshot.reach.get(tag, REACH)
+
+
+def offers_since(row: RolloutRow, before: Listed | None) -> int:
+    """See ``Listed``. Its epoch grows with every stop and every segment left out; a cancelled wave is the rest."""
+    same = before is not None and _taking_back(before.row) == _taking_back(row)
+    return before.offers_since if before is not None and same else row.version
+
+
+def _taking_back(row: RolloutRow) -> tuple[int, frozenset[str]]:
+    cancelled = (WaveStatus.CANCELLED, WaveStatus.SKIPPED)
+    return row.state.epoch, frozenset(wave.wave for wave in row.state.waves if wave.status in cancelled)
 
 
 def candidates(rows: Iterable[RolloutRow], tag: str) -> list[RolloutRow]:
@@ -262,7 +275,7 @@ class Board:
             slices, names = slices_by_wave(r.slices(row.key)), names_of(r, row)
             artifacts = artifacts_of(r, row.target_version)
         terms = terms_of(row, rules=rules, slices=slices, r=r, frozen=frozen)
-        return Listed(row, terms, names, known_of(r, row), artifacts)
+        return Listed(row, terms, names, known_of(r, row), artifacts, offers_since(row, before))
 
 
 def smaller_files(records: Iterable[DeltaRecord], listed: Iterable[Listed]) -> dict[DeltaPair, Download]:

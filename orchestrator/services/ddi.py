@@ -160,7 +160,7 @@ class Ddi:
         commit = earlier.update.to_commit
         listed = self._snapshot().listed.get(key)
         offered = earlier.update.status is UpdateStatus.OFFERED
-        changed = listed is not None and offered and kept.had[key][1] != listed.row.version
+        changed = listed is not None and offered and kept.had[key][1] < listed.offers_since
         if listed is not None and commit in listed.artifacts and not changed:
             return None
 
@@ -223,7 +223,7 @@ class Ddi:
 
     # --------------------------------------------------------------------------------------------- feedback
 
-    def feedback(self, kept: Kept, shown: Shown, action: int, told: Feedback) -> Future[None]:
+    def feedback(self, kept: Kept, shown: Shown, action: int, told: Feedback) -> Future[Received]:
         """Done when it is committed. Raises NotFound for what was never an action of this device, Gone for one that is
         over, TooMany after a thousand."""
         key, earlier = _found(kept, action, late=True)
@@ -236,11 +236,13 @@ class Ddi:
             raise _gone(action)
         self._count(kept, action, kind)
 
-        def answer(received: Received) -> None:
-            if where is Standing.LATE and not received.duplicates:
+        def answer(received: Received) -> Received:
+            if not received.duplicates:
                 raise _gone(action)
+            return received
 
-        return then(self._report(kept, shown, about, told, kind, earlier.update), answer)
+        report = self._report(kept, shown, about, told, kind, earlier.update)
+        return then(report, answer) if where is Standing.LATE else report
 
     def cancelled(self, kept: Kept, shown: Shown, action: int, told: Feedback) -> Future[None]:
         """The device's word on a cancellation, also when a person has resumed the rollout before it came. Raises as
@@ -363,13 +365,14 @@ class Ddi:
 
     def _known_about(self, key: int) -> About | None:
         snapshot = self._snapshot()
-        listed = snapshot.listed.get(key)
-        if listed is not None:
-            row = listed.row
-            return About(row.state.rollout, row.target_version, row.state.status, listed.rules.cancels)
         if self._looked_up[0] is not snapshot:
             self._looked_up = (snapshot, {})  # something changed: what is not on the board may stand otherwise now
-        return self._looked_up[1].get(key)
+        abouts = self._looked_up[1]
+        known = abouts.get(key)
+        if known is None and (listed := snapshot.listed.get(key)) is not None:
+            row = listed.row
+            known = abouts[key] = About(row.state.rollout, row.target_version, row.state.status, listed.rules.cancels)
+        return known
 
     def _snapshot(self) -> Snapshot:
         return self._devices.board.look(self._devices.now())

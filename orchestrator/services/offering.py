@@ -40,6 +40,7 @@ from orchestrator.services.board import (
     candidates,
     known_of,
     names_of,
+    offers_since,
     slices_by_wave,
     terms_of,
 )
@@ -152,7 +153,7 @@ class Desk:
             slices, names = slices_by_wave(w.slices(row.key)), names_of(w, row)
             artifacts = artifacts_of(w, row.target_version)
         terms = terms_of(row, rules=rules, slices=slices, r=w, frozen=self._frozen[0])
-        return Listed(row, terms, names, known_of(w, row), artifacts)
+        return Listed(row, terms, names, known_of(w, row), artifacts, offers_since(row, before))
 
     def ask(
         self, person: DeviceRow, updates: dict[int, UpdateRow], over: DeviceProtocol = DeviceProtocol.OWN

@@ -27,6 +27,7 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
+from orchestrator.core.words import plural
 from orchestrator.errors import NotFound
 from orchestrator.services.counterfactual import Counterfactual
 from orchestrator.services.recorded import Look
@@ -278,4 +279,4 @@ def _told(facts: MonitorFacts) -> tuple[object, ...]:
 
 def _monitor(facts: MonitorFacts) -> str:
     crossed = "" if facts.crossed_at is None else f", crossed by {facts.crossed_at[0]} within {facts.crossed_at[1]}"
-    return f"{facts.bad} bad among {facts.places} places{crossed}, next within {facts.next_limit}"
+    return f"{facts.bad} bad among {plural(facts.places, 'place')}{crossed}, next within {facts.next_limit}"

@@ -237,8 +237,12 @@ def test_a_port_is_free_ours_or_somebody_elses(house: Settings, somebody: HTTPSe
     assert "is free" in found(house.model_copy(update={"port": port}), Area.PORTS)[0].sentence
 
 
-def test_devices_served_to_everybody_without_tls_are_warned_of(house: Settings) -> None:
-    assert bad(house.model_copy(update={"host": "0.0.0.0"}), Area.PORTS).level is Level.WARN
+def test_devices_served_to_everybody_without_tls_or_under_no_address_are_warned_of(house: Settings) -> None:
+    to_all = house.model_copy(update={"host": "0.0.0.0", "public_url": "http://updates.example.com"})
+    assert bad(to_all, Area.PORTS).level is Level.WARN
+    warned = [each for each in found(to_all.model_copy(update={"public_url": None}), Area.PORTS) if each.remedy]
+    assert [each.level for each in warned] == [Level.WARN, Level.WARN]
+    assert "`public_url`" in (warned[1].remedy or "")
 
 
 # -------------------------------------------------------------------------------------------------------- words

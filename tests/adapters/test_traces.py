@@ -7,6 +7,7 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,10 @@ def test_a_collector_that_is_away_costs_nobody_anything() -> None:
             assert time.monotonic() - begun < 3
         assert time.monotonic() - begun < 9
     assert not tracing.on()
+    for thread in threading.enumerate():
+        if thread.name == "traces":
+            thread.join(15)
+            assert not thread.is_alive()
 
 
 def test_the_address_is_the_settings_or_the_environments(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:

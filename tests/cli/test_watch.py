@@ -41,6 +41,17 @@ def test_the_tree_has_the_rollout_its_waves_and_what_watches_them(fleet: House) 
     assert re.search(r"^└─ : rest +preparing", text, re.MULTILINE)
 
 
+def test_waves_of_a_cancelled_rollout_do_not_look_as_if_they_went_on(fleet: House) -> None:
+    until_lab_baked(fleet)
+    fleet.ok("cancel", "lmp-42", "--reason", "x")
+    text = "\n".join(drawn(fleet))
+    assert re.search(r"^├─ \+ lab +passed ", text, re.MULTILINE)
+    assert re.search(r"^├─ - canary +cancelled ", text, re.MULTILINE)
+    assert re.search(r"^└─ - rest +cancelled ", text, re.MULTILINE)
+    rows = [line.split() for line in fleet.ok("status", "lmp-42").splitlines()]
+    assert ["-", "canary", "cancelled"] in [row[:3] for row in rows]
+
+
 def test_a_halt_is_said_first(fleet: House) -> None:
     halted(fleet)
     lines = drawn(fleet)
@@ -74,6 +85,7 @@ def test_when_the_time_is_over_it_ends_with_14(fleet: House) -> None:
     refused = fleet.run("status", "lmp-42", "--timeout", "1s")
     assert refused.exit_code == 2 and "--timeout is for --watch" in refused.output
     assert fleet.run("status", "--watch", "--timeout", "soon").exit_code == 2
+    assert "--timeout has no unit: write 90s, 90m" in fleet.run("status", "--watch", "--timeout", "90").output
 
 
 @pytest.mark.e2e

@@ -49,7 +49,7 @@ def test_the_second_stands_by_and_takes_over(house: House) -> None:
     house.begin()
     first = house.serve()
     second = house.serve(listens=False)
-    second.says(f"another `wave serve` (process {first.pid}) holds this database: standing by")
+    second.says(f"another `wave serve` (process {first.pid}) holds this database: standing by until it ends")
     assert second.workers() == []
     with Fleet(house) as fleet:
         until("the lab has it", lambda: fleet.running(3) >= LAB, alive=first)

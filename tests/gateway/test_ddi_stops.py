@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.update import UpdateStatus
+from orchestrator.services.credentials import TargetToken
 from tests.gateway.ddi_world import BASE, DdiWorld, artifact_of, body_of, content_of
 
 CANCEL = {"on_halt": ["withdraw", "cancel"]}
@@ -194,6 +195,28 @@ def test_after_a_halt_and_a_resume_nothing_is_shown_before_it_is_offered_anew(dd
     assert ddi.world.status(device) is UpdateStatus.WITHDRAWN
     assert ddi.action(device) == action
     assert [ddi.get(device, path).status_code for path in (f"deploymentBase/{action}", href)] == [200, 200]
+
+
+def test_the_store_is_asked_about_an_offer_only_after_a_word_that_takes_offers_back(ddi: DdiWorld) -> None:
+    """A rollout changes with every slice and every wave; what was offered stays offered."""
+    (device,) = ddi.fleet(1)
+    action = ddi.action(device)
+    offered_at = ddi.world.row().version
+
+    def looks() -> bool:
+        ddi.world.devices.board.refresh()
+        kept = ddi.world.devices.remembered(device, TargetToken(ddi.world.tokens[device]))
+        assert kept is not None
+        looking = ddi.service.ready(kept, action)
+        assert looking is None or looking.exception(10) is None
+        return looking is not None
+
+    ddi.later(timedelta(minutes=1))
+    ddi.world.tick()
+    assert ddi.world.row().version > offered_at
+    assert not looks()
+    ddi.world.rollouts.pause("lmp-42", by="anna", reason="lunch")
+    assert looks()
 
 
 def test_the_same_words_about_the_same_action_are_a_start_again_when_it_is_offered_again(ddi: DdiWorld) -> None:

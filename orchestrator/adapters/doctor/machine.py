@@ -179,6 +179,12 @@ def ports(settings: Settings, now: datetime) -> Iterator[Finding]:
             f"Devices are served on {settings.host} without TLS.",
             "Set `tls_certificate` and `tls_key`, or listen on 127.0.0.1 behind a proxy that has them.",
         )
+    if settings.host in ("0.0.0.0", "::") and settings.public_url is None:
+        yield doubtful(
+            Area.PORTS,
+            f"Offers send devices to {settings.url}, where only this machine finds it.",
+            "Set `public_url` to the address under which devices reach it.",
+        )
 
 
 class Door(NamedTuple):

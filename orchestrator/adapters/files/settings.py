@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.adapters.files.source import read_source
-from orchestrator.core.document import did_you_mean
+from orchestrator.adapters.files.source import Source, read_source
+from orchestrator.core.document import KeyPath, did_you_mean
 from orchestrator.core.durations import duration_text, parse_duration
 from orchestrator.errors import InvalidFile, InvalidInput
 from orchestrator.services.settings import Settings
@@ -42,23 +42,28 @@ def load_settings(
     """``beside``: the directory from which the file's paths count, when it does not lie where it belongs. Raises
     InvalidFile for the file's faults and InvalidInput for the environment's and the command line's."""
     file = settings_file(path, overrides, environment)
-    values = _from_file(file, beside or file.parent) if file is not None else {}
+    source = None if file is None else read_source(file)
+    values = {} if source is None or file is None else _from_file(source, beside or file.parent)
     given = {
         key.removeprefix(PREFIX).lower(): value
         for key, value in environment.items()
         if key.startswith(PREFIX) and key.removeprefix(PREFIX) not in ELSEWHERE
     }
-    for source, found in (("the environment", given), ("the command line", dict(overrides))):
+    names: dict[str, str] = {}
+    for found, written in ((given, f"{PREFIX}{{}} in the environment"), (dict(overrides), "{} in the command line")):
         for key, value in found.items():
+            name = written.format(key.upper() if found is given else key)
             if key not in Settings.model_fields:
-                raise InvalidInput(f"{key} in {source} is no setting.{did_you_mean(key, Settings.model_fields)}")
-            values[key] = _read(key, value)
+                raise InvalidInput(f"{name} is no setting.{did_you_mean(key, Settings.model_fields)}")
+            names[key] = name
+            try:
+                values[key] = _read(key, value)
+            except InvalidInput as error:
+                raise InvalidInput(f"{name} {error.message}") from None
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "settings" if not first["loc"] else f"setting {'.'.join(map(str, first['loc']))}"
-        raise InvalidInput(f"The {where} cannot be taken: {first['msg']}.") from None
+        raise _refused(error, source, names) from None
     if settings.database is not None:
         from orchestrator.adapters.sql.address import read_address
 
@@ -74,14 +79,32 @@ def settings_file(path: Path | None, overrides: Mapping[str, str], environment: 
     return named or next((place / DEFAULT_FILE for place in places if (place / DEFAULT_FILE).is_file()), None)
 
 
-def _from_file(file: Path, beside: Path) -> dict[str, Any]:
-    source = read_source(file)
+def _refused(error: ValidationError, source: Source | None, names: Mapping[str, str]) -> InvalidInput:
+    """What cannot be taken, by where it is written; ``names``: how each key is called that is not the file's."""
+    problems: list[tuple[KeyPath, str]] = []
+    for each in error.errors(include_url=False, include_input=False):
+        said = each["msg"].removeprefix("Value error, ").rstrip(".")
+        key = str(each["loc"][0]) if each["loc"] else None
+        if key is None:
+            return InvalidInput(f"The settings cannot be taken: {said}.")
+        if key in names:
+            return InvalidInput(f"{names[key]} cannot be taken: {said}.", remedy=_wanted(key))
+        problems.append((each["loc"], f"cannot be taken: {said}. {_wanted(key)}"))
+    assert source is not None, "what is written nowhere has its default"
+    return source.invalid(problems)
+
+
+def _wanted(key: str) -> str:
+    return f"`{key}`: {Settings.model_fields[key].description}"
+
+
+def _from_file(source: Source, beside: Path) -> dict[str, Any]:
     if source.value is None:
         return {}
     if not isinstance(source.value, dict):
-        raise InvalidFile("must be a mapping of settings, `key: value`.", file=str(file))
+        raise InvalidFile("must be a mapping of settings, `key: value`.", file=source.file)
     values: dict[str, Any] = {}
-    problems: list[tuple[tuple[str | int, ...], str]] = []
+    problems: list[tuple[KeyPath, str]] = []
     for key, value in source.value.items():
         if key not in Settings.model_fields:
             problems.append(((str(key),), f"is no setting.{did_you_mean(str(key), Settings.model_fields)}"))
@@ -90,14 +113,14 @@ def _from_file(file: Path, beside: Path) -> dict[str, Any]:
             values[key] = _read(key, value, beside=beside)
         except InvalidInput as error:
             problems.append(((key,), error.message))
-    if problems:
+    if problems or source.problems:
         raise source.invalid(problems)
     return values
 
 
 def _read(key: str, value: Any, *, beside: Path | None = None) -> Any:
     """One setting; a path in a file counts from that file's directory."""
-    if key in _DURATIONS and isinstance(value, str):
+    if key in _DURATIONS:
         return parse_duration(value)
     if key in _PATHS and isinstance(value, str):
         return beside / value if beside is not None else Path(value)

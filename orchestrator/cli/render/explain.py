@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import counting, header, silence
-from orchestrator.cli.render.words import ago, clock, digest, plural, span, status
+from orchestrator.cli.render.rollout import UNFINISHED, counting, header, silence
+from orchestrator.cli.render.words import ago, clock, digest, more, plural, span, status
 from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer
@@ -22,9 +22,6 @@ from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
 SHOWN_OF_TOLD: Final = 300
 """Characters of what a device told of itself that people are shown; JSON has all that is kept."""
-
-UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
-"""Waves that a cancelled rollout leaves as they stood."""
 
 
 def rollout(view: RolloutView, now: datetime) -> RenderableType:
@@ -91,7 +88,7 @@ def _evidence(view: RolloutView) -> Iterator[str | Text]:
         elif budget.bad:
             left = budget.limit - (budget.bad - budget.base)
             most = budget.limit + budget.base - 1
-            yield f"budget/{budget.name}: {budget.bad} of at most {most}, {left} more {_stop(budget.answer)}."
+            yield f"budget/{budget.name}: {budget.bad} of at most {most}, {more(left, _stop(budget.answer))}."
     if view.clock is not None:
         yield silence(view.clock)
     places = max((monitor.places for monitor in view.monitors), default=0)

@@ -15,6 +15,7 @@ from orchestrator.cli.render.words import (
     STYLE,
     ago,
     clock,
+    more,
     number,
     plural,
     span,
@@ -31,6 +32,9 @@ from orchestrator.services.views import RolloutSummary, RolloutView, WaveView
 BAR: Final = 10
 ENDED: Final = frozenset({WaveStatus.FAILED, WaveStatus.CANCELLED, WaveStatus.SKIPPED})
 """Waves whose end is worth its reason."""
+
+UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
+"""Waves that a cancelled rollout leaves as they stood."""
 
 EXIT: Final = {
     RolloutStatus.HELD: 10,
@@ -122,8 +126,7 @@ def waves(view: RolloutView, now: datetime) -> Grid:
     grid = Grid(["", "~WAVE", "STATE", "", ">DEVICES", ">OFFERED", ">CONFIRMED", ">BAD", ">DELTAS"])
     for wave in view.waves:
         facts = wave.facts
-        held = wave.state.hold is not None
-        word = "held" if held else wave.state.status.value
+        word = word_of(wave, view)
         deltas = "-" if facts.deltas is None else f"{facts.deltas.ready}/{facts.deltas.pairs}"
         bad = facts.bad_in_all
         grid.add(
@@ -139,6 +142,13 @@ def waves(view: RolloutView, now: datetime) -> Grid:
             under=list(_below(wave, view.summary.standing.reason.sentence, now)),
         )
     return grid
+
+
+def word_of(wave: WaveView, view: RolloutView) -> str:
+    """How a wave stands, to whoever looks: one that had not ended went with its rollout."""
+    if view.summary.status is RolloutStatus.CANCELLED and wave.state.status in UNFINISHED:
+        return WaveStatus.CANCELLED.value
+    return "held" if wave.state.hold is not None else wave.state.status.value
 
 
 def size(wave: WaveView) -> int | None:
@@ -237,7 +247,7 @@ def _budget(grid: Grid, each: BudgetFacts) -> None:
         f"budget/{each.name}",
         Text(str(each.bad), style=style),
         "",
-        Text(f"used up: {each.answer}s" if each.reached else f"{left} more {each.answer}", style=style),
+        Text(f"used up: {each.answer}s" if each.reached else more(left, each.answer), style=style),
         f"{each.limit + each.base - 1} at most",
     )
 

@@ -14,8 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from orchestrator.cli.render.grid import wrapped
-from orchestrator.cli.render.rollout import bar, counting, monitor_next, size
-from orchestrator.cli.render.words import MARK, STYLE, ago, number, plural, span, status
+from orchestrator.cli.render.rollout import bar, counting, monitor_next, size, word_of
+from orchestrator.cli.render.words import MARK, STYLE, ago, more, number, plural, span, status
 from orchestrator.core.facts import BudgetFacts, MonitorFacts
 from orchestrator.core.states import RolloutStatus, WaveStatus
 from orchestrator.services.views import RolloutView, WaveView
@@ -107,8 +107,7 @@ def _quiet(branch: Branch, found: Sequence[MonitorFacts]) -> None:
 
 def _wave(root: Branch, wave: WaveView, view: RolloutView, now: datetime) -> None:
     state, facts = wave.state, wave.facts
-    held = state.hold is not None
-    word = "held" if held else state.status.value
+    word = word_of(wave, view)
     since = state.hold.since if state.hold is not None else state.standing.since
     whole = size(wave)
     line = Text.assemble(
@@ -182,6 +181,6 @@ def _monitor(each: MonitorFacts, view: RolloutView) -> Text:
 def _budget(each: BudgetFacts) -> Text:
     left = each.limit - (each.bad - each.base)
     style = "red" if each.reached else ""
-    said = f"used up: {each.answer}s" if each.reached else f"{left} more {each.answer}"
+    said = f"used up: {each.answer}s" if each.reached else more(left, each.answer)
     mark = ("x " if each.reached else "+ ", style or "green")
     return Text.assemble(mark, f"budget/{each.name}  {number(each.bad)} bad; ", (said, style))
