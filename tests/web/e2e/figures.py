@@ -8,6 +8,7 @@ same everywhere, and ``test_looks`` holds them.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -107,7 +108,8 @@ def main() -> int:
         version, rows = measured(served, visits=chosen.visits)
         served.stop()
         home.close()
-    said = f"Chromium {version}, medians of {chosen.visits} first visits.\n\n{table(HEAD, rows)}"
+    busy = f"{os.cpu_count()} cores at a load of {os.getloadavg()[0]:.1f}"
+    said = f"Chromium {version} on {busy}, medians of {chosen.visits} first visits.\n\n{table(HEAD, rows)}"
     print(said)
     if chosen.write:
         text = PAGE.read_text(encoding="utf-8")

@@ -61,6 +61,23 @@ def test_who_signs_in_needs_no_mouse_and_comes_to_where_they_wanted(served: Serv
         assert len(watched.wrong) == 1 and "401" in watched.wrong[0], "what the browser says of the wrong password"
 
 
+def test_a_page_left_open_leads_to_the_door_once_its_session_is_over(served: Served, browser: Browser) -> None:
+    with served.page(browser, "") as watched:
+        page = watched.page
+        watched.go("/rollouts/lmp-42")
+        page.get_by_label("Name").fill("rosa")
+        page.get_by_label("Password").fill(WORDS)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#live")).to_have_text("live")
+        (session,) = [each for each in page.context.cookies() if each.get("name") == "wave_session"]
+        served.door().sign_out(session["value"])
+        served.home.app.rollouts.pause("lmp-42", by="mika", reason="While the session ended.")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+        expect(page).to_have_url(f"{served.url}/sign-in?next=%2Frollouts%2Flmp-42")
+        assert "While the session ended" not in page.content()
+        served.home.app.rollouts.resume("lmp-42", by="mika")
+
+
 def test_tab_goes_from_the_way_past_the_frame_to_the_page_and_one_sees_where(served: Served, browser: Browser) -> None:
     with served.page(browser, "releaser.anna") as watched:
         page = watched.page
