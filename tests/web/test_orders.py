@@ -22,7 +22,7 @@ WAVES = [
     {"wave": "first", "devices": {"count": 10}},
     {"wave": "rest", "devices": "all", "policy": {"promote": "manual"}},
 ]
-GIVEN = (
+GIVEN: tuple[tuple[str, str, dict[str, str], str, str], ...] = (
     ("carts-42", "start", {}, "runs, for ", "running"),
     ("carts-42", "pause", {}, "is paused: it gives no new offers.", "paused"),
     ("carts-42", "resume", {}, "runs again.", "running"),
