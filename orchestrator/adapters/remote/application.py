@@ -226,8 +226,10 @@ class _Notices(_Service):
 
 
 class _People(_Service):
-    def add_token(self, person: str, roles: Collection[Role], *, until: datetime, by: str) -> tuple[TokenView, str]:
-        made: NewToken = self._client.call("people.add_token", person, roles, until=until, by=by)
+    def add_token(
+        self, person: str, roles: Collection[Role], *, until: datetime, by: str, **more: Any
+    ) -> tuple[TokenView, str]:
+        made: NewToken = self._client.call("people.add_token", person, roles, until=until, by=by, **more)
         return made.made, made.token
 
 
