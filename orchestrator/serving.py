@@ -151,6 +151,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
         answering = threading.Event()
 
         def started(port: int) -> None:
+            LOG.info("serving devices on %s", settings.url)
             manager.ready(f"Serving devices on port {port}.")
             answering.set()
 
@@ -170,7 +171,6 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
-            LOG.info("serving devices on %s", settings.url)
             with Courier(app.notices), _operators_side(app, tls, meter, after=answering):
                 spare_collector()
                 try:

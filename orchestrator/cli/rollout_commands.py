@@ -203,7 +203,9 @@ def status(
     ] = 1.0,
     timeout: Annotated[
         str | None,
-        typer.Option("--timeout", metavar="TIME", help="Watch for so long, such as 90m; then end with 14."),
+        typer.Option(
+            "--timeout", metavar="TIME", help="Watch until it rests, at most so long (90m); then end with 14."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -219,7 +221,9 @@ def status(
         if watch:
             from orchestrator.cli.watch import watch as go_on
 
-            last, late = go_on(call, app, rollout, every=every, until_it_rests=exit_code, within=within)
+            last, late = go_on(
+                call, app, rollout, every=every, until_it_rests=exit_code or within is not None, within=within
+            )
         else:
             view, now = app.queries.rollout(rollout), app.clock()
             last = view.summary.status

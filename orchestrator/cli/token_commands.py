@@ -16,7 +16,7 @@ UNTIL: Final = "90d"
 """A token that nobody gave an end."""
 
 
-@command(app, "add", "wave token add ann --role viewer", "wave token add ci --role releaser --until 30d")
+@command(app, "add", "wave token add ann --role viewer", "wave token add ci --role releaser --tag promoted --until 30d")
 def add(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is.")],
@@ -27,6 +27,10 @@ def add(
     until: Annotated[
         str, typer.Option("--until", metavar="END", help="30d or 2027-01-31; 400d from now at most.")
     ] = UNTIL,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="It orders about rollouts of that tag alone; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token for a person and show it, this once; programs send it as `Authorization: Bearer`."""
@@ -39,15 +43,16 @@ def add(
         end = parse_end(until, house.clock())
         if end is None:
             raise InvalidInput("Every token has an end.", remedy="Give --until 400d at most.")
-        row, token = house.people.add_token(name, given, until=end, by=call.by)
+        row, token = house.people.add_token(name, given, until=end, by=call.by, tags=names_of(tags))
         now = house.clock()
-    if as_json:
-        from orchestrator.cli.render import people
+    from orchestrator.cli.render import people
 
+    if as_json:
         return call.answer("token", {**people.token_shape(row, now), "token": token})
     call.lines(f"{row.name} {token}")
     call.tell(
-        f"A token of {row.person} as {' and '.join(sorted(row.roles))}, good until {row.until:%Y-%m-%d %H:%M} UTC. "
+        f"A token of {row.person} as {' and '.join(sorted(row.roles))}{people.only(row)}, "
+        f"good until {row.until:%Y-%m-%d %H:%M} UTC. "
         f"It is shown this once; `wave token revoke {row.name}` ends it."
     )
 

@@ -389,11 +389,12 @@ def _cancelled(update: Taken) -> Taken:
 
 
 def _refused(update: Taken) -> Taken:
-    """It counts as ignoring the offer at once, instead of after three check-ins; beside a bad end of another kind too,
-    because what a device says may come in any order. Of one that is withdrawn or confirmed it says nothing."""
+    """It counts as ignoring the offer at once, instead of after three check-ins; beside a bad end of another kind, and
+    beside a confirmation, too, because what a device says may come in any order. Of one that is withdrawn it says
+    nothing."""
     if update.status in _ENDED:
         return replace(update, bad=update.bad | {OutcomeClass.IGNORED})
-    if update.status not in STOPPABLE and update.status is not UpdateStatus.APPLIED:
+    if update.status not in STOPPABLE and update.status not in (UpdateStatus.APPLIED, UpdateStatus.CONFIRMED):
         return update
     return _bad(update, OutcomeClass.IGNORED, UpdateStatus.IGNORED)
 

@@ -234,6 +234,8 @@ class Ddi:
         where = standing(earlier.update, kind, stopped=about.status in STOPPED)
         if where is Standing.GONE:
             raise _gone(action)
+        if where is Standing.LATE and kind is EventKind.REFUSED:
+            kind = EventKind.NOTED  # it has closed the action, so there is nothing left to refuse
         self._count(kept, action, kind)
 
         def answer(received: Received) -> Received:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,16 +13,26 @@ from orchestrator.errors import Forbidden
 @dataclass(frozen=True, slots=True)
 class Person:
     """A person, or a program by a token of theirs; ``name`` is what the journal says. ``token``: the name of the token
-    that was shown, None for somebody who signed in."""
+    that was shown, None for somebody who signed in; ``tags``: of which rollouts it may order, None for everything."""
 
     name: str
     roles: frozenset[Role]
     token: str | None = None
+    tags: frozenset[str] | None = None
 
     def needs(self, role: Role) -> None:
         """Raises Forbidden."""
         if not may(self.roles, role):
             raise Forbidden(f"{self.name} is no {role}: this needs somebody who is.")
+
+    def orders_about(self, tags: Collection[str]) -> None:
+        """What is ordered is about rollouts of these tags alone; without any, about something else. Raises
+        Forbidden."""
+        if self.tags is not None and (not tags or not self.tags.issuperset(tags)):
+            raise Forbidden(
+                f"The token {self.token} orders about rollouts of {', '.join(sorted(self.tags))} alone.",
+                remedy="Another token of yours may do it, or you yourself.",
+            )
 
 
 class Doorkeeper(Protocol):

@@ -86,7 +86,7 @@ class Door:
             raise Unauthorized(f"{owner.name}, whose token this is, is disabled.")
         if looks and (found.used_at is None or now - found.used_at >= SEEN_EVERY):
             self._note(lambda w: w.use_person_token(digest, now=now))
-        return Person(owner.name, shared(owner.roles, found.roles), found.name)
+        return Person(owner.name, shared(owner.roles, found.roles), found.name, frozenset(found.tags) or None)
 
     def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
         """Raises Unauthorized."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.core.fleet import check_name
 from orchestrator.core.roles import Role, check_person, folded, shared
 from orchestrator.core.states import POLICY
 from orchestrator.errors import Conflict, InvalidInput, NotFound, Refused
@@ -127,9 +128,13 @@ class People:
 
     # --------------------------------------------------------------------------------------------- tokens
 
-    def add_token(self, person: str, roles: Collection[Role], *, until: datetime, by: str) -> tuple[TokenRow, str]:
-        """A token and its text, which is known nowhere else. It may what these roles and its person's both allow.
-        Raises NotFound, InvalidInput, Refused for a role that the person does not have."""
+    def add_token(
+        self, person: str, roles: Collection[Role], *, until: datetime, by: str, tags: Collection[str] = ()
+    ) -> tuple[TokenRow, str]:
+        """A token and its text, which is known nowhere else. It may what these roles and its person's both allow, and
+        with ``tags`` orders about nothing but rollouts of those. Raises NotFound, InvalidInput, Refused for a role that
+        the person does not have."""
+        within = tuple(sorted({check_name(each, "tag") for each in tags}))
         now = self._clock()
         if not roles:
             raise InvalidInput("A token without a role may do nothing.")
@@ -153,10 +158,11 @@ class People:
                 created_at=now,
                 created_by=by,
                 until=until,
+                tags=within,
             )
             w.add_person_token(row)
-            sentence = f"{by} made {row.name} for {owner.name} as {_said(roles)}, until {until:%Y-%m-%d %H:%M} UTC."
-            self._note(w, by, "token_added", owner.name, sentence)
+            made = f"{by} made {row.name} for {owner.name} as {_said(roles)}{_only(within)}"
+            self._note(w, by, "token_added", owner.name, f"{made}, until {until:%Y-%m-%d %H:%M} UTC.")
         return row, token
 
     def tokens(self) -> Sequence[TokenRow]:
@@ -208,6 +214,10 @@ class People:
 
 def _nobody(name: str) -> NotFound:
     return NotFound(f"There is nobody called {name[:128]}.", remedy="`wave user list` shows who is there.")
+
+
+def _only(tags: Collection[str]) -> str:
+    return f" for rollouts of {', '.join(tags)} alone" if tags else ""
 
 
 def _said(roles: Collection[Role]) -> str:

@@ -32,7 +32,8 @@ class PersonRow:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A token of a person's. It may what its roles and its person's roles both say; the digest is all that is kept."""
+    """A token of a person's. It may what its roles and its person's roles both say, and orders only about rollouts of
+    its ``tags``; without any about everything. The digest is all that is kept."""
 
     name: str
     person: str
@@ -43,6 +44,7 @@ class TokenRow:
     until: datetime
     revoked_at: datetime | None = None
     used_at: datetime | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class TokenView:
     until: datetime
     revoked_at: datetime | None = None
     used_at: datetime | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def token_view(row: TokenRow) -> TokenView:
         until=row.until,
         revoked_at=row.revoked_at,
         used_at=row.used_at,
+        tags=row.tags,
     )
 
 

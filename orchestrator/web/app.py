@@ -133,4 +133,5 @@ _me = APIRouter(prefix="/api/v1")
 @_me.get("/me")
 def me(person: Annotated[Person, Depends(asks(Role.VIEWER))]) -> dict[str, object]:
     """Who asks."""
-    return {"name": person.name, "roles": sorted(person.roles)}
+    within = {} if person.tags is None else {"tags": sorted(person.tags)}
+    return {"name": person.name, "roles": sorted(person.roles), **within}

@@ -11,15 +11,22 @@ from orchestrator.core.roles import Role
 from orchestrator.errors import Forbidden, Unauthorized, WaveError
 from orchestrator.services.application import Application
 from orchestrator.services.people import Doorkeeper, Person
+from orchestrator.services.scoping import check_rollout
 from orchestrator.web.csrf import SAFE, bearer, session_of, was_guarded
 
 
-def asks(role: Role) -> Callable[[Request], Person]:
-    """The person who asks. Raises Unauthorized, Forbidden, TooMany."""
+def asks(role: Role, *, of_rollout: bool = False) -> Callable[[Request], Person]:
+    """The person who asks. ``of_rollout``: what is ordered is about the rollout ``name`` of the path. Raises
+    Unauthorized, Forbidden, TooMany."""
 
     def person(request: Request) -> Person:
         found = who(request)
         found.needs(role)
+        if request.method not in SAFE:
+            if of_rollout:
+                check_rollout(application(request), found, request.path_params["name"])
+            else:
+                found.orders_about(())
         return found
 
     return person

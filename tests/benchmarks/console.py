@@ -56,6 +56,8 @@ RATE = 100.0
 
 ASK_EVERY = 60.0
 """Seconds after which a page that stands open asks for itself though nothing happened."""
+KEPT_FOR = 10.0
+"""Seconds for which a browser's connection is thought to be kept."""
 SETTLE = 2.0
 """Seconds between two questions of a page, however much happens."""
 
@@ -205,11 +207,12 @@ async def _hear(reader: asyncio.StreamReader) -> None:
 
 async def look(port: int, session: str, path: str, every: float, over: asyncio.Event) -> int:
     """Ask for a page as its script does, from a moment on that is another for each; how often it was asked for."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"host: console\r\ncookie: wave_session={session}\r\naccept-encoding: gzip\r\nx-wave-part: main\r\n"
     tag, asked = "", 0
     wait = random.uniform(0, every)
+    link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     while not await _within(over, wait):
+        reader, writer = link or await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET {path} HTTP/1.1\r\n{head}{tag}\r\n".encode())
         said = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         assert said.split()[1] in ("200", "304"), said
@@ -218,7 +221,12 @@ async def look(port: int, session: str, path: str, every: float, over: asyncio.E
         tag = f"if-none-match: {said.split('etag: ')[1].split(chr(13))[0]}\r\n"
         asked += 1
         wait = every
-    writer.close()
+        if every > KEPT_FOR:
+            writer.close()
+        else:
+            link = reader, writer
+    if link is not None:
+        link[1].close()
     return asked
 
 
@@ -350,7 +358,7 @@ def beside(gateway: int, port: int, session: str, root: Path) -> None:
             said.setdefault(kind, []).append(f"{median:.1f} and {nearly:.1f} ms {how}")
     for kind, found in said.items():
         what = f"{kind} beside the console, {RATE:.0f} requests of devices a second, median and 99 %"
-        figure(what, "; ".join(found), "held up by no page")
+        figure(what, "; ".join(found), "-")
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from tests.cli.elsewhere import Known, served
 from tests.cli.house import House
 from tests.services.fake_provider import commit
 
-CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify"}
-"""Questions by POST; and a look at deltas, which says what it found."""
+CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify", "deliver_notices"}
+"""Questions by POST; a look at deltas, which says what it found; and to send now what is sent anyway."""
 
 ORDERS = [
     (["target", "add", "42", commit(42), "--hardware-id", "rpi4", "--tag", "main"], "target_added", "rpi4-42"),

@@ -91,3 +91,12 @@ def test_a_token_that_cannot_be_is_refused(house: House) -> None:
     ):
         assert house.run("token", "add", *words).exit_code == code
     assert house.json("token", "add", "ci")["roles"] == ["viewer"]
+
+
+def test_a_token_for_a_tag_says_so(house: House) -> None:
+    house.ok("user", "add", "ann", "--role", "releaser", "--no-password")
+    made = house.json("token", "add", "ann", "--role", "releaser", "--tag", "promoted,beta", "--until", "30d")
+    assert made["tags"] == ["beta", "promoted"]
+    assert "releaser for beta, promoted" in " ".join(house.ok("token", "list").split())
+    assert "for rollouts of beta, promoted alone" in " ".join(house.ok("user", "log").split())
+    assert house.run("token", "add", "ann", "--tag", "<b>").exit_code == 2

@@ -85,6 +85,8 @@ def test_when_the_time_is_over_it_ends_with_14(fleet: House) -> None:
     refused = fleet.run("status", "lmp-42", "--timeout", "1s")
     assert refused.exit_code == 2 and "--timeout is for --watch" in refused.output
     assert fleet.run("status", "--watch", "--timeout", "soon").exit_code == 2
+    fleet.ok("cancel", "lmp-42", "--reason", "x", "--yes")
+    assert fleet.run("status", "lmp-42", "--watch", "--timeout", "1h").exit_code == 0, "it rests: nothing is waited for"
     assert "--timeout has no unit: write 90s, 90m" in fleet.run("status", "--watch", "--timeout", "90").output
 
 

@@ -17,7 +17,9 @@ from tests.contract.building import DAY, NOW, Opener, undone
 
 ANN = PersonRow("Ann", frozenset({Role.ADMIN, Role.VIEWER}), NOW, "root", password="$argon2id$…", disabled_at=NOW + DAY)
 BEN = PersonRow("<b>ben</b>", frozenset({Role.VIEWER}), NOW, "Ann", subject="https://id.example 7")
-TOKEN = TokenRow("tok-1", "Ann", frozenset({Role.VIEWER}), digest_of("one"), NOW, "Ann", NOW + DAY)
+TOKEN = TokenRow(
+    "tok-1", "Ann", frozenset({Role.VIEWER}), digest_of("one"), NOW, "Ann", NOW + DAY, tags=("beta", "main")
+)
 SESSION = SessionRow(digest_of("s"), "Ann", NOW, NOW + DAY, NOW)
 
 

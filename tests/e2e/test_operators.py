@@ -62,6 +62,16 @@ def test_where_the_default_port_is_taken_devices_are_served_all_the_same(house: 
         assert status(f"http://127.0.0.1:{house.port}/healthz") == 200
 
 
+def test_a_port_that_was_asked_for_and_is_taken_ends_it_before_anybody_is_served(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        house = House.bare(tmp_path / "wave", more=f"builders: 0\nconsole_port: {port}")
+        house.wave("init", str(house.root))
+        said = house.fails(6, "serve")
+    assert f"port {port}: Address already in use. Set another `console_port`" in said
+    assert "serving devices" not in said
+
+
 LOADED_LATE = """
 import sys
 import time

@@ -169,6 +169,17 @@ def test_who_could_not_stop_without_harm_and_says_so_after_a_person_resumed_has_
     assert ddi.world.status(device) is UpdateStatus.FAILED
 
 
+def test_who_cancels_by_itself_what_it_has_closed_changes_nothing(ddi: DdiWorld) -> None:
+    (device,) = ddi.fleet(1)
+    action = ddi.action(device)
+    ddi.say(device, action, "closed", "success")
+    assert ddi.say(device, action, "canceled").status_code == 410
+    assert (ddi.world.status(device), ddi.world.update(device).update.bad) == (UpdateStatus.APPLIED, frozenset())
+    ddi.configure(device, "1.42.0")
+    assert ddi.say(device, action, "canceled", "none", "once more").status_code == 410
+    assert (ddi.world.status(device), ddi.world.update(device).update.bad) == (UpdateStatus.CONFIRMED, frozenset())
+
+
 def test_who_says_that_it_stopped_after_it_came_to_an_end_changes_nothing(ddi: DdiWorld) -> None:
     (device,) = ddi.fleet(1, policy={**CANCEL, **LENIENT})
     action = ddi.action(device)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.facts import Facts, RolloutState
@@ -84,6 +84,8 @@ def crossed(facts: Facts) -> list[object]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(MESSAGES, st.integers(0, 2**32), st.sampled_from([{}, CLASSES]))
+@example([(0, "refused"), (0, RUNS_IT)], 0, {})
+@example([(0, "cancelled"), (0, RUNS_IT)], 0, {})
 def test_any_order_and_any_repetition_ends_in_the_same_state(
     messages: list[tuple[int, str]], seed: int, policy: dict[str, Any]
 ) -> None:

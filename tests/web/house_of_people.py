@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -66,10 +66,12 @@ class Populated:
     def session(self, name: str) -> str:
         return self.door.sign_in(name, WORDS, address="192.0.2.1")
 
-    def token(self, name: str, role: Role | None = None, *, for_: timedelta = timedelta(days=1)) -> tuple[str, str]:
+    def token(
+        self, name: str, role: Role | None = None, *, for_: timedelta = timedelta(days=1), tags: Sequence[str] = ()
+    ) -> tuple[str, str]:
         """Its name and its text."""
         roles = [role or Role(name)]
-        row, text = self.people.add_token(name, roles, until=self.house.now + for_, by="root")
+        row, text = self.people.add_token(name, roles, until=self.house.now + for_, by="root", tags=tags)
         return row.name, text
 
 

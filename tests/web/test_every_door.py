@@ -35,6 +35,15 @@ ASKS_BY_POST = {
 """Questions that are too long for an address: a viewer may ask them."""
 
 
+WAVES = [{"wave": "all", "devices": "all"}]
+BODIES = {
+    "/api/v1/freeze": {"reason": "a fire"},
+    "/api/v1/rollouts/lmp-42/exclude": {"segment": "hardware_id=rpi4", "reason": "a fire"},
+    "/api/v1/rollouts/lmp-42/include": {"segment": "hardware_id=rpi4", "reason": "a fire"},
+}
+"""What some orders cannot be given without."""
+
+
 @pytest.fixture
 def inside(house: House) -> Iterator[Populated]:
     with house.application() as app:
@@ -128,6 +137,49 @@ def test_a_viewer_who_tries_every_door_changes_nothing(inside: Populated, by: st
         assert answer.status_code == 403, (method, path, answer.text)
     assert stands(inside) == before
     assert client.get("/rollouts/lmp-42/order/halt").status_code == 403
+
+
+def test_a_token_for_other_tags_opens_no_door_to_orders(inside: Populated) -> None:
+    """Whatever its roles say: nothing about rollouts of another tag, and nothing that is about no rollout."""
+    client = inside.client(headers={"authorization": f"Bearer {inside.token('admin', tags=['beta'])[1]}"})
+    before = stands(inside)
+    for method, path in doors(inside.side()):
+        if method in SAFE or (method, path) in FOR_ANYBODY or (method, path) in ASKS_BY_POST:
+            continue
+        # What every order needs, so that it is not refused for want of that.
+        answer = client.request(method, path, headers={"tus-resumable": "1.0.0"}, json=BODIES.get(path, {}))
+        assert answer.status_code in (400, 403), (method, path, answer.text)
+        if answer.status_code == 400:
+            assert "object" in answer.json()["detail"].lower() or "missing" in answer.json()["detail"], (
+                path,
+                answer.text,
+            )
+    assert stands(inside) == before
+    for name in ("halt", "pause", "start"):
+        assert client.post(f"/api/v1/rollouts/lmp-42/{name}", json={}).status_code == 403
+    file = {"rollout": "other", "target": 42, "tag": "promoted", "policy": "accelerated", "waves": WAVES}
+    assert client.post("/api/v1/rollouts", json={"rollout": file}).status_code == 403
+    # Nor by giving another's rollout a tag of one's own.
+    mine = {**file, "rollout": "lmp-42", "tag": "beta"}
+    assert client.post("/api/v1/rollouts", json={"rollout": mine, "yes": True}).status_code == 403
+    assert client.post("/api/v1/rollouts/nobody/halt", json={}).status_code == 404
+    assert stands(inside) == before
+
+
+def test_a_token_for_a_tag_orders_about_its_rollouts_and_sees_everything(inside: Populated) -> None:
+    client = inside.client(headers={"authorization": f"Bearer {inside.token('releaser', tags=['promoted', 'x'])[1]}"})
+    assert client.get("/api/v1/me").json() == {
+        "name": "releaser",
+        "roles": ["releaser", "viewer"],
+        "tags": ["promoted", "x"],
+    }
+    assert client.post("/api/v1/rollouts/lmp-42/start", json={}).status_code == 200
+    assert client.get("/api/v1/devices").status_code == 200
+    assert client.get("/rollouts/lmp-42/order/halt").status_code == 200
+    file = {"rollout": "other", "target": 42, "tag": "promoted", "policy": "accelerated", "waves": WAVES}
+    assert client.post("/api/v1/rollouts", json={"rollout": file}).status_code == 200
+    assert client.post("/api/v1/freeze", json={"reason": "a fire"}).status_code == 403
+    assert client.post("/api/v1/rollouts/lmp-42/approve", json={}).status_code == 403, "and no more than its role"
 
 
 @pytest.mark.parametrize("role", list(Role), ids=str)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlencode
 
 import pytest
@@ -23,7 +22,7 @@ WAVES = [
     {"wave": "first", "devices": {"count": 10}},
     {"wave": "rest", "devices": "all", "policy": {"promote": "manual"}},
 ]
-GIVEN: Final[tuple[tuple[str, str, dict[str, str], str, str], ...]] = (
+GIVEN: tuple[tuple[str, str, dict[str, str], str, str], ...] = (
     ("carts-42", "start", {}, "runs, for ", "running"),
     ("carts-42", "pause", {}, "is paused: it gives no new offers.", "paused"),
     ("carts-42", "resume", {}, "runs again.", "running"),

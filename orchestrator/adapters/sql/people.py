@@ -15,7 +15,8 @@ from orchestrator.services.people_store import PersonEvent, PersonRow, SessionRo
 
 _PERSON: Final = "name, roles, password, subject, created_at, created_by, disabled_at"
 _TOKEN: Final = (
-    "SELECT t.name, p.name, t.roles, t.token_digest, t.created_at, t.created_by, t.until_at, t.revoked_at, t.used_at "
+    "SELECT t.name, p.name, t.roles, t.token_digest, t.created_at, t.created_by, t.until_at, t.revoked_at, t.used_at, "
+    "t.tags "
     "FROM person_token t JOIN person p ON p.folded = t.person"
 )
 _SESSION: Final = (
@@ -46,7 +47,7 @@ def _person(row: tuple[Any, ...]) -> PersonRow:
 
 
 def _token(row: tuple[Any, ...]) -> TokenRow:
-    name, person, roles, digest, at, by, until, revoked, used = row
+    name, person, roles, digest, at, by, until, revoked, used, tags = row
     return TokenRow(
         name=name,
         person=person,
@@ -57,6 +58,7 @@ def _token(row: tuple[Any, ...]) -> TokenRow:
         until=moment(int(until)),
         revoked_at=moment(revoked),
         used_at=moment(used),
+        tags=() if tags is None else tuple(decode_names(tags)),
     )
 
 
@@ -132,8 +134,8 @@ class PeopleWriting(PeopleReading):
 
     def add_person_token(self, row: TokenRow) -> None:
         self.link.run(
-            "INSERT INTO person_token (name, person, roles, token_digest, created_at, created_by, until_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO person_token (name, person, roles, token_digest, created_at, created_by, until_at, tags) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.name,
                 folded(row.person),
@@ -142,6 +144,7 @@ class PeopleWriting(PeopleReading):
                 stored(row.created_at),
                 row.created_by,
                 stored(row.until),
+                as_json(sorted(row.tags)) if row.tags else None,
             ),
         )
 

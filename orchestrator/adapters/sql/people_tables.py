@@ -24,7 +24,7 @@ class PersonTable(Base, table=True):
 
 
 class PersonTokenTable(Base, table=True):
-    """Tokens of people, by their digests."""
+    """Tokens of people, by their digests. ``tags`` is a JSON list, NULL for none."""
 
     __tablename__ = "person_token"
 
@@ -38,6 +38,7 @@ class PersonTokenTable(Base, table=True):
     until_at: int = number_field()
     revoked_at: int | None = number_field()
     used_at: int | None = number_field()
+    tags: str | None = text_field()
 
 
 class PersonSessionTable(Base, table=True):

@@ -51,6 +51,7 @@ VERSIONS: Final = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )
 """Every schema there has been, oldest first. A test holds them equal to the migrations."""
 

@@ -60,12 +60,18 @@ def token_shape(row: TokenRow | TokenView, now: datetime) -> dict[str, Any]:
         "person": row.person,
         "state": state(row, now),
         "roles": sorted(row.roles),
+        "tags": list(row.tags),
         "until": iso(row.until),
         "used_at": iso(row.used_at),
         "created_at": iso(row.created_at),
         "created_by": row.created_by,
         "revoked_at": iso(row.revoked_at),
     }
+
+
+def only(row: TokenRow | TokenView) -> str:
+    """What it orders about, where that is not everything."""
+    return f" for {', '.join(row.tags)}" if row.tags else ""
 
 
 def tokens(found: Sequence[TokenRow | TokenView], now: datetime) -> RenderableType:
@@ -77,7 +83,7 @@ def tokens(found: Sequence[TokenRow | TokenView], now: datetime) -> RenderableTy
             each.name,
             state(each, now),
             each.person,
-            ", ".join(sorted(each.roles)),
+            ", ".join(sorted(each.roles)) + only(each),
             f"{each.until:%Y-%m-%d %H:%M}",
             "never" if each.used_at is None else f"{each.used_at:%Y-%m-%d %H:%M}",
             each.created_by,

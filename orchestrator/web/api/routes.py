@@ -13,6 +13,7 @@ from orchestrator.core.roles import Role
 from orchestrator.errors import InvalidInput
 from orchestrator.services.operations import NOBODY, OPERATIONS, Operation, Shape, shape_of
 from orchestrator.services.people import Person
+from orchestrator.services.scoping import check_scope
 from orchestrator.services.wire import NUL, check_depth, converted, decoded, encoded
 from orchestrator.web.api.bodies import read_json, words_of
 from orchestrator.web.api.once import once
@@ -89,6 +90,7 @@ def _done(operation: Operation, shape: Shape, request: Request, person: Person, 
         rest = converted(words, shape.rest)
     given |= {field: getattr(rest, field) for field in rest.__struct_fields__}
     check_depth(given)
+    check_scope(app, person, operation, given)
     if page is not None:
         made = page_of(operation, app, given, cursor=page.cursor, limit=page.limit, by=person.name)
         content = encoded({"items": made.items, "next": made.next})

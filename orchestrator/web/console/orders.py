@@ -22,7 +22,7 @@ from orchestrator.services.people import Person
 from orchestrator.services.views import RolloutView, WaveView
 from orchestrator.web.asking import application
 from orchestrator.web.console.rendering import elsewhere, page, url
-from orchestrator.web.console.routes import Viewer, console_of, kept, router
+from orchestrator.web.console.routes import Orderer, Viewer, console_of, kept, router
 from orchestrator.web.console.verbs import VERBS, Order, Verb, choices
 from orchestrator.web.problems import status_of
 
@@ -50,7 +50,7 @@ def look(
 @router.post("/rollouts/{name}/order/{verb}")
 def give(
     request: Request,
-    person: Viewer,
+    person: Orderer,
     name: str,
     verb: str,
     reason: Annotated[str, Form()] = "",

@@ -45,6 +45,7 @@ def kept(make: Callable[_P, Response]) -> Callable[_P, Response]:
 
 
 Viewer = Annotated[Person, Depends(asks(Role.VIEWER))]
+Orderer = Annotated[Person, Depends(asks(Role.VIEWER, of_rollout=True))]
 Releaser = Annotated[Person, Depends(asks(Role.RELEASER))]
 
 
