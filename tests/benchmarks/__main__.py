@@ -22,7 +22,7 @@ EVERY: dict[str, list[str]] = {
     "reports_store": [],
     "excluding": [],
     "gateway_rates": [],
-    "gateway_peers": [],
+    "gateway_peers": ["--rounds", "3"],
     "delta_builds": [],
     "startup": [],
     "console": [],

@@ -33,7 +33,7 @@ import uvloop
 from orchestrator.core.update import UpdateStatus
 from tests.benchmarks.figures import figure
 from tests.benchmarks.gateway_rates import check_ins, measure, ours, reports
-from tests.benchmarks.http_load import Make, Rate, cpu_seconds, load, work_off
+from tests.benchmarks.http_load import CONNECTIONS, Make, Rate, cpu_seconds, load, work_off
 from tests.load.serving import ALONE, Running, free_port, of_files, process, wave_serve
 from tests.services.fleet_world import World
 
@@ -49,7 +49,7 @@ QUIET = {
 }
 STARTS_WITHIN = 60.0
 A_FLEET = 256
-"""Connections, of everybody: what is read and written together is what has come together."""
+"""Connections beside the bare callable: what is read and written together is what has come together."""
 
 
 # ------------------------------------------------------------------------------------------------- servers
@@ -155,7 +155,7 @@ def in_turn(requests: Sequence[bytes]) -> Make:
 # ------------------------------------------------------------------------------------------------- measuring
 
 
-def idle(running: Running, tokens: dict[str, str], seconds: float, connections: int = A_FLEET) -> Rate:
+def idle(running: Running, tokens: dict[str, str], seconds: float, connections: int = CONNECTIONS) -> Rate:
     """Polls of a fleet for which there is nothing, for a while."""
     rate = Rate()
     counting = False
@@ -183,7 +183,7 @@ def idle(running: Running, tokens: dict[str, str], seconds: float, connections: 
     return rate
 
 
-def told(running: Running, updates: Sequence[Sequence[bytes]], connections: int = A_FLEET) -> Rate:
+def told(running: Running, updates: Sequence[Sequence[bytes]], connections: int = CONNECTIONS) -> Rate:
     """Every message of every device once: the first of all, then the second of all, then the third."""
     rate = Rate()
 

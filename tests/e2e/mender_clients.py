@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tests.e2e.faults import PATIENCE, House, free_port, until
+from tests.e2e.faults import PATIENCE, House, below, free_port, until
 from tests.services.mender.keys import key_of, pem_of, private_pem_of
 
 TYPE: Final = "simdev"
@@ -123,10 +123,12 @@ class Client:
         return self
 
     def kill(self) -> None:
-        """The power goes: it and whatever it runs."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        """The power goes: it and whatever it runs, which has groups of its own."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)  # it begins nothing more
+            for pid in (*below(self.process.pid), self.process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait(PATIENCE)
 
     def said(self) -> str:
