@@ -10,6 +10,8 @@ from __future__ import annotations
 import secrets
 import threading
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -39,8 +41,10 @@ class Passwords:
         self._room = threading.BoundedSemaphore(AT_ONCE)
 
     def hashed(self, password: str) -> str:
-        """Raises InvalidInput for one that is too short or too long."""
-        return self._hasher.hash(_checked(password))
+        """Raises InvalidInput for one that is too short or too long, TooMany when too many ask at once."""
+        plain = _checked(password)
+        with self._one_of_few():
+            return self._hasher.hash(plain)
 
     def good(self, kept: str | None, password: str) -> bool:
         """Whether it is the one. Without one to compare with, a hash of nothing is taken, so that the answer comes at
@@ -49,15 +53,21 @@ class Passwords:
 
         if len(password) > MOST:
             kept = None
+        with self._one_of_few():
+            try:
+                self._hasher.verify(self._of_nobody if kept is None else kept, _plain(password))
+            except (VerificationError, InvalidHashError):
+                return False
+        return kept is not None
+
+    @contextmanager
+    def _one_of_few(self) -> Iterator[None]:
         if not self._room.acquire(timeout=WAIT_AT_MOST.total_seconds()):
-            raise TooMany("Too many sign in at once.", after=WAIT_AT_MOST.total_seconds())
+            raise TooMany("Too many passwords are looked at at once.", after=WAIT_AT_MOST.total_seconds())
         try:
-            self._hasher.verify(self._of_nobody if kept is None else kept, _plain(password))
-        except (VerificationError, InvalidHashError):
-            return False
+            yield
         finally:
             self._room.release()
-        return kept is not None
 
     def outdated(self, kept: str) -> bool:
         """Whether it was made at another price than this one."""

@@ -13,5 +13,5 @@ from tests.load.fuzz import run
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_a_thousand_bad_requests_are_answered_as_described(tmp_path: Path) -> None:
-    fuzz = run(tmp_path / "house", cases=1_000, seed=5)
-    assert fuzz.sent == 1_000 and {200, 400, 401, 404} <= fuzz.statuses.keys()
+    tally = run(tmp_path / "house", cases=1_000, seed=5)
+    assert tally.sent == 1_000 and {200, 400, 401, 404} <= tally.statuses.keys()

@@ -170,6 +170,27 @@ def test_a_slow_answer_is_no_slow_head(world: World, monkeypatch: pytest.MonkeyP
         assert whole.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("times", [0.5, 4])
+def test_who_sends_a_long_body_in_vain_reads_why(world: World, times: float) -> None:
+    """Answered before the body is there: a short rest of it is read past, and behind a long one the connection is
+    closed, which a client that is still sending takes as a broken pipe. The answer came before that."""
+    (device,) = world.enroll(1)
+    length = int(times * guard.UNREAD_BYTES)
+    head = f"POST /v1/devices/{device}/check-in HTTP/1.1\r\nauthorization: Bearer wrong\r\n"
+    with serving(Gateway([OwnDoor(world.devices)])) as (_, port):
+        with connected(port) as line:
+            line.sendall(f"{head}content-length: {length}\r\n\r\n".encode())
+            broken = False
+            try:
+                line.sendall(b"x" * length)
+            except ConnectionError:
+                broken = True
+            assert line.recv(65536).startswith(b"HTTP/1.1 401")
+            assert broken == (times > 1)
+        url = f"http://127.0.0.1:{port}/v1/devices/{device}/check-in"
+        assert httpx.post(url, content=b"x" * length, headers={"authorization": "Bearer wrong"}).status_code == 401
+
+
 def told(port: int, ask: bytes) -> bytes:
     """Nothing, when the connection is closed at once: before the words are sent, or with them unread."""
     try:

@@ -13,7 +13,7 @@ from schemathesis import GenerationMode
 
 from orchestrator.core.roles import Role, may
 from tests.cli.house import House
-from tests.load.fuzz import generate
+from tests.load.fuzzing import generate
 from tests.web.asking import Asking
 from tests.web.cases import operations
 from tests.web.everything import furnish
