@@ -39,8 +39,8 @@ TICK_SECONDS: Final = 0.1
 
 def spare_collector() -> None:
     """For a process that serves: what it has by now lives as long as it does and is not looked through again, and
-    garbage in cycles, of which only a refused request leaves some, is looked for less often. A report takes a fifth less
-    by it."""
+    garbage in cycles, of which only a refused request leaves some, is looked for less often. A report takes a fifth
+    less by it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
