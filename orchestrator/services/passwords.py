@@ -7,6 +7,7 @@ counted at once, and who waits too long is told to come again.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import unicodedata
@@ -68,6 +69,23 @@ class Passwords:
             yield
         finally:
             self._room.release()
+
+    def digest(self, secret: bytes, salt: bytes) -> bytes:
+        """32 bytes that tell one secret from another and cost a password to try. Raises TooMany when too many ask at
+        once."""
+        from argon2.low_level import hash_secret_raw
+
+        price = self._hasher
+        with self._one_of_few():
+            return hash_secret_raw(
+                secret,
+                hashlib.sha256(salt).digest(),
+                time_cost=price.time_cost,
+                memory_cost=price.memory_cost,
+                parallelism=price.parallelism,
+                hash_len=32,
+                type=price.type,
+            )
 
     def outdated(self, kept: str) -> bool:
         """Whether it was made at another price than this one."""

@@ -36,6 +36,10 @@ class People:
         self._clock = clock
         self._passwords = passwords or Passwords()
 
+    def digest(self, secret: bytes, *, salt: bytes) -> bytes:
+        """Of what holds a password; see ``Passwords.digest``."""
+        return self._passwords.digest(secret, salt)
+
     def add(
         self,
         name: str,

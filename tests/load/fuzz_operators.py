@@ -66,15 +66,6 @@ class Fuzz:
     people: People
     chance: random.Random
 
-    def begin(self) -> None:
-        """What is made when it is first needed is there before anything is measured: a password is taken, and so is
-        an order with a key that confides one, whose digest is made slowly, in 16 MiB."""
-        body = json.dumps({"name": "the first", "roles": ["viewer"], "password": "correct horse battery"}).encode()
-        who = {"authorization": f"Bearer {self.people.tokens[Role.ADMIN]}", "content-type": "application/json"}
-        wire = self.tally.wire
-        status, _, answer = wire.ask(wire.request("POST", "/api/v1/people", {**who, "idempotency-key": "first"}, body))
-        assert status == 200, answer
-
     def case(self, case: Any, known: frozenset[str], key: str) -> None:
         """Send one case in every way."""
         method, path = case.method.upper(), case.path
@@ -149,7 +140,6 @@ def run(root: Path, cases: int, seed: int) -> Tally:
     ):
         tally = Tally(wire, cases, server.pid)
         fuzz = Fuzz(tally, People(tokens, names), random.Random(seed))
-        fuzz.begin()
         every = operations()
         per_mode = max(1, cases // (WAYS * len(every) * 2))
         while not tally.over:

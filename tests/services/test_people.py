@@ -449,6 +449,17 @@ def test_of_many_hashes_at_once_the_last_are_told_to_wait(monkeypatch: pytest.Mo
     passwords._room.acquire()
     with pytest.raises(TooMany):
         passwords.good(None, "x")
+    with pytest.raises(TooMany):
+        passwords.hashed("correct horse battery")
+    with pytest.raises(TooMany):
+        passwords.digest(b"an order", b"its key")
+
+
+def test_a_digest_of_what_holds_a_password_tells_secrets_and_salts_apart() -> None:
+    passwords = Passwords(CHEAP)
+    found = {passwords.digest(secret, salt) for secret in (b"a", b"b") for salt in (b"", b"ann\0key", b"x" * 900) * 2}
+    assert len(found) == 6 and {len(each) for each in found} == {32}
+    assert passwords.digest(b"a", b"ann\0key") != Passwords().digest(b"a", b"ann\0key"), "at the price of a password"
 
 
 @pytest.mark.parametrize(
