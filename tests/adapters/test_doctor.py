@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import socket
 import sqlite3
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,6 +22,7 @@ from orchestrator.bootstrap import initialise, load_settings, open_tuf
 from orchestrator.services.delta_program import DeltaProgram
 from orchestrator.services.doctor import Area, Finding, Level, worst
 from orchestrator.services.settings import Settings
+from tests.loopback import answering
 
 NOW = datetime.now(UTC)
 
@@ -203,34 +203,20 @@ def test_a_tuf_root_is_said_to_end_and_keys_that_do_not_belong_to_it_are_found(h
 # -------------------------------------------------------------------------------------------------------- ports
 
 
-class Answers(BaseHTTPRequestHandler):
-    said = b"hello"
+def test_a_port_is_free_ours_or_somebody_elses(house: Settings) -> None:
+    class Somebody(BaseHTTPRequestHandler):
+        says = b"hello"
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.said)
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.says)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def somebody() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
-
-
-def test_a_port_is_free_ours_or_somebody_elses(house: Settings, somebody: HTTPServer) -> None:
-    taken = house.model_copy(update={"port": somebody.server_port})
-    assert "held by something else" in bad(taken, Area.PORTS).sentence
-    somebody.RequestHandlerClass = type("Wave", (Answers,), {"said": b'{"status":"ok"}'})
-    assert "by `wave serve`" in found(taken, Area.PORTS)[0].sentence
+    with answering(Somebody) as url:
+        taken = house.model_copy(update={"port": urlsplit(url).port})
+        assert "held by something else" in bad(taken, Area.PORTS).sentence
+        Somebody.says = b'{"status":"ok"}'
+        assert "by `wave serve`" in found(taken, Area.PORTS)[0].sentence
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
