@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -22,7 +21,7 @@ from orchestrator.bootstrap import initialise, load_settings, open_tuf
 from orchestrator.services.delta_program import DeltaProgram
 from orchestrator.services.doctor import Area, Finding, Level, worst
 from orchestrator.services.settings import Settings
-from tests.loopback import answering
+from tests.loopback import answering, free_port
 
 NOW = datetime.now(UTC)
 
@@ -217,10 +216,7 @@ def test_a_port_is_free_ours_or_somebody_elses(house: Settings) -> None:
         assert "held by something else" in bad(taken, Area.PORTS).sentence
         Somebody.says = b'{"status":"ok"}'
         assert "by `wave serve`" in found(taken, Area.PORTS)[0].sentence
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert "is free" in found(house.model_copy(update={"port": port}), Area.PORTS)[0].sentence
+    assert "is free" in found(house.model_copy(update={"port": free_port()}), Area.PORTS)[0].sentence
 
 
 def test_devices_served_to_everybody_without_tls_or_under_no_address_are_warned_of(house: Settings) -> None:
