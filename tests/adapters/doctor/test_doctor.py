@@ -17,7 +17,7 @@ from orchestrator.adapters.doctor.examining import examine
 from orchestrator.adapters.doctor.words import days, size
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.adapters.sql.times import stored
-from orchestrator.bootstrap import initialise, load_settings, open_tuf
+from orchestrator.bootstrap import open_tuf
 from orchestrator.services.delta_program import DeltaProgram
 from orchestrator.services.doctor import Area, Finding, Level, worst
 from orchestrator.services.settings import Settings
@@ -26,19 +26,6 @@ from tests.loopback import answering, free_port
 NOW = datetime.now(UTC)
 
 pytestmark = pytest.mark.ostree
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template") / "house"
-    initialise(root)
-    return root
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Settings:
-    shutil.copytree(template, tmp_path / "house")
-    return load_settings(None, {"root": str(tmp_path / "house"), "port": "0", "console_port": "0"})
 
 
 def found(settings: Settings, area: Area, *, now: datetime = NOW, file: Path | None = None) -> list[Finding]:
