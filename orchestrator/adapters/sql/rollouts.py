@@ -56,12 +56,7 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
         return None if row is None else rollout_of(row)
 
     def rollouts(self, statuses: Collection[RolloutStatus] | None = None) -> Sequence[RolloutRow]:
-        condition: str
-        parameters: tuple[Any, ...]
-        condition, parameters = "1 = 1", ()
-        if statuses is not None:
-            condition, listed = self.link.within("status", sorted(status.value for status in statuses))
-            parameters = (listed,)
+        condition, parameters = self.link.of_status(statuses)
         rows = self.link.rows(
             f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE {condition} ORDER BY created_at DESC, key DESC", parameters
         )
