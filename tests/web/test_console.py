@@ -16,8 +16,8 @@ from orchestrator.web.app import operators_side
 from orchestrator.web.console.static import address
 from orchestrator.web.csrf import csrf_token
 from tests.adapters.notify.test_sender import NOTICE
+from tests.web.asking import ByRole
 from tests.web.installation import EVERYBODY, TOLERANT, Installation, believable
-from tests.web.test_app import Known
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture
 def client(home: Installation) -> TestClient:
-    made = TestClient(operators_side(home.app, doorkeeper=Known()), follow_redirects=False)
+    made = TestClient(operators_side(home.app, doorkeeper=ByRole()), follow_redirects=False)
     made.cookies.set("wave_session", "admin")
     return made
 
@@ -117,7 +117,7 @@ def test_a_journal_is_paged_and_a_page_beyond_its_end_is_empty(client: TestClien
 def test_a_second_person_approves_on_the_page_and_who_wrote_it_cannot(home: Installation) -> None:
     home.apply("lmp-45", 42, "beta", EVERYBODY, {**TOLERANT, "approve": {"start": 1}})
     for role, status in (("releaser", 403), ("approver", 303)):
-        asking = TestClient(operators_side(home.app, doorkeeper=Known()), follow_redirects=False)
+        asking = TestClient(operators_side(home.app, doorkeeper=ByRole()), follow_redirects=False)
         asking.cookies.set("wave_session", role)
         shown = asking.get("/rollouts/lmp-45/order/approve")
         hidden = dict(re.findall(r'name="(files|seen)" value="([^"]*)"', shown.text))
