@@ -13,7 +13,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime
+from datetime import time as clock_time
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,7 @@ from markupsafe import Markup, escape
 from orchestrator.core import words
 from orchestrator.core.roles import Role, may
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
+from orchestrator.services.console_store import JournalLine
 from orchestrator.services.people import Person
 from orchestrator.web.asking import application
 from orchestrator.web.console import static
@@ -210,7 +212,8 @@ def _environment() -> Environment:
         when=_when,
         clock=_clock,
         ticked=_ticked,
-        said=lambda word: str(word).replace("_", " "),
+        said=_said,
+        journalled=_journalled,
     )
     made.globals.update(
         url=url,
@@ -247,6 +250,29 @@ def _clock(context: Context, at: datetime | None) -> Markup:
 def _time(at: datetime, said: str, title: str) -> Markup:
     """None of it needs escaping: it is made of numbers and words of ours."""
     return Markup(f'<time datetime="{at.isoformat()}" title="{title}">{said}</time>')
+
+
+@pass_context
+def _journalled(context: Context, entry: JournalLine) -> Markup:
+    """An entry of a journal, which never changes: it is written out once a day."""
+    return _entry(entry, context["now"].astimezone(UTC).date())
+
+
+@lru_cache(maxsize=4_096)
+def _entry(entry: JournalLine, today: date) -> Markup:
+    at = _time(entry.at, words.clock(entry.at, datetime.combine(today, clock_time(tzinfo=UTC))), words.moment(entry.at))
+    wave = (el("b", entry.wave), " ") if entry.wave else ()
+    return el(
+        "li",
+        el("span", at, class_="at"),
+        el("span", _said(entry.event), class_=f"event e-{entry.event}"),
+        el("span", el("span", "by ", class_="hidden"), entry.by, class_="by"),
+        el("span", wave, _ticked(entry.sentence), class_="sentence"),
+    )
+
+
+def _said(word: object) -> str:
+    return str(word).replace("_", " ")
 
 
 def _ticked(sentence: str) -> Markup:
