@@ -301,7 +301,7 @@ OPERATIONS: Final = (
     # content
     Operation("GET", "/targets", _VIEWER, "targets", Targets.list, Listing(lambda each: str(each.name))),
     Operation("POST", "/targets", _RELEASER, "targets", Targets.add),
-    Operation("GET", "/targets/{which}", _VIEWER, "targets", Targets.show),
+    Operation("GET", "/targets/{which}", _VIEWER, "targets", Targets.show, Listing(lambda v: str(v.target.name))),
     Operation("POST", "/targets/of-artifact", _RELEASER, "", remotely.add_target_of_artifact),
     Operation("POST", "/targets/tags", _RELEASER, "targets", Targets.tag),
     Operation("POST", "/targets/import", _RELEASER, "", remotely.import_targets),
