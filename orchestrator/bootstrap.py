@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -155,6 +156,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.gate_trials import GateTrials
     from orchestrator.services.gatekeeping import Gatekeeper
     from orchestrator.services.house_log import HouseLog
     from orchestrator.services.measuring import Measuring
@@ -225,6 +227,7 @@ def open_application(
         replayer=Replayer(store),
         people=People(store, clock, passwords),
         house_log=HouseLog(store, clock),
+        gates=GateTrials(store, sources, time.monotonic),
         door=Door(
             store,
             clock,

@@ -217,6 +217,7 @@ OPERATIONS: Final = (
     Operation(
         "GET", "/journal/verification", _VIEWER, "", remotely.verify_journals, Listing(lambda v: f"{v.rollout}", True)
     ),
+    Operation("POST", "/gates/ask", _RELEASER, "", remotely.ask_gates),
     Operation("GET", "/log", _VIEWER, "house_log", HouseLog.events, _NEXT),
     # the fleet
     Operation("GET", "/devices", _VIEWER, "", remotely.devices, Listing(lambda each: str(each.id), True)),

@@ -15,7 +15,7 @@ from tests.cli.elsewhere import Known, served
 from tests.cli.house import House
 from tests.services.fake_provider import commit
 
-CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify", "deliver_notices"}
+CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify", "deliver_notices", "ask_gates"}
 """Questions by POST; a look at deltas, which says what it found; and to send now what is sent anyway."""
 
 ORDERS = [
