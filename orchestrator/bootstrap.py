@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -301,11 +301,13 @@ def restore(
     return put_back(archive, root, settings, by=by, now=utc_now(), yes=yes, dry_run=dry_run)
 
 
-def copy_database(settings: Settings, to: Settings) -> dict[str, int]:
+def copy_database(settings: Settings, to: Settings, by: str) -> dict[str, int]:
     """Everything of this installation's SQLite database into the empty PostgreSQL one of other settings; rows by table.
-    Raises Refused while a server runs, or when the other is not empty."""
+    The log there has it, and who ordered it; the old one is as it was. Raises Refused while a server runs, or when the
+    other is not empty."""
     from orchestrator.adapters.lock import Lock, lock_file
     from orchestrator.adapters.sql.moving import move
+    from orchestrator.services.house_log import HouseLog
 
     open_store(settings).close()
     lock = Lock(lock_file(settings.database_url, settings.root))
@@ -315,7 +317,10 @@ def copy_database(settings: Settings, to: Settings) -> dict[str, int]:
                 f"`wave serve` (process {lock.holder()}) serves this database.",
                 remedy="Stop it: what devices report meanwhile would not be in the copy.",
             )
-        return move(settings.database_url, to.database_url)
+        counts = move(settings.database_url, to.database_url)
+    with closing(open_store(to)) as store:
+        HouseLog(store, utc_now).note("database_copied", "database", "copied everything here from SQLite", by=by)
+    return counts
 
 
 def initialise(root: Path) -> list[str]:
