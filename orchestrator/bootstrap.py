@@ -145,7 +145,7 @@ def open_application(
 ) -> Application:
     """Every service over this installation's store and repository. ``poke`` is called after each change, from any
     thread. ``later`` runs work soon in another thread, ``beside`` what may take a minute."""
-    from orchestrator.adapters.artifacts.keys import signing_key
+    from orchestrator.adapters.artifacts.keys import SigningKey
     from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.gates.asking import FileSources
@@ -179,7 +179,7 @@ def open_application(
     store = open_store(settings, create=create)
     provider = open_providers(settings, store)
     files = FolderStore(settings.artifacts_path)
-    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)), settings.makes_artifacts)
+    downloads = Downloads(settings.url, Signer(SigningKey(settings.artifacts_path)), settings.makes_artifacts)
     deltas = Deltas(store, provider, clock, makes_artifacts=settings.makes_artifacts)
     # Where several processes serve one database, what one of them remembers of a device may be old.
     kept = 0 if settings.database_url.startswith("postgresql") else settings.devices_in_memory
