@@ -144,6 +144,17 @@ def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     assert not long
 
 
+@pytest.fixture
+def source(part: str, code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A module of this part with this code in it, and nothing else of the program."""
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path / "orchestrator")
+    source = tmp_path / "orchestrator" / part / "some.py"
+    source.parent.mkdir(parents=True)
+    source.write_text(code, encoding="utf-8")
+    return source
+
+
 @pytest.mark.parametrize(
     ("part", "code"),
     [
@@ -166,12 +177,7 @@ def test_no_file_is_longer_than_a_reader_can_hold() -> None:
         ("web", "import importlib\nimportlib.import_module('orchestrator.gateway.app')"),
     ],
 )
-def test_what_breaks_the_rules_is_seen(part: str, code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    monkeypatch.setitem(globals(), "PACKAGE", tmp_path / "orchestrator")
-    source = tmp_path / "orchestrator" / part / "some.py"
-    source.parent.mkdir(parents=True)
-    source.write_text(code, encoding="utf-8")
+def test_what_breaks_the_rules_is_seen(source: Path) -> None:
     assert list(complaints(source))
 
 
@@ -185,10 +191,5 @@ def test_what_breaks_the_rules_is_seen(part: str, code: str, monkeypatch: pytest
         ("cli", "from orchestrator.services import ports"),
     ],
 )
-def test_what_keeps_the_rules_passes(part: str, code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    monkeypatch.setitem(globals(), "PACKAGE", tmp_path / "orchestrator")
-    source = tmp_path / "orchestrator" / part / "some.py"
-    source.parent.mkdir(parents=True)
-    source.write_text(code, encoding="utf-8")
+def test_what_keeps_the_rules_passes(source: Path) -> None:
     assert list(complaints(source)) == []

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 RolloutName = Annotated[
     str, typer.Argument(metavar="ROLLOUT", help="The rollout's name.", autocompletion=rollout_names)
 ]
+MaybeRollout = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ROLLOUT]",
+        help="The rollout's name; else the live one, or the newest.",
+        show_default=False,
+        autocompletion=rollout_names,
+    ),
+]
 WaveName = Annotated[str, typer.Argument(metavar="WAVE", help="The wave's name.", autocompletion=wave_names)]
 MaybeWave = Annotated[
     str | None,
@@ -181,15 +190,7 @@ def list_rollouts(
 )
 def status(
     ctx: typer.Context,
-    rollout: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[ROLLOUT]",
-            help="The rollout's name; else the live one, or the newest.",
-            show_default=False,
-            autocompletion=rollout_names,
-        ),
-    ] = None,
+    rollout: MaybeRollout = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as a tree, once a second.")] = False,
     exit_code: Annotated[
         bool,
@@ -246,15 +247,7 @@ def status(
 @top("top", "wave top lmp-42", "wave top lmp-42 --limit 3 --json", panel=WATCH)
 def top_(
     ctx: typer.Context,
-    rollout: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[ROLLOUT]",
-            help="The rollout's name; else the live one, or the newest.",
-            show_default=False,
-            autocompletion=rollout_names,
-        ),
-    ] = None,
+    rollout: MaybeRollout = None,
     limit: Annotated[int, typer.Option("--limit", help="Values of each kind.", min=1, max=100)] = 5,
     as_json: AsJson = False,
 ) -> None:

@@ -19,6 +19,10 @@ GLOSSARY: Final[Mapping[str, str]] = {
     ),
     "applied": "of an update: written, waiting for the reboot. Of a rollout: bound to its files",
     "attempt": "a rollout from its start, or from an accepted resume, to the next halt",
+    "bad": (
+        "of a device: its update failed, was rolled back, was ignored, could not be downloaded, or it fell silent; "
+        "each of these has its own tolerance"
+    ),
     "bake": "the watching of a wave after its devices have the offer",
     "budget": "a number of bad devices that stops the rollout; checked first",
     "approve": "give the word that the policy asks of another person than who wrote or started the rollout",

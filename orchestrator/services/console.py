@@ -17,7 +17,7 @@ from orchestrator.services.console_store import Census, JournalLine, Stain, Tall
 from orchestrator.services.delta_views import DeltaState, DeltaView
 from orchestrator.services.notice_store import Unsent
 from orchestrator.services.notices import policy_of
-from orchestrator.services.queries import Queries, row_of, view_of
+from orchestrator.services.queries import Queries, row_of, summary, view_of
 from orchestrator.services.records import DeviceRow, RolloutRow
 from orchestrator.services.stops import stopping
 from orchestrator.services.store import Reading, Store
@@ -196,20 +196,4 @@ _WATCHED: Final = frozenset(
 
 def _summaries(r: Reading, rows: Sequence[RolloutRow]) -> tuple[RolloutSummary, ...]:
     tallies = r.tallied([row.key for row in rows])
-    return tuple(_summary(row, tallies.get(row.key, Tallied())) for row in rows)
-
-
-def _summary(row: RolloutRow, tallied: Tallied) -> RolloutSummary:
-    return RolloutSummary(
-        rollout=row.state.rollout,
-        status=row.state.status,
-        standing=row.state.standing,
-        target_version=row.target_version,
-        tag=row.tag,
-        policy=policy_of(row).name,
-        devices=row.devices,
-        offered=tallied.offered,
-        confirmed=tallied.confirmed,
-        bad=tallied.bad,
-        created_at=row.created_at,
-    )
+    return tuple(summary(row, tallies.get(row.key, Tallied())) for row in rows)

@@ -174,6 +174,7 @@ def _without_digests(grants: Any) -> Any:
 
 _VIEWER, _RELEASER, _ADMIN = Role.VIEWER, Role.RELEASER, Role.ADMIN
 _NEXT: Final = Listing(lambda each: int(each.number), native=True)
+_BY_NAME: Final = Listing(lambda each: str(each.name))
 
 
 def _order(path: str, call: Callable[..., Any]) -> Operation:
@@ -237,7 +238,7 @@ OPERATIONS: Final = (
         _VIEWER,
         "devices.identity",
         Identity.grants,
-        Listing(lambda g: str(g.name)),
+        _BY_NAME,
         clean=_without_digests,
     ),
     Operation("POST", "/enrolments", _ADMIN, "devices.identity", Identity.add, secret=True, clean=_without_digests),
@@ -269,7 +270,7 @@ OPERATIONS: Final = (
         _ADMIN,
         "people",
         People.all,
-        Listing(lambda each: str(each.name)),
+        _BY_NAME,
         clean=person_views,
         answer=list[PersonView],
     ),
@@ -286,7 +287,7 @@ OPERATIONS: Final = (
         _ADMIN,
         "people",
         People.tokens,
-        Listing(lambda each: str(each.name)),
+        _BY_NAME,
         clean=token_views,
         answer=list[TokenView],
     ),
@@ -300,7 +301,7 @@ OPERATIONS: Final = (
     Operation("POST", "/notices/test", _RELEASER, "notices", Notices.test),
     Operation("POST", "/notices/deliver", _RELEASER, "", remotely.deliver_notices),
     # content
-    Operation("GET", "/targets", _VIEWER, "targets", Targets.list, Listing(lambda each: str(each.name))),
+    Operation("GET", "/targets", _VIEWER, "targets", Targets.list, _BY_NAME),
     Operation("POST", "/targets", _RELEASER, "targets", Targets.add),
     Operation("GET", "/targets/{which}", _VIEWER, "targets", Targets.show, Listing(lambda v: str(v.target.name))),
     Operation("POST", "/targets/of-artifact", _RELEASER, "", remotely.add_target_of_artifact),
@@ -321,7 +322,7 @@ OPERATIONS: Final = (
     Operation("POST", "/deltas/verify", _RELEASER, "deltas", Deltas.verify),
     # policies, and the time
     Operation("GET", "/now", _VIEWER, "", remotely.now),
-    Operation("GET", "/policies", _VIEWER, "", remotely.policies, Listing(lambda each: str(each.name))),
+    Operation("GET", "/policies", _VIEWER, "", remotely.policies, _BY_NAME),
     Operation("GET", "/policies/{name}", _VIEWER, "", remotely.policy),
 )
 

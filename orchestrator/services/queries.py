@@ -18,6 +18,7 @@ from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import NotFound
 from orchestrator.services.board import flows_in
 from orchestrator.services.chronicle import rules_of
+from orchestrator.services.console_store import Tallied
 from orchestrator.services.failing import Failing, failing
 from orchestrator.services.notices import policy_of
 from orchestrator.services.pacing import standing
@@ -38,7 +39,7 @@ class Queries:
         """Rollouts, newest first."""
         now = self.clock()
         with self.store.reading() as r:
-            return [summary(row, self._facts(r, row, now)) for row in r.rollouts(statuses)]
+            return [summary(row, _tallied(r.facts(row, now=now))) for row in r.rollouts(statuses)]
 
     def rollout(self, name: str | None = None) -> RolloutView:
         """One rollout; without a name the one live rollout, or else the newest. Raises NotFound."""
@@ -92,11 +93,8 @@ class Queries:
         now = self.clock()
         with self.store.reading() as r:
             row = self._row(r, name)
-            bad = summary(row, self._facts(r, row, now)).bad
+            bad = _tallied(r.facts(row, now=now)).bad
             return failing(r, row.state.rollout, row.key, bad, limit=limit)
-
-    def _facts(self, r: Reading, row: RolloutRow, now: datetime) -> Facts:
-        return r.facts(row, now=now)
 
     def _row(self, r: Reading, name: str | None) -> RolloutRow:
         if name is None:
@@ -136,7 +134,7 @@ def view_of(r: Reading, row: RolloutRow, now: datetime, *, told: bool = True) ->
         for wave in row.state.waves
     )
     view = RolloutView(
-        summary=summary(row, facts),
+        summary=summary(row, _tallied(facts)),
         waves=waves,
         monitors=facts.monitors,
         budgets=facts.budgets,
@@ -163,7 +161,16 @@ def _pace(r: Reading, row: RolloutRow, facts: Facts, rules: Rules, now: datetime
     return standing(rules, *flows_in(facts, row, rules, r), now)
 
 
-def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:
+def _tallied(facts: Facts) -> Tallied:
+    waves = facts.waves
+    return Tallied(
+        offered=sum(wave.offered for wave in waves),
+        confirmed=sum(wave.confirmed for wave in waves),
+        bad=sum(wave.bad_in_all for wave in waves),
+    )
+
+
+def summary(row: RolloutRow, tallied: Tallied) -> RolloutSummary:
     """One line about a rollout."""
     return RolloutSummary(
         rollout=row.state.rollout,
@@ -173,8 +180,8 @@ def summary(row: RolloutRow, facts: Facts) -> RolloutSummary:
         tag=row.tag,
         policy=policy_of(row).name,
         devices=row.devices,
-        offered=sum(wave.offered for wave in facts.waves),
-        confirmed=sum(wave.confirmed for wave in facts.waves),
-        bad=sum(wave.bad_in_all for wave in facts.waves),
+        offered=tallied.offered,
+        confirmed=tallied.confirmed,
+        bad=tallied.bad,
         created_at=row.created_at,
     )

@@ -430,6 +430,8 @@ class Rollouts:
     def _writing(self, dry_run: bool) -> Iterator[Writing]:
         try:
             with self.store.writing() as w:
+                if dry_run:
+                    w.rehearse()
                 yield w
                 if dry_run:
                     raise _TakenBack

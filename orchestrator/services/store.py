@@ -269,7 +269,9 @@ class Reading(ReadsParts, Protocol):
 class Writing(Reading, WritesParts, Protocol):
     """One transaction. What it reads after it writes shows what it wrote."""
 
-    # Targets
+    def rehearse(self) -> None:
+        """It will be taken back and cannot be committed any more: evidence is not digested for the journal."""
+
     def add_target(self, target: Target, *, now: datetime) -> bool:
         """False when exactly this one is there already. Raises Refused when (hardware id, version) has another
         commit, or the name another content."""

@@ -21,6 +21,7 @@ from orchestrator.adapters.ostree.layout import delta_path
 from orchestrator.errors import BuildFailed, ContentUnavailable, CorruptDelta, InvalidInput, NotFound
 from orchestrator.services.delta_provider import BuildProgress, DeltaPair, DeltaRecord
 from tests.adapters.ostree_trees import BIG_FILE_BYTES, Versions, make_versions, ostree
+from tests.waiting import gone, until
 
 pytestmark = [pytest.mark.ostree, pytest.mark.timeout(120)]
 
@@ -305,17 +306,10 @@ def test_a_build_killed_at_any_moment_leaves_nothing_that_looks_whole(
     child.join()
     found = provider.find(pair)  # whole or nothing; CorruptDelta would fail the test
     assert found is None or wait_for == "publish" or delay
-    _wait_until(lambda: provider.sweep() >= 0 and not leftovers(versions.repo))  # once the orphan is gone
+    # The kernel ends an orphan a moment after its parent.
+    until("nothing is left", lambda: provider.sweep() >= 0 and not leftovers(versions.repo), within=10)
     build(provider, pair)
     provider.verify(pair)
-
-
-def _wait_until(true: Callable[[], bool]) -> None:
-    """For what another process does on its own: the kernel ends an orphan a moment after its parent."""
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        threading.Event().wait(0.02)
 
 
 def test_sweep_leaves_a_running_build_alone(provider: OstreeProvider, versions: Versions) -> None:
@@ -354,16 +348,8 @@ def test_a_hanging_ostree_is_ended_by_its_time_limit(versions: Versions, tmp_pat
     with pytest.raises(BuildFailed, match=r"was ended after 0.5 seconds"):
         build(provider, versions.pair(1, 2))
     assert time.monotonic() - started < 5
-    for pid in marker.read_text().split():
-        _wait_until(lambda pid=pid: _gone(int(pid)))  # type: ignore[misc]
+    gone([int(pid) for pid in marker.read_text().split()], within=10)
     assert leftovers(versions.repo) == []
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def test_a_hanging_ostree_is_ended_by_cancelling(versions: Versions, tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ from orchestrator.web.app import operators_side
 from orchestrator.web.following import Following
 from tests.adapters.notify.receiver import receiving
 from tests.adapters.otlp import Collector, Told, collecting
-from tests.gateway.test_protocol import Door
+from tests.gateway.own_door import Door
 from tests.services.fake_provider import FakeProvider, commit
 from tests.services.fleet_world import World
-from tests.web.test_app import Known
+from tests.web.asking import ByRole
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -200,7 +200,7 @@ def operators(world: World) -> TestClient:
     app = SimpleNamespace(
         devices=world.devices, store=world.store, measuring=Measuring(world.store, world.clock), clock=world.clock
     )
-    side = operators_side(cast(Application, app), doorkeeper=Known(), meter=(meter := Meter()), scraper="s" * 32)
+    side = operators_side(cast(Application, app), doorkeeper=ByRole(), meter=(meter := Meter()), scraper="s" * 32)
     return TestClient(Following(side, meter), raise_server_exceptions=False)
 
 

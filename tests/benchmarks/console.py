@@ -39,7 +39,8 @@ from orchestrator.core.roles import Role
 from orchestrator.services.census import Censuses
 from tests.benchmarks.figures import figure
 from tests.benchmarks.http_load import cpu_seconds
-from tests.load.serving import Running, free_port, process
+from tests.load.serving import Running, process
+from tests.loopback import free_port
 from tests.web.history import releases
 from tests.web.installation import Installation, believable
 from tests.web.multitude import multiply

@@ -34,7 +34,8 @@ from orchestrator.core.update import UpdateStatus
 from tests.benchmarks.figures import figure
 from tests.benchmarks.gateway_rates import check_ins, measure, ours, reports
 from tests.benchmarks.http_load import CONNECTIONS, Make, Rate, cpu_seconds, load, work_off
-from tests.load.serving import ALONE, Running, free_port, of_files, process, wave_serve
+from tests.load.serving import ALONE, Running, of_files, process, wave_serve
+from tests.loopback import free_port
 from tests.services.fleet_world import World
 
 GOOSEBIT = "0.2.12"

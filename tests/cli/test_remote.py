@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.cli.afar import AROUND, ASKS_NOBODY, FROM_AFAR, ONLY_THERE
 from tests.cli.elsewhere import MIKA, served
 from tests.cli.house import House
 from tests.cli.test_help import COMMANDS
+from tests.loopback import answering
 from tests.services.fake_provider import commit
 
 
@@ -427,19 +427,12 @@ def test_a_server_that_is_something_else_is_told_apart(house: House, monkeypatch
         def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(302)
-            self.send_header("location", f"http://localhost:{server.server_port}/elsewhere")
+            self.send_header("location", f"{url.replace('127.0.0.1', 'localhost')}/elsewhere")
             self.end_headers()
 
-        def log_message(self, *said: object) -> None:
-            pass
-
     monkeypatch.setenv("WAVE_TOKEN", MIKA)
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        ended = house.run("list", "--server", f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
-        thread.join(10)
+    with answering(Other) as url:
+        ended = house.run("list", "--server", url)
     assert ended.exit_code == 6
     assert "not as an orchestrator does" in ended.stderr
     assert len(asked) == 1

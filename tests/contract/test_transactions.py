@@ -19,7 +19,7 @@ from orchestrator.adapters.sql.store import SqlStore, open_store
 from orchestrator.core.states import OFFERING_ROLLOUT, Reason, ReasonKind, RolloutStatus
 from orchestrator.errors import Busy, Conflict, WaveError
 from orchestrator.services.delta_provider import DeltaPair
-from orchestrator.services.records import DeviceFilter, EventRow
+from orchestrator.services.records import CountedOutcome, DeviceFilter, EventRow
 from orchestrator.services.store import Store
 from tests.contract.building import HOUR, NOW, Opener, device, enroll, offered, rollout, undone
 from tests.postgres import Cluster
@@ -64,6 +64,26 @@ def test_what_raises_leaves_nothing_behind(store: SqlStore) -> None:
     with store.writing() as w:  # what it had learnt of short names is forgotten, too
         enroll(w, device("b", hardware_id="other-board"), device("a", hardware_id="new-board"))
         assert [one.device.hardware_id for one in w.devices(DeviceFilter())] == ["new-board", "other-board"]
+
+
+def test_a_rehearsal_seals_nothing_and_cannot_be_committed(store: SqlStore) -> None:
+    with store.writing() as w:
+        row = w.add_rollout(rollout())
+        (key,) = enroll(w, device("a"))
+        w.log_outcomes([CountedOutcome(row.key, key, NOW, "confirmed", "all", 1, 1, 1)])
+    with undone(store) as w:
+        assert w.seal_evidence(row.key, at_most=10).rows == 1
+
+    def rehearsed() -> None:
+        with store.writing() as w:
+            w.rehearse()
+            w.add_group("lab")
+            assert w.seal_evidence(row.key, at_most=10) == (0, 0, "")
+
+    with pytest.raises(RuntimeError, match="taken back"):
+        rehearsed()
+    with store.reading() as r:
+        assert "lab" not in r.groups()
 
 
 def test_a_transaction_reads_what_it_wrote(store: SqlStore) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from tests.loopback import free_port
 
 ROOT = Path(__file__).parents[2]
 PORT = "WAVE_PORT=8700"
@@ -52,9 +53,7 @@ def here(tmp_path: Path) -> Path:
 
 def run(page: str, name: str, here: Path, tmp_path: Path) -> str:
     """What the runnable blocks of a page say, run as one script."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     script = "\n".join(blocks_of(page, f"runnable: {name}"))
     assert script.count(PORT) == 1
     script = script.replace(PORT, f"WAVE_PORT={port}") + "\nwait\npwd\n"

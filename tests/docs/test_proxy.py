@@ -20,7 +20,9 @@ from urllib.parse import urlencode
 import pytest
 
 from orchestrator.adapters.authority import FileAuthority
-from tests.e2e.faults import PROGRAM, ROOT, House, free_port, listens, until
+from tests.e2e.faults import ROOT, House
+from tests.loopback import free_port, listens
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -121,18 +123,8 @@ def test_devices_and_people_come_through_and_are_who_they_are(behind: Behind) ->
     house = behind.house
     house.wave("init", str(house.root))
     token = house.ok("device", "enroll", "lab-1", "--hardware-id", "rpi4", "--tag", "main").out.split()[-1]
-    subprocess.run(
-        [*PROGRAM, "user", "add", "ann", "--role", "viewer"],
-        cwd=house.root,
-        env=house.environment(),
-        input=f"{PASSWORD}\n",
-        text=True,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    serving = house.serve()
-    serving.says("serving operators on")
+    house.ok("user", "add", "ann", "--role", "viewer", typed=f"{PASSWORD}\n")
+    house.serve().operators()
     answer, said = behind.ask(behind.devices, "GET", "/healthz")
     assert (answer.status, said) == (200, '{"status":"ok"}')
     body = json.dumps({"commit": "0" * 64, "version": 1})

@@ -10,10 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import select
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -27,12 +25,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.adapters.ostree_trees import Versions
+from tests.loopback import free_port, listens
+from tests.waiting import PATIENCE, gone, until
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = (sys.executable, "-m", "orchestrator")
-PATIENCE: Final = 120.0
-"""Seconds until a wait is given up: the machine may be busy with others."""
-
 LAB, FIELD = 3, 15
 
 SETTINGS: Final = """root: .
@@ -151,13 +148,15 @@ class House:
 
     # ------------------------------------------------------------------------------------------ the command
 
-    def wave(self, *words: str, env: Mapping[str, str] | None = None, root: Path | None = None) -> Ended:
+    def wave(
+        self, *words: str, env: Mapping[str, str] | None = None, root: Path | None = None, typed: str = ""
+    ) -> Ended:
         """One command as a user would type it. Never a traceback, and an error is one sentence to a person."""
         made = subprocess.run(
             [*PROGRAM, *words],
             cwd=root or self.root,
             env=self.environment(env),
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -169,8 +168,8 @@ class House:
             assert ended.err.startswith("wave: "), ended.said
         return ended
 
-    def ok(self, *words: str) -> Ended:
-        ended = self.wave(*words)
+    def ok(self, *words: str, typed: str = "") -> Ended:
+        ended = self.wave(*words, typed=typed)
         assert ended.code == 0, f"wave {' '.join(words)}: {ended.said}"
         return ended
 
@@ -286,6 +285,11 @@ class Server:
         """Wait until its log has these words."""
         until(f"`{words}` in the log", lambda: words in self.said(), alive=self)
 
+    def operators(self) -> str:
+        """Wait until it serves people; at which address."""
+        self.says("serving operators on")
+        return self.said().partition("serving operators on ")[2].split()[0]
+
     def wait_until_it_listens(self) -> None:
         until("it listens", lambda: listens(self.port) and "serving devices" in self.said(), alive=self)
 
@@ -326,32 +330,6 @@ def no_traceback(said: str) -> None:
     assert "A fault in wave itself" not in said, said
 
 
-def until(
-    what: str, holds: Callable[[], bool], *, within: float = PATIENCE, alive: Server | None = None, every: float = 0.05
-) -> None:
-    """Wait until it holds; fail with what was waited for, and what the server said."""
-    ends = time.monotonic() + within
-    while not holds():
-        if alive is not None and alive.process.poll() is not None:
-            raise AssertionError(f"the server ended with {alive.process.returncode} before {what}:\n{alive.said()}")
-        if time.monotonic() > ends:
-            said = "" if alive is None else f":\n{alive.said()[-3000:]}"
-            raise AssertionError(f"waited {within:g} s in vain until {what}{said}")
-        time.sleep(every)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
 def below(pid: int) -> list[int]:
     """Children of a process and theirs."""
     found: list[int] = []
@@ -360,23 +338,6 @@ def below(pid: int) -> list[int]:
             for each in (task / "children").read_text().split():
                 found += [int(each), *below(int(each))]
     return found
-
-
-def gone(pids: Sequence[int], *, within: float = PATIENCE) -> float:
-    """Wait until none of these processes is left; how long it took. Nothing is signalled."""
-    began = time.monotonic()
-    for pid in pids:
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            left = began + within - time.monotonic()
-            readable = select.select([fd], [], [], max(left, 0))[0]
-        finally:
-            os.close(fd)
-        assert readable, f"process {pid} lingers: {Path(f'/proc/{pid}/cmdline').read_bytes()!r}"
-    return time.monotonic() - began
 
 
 # ------------------------------------------------------------------------------------------------------- devices

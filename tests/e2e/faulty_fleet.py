@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.adapters.ostree_trees import Versions
-from tests.e2e.faults import FIELD, LAB, OSTREE, PATIENCE, House, begins_on
+from tests.e2e.faults import FIELD, LAB, OSTREE, House, begins_on
+from tests.waiting import PATIENCE
 
 
 def ask(

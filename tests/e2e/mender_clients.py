@@ -17,8 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tests.e2e.faults import PATIENCE, House, below, free_port, until
+from tests.e2e.faults import House, below
+from tests.loopback import free_port
 from tests.services.mender.keys import key_of, pem_of, private_pem_of
+from tests.waiting import PATIENCE, until
 
 TYPE: Final = "simdev"
 MODULE: Final = "/etc/mender"

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.faults import PATIENCE, free_port, until
+from tests.loopback import free_port
+from tests.waiting import PATIENCE, until
 
 
 class Prometheus:

@@ -34,7 +34,8 @@ from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.services.artifacts import Said
 from orchestrator.services.turn import LEASE
 from tests.adapters.ostree_trees import Versions
-from tests.e2e.faults import PATIENCE, ROOT, House, until
+from tests.e2e.faults import ROOT, House
+from tests.waiting import PATIENCE, until
 
 MOST: Final = 10
 """Devices at once."""

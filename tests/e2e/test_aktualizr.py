@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.ostree_trees import ostree
-from tests.e2e.faults import FIELD, LAB, ROOT, House, begins_on, until
+from tests.e2e.faults import FIELD, LAB, ROOT, House, begins_on
 from tests.gateway.aktualizr.client import Client, Software, monotone
 from tests.gateway.aktualizr.verifier import Rejected
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 

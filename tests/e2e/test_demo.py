@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from examples.demo.fleet import make_fleet
 from examples.demo.trees import HARDWARE_IDS
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.ostree, pytest.mark.timeout(300)]
 
@@ -131,9 +131,8 @@ def test_the_page_and_the_picture_fit_and_name_no_place_of_this_machine(played: 
 
 def test_an_interrupt_ends_everything_that_was_started(tmp_path: Path) -> None:
     process = demo(tmp_path)
-    ends = time.monotonic() + 120
-    while not (tmp_path / "devices.log").exists() and process.poll() is None and time.monotonic() < ends:
-        time.sleep(0.2)  # that file is there once the server listens and the devices begin
+    begun = (tmp_path / "devices.log").exists  # once the server listens and the devices begin
+    until("the devices begin", lambda: begun() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, problems = process.communicate(timeout=60)
     assert process.returncode == 130, problems

@@ -27,13 +27,12 @@ from tests.e2e.faults import (
     ROLLOUT,
     House,
     events_logged,
-    gone,
-    listens,
     no_wave_opened_before_its_deltas,
     published_name,
-    until,
 )
 from tests.e2e.faulty_fleet import Fleet, ask
+from tests.loopback import listens
+from tests.waiting import gone, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 

@@ -26,8 +26,9 @@ import pytest
 
 from orchestrator.adapters.sql.codec import STATUS_NUMBER
 from orchestrator.core.update import UpdateStatus
-from tests.e2e.faults import LAB, POLICY, ROLLOUT, House, copied, until
+from tests.e2e.faults import LAB, POLICY, ROLLOUT, House, copied
 from tests.e2e.faulty_fleet import Fleet, ask
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 

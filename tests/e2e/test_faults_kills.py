@@ -20,18 +20,9 @@ import time
 
 import pytest
 
-from tests.e2e.faults import (
-    FIELD,
-    LAB,
-    POLICY,
-    House,
-    events_logged,
-    gone,
-    no_traceback,
-    no_wave_opened_before_its_deltas,
-    until,
-)
+from tests.e2e.faults import FIELD, LAB, POLICY, House, events_logged, no_traceback, no_wave_opened_before_its_deltas
 from tests.e2e.faulty_fleet import Fleet
+from tests.waiting import gone, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 

@@ -31,8 +31,9 @@ import pytest
 
 from tests.adapters.ordinary import without_privileges
 from tests.disks import fill, mounted, remount
-from tests.e2e.faults import FIELD, LAB, POLICY, House, copied, events_logged, no_traceback, until
+from tests.e2e.faults import FIELD, LAB, POLICY, House, copied, events_logged, no_traceback
 from tests.e2e.faulty_fleet import Fleet, ask
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 

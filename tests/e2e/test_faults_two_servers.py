@@ -26,20 +26,11 @@ import pytest
 
 from orchestrator.adapters.sql.codec import STATUS_NUMBER
 from orchestrator.core.update import UpdateStatus
-from tests.e2e.faults import (
-    FIELD,
-    LAB,
-    POLICY,
-    House,
-    copied,
-    events_logged,
-    free_port,
-    listens,
-    no_wave_opened_before_its_deltas,
-    until,
-)
+from tests.e2e.faults import FIELD, LAB, POLICY, House, copied, events_logged, no_wave_opened_before_its_deltas
 from tests.e2e.faulty_fleet import Fleet, ask
+from tests.loopback import free_port, listens
 from tests.postgres import Cluster, cluster
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.slow]
 

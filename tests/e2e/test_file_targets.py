@@ -10,13 +10,14 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.waiting import Logged, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -77,22 +78,19 @@ def serving(machine: Machine) -> Iterator[Callable[[], str]]:
         with log.open("wb") as stream:
             argv = [sys.executable, "-m", "orchestrator", "serve"]
             started.append(subprocess.Popen(argv, env=machine.environment, stdout=stream, stderr=stream))
-        said = until(lambda: log.read_text().partition("serving devices on ")[2].partition("\n")[0], log)
-        return str(said).strip()
+        said = Logged(started[-1], log)
+        where = until(
+            "it says where",
+            lambda: said.said().partition("serving devices on ")[2].partition("\n")[0],
+            within=60,
+            alive=said,
+        )
+        return where.strip()
 
     yield serve
     for process in started:
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
-
-
-def until(ask: Callable[[], Any], log: Path) -> Any:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        if found := ask():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 def test_from_init_to_a_confirmed_device(machine: Machine, serving: Callable[[], str]) -> None:
@@ -109,7 +107,6 @@ def test_from_init_to_a_confirmed_device(machine: Machine, serving: Callable[[],
     fleet.write_text("devices:\n  - {id: dev-1, hardware_id: rpi4, tag: main}\n")
     machine.wave("device", "enroll", "--from", str(fleet), "--tokens-to", str(machine.folder / "tokens"))
     name, token = (machine.folder / "tokens").read_text().split()
-    log = machine.folder / "serve.log"
     url = serving()
     with httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=30) as device:
 
@@ -121,7 +118,7 @@ def test_from_init_to_a_confirmed_device(machine: Machine, serving: Callable[[],
         assert check_in(commits[0]) is None
         (machine.folder / "rollout.yaml").write_text(ROLLOUT)
         machine.wave("apply", str(machine.folder / "rollout.yaml"), "--start")
-        offer = until(lambda: check_in(commits[0]), log)
+        offer = until("it is offered", lambda: check_in(commits[0]), within=60, every=0.1)
         assert (offer["repository"], offer["target"]["commit"]) == (None, commits[1])
         assert offer["delta"]["program"] == "xdelta3" and offer["delta"]["bytes"] < 1000
 

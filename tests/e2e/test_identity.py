@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.loopback import free_port
+from tests.waiting import Logged, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree]
 
@@ -42,9 +44,7 @@ def root(tmp_path: Path) -> Path:
     ok(made, "init")
     ok(made, "ca", "init")
     ok(made, "ca", "server", "127.0.0.1", "--out", str(made / "tls"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = ("tls_certificate: tls/server.pem", "tls_key: tls/server.key", "tls_client_ca: ca/ca.pem")
     page = "\n".join(["root: .", f"port: {port}", "builders: 0", "console_port: off", *settings, ""])
     (made / "wave.yaml").write_text(page, encoding="utf-8")
@@ -62,10 +62,12 @@ def served(root: Path, log: Path) -> Iterator[None]:
         asked = [sys.executable, "-m", "orchestrator", "--root", str(root), "serve"]
         running = subprocess.Popen(asked, stderr=stream, stdout=stream, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     try:
-        until = time.monotonic() + 30
-        while "serving devices on https://" not in log.read_text(encoding="utf-8"):
-            assert running.poll() is None and time.monotonic() < until, log.read_text(encoding="utf-8")
-            time.sleep(0.1)
+        until(
+            "it serves devices",
+            lambda: "serving devices on https://" in log.read_text(encoding="utf-8"),
+            within=30,
+            alive=Logged(running, log),
+        )
         yield
     finally:
         running.terminate()
@@ -108,10 +110,7 @@ def test_from_enrolling_to_the_night_it_is_revoked(root: Path, tmp_path: Path) -
 
 def is_shut_out(asks: Callable[[], int]) -> None:
     """Within the time that revoking may take; it asks no more often than a device may."""
-    ends = time.monotonic() + AT_MOST
-    while asks() != 401:
-        assert time.monotonic() < ends
-        time.sleep(0.1)
+    until("it is shut out", lambda: asks() == 401, within=AT_MOST, every=0.1)
 
 
 def line_to(root: Path, context: ssl.SSLContext) -> http.client.HTTPSConnection:

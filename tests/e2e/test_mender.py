@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.update import UpdateStatus
-from tests.e2e.faults import ROOT, House, until
+from tests.e2e.faults import ROOT, House
 from tests.e2e.mender_clients import FAIL, GOOD, MODULE, WAIT, Client, Wire, accept, artifact, has_come, waits
+from tests.waiting import until
 
 POLICY = """policy: quick
 tolerate:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from tests.adapters.gates.test_asking import somebody, vector
-from tests.e2e.faults import House, until
+from tests.e2e.faults import House
 from tests.e2e.test_prometheus import ROLLOUT, said, wave_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.e2e.faults import House, copied, until
+from tests.e2e.faults import House, copied
+from tests.loopback import listens
+from tests.waiting import until
 from tests.web.e2e.browsing import CHROMIUM
 
 pytestmark = pytest.mark.e2e
@@ -38,12 +37,10 @@ def house(tmp_path: Path) -> Iterator[House]:
 def test_people_sign_in_and_nobody_else_gets_in(house: House) -> None:
     house.wave("init", str(house.root))
     serving = house.serve()
-    until("it says where", lambda: "serving operators on" in serving.said(), alive=serving)
-    said = re.search(r"serving operators on (\S+)", serving.said())
-    assert said is not None
-    assert status(f"{said[1]}/sign-in") == 200
-    assert status(f"{said[1]}/api/v1/me") == 401
-    assert status(f"{said[1]}/api/v1/rollouts") == 401
+    console = serving.operators()
+    assert status(f"{console}/sign-in") == 200
+    assert status(f"{console}/api/v1/me") == 401
+    assert status(f"{console}/api/v1/rollouts") == 401
 
 
 def test_where_the_default_port_is_taken_devices_are_served_all_the_same(house: House) -> None:
@@ -102,9 +99,7 @@ def test_devices_are_answered_before_the_operators_side_is_loaded(house: House) 
     assert status(f"http://127.0.0.1:{house.port}/healthz") == 200
     assert "serving operators on" not in serving.said()
     (house.root / "load").touch()
-    until("it says where", lambda: "serving operators on" in serving.said(), alive=serving)
-    said = re.search(r"serving operators on (\S+)", serving.said())
-    assert said is not None and status(f"{said[1]}/sign-in") == 200
+    assert status(f"{serving.operators()}/sign-in") == 200
     serving.stop()
 
 
@@ -113,7 +108,7 @@ def test_it_stops_while_the_operators_side_is_loaded(house: House) -> None:
     serving = house.serve(code=LOADED_LATE)
     until("it begins to load", (house.root / "loading").exists, alive=serving)
     serving.process.terminate()
-    until("it stops listening", lambda: not _listens(house.port))
+    until("it stops listening", lambda: not listens(house.port))
     (house.root / "load").touch()
     serving.stop()
     assert "serving operators on" not in serving.said()
@@ -128,14 +123,6 @@ def test_an_operators_side_that_is_broken_leaves_no_device_alone(house: House) -
     assert status(f"http://127.0.0.1:{house.port}/healthz") == 200
 
 
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
 PASSWORD = "three blind mice run"
 
 
@@ -145,25 +132,14 @@ def test_a_person_is_let_in_signs_in_and_gives_an_order(template: House, tmp_pat
     command line then says the same, with who it was."""
     with copied(template, tmp_path / "house", more="builders: 0\nconsole_port: 0") as house:
         house.begin()
-        subprocess.run(
-            [sys.executable, "-m", "orchestrator", "user", "add", "ann", "--role", "releaser"],
-            cwd=house.root,
-            env=house.environment(),
-            input=f"{PASSWORD}\n",
-            text=True,
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        house.ok("user", "add", "ann", "--role", "releaser", typed=f"{PASSWORD}\n")
         serving = house.serve()
-        serving.says("serving operators on")
-        said = re.search(r"serving operators on (\S+)", serving.said())
-        assert said is not None
+        console = serving.operators()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page()
             page.set_default_timeout(20_000)
-            page.goto(f"{said[1]}/rollouts/r3")
+            page.goto(f"{console}/rollouts/r3")
             page.get_by_label("Name").fill("ann")
             page.get_by_label("Password").fill("not this one at all")
             page.get_by_role("button", name="Sign in").click()
@@ -178,7 +154,7 @@ def test_a_person_is_let_in_signs_in_and_gives_an_order(template: House, tmp_pat
             expect(page.locator("h1 .pill")).to_have_text("paused")
             page.get_by_role("button", name="Sign out").click()
             expect(page.get_by_label("Password")).to_be_visible()
-            page.goto(f"{said[1]}/rollouts/r3")
+            page.goto(f"{console}/rollouts/r3")
             expect(page.get_by_label("Password")).to_be_visible()
             browser.close()
         assert house.status()["status"] == "paused"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults import House, free_port, until
+from tests.e2e.faults import House
 from tests.e2e.faulty_fleet import ask
 from tests.e2e.prometheus import prometheus
+from tests.loopback import free_port
+from tests.waiting import until
 from tests.web.test_monitoring import ALERTS, DASHBOARD, expressions
 
 pytestmark = pytest.mark.e2e

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.load.kills import Device, Tally, recount
-from tests.load.serving import ALONE, free_port, installation, process, wave_serve
+from tests.load.serving import ALONE, installation, process, wave_serve
+from tests.loopback import free_port
+from tests.waiting import gone
 
 CONNECTIONS = 24
 
@@ -51,10 +52,7 @@ def test_a_stop_under_load_cuts_nobody_off_and_loses_nothing(tmp_path: Path) -> 
     fleet, tally, port = [Device(name, token) for name, token in tokens.items()], Tally(), free_port()
     with process(wave_serve(root, port), port, ALONE, tmp_path) as server:
         ends = asyncio.run(stopped(port, server.pid, fleet, tally))
-        until = time.monotonic() + 15
-        while Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-            assert time.monotonic() < until, "it does not end"
-            time.sleep(0.05)
+        gone([server.pid], within=15)
     assert ends == ["told"] * CONNECTIONS
     assert all(not device.unanswered for device in fleet)
     recount(root, tally)

@@ -11,8 +11,8 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.faults import until
 from tests.e2e.swupdate_devices import Press, SwuDevice, SwuHouse, alone, block
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]  # most of it waiting for one's turn
 

@@ -9,8 +9,10 @@ import urllib.request
 import pytest
 
 from tests.adapters.otlp import collecting
-from tests.e2e.faults import House, free_port, until
+from tests.e2e.faults import House
 from tests.e2e.faulty_fleet import ask
+from tests.loopback import free_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -23,6 +23,8 @@ from orchestrator.services.installable import name_of, smaller_file
 from tests.services.fleet_world import HARDWARE, TAG, World
 
 BASE = "http://gateway/DEFAULT/controller/v1"
+CANCEL = {"on_halt": ["withdraw", "cancel"]}
+LENIENT = {"tolerate": {name: {"at_most": "90%", "then": "count"} for name in ("failed", "rolled_back")}}
 NAMES = {"sha1": hashlib.sha1, "md5": hashlib.md5, "sha256": hashlib.sha256}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,9 @@ from orchestrator.gateway.own import CHECK_IN_BYTES, OwnDoor
 from orchestrator.services.downloads import Signer
 from orchestrator.services.metering import Refusals
 from tests.gateway.every_door import every_door
-from tests.gateway.test_protocol import body_of
+from tests.gateway.own_door import body_of
 from tests.gateway.test_server import connected, exchange, serving, told
 from tests.services.fleet_world import World
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,20 +20,11 @@ from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.planning import Planner
 from orchestrator.services.running import unknown_commit
-from tests.gateway.ddi_world import BASE, DdiWorld, artifact_of, content_of
+from tests.gateway.ddi_world import BASE, LENIENT, DdiWorld, artifact_of, content_of
 from tests.services.fake_provider import FakeProvider
 from tests.services.fleet_world import HARDWARE, TAG
 
 MINUTE = timedelta(minutes=1)
-CANCEL = {"on_halt": ["withdraw", "cancel"]}
-LENIENT = {"tolerate": {name: {"at_most": "90%", "then": "count"} for name in ("failed", "rolled_back")}}
-
-
-@pytest.fixture
-def ddi(tmp_path: Path) -> Iterator[DdiWorld]:
-    made = DdiWorld(tmp_path)
-    yield made
-    made.close()
 
 
 # ------------------------------------------------------------------------------------------------- polls

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from orchestrator.services.credentials import GrantKind
 from tests.gateway.ddi_world import BASE, DdiWorld, body_of
 from tests.services.fleet_world import HARDWARE, TAG
-
-CANCEL = {"on_halt": ["withdraw", "cancel"]}
-LENIENT = {"tolerate": {name: {"at_most": "90%", "then": "count"} for name in ("failed", "rolled_back")}}
-
-
-@pytest.fixture
-def ddi(tmp_path: Path) -> Iterator[DdiWorld]:
-    made = DdiWorld(tmp_path)
-    yield made
-    made.close()
 
 
 def test_an_ostree_commit_is_not_for_a_device_that_takes_files_and_the_reason_is_told(ddi: DdiWorld) -> None:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from orchestrator.core.update import UpdateStatus
 from orchestrator.services.credentials import TargetToken
-from tests.gateway.ddi_world import BASE, DdiWorld, artifact_of, body_of, content_of
-
-CANCEL = {"on_halt": ["withdraw", "cancel"]}
-LENIENT = {"tolerate": {name: {"at_most": "90%", "then": "count"} for name in ("failed", "rolled_back")}}
-
-
-@pytest.fixture
-def ddi(tmp_path: Path) -> Iterator[DdiWorld]:
-    made = DdiWorld(tmp_path)
-    yield made
-    made.close()
+from tests.gateway.ddi_world import BASE, CANCEL, LENIENT, DdiWorld, artifact_of, body_of, content_of
 
 
 def halt(ddi: DdiWorld) -> None:

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from orchestrator.services.credentials import GrantKind
-from tests.gateway.test_protocol import Door, error
+from tests.gateway.own_door import Door, error
 from tests.services.fleet_world import HARDWARE, TAG, World
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def door(world: World) -> Door:
-    return Door(world)
 
 
 def enrolment(world: World, **more: Any) -> str:

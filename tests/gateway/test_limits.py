@@ -18,7 +18,7 @@ from orchestrator.gateway.limits import Buckets, Limits, is_loopback, site_of
 from orchestrator.gateway.own import OwnDoor
 from orchestrator.services.credentials import GrantKind
 from orchestrator.services.devices import Devices
-from tests.gateway.test_protocol import error
+from tests.gateway.own_door import error
 from tests.gateway.test_server import serving
 from tests.services.fleet_world import HARDWARE, TAG, World
 

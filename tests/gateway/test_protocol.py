@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -25,67 +25,14 @@ from orchestrator.errors import (
     WaveError,
 )
 from orchestrator.gateway.app import Gateway
-from orchestrator.gateway.http import KINDS
 from orchestrator.gateway.own import CHECK_IN_BYTES, OwnDoor
 from orchestrator.services.kept import Kept
 from orchestrator.services.looking import MOST_LOOKS
 from orchestrator.services.messages import MOST_EVENTS
-from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
+from tests.gateway.own_door import Door, body_of, error
+from tests.services.fleet_world import HARDWARE, World, commit_of
 
 NONE = {"offer": None}
-
-
-class Door:
-    """The gateway over the real services and store, asked as a device asks."""
-
-    def __init__(self, world: World, gateway: Gateway | None = None) -> None:
-        self.world = world
-        self.gateway = gateway or Gateway([OwnDoor(world.devices)])
-
-    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(self.gateway)
-            async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-                return await client.request(method, path, **more)
-
-        return asyncio.run(once())
-
-    def post(self, device: str, what: str, body: Any, *, token: str | None = None) -> httpx.Response:
-        token = self.world.tokens[device] if token is None else token
-        headers = {"authorization": f"Bearer {token}"}
-        known = {"content": body} if isinstance(body, bytes) or callable(getattr(body, "__aiter__", None)) else {}
-        return self.ask("POST", f"/v1/devices/{device}/{what}", headers=headers, **(known or {"json": body}))
-
-    def check_in(self, device: str, version: int = 41) -> httpx.Response:
-        return self.post(device, "check-in", body_of(version))
-
-
-def body_of(version: int) -> dict[str, Any]:
-    commit = commit_of(version)
-    return {"commit": commit, "version": version, "hardware_id": HARDWARE, "tag": TAG, "labels": {}}
-
-
-def error(response: httpx.Response) -> tuple[int, str]:
-    """Status and kind; the envelope is the same everywhere and has nothing else in it."""
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["content-length"] == str(len(response.content))
-    body = response.json()
-    assert set(body) == {"error"} and set(body["error"]) == {"kind", "message"}
-    assert body["error"]["kind"] in KINDS
-    assert body["error"]["message"].endswith((".", ". "))
-    return response.status_code, body["error"]["kind"]
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def door(world: World) -> Door:
-    return Door(world)
 
 
 # ------------------------------------------------------------------------------------------------- what goes well

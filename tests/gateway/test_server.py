@@ -42,13 +42,6 @@ def serving(gateway: App, **more: object) -> Iterator[tuple[Server, int]]:
         assert not thread.is_alive()
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
-
-
 def connected(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 

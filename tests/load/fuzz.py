@@ -28,8 +28,9 @@ from schemathesis.openapi import from_dict
 
 from tests.gateway.every_door import DESCRIPTION
 from tests.load.fuzzing import CLIMBS, Tally, Wire, command, filled, generate, unset, written
-from tests.load.serving import ALONE, free_port, of_files, process, wave_serve
+from tests.load.serving import ALONE, of_files, process, wave_serve
 from tests.load.soak import resident
+from tests.loopback import free_port
 
 WAYS = 10
 JSON = b"\r\ncontent-type: application/json\r\n"

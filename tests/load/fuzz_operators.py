@@ -30,8 +30,9 @@ from orchestrator.bootstrap import open_application
 from orchestrator.core.roles import Role
 from orchestrator.services.settings import Settings
 from tests.load.fuzzing import CLIMBS, Tally, Wire, command, filled, generate, unset, written
-from tests.load.serving import ALONE, free_port, of_files, process, wave_serve
+from tests.load.serving import ALONE, of_files, process, wave_serve
 from tests.load.soak import resident
+from tests.loopback import free_port
 from tests.web.cases import operations
 
 WAYS = 16

@@ -30,7 +30,8 @@ from pathlib import Path
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.gateway.ddi.messages import event_id
 from tests.benchmarks.figures import figure
-from tests.load.serving import ALONE, free_port, installation, of_files, process, wave_serve
+from tests.load.serving import ALONE, installation, of_files, process, wave_serve
+from tests.loopback import free_port
 
 CONNECTIONS = 24
 KINDS = ("downloading", "installing", "applied")

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from orchestrator.bootstrap import initialise
 from orchestrator.core.artifact import FILES, Artifact, Digests, Format
 from orchestrator.core.fleet import Target
+from tests.loopback import listens
 from tests.services.fleet_world import HARDWARE, TAG, World
 
 STARTS_WITHIN = 60.0
@@ -32,12 +32,6 @@ class Running:
     pid: int
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def process(command: Sequence[str], port: int, environment: dict[str, str], folder: Path) -> Iterator[Running]:
     """A server until the block ends; its words go to a file. Raises RuntimeError with them when it does not come."""
@@ -46,9 +40,7 @@ def process(command: Sequence[str], port: int, environment: dict[str, str], fold
         child = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
     try:
         until = time.monotonic() + STARTS_WITHIN
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
+        while not listens(port):
             if child.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{command[0]} did not start: {words.read_text()[-2000:]}")
             time.sleep(0.1)

@@ -34,7 +34,8 @@ from orchestrator.core.fleet import Device
 from orchestrator.services.credentials import digest_of
 from tests.benchmarks.figures import figure
 from tests.benchmarks.http_load import Make, cpu_seconds, load, work_off
-from tests.load.serving import ALONE, Running, free_port, process, wave_serve
+from tests.load.serving import ALONE, Running, process, wave_serve
+from tests.loopback import free_port
 from tests.services.fleet_world import HARDWARE, TAG, World, commit_of
 
 REPORTS_ONE_IN = 20

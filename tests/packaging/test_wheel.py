@@ -19,6 +19,8 @@ from urllib.error import URLError
 
 import pytest
 
+from tests.loopback import free_port
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.e2e
@@ -99,9 +101,7 @@ def test_an_installation_is_made_served_and_examined(wave: Path, tmp_path: Path,
     root = tmp_path / "house"
     assert "is ready" in run(wave, "init", str(root), where=tmp_path, environment=alone)
     assert "standard" in run(wave, "policy", "list", where=tmp_path, environment=alone)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {**alone, "WAVE_ROOT": str(root), "WAVE_PORT": str(port), "WAVE_CONSOLE_PORT": "0"}
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))

@@ -21,6 +21,7 @@ from orchestrator.services.builder import LEASED_AT_MOST, LOG_AT_MOST, Builder, 
 from orchestrator.services.delta_provider import BuildProgress, DeltaPair, DeltaRecord
 from orchestrator.services.records import BuildJob, JobStatus
 from tests.services.fake_provider import FakeProvider, commit
+from tests.waiting import gone, until
 
 T0 = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
 PAIR = DeltaPair(commit(5), commit(9))
@@ -61,13 +62,6 @@ def job_of(store: SqlStore, pair: DeltaPair = PAIR) -> BuildJob:
         job = r.job(pair)
     assert job is not None
     return job
-
-
-def eventually(true: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -152,7 +146,7 @@ def test_stopping_ends_the_build_and_gives_the_job_back(bench: Bench) -> None:
     bench.queue(PAIR)
     thread = threading.Thread(target=bench.builder.run, args=(bench.stop,))
     thread.start()
-    eventually(lambda: bench.job().status is JobStatus.RUNNING)
+    until("it is built", lambda: bench.job().status is JobStatus.RUNNING, within=20)
     bench.stop.set()
     thread.join(timeout=5)
     assert not thread.is_alive()
@@ -187,7 +181,7 @@ def test_who_has_lost_the_lease_stops_and_writes_nothing(bench: Bench) -> None:
     slow = bench.another("slow", Pace(lease=timedelta(seconds=0.3)))
     thread = threading.Thread(target=slow.work_once, args=(bench.stop,))
     thread.start()
-    eventually(lambda: "step" in bench.job().log)
+    until("it has begun", lambda: "step" in bench.job().log, within=20)
     later = bench.now + timedelta(minutes=5)
     with bench.store.writing() as w:
         taken = w.lease_build("quick", now=later, until=later + timedelta(hours=1))
@@ -263,7 +257,7 @@ def test_a_store_that_is_busy_for_a_while_stops_nobody(bench: Bench, monkeypatch
     stop = threading.Event()
     thread = threading.Thread(target=bench.builder.run, args=(stop,))
     thread.start()
-    eventually(lambda: bench.job().status is JobStatus.DONE)
+    until("it is done", lambda: bench.job().status is JobStatus.DONE, within=20)
     stop.set()
     thread.join(timeout=5)
     assert not thread.is_alive()
@@ -317,13 +311,13 @@ def test_a_builder_that_is_killed_loses_nothing_but_time(processes: Processes) -
     processes.provider.order("steps", 40)
     processes.queue(PAIR)
     first = processes.start("first")
-    eventually(lambda: "step 3" in processes.job().log)
+    until("it is under way", lambda: "step 3" in processes.job().log, within=20)
     first.send_signal(signal.SIGKILL)
     first.wait()
     killed_at = time.monotonic()
     processes.provider.order("steps", 2)
     processes.start("second")
-    eventually(lambda: processes.job().status is JobStatus.DONE)
+    until("it is done", lambda: processes.job().status is JobStatus.DONE, within=20)
     assert time.monotonic() - killed_at < 10
     job = processes.job()
     assert (job.attempts, job.fence) == (2, 2)
@@ -349,8 +343,8 @@ def test_killed_at_any_moment_every_job_is_done_once(processes: Processes) -> No
         with processes.store.reading() as r:
             return len(r.deltas()) == len(pairs)
 
-    eventually(done, 60)
-    eventually(lambda: all(processes.job(pair).status is JobStatus.DONE for pair in pairs))
+    until("every delta is there", done, within=60)
+    until("all are done", lambda: all(processes.job(pair).status is JobStatus.DONE for pair in pairs), within=20)
     assert not (processes.folder / "twice").exists()
     assert set(processes.provider.published()) == set(pairs)
 
@@ -361,13 +355,14 @@ def test_workers_are_started_again_when_they_die_and_stopped_by_their_own_pids(p
     processes.queue(PAIR, OTHER)
     workers = Workers(processes.argv("w{number}", 1.0), count=2, nice=5)
     with workers:
-        eventually(lambda: all(processes.job(pair).status is JobStatus.RUNNING for pair in (PAIR, OTHER)))
+        jobs = (PAIR, OTHER)
+        until("both run", lambda: all(processes.job(each).status is JobStatus.RUNNING for each in jobs), within=20)
         before = workers.pids
         assert len(before) == 2
         assert all(os.getpgid(pid) == pid for pid in before)
         assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in before} == {min(os.nice(0) + 5, 19)}
         os.kill(before[0], signal.SIGKILL)
-        eventually(lambda: len(workers.pids) == 2 and before[0] not in workers.pids)
+        until("it is replaced", lambda: len(workers.pids) == 2 and before[0] not in workers.pids, within=20)
         assert before[1] in workers.pids
     assert workers.pids == ()
     for pair in (PAIR, OTHER):
@@ -402,11 +397,11 @@ def test_a_worker_that_will_not_stop_is_killed_with_all_it_started(tmp_path: Pat
     workers = Workers([sys.executable, str(script)], count=1, grace=timedelta(seconds=0.5))
     workers.start()
     child = tmp_path / "child"
-    eventually(lambda: child.exists() and child.read_text() != "")
+    until("it has a child", lambda: child.exists() and child.read_text() != "", within=20)
     began = time.monotonic()
     workers.stop()
     assert time.monotonic() - began < 5
-    eventually(lambda: not Path(f"/proc/{child.read_text()}").exists() or _is_zombie(int(child.read_text())))
+    gone([int(child.read_text())], within=20)
 
 
 @pytest.mark.slow
@@ -428,16 +423,9 @@ def test_a_worker_whose_starter_is_killed_stops_by_itself(processes: Processes, 
     processes.started.append(starter)
     assert starter.stdout is not None
     worker = int(starter.stdout.readline())
-    eventually(lambda: "step" in processes.job().log)
+    until("it has begun", lambda: "step" in processes.job().log, within=20)
     starter.kill()
     starter.wait()
     starter.stdout.close()
-    eventually(lambda: processes.job().status is JobStatus.QUEUED)
-    eventually(lambda: not Path(f"/proc/{worker}").exists() or _is_zombie(worker))
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return True
+    until("it is queued again", lambda: processes.job().status is JobStatus.QUEUED, within=20)
+    gone([worker], within=20)

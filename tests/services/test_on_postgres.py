@@ -28,6 +28,7 @@ from orchestrator.services.tick import Ticker
 from tests.contract.test_transactions import together
 from tests.services.fleet_world import World
 from tests.services.test_reports import tallies_equal_a_recount
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 
@@ -117,13 +118,6 @@ class Crowd:
         for thread in self._threads:
             thread.join(30)
         assert self.problems == []
-
-
-def until(what: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 class TestAHalt:
@@ -300,7 +294,7 @@ class TestOrders:
                 world.rollouts.unfreeze(by="anna")
                 for gateway in world.gateways:
                     gateway.refresh()
-            until(lambda: len(set(crowd.offered)) == len(fleet))
+            until("all have it", lambda: len(set(crowd.offered)) == len(fleet), within=30)
         assert (world.events_of("frozen"), world.events_of("unfrozen")) == (5, 5)
         tallies_equal_a_recount(world)
 
@@ -367,11 +361,11 @@ class TestOrders:
         world.apply(policy=LENIENT)
         world.rollouts.start("new", by="anna")
         with Crowd(world, fleet) as crowd:
-            until(lambda: len(set(crowd.offered)) == len(fleet))
+            until("all have it", lambda: len(set(crowd.offered)) == len(fleet), within=30)
             world.now = begins
             for _ in range(3):
                 world.tick()
-            until(lambda: world.row().state.status is RolloutStatus.CANCELLED)
+            until("it is cancelled", lambda: world.row().state.status is RolloutStatus.CANCELLED, within=30)
         assert world.row("new").state.status is RolloutStatus.RUNNING
         assert world.events_of("cancelled") == 1
         tallies_equal_a_recount(world)

@@ -10,8 +10,9 @@ import pytest
 
 from orchestrator.core.admission import bearable, boundaries, in_order, upper
 from orchestrator.services.chronicle import rules_of
-from tests.services.test_on_postgres import HOUR, LENIENT, Crowd, Gateways, until
+from tests.services.test_on_postgres import HOUR, LENIENT, Crowd, Gateways
 from tests.services.test_reports import tallies_equal_a_recount
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 
@@ -91,12 +92,12 @@ class TestPaces:
         wave: dict[str, Any] = {"wave": "all", "devices": "all", **({"policy": pace} if own else {})}
         world.apply(policy={**LENIENT, **({} if own else pace)}, waves=[wave])
         with Crowd(world, fleet) as crowd:
-            until(lambda: len(crowd.offered) >= 7)
+            until("seven have it", lambda: len(crowd.offered) >= 7, within=30)
             time.sleep(0.3)
         assert len(set(crowd.offered)) == 7
         world.now += HOUR
         with Crowd(world, [device for device in fleet if device not in crowd.offered]) as again:
-            until(lambda: len(again.offered) >= 7)
+            until("seven have it", lambda: len(again.offered) >= 7, within=30)
             time.sleep(0.3)
         assert len(set(again.offered)) == 7
         tallies_equal_a_recount(world)

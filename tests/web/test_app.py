@@ -8,27 +8,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from orchestrator.core.roles import Role
-from orchestrator.errors import Unauthorized
 from orchestrator.services.application import Application
-from orchestrator.services.people import Person
 from orchestrator.web.app import operators_side
-
-
-class Known:
-    """Every token is the name of a role."""
-
-    def by_token(self, token: str, *, address: str, looks: bool = True) -> Person:
-        if token not in set(Role):
-            raise Unauthorized("The token is not known here.")
-        return Person(f"a {token}", frozenset({Role(token)}))
-
-    def by_session(self, session: str, *, address: str, looks: bool = True) -> Person:
-        return self.by_token(session, address=address)
+from tests.web.asking import ByRole
 
 
 @pytest.fixture
 def client() -> TestClient:
-    return TestClient(operators_side(cast(Application, None), doorkeeper=Known()), raise_server_exceptions=False)
+    return TestClient(operators_side(cast(Application, None), doorkeeper=ByRole()), raise_server_exceptions=False)
 
 
 @pytest.mark.parametrize("token", ["", "nobody", "vïewer"])

@@ -6,9 +6,10 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ import httpx2 as httpx
 import pytest
 
 from orchestrator.core.roles import Role
+from orchestrator.services.application import Application
 from orchestrator.services.operations import Operation
 from orchestrator.services.people import Person
 from orchestrator.web import bounds
@@ -30,6 +32,33 @@ from tests.web.test_every_route import is_problem
 FORM = "application/x-www-form-urlencoded"
 SESSION = {"cookie": "wave_session=stolen"}
 """Of nobody: whose it is is looked at after the body was read."""
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Whoever asks for one waits until it may ``go_on``."""
+
+    go_on: threading.Event = field(default_factory=threading.Event)
+    under_way: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def begin(self, many: int) -> None:
+        """Wait until so many have begun."""
+        for _ in range(many):
+            assert self.under_way.acquire(timeout=20)
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> Plans:
+    found, carry_out = Plans(), Operation.carry_out
+
+    def slow(self: Operation, app: Application, given: Mapping[str, Any], *, by: str) -> Any:
+        if self.key == "plan":
+            found.under_way.release()
+            assert found.go_on.wait(30)
+        return carry_out(self, app, given, by=by)
+
+    monkeypatch.setattr(Operation, "carry_out", slow)
+    return found
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/api/v1/rollouts/lmp-42/halt", "/nothing"])
@@ -74,23 +103,11 @@ def test_a_body_that_drips_ends(house: House, monkeypatch: pytest.MonkeyPatch) -
                 assert line.recv(4096).startswith(b"HTTP/1.1 408 "), head
 
 
-def test_a_viewer_who_asks_for_everything_at_once_keeps_nobody_from_halting(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_viewer_who_asks_for_everything_at_once_keeps_nobody_from_halting(house: House, plans: Plans) -> None:
     """As many as there are threads, and more, each of which takes for ever."""
     known = Known({MIKA: Person("mika", frozenset({Role.ADMIN}))})
     for n in range(6):
         known.people[f"viewer-{n}"] = Person(f"viewer {n}", frozenset({Role.VIEWER}))
-    go_on, carry_out = threading.Event(), Operation.carry_out
-    under_way = threading.Semaphore(0)
-
-    def slow(self: Operation, *given: object, **more: object) -> object:
-        if self.key == "plan":
-            under_way.release()
-            assert go_on.wait(30)
-        return carry_out(self, *given, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Operation, "carry_out", slow)
     house.ok("start", "lmp-42")
 
     def ask(url: str, n: int) -> int:
@@ -102,8 +119,7 @@ def test_a_viewer_who_asks_for_everything_at_once_keeps_nobody_from_halting(
         asked = [pool.submit(ask, url, n) for n in range(60)]
         refused = [each.result() for each in islice(as_completed(asked, timeout=40), 60 - LOOKS)]
         assert set(refused) == {429}
-        for _ in range(LOOKS):
-            assert under_way.acquire(timeout=20)
+        plans.begin(LOOKS)
         halted = httpx.post(
             f"{url}/api/v1/rollouts/lmp-42/halt",
             json={"reason": "black screens"},
@@ -111,33 +127,22 @@ def test_a_viewer_who_asks_for_everything_at_once_keeps_nobody_from_halting(
             timeout=20,
         )
         assert halted.json()["status"] == "halted"
-        go_on.set()
+        plans.go_on.set()
         statuses = [each.result(60) for each in asked]
     assert statuses.count(400) == LOOKS
 
 
-def test_one_viewer_has_their_share_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_viewer_has_their_share_and_no_more(house: House, plans: Plans) -> None:
     known = Known({name: Person(name, frozenset({Role.VIEWER})) for name in ("ann", "ben")})
-    go_on, carry_out = threading.Event(), Operation.carry_out
-    under_way = threading.Semaphore(0)
-
-    def slow(self: Operation, *given: object, **more: object) -> object:
-        if self.key == "plan":
-            under_way.release()
-            assert go_on.wait(30)
-        return carry_out(self, *given, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Operation, "carry_out", slow)
     with served(house, known) as url, ThreadPoolExecutor(9) as pool:
         ann, ben = ({"authorization": f"Bearer {name}"} for name in ("ann", "ben"))
-        plans = f"{url}/api/v1/plans"
-        asked = [pool.submit(httpx.post, plans, json={"rollout": "x"}, headers=ann, timeout=60) for _ in range(8)]
-        for _ in range(8):
-            assert under_way.acquire(timeout=20)
+        there = f"{url}/api/v1/plans"
+        asked = [pool.submit(httpx.post, there, json={"rollout": "x"}, headers=ann, timeout=60) for _ in range(8)]
+        plans.begin(8)
         refused = httpx.get(f"{url}/api/v1/rollouts", headers=ann)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert httpx.get(f"{url}/api/v1/rollouts", headers=ben).status_code == 200
-        go_on.set()
+        plans.go_on.set()
         assert {each.result(60).status_code for each in asked} == {400}
         assert httpx.get(f"{url}/api/v1/rollouts", headers=ann).status_code == 200
 

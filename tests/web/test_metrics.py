@@ -24,7 +24,7 @@ from orchestrator.web.app import operators_side
 from orchestrator.web.families import FAMILIES
 from orchestrator.web.following import Following
 from tests.services.fleet_world import World
-from tests.web.test_app import Known
+from tests.web.asking import ByRole
 
 TOKEN = "scrape" * 8
 
@@ -38,7 +38,7 @@ class Scraped:
         app = SimpleNamespace(
             devices=world.devices, store=world.store, measuring=Measuring(world.store, world.clock), clock=world.clock
         )
-        side = operators_side(cast(Application, app), doorkeeper=Known(), meter=self.meter, scraper=TOKEN)
+        side = operators_side(cast(Application, app), doorkeeper=ByRole(), meter=self.meter, scraper=TOKEN)
         self.client = TestClient(Following(side, self.meter), raise_server_exceptions=False)
 
     def get(self, token: str = TOKEN, **headers: str) -> Any:
@@ -89,7 +89,7 @@ def test_the_scraper_and_people_who_may_see_are_let_in_and_nobody_else(scraped: 
 
 def test_without_a_token_of_its_own_only_people_may() -> None:
     app = cast(Application, SimpleNamespace())
-    client = TestClient(operators_side(app, doorkeeper=Known()))
+    client = TestClient(operators_side(app, doorkeeper=ByRole()))
     assert client.get("/metrics", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 401
 
 

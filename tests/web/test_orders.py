@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from orchestrator.core.fleet import Device
 from orchestrator.web.app import operators_side
 from orchestrator.web.csrf import csrf_token
+from tests.web.asking import ByRole
 from tests.web.installation import TOLERANT, Installation, believable
-from tests.web.test_app import Known
 
 WAVES = [
     {"wave": "first", "devices": {"count": 10}},
@@ -47,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 def test_each_order_shows_what_it_does_asks_why_and_is_written_down(home: Installation) -> None:
-    client = TestClient(operators_side(home.app, doorkeeper=Known()), follow_redirects=False)
+    client = TestClient(operators_side(home.app, doorkeeper=ByRole()), follow_redirects=False)
     client.cookies.set("wave_session", "releaser")
     for rollout, verb, chosen, says, status in GIVEN:
         path, before = f"/rollouts/{rollout}/order/{verb}", home.app.queries.rollout(rollout).summary.status

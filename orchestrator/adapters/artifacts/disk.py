@@ -1,10 +1,9 @@
-"""Small things that the store and the deltas share: syncing, summing up, and errors of the disk in our words."""
+"""Small things that the store and the deltas share: summing up, and errors of the disk in our words."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,15 +63,6 @@ def sha256_of(path: Path, *, progress: Progress = silent) -> str:
             done += len(piece)
             progress(done, size)
     return digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """A file, or a folder with its names, is on disk afterwards."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

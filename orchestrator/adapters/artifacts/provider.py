@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.adapters import workspace
-from orchestrator.adapters.artifacts.disk import is_sha256, sha256_of, sums_of, sync, told
+from orchestrator.adapters.artifacts.disk import is_sha256, sha256_of, sums_of, told
 from orchestrator.adapters.artifacts.program import Program, ProgramFailed, find
 from orchestrator.adapters.artifacts.store import FolderStore
+from orchestrator.adapters.durable import sync
 from orchestrator.core.artifact import FILES, Described, Format
 from orchestrator.errors import BuildFailed, ContentUnavailable, CorruptDelta, InvalidInput, NotFound
 from orchestrator.services.delta_program import DeltaProgram, Makes

@@ -25,8 +25,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from orchestrator.adapters.artifacts.disk import CHUNK, Sums, is_sha256, sha256_of, sums_of, sync, told
+from orchestrator.adapters.artifacts.disk import CHUNK, Sums, is_sha256, sha256_of, sums_of, told
 from orchestrator.adapters.artifacts.formats.reading import describe
+from orchestrator.adapters.durable import sync
 from orchestrator.core.artifact import LARGEST, Described, Digests
 from orchestrator.errors import Busy, Conflict, ContentUnavailable, InvalidInput, NotFound, Refused
 from orchestrator.services.artifact_store import Progress, Upload, silent

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
+from orchestrator.adapters.durable import sync
 from orchestrator.errors import Conflict, InvalidInput, Unavailable
 
 FORMAT: Final = 1
@@ -144,22 +145,13 @@ def packing(file: Path) -> Iterator[Packing]:
             os.link(beside, file)
         finally:
             beside.unlink(missing_ok=True)
-        sync_folder(file.parent)
+        sync(file.parent)
     except FileExistsError:
         raise InvalidInput(f"{file} is there already.", remedy="Give another name.") from None
     except OSError as error:
         raise Unavailable(
             f"The backup {file} cannot be written: {error.strerror or error}.", remedy="Name a directory with room."
         ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """What was renamed in it is on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 # ------------------------------------------------------------------------------------------------------ reading

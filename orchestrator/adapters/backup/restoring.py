@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from orchestrator.adapters.backup.archive import Manifest, damaged, sync_folder, unpacked
+from orchestrator.adapters.backup.archive import Manifest, damaged, unpacked
 from orchestrator.adapters.backup.database import (
     check_sqlite,
     check_unused,
@@ -30,6 +30,7 @@ from orchestrator.adapters.backup.database import (
     version_in,
 )
 from orchestrator.adapters.backup.making import POSTGRESQL_NAME, SET_ASIDE, SQLITE_NAME, STAGING
+from orchestrator.adapters.durable import sync
 from orchestrator.adapters.lock import Lock, lock_file
 from orchestrator.adapters.tuf.keys import TufFolder
 from orchestrator.errors import Refused, StoreUnavailable, WaveError
@@ -270,7 +271,7 @@ class _Restoring:
             file.rename(to)
         except OSError:
             shutil.move(file, to)  # to another disk
-        sync_folder(to.parent)
+        sync(to.parent)
 
     def _tell(self, number: int) -> None:
         made = f"{self.manifest.made_at:%Y-%m-%d %H:%M} UTC"

@@ -6,7 +6,6 @@ Not for: which deltas are wanted, who builds them when, and serving them to devi
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from orchestrator.adapters import workspace
+from orchestrator.adapters.durable import sync
 from orchestrator.adapters.ostree import estimate as estimates
 from orchestrator.adapters.ostree.apply import ScratchApply
 from orchestrator.adapters.ostree.command import CommandFailed, OstreeCommand, explain, missing_repository
@@ -143,7 +143,7 @@ class OstreeProvider:
                 progress(BuildProgress("apply", 0.0))
                 proof.prove(out, pair)
                 progress(BuildProgress("publish", 0.0))
-                _sync(out)
+                _sync_all(out)
                 self._publish(out, pair, cancelled)
                 progress(BuildProgress("publish", 1.0))
         except CorruptDelta as error:
@@ -277,8 +277,8 @@ class OstreeProvider:
                 # somebody built the same pair meanwhile; if theirs is whole it is as good as ours
                 if not target.is_dir() or self.find(pair) is None:
                     raise
-            _sync_folder(target.parent)
-            _sync_folder(target.parent.parent)
+            sync(target.parent)
+            sync(target.parent.parent)
 
         self._change_index(cancelled, before=move)
 
@@ -304,20 +304,12 @@ def _take_away(folder: Path, into: Path) -> None:
         folder.rename(into)
     except FileNotFoundError:
         return
-    _sync_folder(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(into, ignore_errors=True)
 
 
-def _sync(folder: Path) -> None:
+def _sync_all(folder: Path) -> None:
     """ostree syncs nothing of a delta; after this a power cut cannot publish empty files."""
     for file in folder.iterdir():
-        _sync_folder(file)
-    _sync_folder(folder)
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync(file)
+    sync(folder)

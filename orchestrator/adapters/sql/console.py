@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.adapters.sql.codec import BAD_COLUMNS, ROLLOUT_COLUMNS, outcomes_of, rollout_of
 from orchestrator.adapters.sql.columns import NO_VERSION
@@ -34,15 +34,10 @@ class ConsoleReading(DeviceReading, DeltaListReading, EvidenceReading):
     def rollout_page(
         self, statuses: Collection[RolloutStatus] | None, *, offset: int, limit: int
     ) -> Sequence[RolloutRow]:
-        condition: str
-        parameters: tuple[Any, ...]
-        condition, parameters = "1 = 1", ()
+        condition, parameters = self.link.of_status(statuses)
         if statuses is not None and len(statuses) == 1:
             # Along the index, in its order: no more is read than is asked for.
             condition, parameters = "status = ?", tuple(status.value for status in statuses)
-        elif statuses is not None:
-            condition, listed = self.link.within("status", sorted(status.value for status in statuses))
-            parameters = (listed,)
         rows = self.link.rows(
             f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE {condition} ORDER BY created_at DESC, key DESC "
             "LIMIT ? OFFSET ?",

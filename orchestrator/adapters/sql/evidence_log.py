@@ -60,6 +60,8 @@ class EvidenceReading(Session):
 
 class EvidenceSealing(EvidenceReading):
     def seal_evidence(self, rollout_key: int, *, at_most: int) -> Covered:
+        if self.rehearsed:
+            return Covered(0, 0, "")
         before = self.evidence_seal(rollout_key)
         log = Digesting(before)
         for page in self._pages(rollout_key, before.seq, at_most):

@@ -70,12 +70,7 @@ class JobReading(Session):
 
     def jobs(self, *, statuses: Collection[JobStatus] | None = None, limit: int = 200) -> Sequence[BuildJob]:
         """Newest first."""
-        condition: str
-        parameters: tuple[Any, ...]
-        condition, parameters = "1 = 1", ()
-        if statuses is not None:
-            condition, listed = self.link.within("status", sorted(status.value for status in statuses))
-            parameters = (listed,)
+        condition, parameters = self.link.of_status(statuses)
         rows = self.link.rows(
             f"SELECT {_JOB} FROM build WHERE {condition} ORDER BY key DESC LIMIT ?", (*parameters, limit)
         )

@@ -1,9 +1,8 @@
 """One connection of one session: SQL text in, tuples out, and every foreign exception translated here.
 
 Why text and not objects: these statements are the same on both databases, most of them carry thousands of rows, and
-the mapping
-costs ten times what the statement does (11,000 rows/s against 120,000 and more). What differs between the databases is
-here.
+the mapping costs ten times what the statement does (11,000 rows/s against 120,000 and more). What differs between the
+databases is here.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -185,6 +185,13 @@ class Link:
             kind = "" if not listed else "::bigint[]" if isinstance(listed[0], int) else "::text[]"
             return f"{column} = ANY(?{kind})", listed
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(listed)
+
+    def of_status(self, statuses: Collection[StrEnum] | None) -> tuple[str, tuple[Any, ...]]:
+        """``status`` is one of these, or whatever it is where there are None: a condition and its parameters."""
+        if statuses is None:
+            return "1 = 1", ()
+        condition, listed = self.within("status", sorted(status.value for status in statuses))
+        return condition, (listed,)
 
     def by_index(self, name: str) -> str:
         """What makes SQLite, which keeps no statistics, go by this index; PostgreSQL knows by itself."""

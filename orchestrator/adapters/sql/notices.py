@@ -42,11 +42,8 @@ class NoticeReading(Session):
         after: int | None = None,
         limit: int = 100,
     ) -> Sequence[NoticeRow]:
-        conditions, parameters = ["1 = 1"], []
-        if statuses is not None:
-            condition, listed = self.link.within("status", sorted(status.value for status in statuses))
-            conditions.append(condition)
-            parameters.append(listed)
+        condition, listed = self.link.of_status(statuses)
+        conditions, parameters = [condition], [*listed]
         if rollout is not None:
             conditions.append("rollout_key = (SELECT key FROM rollout WHERE name = ?)")
             parameters.append(rollout)

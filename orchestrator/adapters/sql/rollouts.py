@@ -56,12 +56,7 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
         return None if row is None else rollout_of(row)
 
     def rollouts(self, statuses: Collection[RolloutStatus] | None = None) -> Sequence[RolloutRow]:
-        condition: str
-        parameters: tuple[Any, ...]
-        condition, parameters = "1 = 1", ()
-        if statuses is not None:
-            condition, listed = self.link.within("status", sorted(status.value for status in statuses))
-            parameters = (listed,)
+        condition, parameters = self.link.of_status(statuses)
         rows = self.link.rows(
             f"SELECT {ROLLOUT_COLUMNS} FROM rollout WHERE {condition} ORDER BY created_at DESC, key DESC", parameters
         )
@@ -269,13 +264,12 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
             if pieces and status.get(selector.wave) in OFFERING_WAVE and pieces[-1].opened_at + _LATE_AFTER <= now:
                 opened = stored(pieces[-1].opened_at)
                 oldest.append(opened)
-                asked.append(Piece(f"wave = {number} AND since_at > {opened:d}"))
+                asked.append(Piece("wave = ? AND since_at > ?", (number, opened)))
         if not asked:
             return set()
         # A plus sign before `tag` would keep SQLite from `device_since`: the newcomers are few, the tag's devices many.
         newcomers = all_of(
-            Piece(f"d.since_at > {min(oldest):d}"),
-            Piece(f"d.last_seen_at >= {stored(now - _reach(row.policy)):d}"),
+            Piece("d.since_at > ? AND d.last_seen_at >= ?", (min(oldest), stored(now - _reach(row.policy)))),
             eligible(scope),
             without_update(row.key),
         )
@@ -285,7 +279,7 @@ class RolloutReading(TallyReading, MonitorReading, ClockReading, GateReading):
             f"SELECT DISTINCT wave FROM (SELECT {wave.sql} AS wave, d.since_at AS since_at FROM device d WHERE "
             f"{newcomers.sql}) x "
             f"WHERE {either.sql}",
-            (*wave.parameters, *newcomers.parameters),
+            (*wave.parameters, *newcomers.parameters, *either.parameters),
         )
         return {scope.selectors[number].wave for (number,) in rows}
 

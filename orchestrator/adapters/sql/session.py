@@ -119,6 +119,10 @@ class Session:
         self._left_out: dict[tuple[int, str], tuple[int, LeftOut]] = {}
         self.appended: list[tuple[int, int]] = []
         """Entries of journals, by rollout key and ``seq``, that this transaction added."""
+        self.rehearsed = False
+
+    def rehearse(self) -> None:
+        self.rehearsed = True
 
     def committed(self) -> None:
         """What this transaction added is there for everybody now."""

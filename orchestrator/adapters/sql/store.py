@@ -106,6 +106,8 @@ class SqlStore:
             with self._engine.writing() as link:
                 session = SqlWriting(link, self._known)
                 yield session
+                if session.rehearsed:
+                    raise RuntimeError("What is only rehearsed must be taken back.")
                 session.before_commit()
         except (StoreUnavailable, Busy, Conflict) as error:
             self._failed(error.kind)

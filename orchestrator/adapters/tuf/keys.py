@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from orchestrator.adapters.durable import sync
 from orchestrator.core.tuf import LARGEST_ROOT, ONLINE, PublicKey, Role
 from orchestrator.errors import InvalidInput, NotFound, Refused, Unavailable
 from orchestrator.services.tuf_keys import Signer
@@ -143,7 +144,7 @@ class TufFolder:
             for each in staged:
                 each.replace(self._keys / each.name)
             if staged:
-                _sync(self._keys)
+                sync(self._keys)
         except OSError as error:
             raise _unavailable(self._keys, error) from None
 
@@ -239,19 +240,11 @@ def _write(file: Path, content: bytes, *, mode: int, what: str) -> None:
             os.link(beside, file)
         finally:
             beside.unlink(missing_ok=True)
-        _sync(file.parent)
+        sync(file.parent)
     except FileExistsError:
         raise Refused(f"{what} is there already: {file}.") from None
     except OSError as error:
         raise _unavailable(file, error) from None
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _unavailable(file: Path, error: OSError) -> Unavailable:

@@ -137,7 +137,7 @@ def _quiet(found: RolloutPage, drawn: Sequence[staircase.Drawing]) -> str:
     watching = [each for each in found.view.monitors if each.answer is not Answer.COUNT and not each.accepted]
     rest = list(dict.fromkeys(words(each.outcomes) for each in watching if not each.bad and each.outcomes not in shown))
     places = max((each.places for each in watching), default=0)
-    if not rest:
+    if not rest or not places:
         return ""
     said = f"{', '.join(rest[:-1])} or {rest[-1]}" if rest[1:] else rest[0]
     return f"Among {plural(places, 'place')} none is {said}."

@@ -13,7 +13,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime
+from datetime import time as clock_time
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,7 @@ from markupsafe import Markup, escape
 from orchestrator.core import words
 from orchestrator.core.roles import Role, may
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
+from orchestrator.services.console_store import JournalLine
 from orchestrator.services.people import Person
 from orchestrator.web.asking import application
 from orchestrator.web.console import static
@@ -201,7 +203,7 @@ def _environment() -> Environment:
     made.filters.update(
         span=words.span,
         number=words.number,
-        percent=words.percent,
+        percent=_percent,
         megabytes=words.megabytes,
         digest=words.digest,
         plural=words.plural,
@@ -210,12 +212,13 @@ def _environment() -> Environment:
         when=_when,
         clock=_clock,
         ticked=_ticked,
-        said=lambda word: str(word).replace("_", " "),
+        said=_said,
+        journalled=_journalled,
     )
     made.globals.update(
         url=url,
         static=static.address,
-        mark=words.MARK,
+        mark={**words.MARK, "halted": "x", "rolled_back": "x"},
         meaning={str(each): text for each, text in ROLLOUT_MEANING.items()},
         wave_meaning={str(each): text for each, text in WAVE_MEANING.items()},
         meter=_meter,
@@ -249,6 +252,29 @@ def _time(at: datetime, said: str, title: str) -> Markup:
     return Markup(f'<time datetime="{at.isoformat()}" title="{title}">{said}</time>')
 
 
+@pass_context
+def _journalled(context: Context, entry: JournalLine) -> Markup:
+    """An entry of a journal, which never changes: it is written out once a day."""
+    return _entry(entry, context["now"].astimezone(UTC).date())
+
+
+@lru_cache(maxsize=4_096)
+def _entry(entry: JournalLine, today: date) -> Markup:
+    at = _time(entry.at, words.clock(entry.at, datetime.combine(today, clock_time(tzinfo=UTC))), words.moment(entry.at))
+    wave = (el("b", entry.wave), " ") if entry.wave else ()
+    return el(
+        "li",
+        el("span", at, class_="at"),
+        el("span", _said(entry.event), class_=f"event e-{entry.event}"),
+        el("span", el("span", "by ", class_="hidden"), entry.by, class_="by"),
+        el("span", wave, _ticked(entry.sentence), class_="sentence"),
+    )
+
+
+def _said(word: object) -> str:
+    return str(word).replace("_", " ")
+
+
 def _ticked(sentence: str) -> Markup:
     """A sentence, what stands between its backticks as code."""
     if "`" not in sentence:
@@ -259,5 +285,11 @@ def _ticked(sentence: str) -> Markup:
     return Markup("").join(el("code", part) if number % 2 else part for number, part in enumerate(parts))
 
 
+def _percent(share: float | None) -> str:
+    """As in the sentences around it: ``2 %``, ``0.4 %``, never parted from its number."""
+    return words.percent(share).replace(".0%", "%").replace("%", "\N{NO-BREAK SPACE}%")
+
+
 def _meter(share: float, label: str) -> Markup:
+    """Closed by a tag of its own: in HTML it would else hold, and hide, whatever comes after it."""
     return el("progress", max=1, value=f"{min(1.0, max(0.0, share)):.3f}", aria_label=label)

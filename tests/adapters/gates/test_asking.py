@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from orchestrator.adapters.gates.sources import read_sources
 from orchestrator.core.gates import Gate, GateAnswer
 from orchestrator.errors import InvalidFile, InvalidInput
 from orchestrator.services.gatekeeping import Question, Said, SourceKind
+from tests.loopback import answering
 
 YES, NO, NOT_YET, NO_DATA = GateAnswer
 TOKEN = "secret-token-of-the-source"
@@ -40,11 +41,7 @@ class Somebody:
     pause: float = 0.0
     drip: bool = False
     asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    port: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    url: str = ""
 
 
 @contextmanager
@@ -68,19 +65,9 @@ def somebody() -> Iterator[Somebody]:
 
         do_GET = do_POST
 
-        def log_message(self, *words: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    says.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with answering(Handler) as says.url:
         yield says
-    finally:
         over.set()
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture

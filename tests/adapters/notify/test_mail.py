@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import logging
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -23,6 +22,7 @@ from orchestrator.core.states import RolloutStatus
 from orchestrator.services.notice_store import Post, Wanted
 from orchestrator.services.notices import GIVE_UP_AFTER, Delivered, Notices
 from tests.contract.building import NOW, rollout
+from tests.loopback import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -52,12 +52,6 @@ def mail_server(port: int) -> Iterator[Inbox]:
         yield inbox
     finally:
         server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def halted(sentence: str) -> Notice:

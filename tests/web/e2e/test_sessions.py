@@ -9,14 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from orchestrator.core.fleet import Device, DeviceStatus
 from orchestrator.core.roles import Role
 from orchestrator.services.passwords import Passwords
 from orchestrator.services.people_door import Door
 from orchestrator.services.people_orders import People
-from tests.web.e2e.browsing import CHROMIUM, Served, Watched
+from tests.web.e2e.browsing import Served, Watched
 from tests.web.house_of_people import CHEAP, WORDS
 from tests.web.installation import EVERYBODY, MESSAGES, TOLERANT, Installation
 
@@ -71,14 +71,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield made
         made.served.stop()
         home.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def sign_in(watched: Watched) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from markupsafe import Markup
 
-from orchestrator.core.evidence.interval import interval
+from orchestrator.core.evidence.interval import Interval, interval
 from orchestrator.core.outcomes import Answer, Outcome, Tolerance, in_order, word
 from orchestrator.core.words import number
 from orchestrator.services.views import WaveView
@@ -56,13 +57,19 @@ def bands(waves: Sequence[WaveView], tolerate: Mapping[Outcome, Tolerance]) -> t
     for outcome in in_order(tolerate):
         bad = sum(wave.facts.bad(outcome) for wave in waves)
         seen = max(outcomes, bad)
-        low, high = interval(bad, seen, SURE, halvings=30)
+        low, high = _band(bad, seen)
         tolerance = tolerate[outcome]
         found.append(Band(outcome, word(outcome), seen, bad, 1 - high, 1 - low, 1 - tolerance.at_most, tolerance.then))
     return tuple(found)
 
 
-def chart(found: Sequence[Band], *, id: str) -> Markup:
+@lru_cache(maxsize=4_096)
+def _band(bad: int, seen: int) -> Interval:
+    return interval(bad, seen, SURE, halvings=30)
+
+
+@lru_cache(maxsize=256)
+def chart(found: tuple[Band, ...], *, id: str) -> Markup:
     """A row for each; the axis begins where the worst band, or twice the largest tolerance, does."""
     worst = max((1 - band.least for band in found), default=0.01)
     seen = max((1 - band.low for band in found if band.outcomes), default=0.0)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal
 
 from markupsafe import Markup
@@ -61,6 +62,13 @@ def _named(series: Sequence[tuple[datetime, Mapping[Version, int]]]) -> list[int
 
 def chart(series: Sequence[tuple[datetime, Mapping[Version, int]]], *, slim: bool, id: str) -> Markup:
     """Stacked areas, the newest version at the bottom; ``slim`` for a narrow page."""
+    return _chart(tuple((at, tuple(counts.items())) for at, counts in series), slim, id)
+
+
+@lru_cache(maxsize=64)
+def _chart(counted: tuple[tuple[datetime, tuple[tuple[Version, int], ...]], ...], slim: bool, id: str) -> Markup:
+    """A census never changes: nothing is drawn again before there is another."""
+    series = [(at, dict(counts)) for at, counts in counted]
     width = SLIM if slim else WIDTH
     named = _named(series)
     points = (

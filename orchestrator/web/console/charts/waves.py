@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
@@ -44,31 +45,45 @@ def counts_of(wave: WaveView) -> Counts:
     return Counts(size, facts.confirmed, facts.bad_in_all, max(0, facts.in_flight))
 
 
+class Node(NamedTuple):
+    """What is drawn of a wave."""
+
+    wave: str
+    word: str
+    counts: Counts
+    after: tuple[str, ...]
+
+
 def graphs(waves: Sequence[WaveView], *, id: str) -> tuple[Markup, Markup]:
-    """From left to right, and from top to bottom for a narrow page; what they have in common is drawn once."""
-    inside = {wave.state.wave: _inside(wave) for wave in waves}
+    """From left to right, and from top to bottom for a narrow page."""
+    return _graphs(tuple(Node(each.state.wave, word_of(each), counts_of(each), each.after) for each in waves), id)
+
+
+@lru_cache(maxsize=256)
+def _graphs(waves: tuple[Node, ...], id: str) -> tuple[Markup, Markup]:
+    """What they have in common is drawn once, and nothing again while it stays the same."""
+    inside = {each.wave: _inside(each) for each in waves}
     return (
         _graph(waves, inside, upright=False, id=f"{id}-lying"),
         _graph(waves, inside, upright=True, id=f"{id}-upright"),
     )
 
 
-def _graph(waves: Sequence[WaveView], inside: Mapping[str, Markup], *, upright: bool, id: str) -> Markup:
+def _graph(waves: Sequence[Node], inside: Mapping[str, Markup], *, upright: bool, id: str) -> Markup:
     layers = _layers(waves)
     width, height = _size(layers, upright=upright)
     at: dict[str, tuple[float, float]] = {}
     for column, layer in enumerate(layers):
         for row, wave in enumerate(layer):
-            at[wave.state.wave] = _place(column, row, len(layer), layers, upright=upright)
+            at[wave.wave] = _place(column, row, len(layer), layers, upright=upright)
     edges = [
-        _edge(at[before], at[wave.state.wave], done=_done(waves, before), upright=upright)
-        for wave in waves
-        for before in wave.after
-    ]
-    nodes = [_node(wave, inside[wave.state.wave], *at[wave.state.wave]) for wave in waves]
-    said = "; ".join(
-        f"{each.state.wave} is {word_of(each)}" + (f", after {' and '.join(each.after)}" if each.after else "")
+        _edge(at[before], at[each.wave], done=_done(waves, before), upright=upright)
         for each in waves
+        for before in each.after
+    ]
+    nodes = [_node(each, inside[each.wave], *at[each.wave]) for each in waves]
+    said = "; ".join(
+        f"{each.wave} is {each.word}" + (f", after {' and '.join(each.after)}" if each.after else "") for each in waves
     )
     return picture(
         width,
@@ -82,23 +97,23 @@ def _graph(waves: Sequence[WaveView], inside: Mapping[str, Markup], *, upright: 
     )
 
 
-def _layers(waves: Sequence[WaveView]) -> list[list[WaveView]]:
+def _layers(waves: Sequence[Node]) -> list[list[Node]]:
     """Each wave one layer after the last that it waits for."""
     depth: dict[str, int] = {}
-    by = {wave.state.wave: wave for wave in waves}
+    by = {each.wave: each for each in waves}
 
     def of(name: str) -> int:
         if name not in depth:
             depth[name] = 1 + max((of(before) for before in by[name].after if before in by), default=-1)
         return depth[name]
 
-    found: Mapping[int, list[WaveView]] = defaultdict(list)
-    for wave in waves:
-        found[of(wave.state.wave)].append(wave)
+    found: Mapping[int, list[Node]] = defaultdict(list)
+    for each in waves:
+        found[of(each.wave)].append(each)
     return [found[each] for each in range(len(found))]
 
 
-def _size(layers: Sequence[Sequence[WaveView]], *, upright: bool) -> tuple[float, float]:
+def _size(layers: Sequence[Sequence[Node]], *, upright: bool) -> tuple[float, float]:
     along, beside = len(layers), max(map(len, layers), default=1)
     if upright:
         return 2 * _PAD + beside * _WIDE + (beside - 1) * _DOWN, 2 * _PAD + along * _HIGH + (along - 1) * 30
@@ -106,7 +121,7 @@ def _size(layers: Sequence[Sequence[WaveView]], *, upright: bool) -> tuple[float
 
 
 def _place(
-    column: int, row: int, beside: int, layers: Sequence[Sequence[WaveView]], *, upright: bool
+    column: int, row: int, beside: int, layers: Sequence[Sequence[Node]], *, upright: bool
 ) -> tuple[float, float]:
     width, height = _size(layers, upright=upright)
     if upright:
@@ -116,10 +131,8 @@ def _place(
     return _PAD + column * (_WIDE + _ACROSS), (height - used) / 2 + row * (_HIGH + _DOWN)
 
 
-def _done(waves: Sequence[WaveView], name: str) -> bool:
-    return any(
-        each.state.wave == name and each.state.status in (WaveStatus.PASSED, WaveStatus.SKIPPED) for each in waves
-    )
+def _done(waves: Sequence[Node], name: str) -> bool:
+    return any(each.wave == name and each.word in (WaveStatus.PASSED, WaveStatus.SKIPPED) for each in waves)
 
 
 def _edge(start: tuple[float, float], end: tuple[float, float], *, done: bool, upright: bool) -> Markup:
@@ -137,14 +150,14 @@ def _edge(start: tuple[float, float], end: tuple[float, float], *, done: bool, u
     return el("g", el("path", class_=kind, d=curve), el("path", class_=f"{kind} tip", d=tip))
 
 
-def _node(wave: WaveView, inside: Markup, x: float, y: float) -> Markup:
-    return el("g", inside, class_=f"wave s-{word_of(wave)}", transform=f"translate({short(x)} {short(y)})")
+def _node(wave: Node, inside: Markup, x: float, y: float) -> Markup:
+    return el("g", inside, class_=f"wave s-{wave.word}", transform=f"translate({short(x)} {short(y)})")
 
 
-def _inside(wave: WaveView) -> Markup:
+def _inside(wave: Node) -> Markup:
     """A box with what is in it, its corner at 0, 0."""
-    word, counts = word_of(wave), counts_of(wave)
-    name = wave.state.wave if len(wave.state.wave) <= _LETTERS else f"{wave.state.wave[: _LETTERS - 1]}…"
+    word, counts = wave.word, wave.counts
+    name = wave.wave if len(wave.wave) <= _LETTERS else f"{wave.wave[: _LETTERS - 1]}…"
     whole = "size not known yet" if counts.size is None else f"{number(counts.confirmed)} of {number(counts.size)}"
     return Markup(
         f'<rect class="box" x="0" y="0" width="{_WIDE}" height="{_HIGH}" rx="8"/>'
@@ -161,6 +174,7 @@ def _aside(many: int, what: str, kind: str, y: int) -> str:
     return f'<text class="{kind}" x="{_WIDE - 12}" y="{y}" text-anchor="end">{many:,} {what}</text>' if many else ""
 
 
+@lru_cache(maxsize=4_096)
 def bar(counts: Counts, *, x: float, y: float, width: float, height: float) -> Markup:
     """Confirmed, bad, under way, and the rest."""
     whole = max(counts.size or 0, counts.confirmed + counts.bad + counts.in_flight)
@@ -174,6 +188,7 @@ def bar(counts: Counts, *, x: float, y: float, width: float, height: float) -> M
     return el("g", parts)
 
 
+@lru_cache(maxsize=1_024)
 def bar_alone(counts: Counts, *, width: float = 120) -> Markup:
     """The bar as a picture of its own, beside numbers that say the same."""
     drawn = bar(counts, x=0, y=1, width=width, height=8)

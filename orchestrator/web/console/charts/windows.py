@@ -31,7 +31,7 @@ class Calendar:
     changes_at: datetime | None
     changes: str
     svg: Markup
-    rows: tuple[tuple[date, str], ...]
+    rows: tuple[tuple[str, str], ...]
 
 
 def calendar(name: str, window: Window, now: datetime, *, id: str) -> Calendar:
@@ -73,7 +73,7 @@ def _drawn(name: str, window: Window, now: datetime, id: str) -> Calendar:
             )
         excepted = " (an exception)" if window.excepts(day) else ""
         said = ", ".join(f"{_clock(start)} to {_clock(end)}" for start, end in spans) or f"closed{excepted}"
-        rows.append((day, said))
+        rows.append((f"{day:%a %d %b}", said))
     at = now.astimezone(zone)
     x = _x(at.hour + at.minute / 60)
     parts.append(el("line", class_="now", x1=x, x2=x, y1=_TOP, y2=_TOP + _ROW))
@@ -84,7 +84,7 @@ def _drawn(name: str, window: Window, now: datetime, id: str) -> Calendar:
         _TOP + _ROW * DAYS + 2,
         parts,
         title=f"{name}: the next {DAYS} days",
-        described="; ".join(f"{day:%a %d %b} {said}" for day, said in rows),
+        described="; ".join(f"{day} {said}" for day, said in rows),
         id=id,
         class_="chart calendar",
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sqlite3
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,27 +17,15 @@ from orchestrator.adapters.doctor.examining import examine
 from orchestrator.adapters.doctor.words import days, size
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.adapters.sql.times import stored
-from orchestrator.bootstrap import initialise, load_settings, open_tuf
+from orchestrator.bootstrap import open_tuf
 from orchestrator.services.delta_program import DeltaProgram
 from orchestrator.services.doctor import Area, Finding, Level, worst
 from orchestrator.services.settings import Settings
+from tests.loopback import answering, free_port
 
 NOW = datetime.now(UTC)
 
 pytestmark = pytest.mark.ostree
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template") / "house"
-    initialise(root)
-    return root
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Settings:
-    shutil.copytree(template, tmp_path / "house")
-    return load_settings(None, {"root": str(tmp_path / "house"), "port": "0", "console_port": "0"})
 
 
 def found(settings: Settings, area: Area, *, now: datetime = NOW, file: Path | None = None) -> list[Finding]:
@@ -203,38 +189,21 @@ def test_a_tuf_root_is_said_to_end_and_keys_that_do_not_belong_to_it_are_found(h
 # -------------------------------------------------------------------------------------------------------- ports
 
 
-class Answers(BaseHTTPRequestHandler):
-    said = b"hello"
+def test_a_port_is_free_ours_or_somebody_elses(house: Settings) -> None:
+    class Somebody(BaseHTTPRequestHandler):
+        says = b"hello"
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.said)
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.says)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def somebody() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
-
-
-def test_a_port_is_free_ours_or_somebody_elses(house: Settings, somebody: HTTPServer) -> None:
-    taken = house.model_copy(update={"port": somebody.server_port})
-    assert "held by something else" in bad(taken, Area.PORTS).sentence
-    somebody.RequestHandlerClass = type("Wave", (Answers,), {"said": b'{"status":"ok"}'})
-    assert "by `wave serve`" in found(taken, Area.PORTS)[0].sentence
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert "is free" in found(house.model_copy(update={"port": port}), Area.PORTS)[0].sentence
+    with answering(Somebody) as url:
+        taken = house.model_copy(update={"port": urlsplit(url).port})
+        assert "held by something else" in bad(taken, Area.PORTS).sentence
+        Somebody.says = b'{"status":"ok"}'
+        assert "by `wave serve`" in found(taken, Area.PORTS)[0].sentence
+    assert "is free" in found(house.model_copy(update={"port": free_port()}), Area.PORTS)[0].sentence
 
 
 def test_devices_served_to_everybody_without_tls_or_under_no_address_are_warned_of(house: Settings) -> None:

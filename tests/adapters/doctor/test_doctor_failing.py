@@ -23,7 +23,7 @@ import pytest
 from orchestrator.adapters.authority import FileAuthority
 from orchestrator.adapters.doctor import database, machine
 from orchestrator.adapters.doctor.examining import examine
-from orchestrator.bootstrap import initialise, load_settings, open_tuf
+from orchestrator.bootstrap import open_tuf
 from orchestrator.services.doctor import Area, Finding, Level
 from orchestrator.services.settings import Settings
 from tests.adapters.ordinary import as_anybody
@@ -32,19 +32,6 @@ from tests.postgres import Cluster
 NOW = datetime.now(UTC)
 
 pytestmark = pytest.mark.ostree
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template") / "house"
-    initialise(root)
-    return root
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Settings:
-    shutil.copytree(template, tmp_path / "house")
-    return load_settings(None, {"root": str(tmp_path / "house"), "port": "0", "console_port": "0"})
 
 
 def wrong(settings: Settings, area: Area, *, now: datetime = NOW, file: Path | None = None) -> list[Finding]:
