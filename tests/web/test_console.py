@@ -135,7 +135,7 @@ def test_what_comes_after_a_bar_is_not_hidden_in_it_and_shares_are_spelt_as_in_s
 
 def test_what_is_not_started_waits_for_the_start_and_not_for_a_wave_before_the_first(home: Installation) -> None:
     home.apply("later-42", 42, "beta", [{"wave": "one", "devices": {"count": 2}}, *EVERYBODY], TOLERANT)
-    client = TestClient(operators_side(home.app, doorkeeper=Known()))
+    client = TestClient(operators_side(home.app, doorkeeper=ByRole()))
     client.cookies.set("wave_session", "viewer")
     page = client.get("/rollouts/later-42").text
     assert "It waits for the start." in page and "It waits for the start, then for one." in page
