@@ -100,7 +100,9 @@ def _ask(
             look.wake(ends)
             return
     times = [found[gate.gate].got_at + gate.every for gate in waiting if gate.gate in found]
-    due = look.now if len(times) < len(waiting) else min(times)
+    # another's yes may end before this one is due, and then all are asked
+    ends_of_yes = [found[gate.gate].got_at + good_for(gate) for gate in gates if gate.gate in found]
+    due = look.now if len(times) < len(waiting) else min(times + ends_of_yes)
     if look.now < due:
         look.wake(due)
         return
