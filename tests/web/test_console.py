@@ -159,3 +159,11 @@ def test_a_button_names_what_it_does_and_no_form_has_a_button_that_only_says_can
     assert "Skip wave rest</button>" in skip and "devices are served when the rollout completes." in skip
     refused = client.get("/rollouts/lmp-44/order/start").text
     assert "As it stands this is refused." in refused and "<textarea" not in refused, "nothing to give a reason for"
+
+
+def test_waves_of_a_cancelled_rollout_do_not_look_as_if_they_went_on(home: Installation, client: TestClient) -> None:
+    home.apply("over-42", 42, "beta", EVERYBODY, TOLERANT)
+    home.app.rollouts.cancel("over-42", by="mika", reason="It was a mistake.")
+    page = client.get("/rollouts/over-42").text
+    assert "- cancelled" in page and "pending" not in page
+    assert "Nothing more is offered: the rollout was cancelled." in page and "Advances when" not in page
