@@ -91,6 +91,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         stairs=drawn,
         quiet=_quiet(found, drawn),
         heading=staircase.heading,
+        most_listed=staircase.MOST_LISTED,
         too_many=found.too_many,
         banded=banded,
         band_chart=bands.chart(banded, id="bands"),
