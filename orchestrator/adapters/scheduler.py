@@ -30,6 +30,9 @@ LOG = logging.getLogger(__name__)
 LISTEN_EVERY: Final = timedelta(seconds=0.5)
 """How often the store's pulse is felt: an order given in another process is carried out within that."""
 
+SET_BACK: Final = 1.0
+"""Seconds by which a clock goes back that was set, and not only steered."""
+
 _JOB: Final = "tick"
 _PULSE: Final = "pulse"
 _BEAT: Final = "beat"
@@ -68,6 +71,8 @@ class TickScheduler:
         self._again = False
         self._pulse = ""
         self._deaf = ""
+        self._stopped = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="clock watch", daemon=True)
         self.ticks = ticks or Ticks()
         # A poke during a tick starts a second run, which only notes that there must be another: it must not be skipped.
         defaults = {"coalesce": True, "misfire_grace_time": None, "max_instances": 3}
@@ -75,16 +80,34 @@ class TickScheduler:
 
     def start(self) -> None:
         self._scheduler.start()
-        if self._gateway:
-            now = datetime.now(UTC)
+        self._set_jobs()
+        self._watcher.start()
+
+    def _set_jobs(self) -> None:
+        """All of them, from this moment on."""
+        now = datetime.now(UTC)
+        every = ((self.listen, _PULSE, LISTEN_EVERY), (self._beat, _BEAT, BEAT_EVERY))
+        for job, name, pause in every if self._gateway else every[:1]:
             self._scheduler.add_job(
-                self._beat, "interval", id=_BEAT, seconds=BEAT_EVERY.total_seconds(), next_run_time=now
+                job, "interval", id=name, seconds=pause.total_seconds(), next_run_time=now, replace_existing=True
             )
-        self._scheduler.add_job(self._run, "date", id=_JOB, run_date=datetime.now(UTC), replace_existing=True)
-        self._scheduler.add_job(self.listen, "interval", id=_PULSE, seconds=LISTEN_EVERY.total_seconds())
+        self._at(now)
+
+    def _watch(self) -> None:
+        """Jobs are due by the clock of the day. Where that is set back they would come as much later: no tick, no
+        heartbeat and no order from elsewhere for so long. So they are set anew."""
+        ahead = time.time() - time.monotonic()
+        while not self._stopped.wait(LISTEN_EVERY.total_seconds()):
+            before, ahead = ahead, time.time() - time.monotonic()
+            if before - ahead > SET_BACK:
+                LOG.warning("the clock of this machine was set back by %.0f s: what is due is due now", before - ahead)
+                self._set_jobs()
 
     def stop(self) -> None:
         """Let a tick under way end, and give the lease back."""
+        self._stopped.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
         self._scheduler.shutdown(wait=True)
         try:
             self._turn.end()

@@ -145,6 +145,38 @@ def test_a_store_that_is_away_is_said_once_and_when_it_is_back(world: World, cap
     ]
 
 
+def test_a_clock_that_is_set_back_stops_neither_heartbeat_nor_pulse(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Jobs are due by the clock of the day: set back by an hour, they would be due an hour later."""
+    by = [timedelta(0)]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - by[0]
+
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", Clock)
+    monkeypatch.setattr("apscheduler.triggers.interval.datetime", Clock)
+    monkeypatch.setattr(clockwork, "datetime", Clock)
+    monkeypatch.setattr(clockwork, "LISTEN_EVERY", timedelta(milliseconds=20))
+    monkeypatch.setattr(clockwork.time, "time", lambda: Clock.now(UTC).timestamp())
+    felt = threading.Semaphore(0)
+    monkeypatch.setattr(TickScheduler, "listen", lambda self: felt.release())
+    scheduler = TickScheduler(world.ticker, world.store, lambda: Clock.now(UTC), at_most=MINUTE, lease=3 * MINUTE)
+    scheduler.start()
+    try:
+        assert felt.acquire(timeout=10)
+        by[0] = HOUR
+        while felt.acquire(blocking=False):
+            pass
+        for _ in range(20):
+            assert felt.acquire(timeout=10), "nobody feels the store's pulse"
+    finally:
+        scheduler.stop()
+    assert "the clock of this machine was set back by 3600 s: what is due is due now" in caplog.messages
+
+
 def test_two_processes_never_have_one_name() -> None:
     """In two containers host and process id may be alike."""
     assert process_name() != process_name()

@@ -42,15 +42,19 @@ class Courier:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
+        said = ""
         while not self._stop.wait(self._every):
             try:
                 due_at = self._notices.next_at()
                 if due_at is not None and due_at <= self._notices.clock():
                     self._notices.deliver(until=self._stop.is_set)
+                said = ""
             except Busy:
                 continue
             except WaveError as error:
-                LOG.warning("messages could not be looked at: %s", error)
+                if said != str(error):  # looked at once a second: said once
+                    LOG.warning("messages could not be looked at: %s", error)
+                said = str(error)
             except RuntimeError:
                 # The pool is shut: this process ends.
                 if not self._stop.is_set():
