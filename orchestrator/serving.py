@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.bootstrap import open_application, open_provider, open_store, open_tuf, traced, utc_now
+from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.services.gatekeeping import in_a_thread
 from orchestrator.services.metering import Meter
+from orchestrator.services.records import JobStatus
 from orchestrator.services.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.gateway.server import Server
     from orchestrator.services.application import Application
     from orchestrator.services.openid import OpenId
+    from orchestrator.services.store import Store
 
 LOG = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ STAND_BY_EVERY: Final = timedelta(seconds=1)
 
 END_WITHIN: Final = timedelta(seconds=15)
 """How long the operators' side gets to end."""
+
+MOST_NAMED: Final = 5
+"""Rollouts that the log names when a server starts."""
 
 SCRAPER_AT_LEAST: Final = 32
 """Characters of the token that reads metrics."""
@@ -150,6 +156,8 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
 
         answering = threading.Event()
 
+        LOG.info("%s", carried_on(app.store))
+
         def started(port: int) -> None:
             LOG.info("serving devices on %s", settings.url)
             manager.ready(f"Serving devices on port {port}.")
@@ -181,6 +189,23 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
         app.close()
         aside.shutdown(cancel_futures=True)
         door.close()
+    LOG.info("stopped: whatever was accepted is written")
+
+
+def carried_on(store: Store) -> str:
+    """What a server takes over when it starts: whoever has just started one again wants to know."""
+    with store.reading() as r:
+        rollouts = sorted((row.state.rollout, row.state.status) for row in r.rollouts(LIVE_ROLLOUT))
+        builds = len(r.jobs(statuses=(JobStatus.QUEUED, JobStatus.RUNNING)))
+        frozen = r.frozen()
+    said = "no rollout is on its way; what was completed is offered on"
+    if rollouts:
+        named = ", ".join(f"{name} ({status})" for name, status in rollouts[:MOST_NAMED])
+        more = f" and {len(rollouts) - MOST_NAMED} more" if len(rollouts) > MOST_NAMED else ""
+        said = f"carrying on with {named}{more}"
+    if builds:
+        said += f"; deltas to build: {builds}"
+    return said + ("; all offers are frozen" if frozen else "")
 
 
 @contextmanager

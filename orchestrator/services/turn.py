@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.core.words import span
 from orchestrator.services.store import Store
 from orchestrator.services.tick import GATEWAY, Ticked, Ticker
 
@@ -43,7 +44,7 @@ class Turn:
             if last is None or now - last <= self.down_after:
                 return timedelta(0)
             moved = w.postpone_deadlines(now - last, now=now)
-        LOG.info("the gateway was down for %s: %s deadlines of silence were moved", now - last, moved)
+        LOG.info("the gateway was down for %s: %s deadlines of silence were moved", span(now - last), moved)
         return now - last
 
     def look(self, now: datetime) -> Ticked:

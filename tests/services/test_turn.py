@@ -18,7 +18,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.services.settings import Settings
 from orchestrator.services.tick import GATEWAY
 from orchestrator.services.turn import BEAT_EVERY, LEASE, Turn
-from orchestrator.serving import lock_file
+from orchestrator.serving import carried_on, lock_file
 from tests.services.fleet_world import World
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -160,7 +160,7 @@ def test_a_clock_that_is_set_back_stops_neither_heartbeat_nor_pulse(
     monkeypatch.setattr("apscheduler.triggers.interval.datetime", Clock)
     monkeypatch.setattr(clockwork, "datetime", Clock)
     monkeypatch.setattr(clockwork, "LISTEN_EVERY", timedelta(milliseconds=20))
-    monkeypatch.setattr(clockwork.time, "time", lambda: Clock.now(UTC).timestamp())
+    monkeypatch.setattr("time.time", lambda: Clock.now(UTC).timestamp())
     felt = threading.Semaphore(0)
     monkeypatch.setattr(TickScheduler, "listen", lambda self: felt.release())
     scheduler = TickScheduler(world.ticker, world.store, lambda: Clock.now(UTC), at_most=MINUTE, lease=3 * MINUTE)
@@ -175,6 +175,15 @@ def test_a_clock_that_is_set_back_stops_neither_heartbeat_nor_pulse(
     finally:
         scheduler.stop()
     assert "the clock of this machine was set back by 3600 s: what is due is due now" in caplog.messages
+
+
+def test_a_server_that_starts_says_what_it_takes_over(world: World) -> None:
+    assert carried_on(world.store) == "no rollout is on its way; what was completed is offered on"
+    begun(world)
+    assert carried_on(world.store) == "carrying on with lmp-42 (running)"
+    world.rollouts.halt("lmp-42", by="mika", reason="smoke")
+    world.rollouts.freeze(by="mika", reason="fire")
+    assert carried_on(world.store) == "carrying on with lmp-42 (halted); all offers are frozen"
 
 
 def test_two_processes_never_have_one_name() -> None:
