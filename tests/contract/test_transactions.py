@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_many_threads_write_and_none_is_lost(store: SqlStore) -> None:
             with store.writing() as w:
                 w.add_group(f"{name}-{number}")
 
-    together(*(lambda name=name: write(name) for name in "abcd"))  # type: ignore[misc]
+    together(*(partial(write, name) for name in "abcd"))
     with store.reading() as r:
         assert len(r.groups()) == 40
 

@@ -23,14 +23,14 @@ from orchestrator.errors import Unavailable
 from orchestrator.gateway import guard
 from orchestrator.gateway.app import Gateway
 from orchestrator.gateway.own import OwnDoor
-from orchestrator.gateway.server import Server
+from orchestrator.gateway.server import App, Server
 from tests.services.fleet_world import World
 
 
 @contextmanager
-def serving(gateway: Gateway, **more: object) -> Iterator[tuple[Server, int]]:
+def serving(gateway: App, **more: Any) -> Iterator[tuple[Server, int]]:
     listening = threading.Event()
-    server = Server(gateway, signals=False, started=lambda port: listening.set(), **more)  # type: ignore[arg-type]
+    server = Server(gateway, signals=False, started=lambda port: listening.set(), **more)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -311,7 +311,7 @@ def test_a_server_that_gets_round_to_its_work_late_says_so() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
         await send({"type": "http.response.body", "body": b"}"})
 
-    with serving(slow, late=late) as (_, port):  # type: ignore[arg-type]
+    with serving(slow, late=late) as (_, port):
         exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert said.wait(5)
     assert max(told) < timedelta(seconds=5)
