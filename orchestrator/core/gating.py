@@ -63,7 +63,7 @@ def shut(wave: WaveState, gates: Sequence[Gate], facts: WaveFacts, look: Look) -
     return True
 
 
-def gates_sentence(wave: WaveState, gates: Sequence[Gate], facts: WaveFacts) -> str:
+def gates_sentence(gates: Sequence[Gate], facts: WaveFacts) -> str:
     """What the gates said of a wave that opens; empty where it has none."""
     known = {each.gate: each for each in facts.gates}
     answers = [known[gate.gate] for gate in gates if gate.gate in known]

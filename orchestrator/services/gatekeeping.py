@@ -71,16 +71,6 @@ class Sources(Protocol):
         secret is in what it says."""
 
 
-class NoSources:
-    """An installation that may ask nobody."""
-
-    def kinds(self) -> Mapping[str, SourceKind]:
-        return {}
-
-    def ask(self, question: Question) -> Said:
-        return Said(GateAnswer.NO_DATA, "there are no sources")
-
-
 def in_a_thread(work: Callable[[], None]) -> None:
     """Ended with the process: nothing waits for an answer that is on its way when the server stops. What it writes into
     the log belongs to the tick that asked."""
