@@ -67,6 +67,7 @@ class TickScheduler:
         self._running = False
         self._again = False
         self._pulse = ""
+        self._deaf = ""
         self.ticks = ticks or Ticks()
         # A poke during a tick starts a second run, which only notes that there must be another: it must not be skipped.
         defaults = {"coalesce": True, "misfire_grace_time": None, "max_instances": 3}
@@ -80,7 +81,7 @@ class TickScheduler:
                 self._beat, "interval", id=_BEAT, seconds=BEAT_EVERY.total_seconds(), next_run_time=now
             )
         self._scheduler.add_job(self._run, "date", id=_JOB, run_date=datetime.now(UTC), replace_existing=True)
-        self._scheduler.add_job(self._listen, "interval", id=_PULSE, seconds=LISTEN_EVERY.total_seconds())
+        self._scheduler.add_job(self.listen, "interval", id=_PULSE, seconds=LISTEN_EVERY.total_seconds())
 
     def stop(self) -> None:
         """Let a tick under way end, and give the lease back."""
@@ -130,13 +131,19 @@ class TickScheduler:
                 again, self._running = self._again, False
             self._at(datetime.now(UTC) + (timedelta(0) if again else pause))
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Feel the store's pulse, and tick when something was ordered elsewhere; a job of its own."""
         try:
             with self._store.reading() as r:
                 pulse = r.pulse()
         except WaveError as error:
-            LOG.warning("the store's pulse could not be felt: %s", error)
+            if self._deaf != str(error):  # felt twice a second: said once
+                LOG.warning("the store's pulse could not be felt: %s", error)
+            self._deaf = str(error)
             return
+        if self._deaf:
+            LOG.info("the store's pulse is felt again")
+            self._deaf = ""
         if pulse != self._pulse:
             self._pulse = pulse
             self.poke()

@@ -13,6 +13,7 @@ import typer
 
 from orchestrator.cli.context import Invocation
 from orchestrator.cli.late import LateGroup, late_group
+from orchestrator.cli.streams import answer, complain, not_shown, silenced, steady
 from orchestrator.errors import InvalidFile, WaveError
 
 ANYWHERE: Final = {
@@ -42,6 +43,8 @@ class WaveGroup(LateGroup):
         **extra: Any,
     ) -> Any:
         words = hoisted(list(sys.argv[1:] if args is None else args))
+        if words == ["--version"]:  # as every other program is asked
+            words = ["version"]
         call = Invocation(as_json=wants_json(words))
         try:
             code = super().main(
@@ -53,6 +56,7 @@ class WaveGroup(LateGroup):
                 obj=call,
                 **extra,
             )
+            sys.stdout.flush()  # what finds no room is told now, not by the interpreter's end
         except BaseException as error:
             code = told(error, call)
         finally:
@@ -99,9 +103,11 @@ def told(error: BaseException, call: Invocation) -> int:
         case SystemExit():
             return error.code if isinstance(error.code, int) else 1
         case BrokenPipeError():
-            # Whoever read us has gone; nothing is left to say, and Python's own flush at the end must not complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silenced()  # whoever read us has gone; nothing is left to say
             return 1
+    if (full := not_shown(error)) is not None:
+        silenced()
+        return _tell(call, full.kind, full.message, full.remedy, full.exit_code, full)
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         context = getattr(error, "ctx", None)
         if context is not None and type(error).__name__ == "NoArgsIsHelpError":
@@ -125,7 +131,7 @@ def _tell(
     said = str(error) if error is not None else f"{message} {remedy}" if remedy else message
     from orchestrator.core.harmless import harmless
 
-    sys.stderr.write(_as_seen(harmless(f"wave: {said}")) + "\n")
+    complain(_as_seen(harmless(f"wave: {said}")))
     if call.as_json:
         from orchestrator.cli.render.json import error_envelope
 
@@ -135,7 +141,7 @@ def _tell(
                 {"file": each.file, "line": each.line, "path": each.path, "message": each.message}
                 for each in error.problems
             ]
-        sys.stdout.write(error_envelope(kind, message, remedy, **more) + "\n")
+        answer(error_envelope(kind, message, remedy, **more))
     return code
 
 
@@ -264,11 +270,7 @@ def options(
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal that cannot show an arrow gets a question mark, not a fault
+    steady()
     try:
         app(args=args, prog_name="wave")
     except SystemExit as ended:

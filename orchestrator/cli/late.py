@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
+    from typer._click.core import Parameter
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {}
 """Every command's examples, by its whole name such as ``target add``: each is in its help, and parsed by a test."""
@@ -36,8 +37,26 @@ LATE: Final[dict[str, Late]] = {}
 """The top of the tree, in the order of the help."""
 
 
+def _plain(params: list[Parameter]) -> list[Parameter]:
+    """Options that take no value have no type in the help."""
+    for each in params:
+        if isinstance(each, TyperOption) and each.is_flag and each.metavar is None:
+            each.metavar = ""
+    return params
+
+
+class Plain(TyperGroup):
+    """A group whose help says nothing of types of options that take no value."""
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        return _plain(super().get_params(ctx))
+
+
 class Worded(TyperCommand):
     """A command whose usage line names its arguments as the documentation does: FILE, [ROLLOUT]."""
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        return _plain(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         arguments = [each for each in self.params if each.param_type_name == "argument"]
@@ -45,7 +64,7 @@ class Worded(TyperCommand):
         return [self.options_metavar or "", *named]
 
 
-class LateGroup(TyperGroup):
+class LateGroup(Plain):
     """Holds placeholders for what ``LATE`` names and replaces one when it is called."""
 
     def __init__(self, **given: Any) -> None:
@@ -108,7 +127,7 @@ def late_group(name: str, module: str, short: str, *, panel: str) -> None:
 
 def group(name: str) -> typer.Typer:
     """An empty group for a module to fill; its help stands where it is registered."""
-    return typer.Typer(name=name, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+    return typer.Typer(name=name, cls=Plain, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
 
 def _text(function: Callable[..., None]) -> str:

@@ -19,6 +19,10 @@ GLOSSARY: Final[Mapping[str, str]] = {
     ),
     "applied": "of an update: written, waiting for the reboot. Of a rollout: bound to its files",
     "attempt": "a rollout from its start, or from an accepted resume, to the next halt",
+    "bad": (
+        "of a device: its update failed, was rolled back, was ignored, could not be downloaded, or it fell silent; "
+        "each of these has its own tolerance"
+    ),
     "bake": "the watching of a wave after its devices have the offer",
     "budget": "a number of bad devices that stops the rollout; checked first",
     "approve": "give the word that the policy asks of another person than who wrote or started the rollout",
@@ -40,6 +44,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "destination": "where messages to people go, by a name; its address stands in a file of its own",
     "device": "one machine in the field, by stable id (hawkBit calls it a target)",
     "device group": "a set of devices kept by a person; a device is in one or in none",
+    "download failed": "of an update: the device could not fetch the content",
     "eligible": (
         "follows the tag, has hardware the version exists for, does not run it or a newer one, is neither "
         "held nor retired"
@@ -50,6 +55,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "event": "one item of a report",
     "evidence log": "every event as it was received, without a chain",
     "excluded": "of a segment: left out of offers, monitors and doors, by its own monitor or by a person",
+    "failed": "of an update: it could not be installed, or does not work",
     "fallback object": "an object that is too large for a delta and is fetched beside it",
     "freeze": "stop all offers of all rollouts",
     "gateway": "the HTTP side that devices talk to",
@@ -77,6 +83,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "replay": "make every recorded decision again, from the journal and the evidence log",
     "report": "the message in which a device tells what it did",
     "retry": "one more try for devices with a bad outcome; places and outcomes stay",
+    "rolled back": "of an update: the device has gone back to what it ran before",
     "rollout": "one Target to the devices of one tag under one policy",
     "segment": "devices alike in one way: a hardware id, the version they come from, a value of a label",
     "silent": "admitted, and no outcome within the policy's time",
@@ -90,6 +97,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     ),
     "started": "its first report was received, or it was seen running the Target",
     "supersede": "cancel another live rollout by starting this one",
+    "success band": "between which shares of success the truth lies, at 95 % however often one looks",
     "tag": "the line a device follows; a Target carries tags",
     "Target": "the software a device should run: name, version, content commit, hardware ids, tags",
     "tick": "one pass of load, decide and apply",

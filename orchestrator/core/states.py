@@ -57,6 +57,9 @@ ROLLOUT_MEANING: Final[Mapping[RolloutStatus, str]] = {
     RolloutStatus.CANCELLED: "Ended early: nothing more is offered, updated devices stay.",
 }
 
+UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
+"""Waves that a cancelled rollout leaves as they stood."""
+
 WAVE_MEANING: Final[Mapping[WaveStatus, str]] = {
     WaveStatus.PENDING: "Waits for the waves before it to open.",
     WaveStatus.PREPARING: "Its deltas are being made; opens when what it comes after has passed.",

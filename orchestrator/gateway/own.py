@@ -110,4 +110,6 @@ class OwnDoor:
     def _health(self) -> Response:
         if not self._devices.writer.alive:
             raise Problem(503, "unavailable", "The writer has ended.")
+        if self._devices.writer.failing:
+            raise Problem(503, "store_unavailable", "Nothing can be written now; the log says why.")
         return Response(200, b'{"status":"ok"}')

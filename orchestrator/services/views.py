@@ -15,7 +15,7 @@ from orchestrator.core.facts import NONE_APART, Apart, BudgetFacts, Excluded, Mo
 from orchestrator.core.fleet import Device
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.protocols import NOTHING_SPOKEN, Spoken
-from orchestrator.core.states import Reason, RolloutStatus, Standing, WaveStatus
+from orchestrator.core.states import UNFINISHED, Reason, RolloutStatus, Standing, WaveStatus
 from orchestrator.services.edition_store import Told
 from orchestrator.services.records import DeltaNeed, LoggedEvent, UpdateRow
 
@@ -74,6 +74,13 @@ class RolloutView:
     excluded: tuple[Excluded, ...] = ()
     pace: tuple[str, ...] = ()
     clock: ClockFacts | None = None
+
+    def word_of(self, wave: WaveView) -> str:
+        """How a wave of it stands, to whoever looks: ``held`` where a person is waited for; one that had not ended went
+        with its rollout."""
+        if self.summary.status is RolloutStatus.CANCELLED and wave.state.status in UNFINISHED:
+            return WaveStatus.CANCELLED.value
+        return "held" if wave.state.hold is not None else wave.state.status.value
 
     @property
     def apart(self) -> Apart:

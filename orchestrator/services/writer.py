@@ -38,6 +38,10 @@ MOST_UNSEEN: Final = 200_000
 """Times of idle check-ins kept while the store cannot be written; more are forgotten, they are only a hint."""
 
 
+FAILING_FOR: Final = timedelta(seconds=30)
+"""How long a write that found no store counts as the state of things, while nobody tries another."""
+
+
 @dataclass(slots=True)
 class Batch:
     """One transaction under way. ``now`` was read inside it; ``after`` runs once it has committed, before anybody is
@@ -102,6 +106,7 @@ class Writer:
         self._weight = 0
         self._seen: dict[int, tuple[datetime, timedelta]] = {}
         self._touched_at: datetime | None = None
+        self._failed_at: datetime | None = None
         self._closing = False
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -126,6 +131,13 @@ class Writer:
     def alive(self) -> bool:
         """Whether work handed in now will be done."""
         return not (self._closing or self._ended)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last write, not long ago, found no store to write to: a full disk, a database that is gone. After
+        ``FAILING_FOR`` without another it is no more known, so that who asks first tries again."""
+        at = self._failed_at
+        return at is not None and timedelta(0) <= self._clock() - at < FAILING_FOR
 
     @property
     def waiting(self) -> int:
@@ -194,6 +206,7 @@ class Writer:
             with tracing.span("write", {"wave.items": len(batch)}, parent=""):
                 results = self._attempt(batch)
         except (StoreUnavailable, Busy) as error:
+            self._note_failure(error)
             for one in batch:
                 one.future.set_exception(error)
         except Exception as error:
@@ -237,6 +250,7 @@ class Writer:
             self._give_back(seen)
             raise
         self._forget_seen(under_way)
+        self._note_success()
         self.batches += 1
         self.items += len(batch)
         for then in under_way.after:
@@ -287,6 +301,23 @@ class Writer:
                 w.touch(seen)
         except WaveError as error:
             self._give_back(seen)
-            _log.warning("when devices were seen could not be written: %s", error)
+            if not self._note_failure(error):
+                _log.warning("when devices were seen could not be written: %s", error)
         except Exception:
             _log.exception("when devices were seen could not be written")
+        else:
+            self._note_success()
+
+    def _note_failure(self, error: WaveError) -> bool:
+        """Whether the store is not there. That is said once, and not with every second that it lasts."""
+        if not isinstance(error, StoreUnavailable):
+            return False
+        if self._failed_at is None:
+            _log.error("nothing of devices can be written: %s They are told to come again later.", error)
+        self._failed_at = self._clock()
+        return True
+
+    def _note_success(self) -> None:
+        if self._failed_at is not None:
+            self._failed_at = None
+            _log.info("what devices say is written again")

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import random
+import resource
 import sqlite3
 import stat
 import subprocess
@@ -28,7 +29,7 @@ from orchestrator.adapters.tuf.keys import TufFolder
 from orchestrator.core.editions import Lifetimes, first_of
 from orchestrator.core.fleet import Device
 from orchestrator.core.roles import Role
-from orchestrator.errors import InvalidInput, Refused
+from orchestrator.errors import InvalidInput, Refused, StoreUnavailable, Unavailable
 from orchestrator.services.backups import numbers_passed_over
 from orchestrator.services.people_store import PersonRow, SessionRow
 from orchestrator.services.settings import Settings
@@ -157,6 +158,25 @@ def test_a_backup_is_never_written_over_and_none_lies_in_the_house(house: Settin
     with pytest.raises(InvalidInput, match="another disk"):
         backed(house, house.root / "b.tar.gz")
     assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith(".")) == []
+
+
+def test_a_disk_too_small_for_a_backup_is_named_and_not_that_of_the_database(house: Settings, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(Unavailable, match=r"cannot be written in .*small: there is not enough room") as caught:
+            backed(house, tmp_path / "small/b.tar.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert caught.value.remedy == "Name a directory with room."
+    assert list((tmp_path / "small").iterdir()) == []
+
+
+def test_where_nothing_can_be_written_a_backup_says_so(house: Settings) -> None:
+    with pytest.raises(Unavailable, match="The backup cannot be written in /proc: "):
+        backed(house, Path("/proc/b.tar.gz"))
 
 
 def test_what_lies_outside_the_root_goes_back_there_and_never_over_anything(house: Settings, tmp_path: Path) -> None:

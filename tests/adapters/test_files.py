@@ -77,8 +77,7 @@ def test_the_demo_fits_into_a_demonstration() -> None:
     assert demo.bake.at_least.total_seconds() <= 3
     assert demo.bake.at_most.total_seconds() <= 60
     assert demo.silent_after.total_seconds() == 60
-    assert demo.window is None
-    assert demo.offer_window is None
+    assert (demo.window, demo.offer_window) == (None, None)
 
 
 # File, line, key path
@@ -184,6 +183,8 @@ def test_the_norwegian_label_is_text() -> None:
             "policy: x\n\treach: 5d",
             "p.yaml:2: is not YAML: found a tab character that violates indentation. Indent with spaces.",
         ),
+        ("a:\n\tb: 1", "p.yaml:2: is not YAML: found a tab where only spaces may stand. Indent with spaces."),
+        ("policy: @x", "p.yaml:1: is not YAML: no value begins with '@'. Write it in quotes"),
         ("policy: x\n---\npolicy: y", "p.yaml:2: has a second document ('---'); one is allowed."),
         ("policy: !!python/object/apply:os.system [ls]", "p.yaml:1: policy: has a YAML tag"),
         ("policy: !!str x", "p.yaml:1: policy: has a YAML tag"),

@@ -31,8 +31,9 @@ LOADS: dict[str, str] = {
     "gateway_soak": "tests.load.soak",
     "gateway_kills": "tests.load.kills",
     "gateway_fuzz": "tests.load.fuzz",
+    "operators_fuzz": "tests.load.fuzz_operators",
 }
-"""Run only when they are named: each takes ten minutes or more."""
+"""Run only when they are named: each takes minutes."""
 
 ALL = ", ".join((*EVERY, *LOADS))
 

@@ -69,6 +69,7 @@ def test_help_is_a_sentence_and_a_pasteable_example(name: str, house: House) -> 
         assert words[: 1 + len(name.split())] == ["wave", *name.split()]
         assert len(example) <= 76, "broken over two lines it cannot be pasted"
         assert all(len(line) <= 80 for line in shown.splitlines())
+        assert "<bool>" not in shown, "an option without a value has no type"
 
 
 @pytest.mark.parametrize(("name", "example"), [(n, e) for n, found in sorted(EXAMPLES.items()) for e in found])

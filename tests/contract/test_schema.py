@@ -188,6 +188,7 @@ def test_a_full_disk_and_a_read_only_file_are_named(tmp_path: Path) -> None:
         ("disk I/O error", "fails"),
         ("database disk image is malformed", "damaged"),
         ("unable to open database file", "cannot be opened"),
+        ("no such table: rollout", "is not the database that it was"),
         ("something new", "refused: something new"),
     ],
 )

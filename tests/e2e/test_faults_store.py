@@ -189,7 +189,7 @@ def test_a_file_that_cannot_grow(house: House) -> None:
     [
         ("newer", "has schema 9999, which is newer than this program"),
         ("noise", "is not a database of this program"),
-        ("empty", "is empty. Make it with `wave db upgrade`."),
+        ("empty", "is empty. Make it with `wave db upgrade`, or bring one that was lost back with `wave restore`."),
         ("foreign", "belongs to another program. Give this one a database of its own."),
         ("gone", "`wave init` makes one; `--root DIR` or a settings file names another."),
         ("folder", "is a directory, not a database. Name a file in it."),

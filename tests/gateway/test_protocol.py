@@ -409,6 +409,7 @@ def test_an_error_of_the_commit_is_told_too(door: Door) -> None:
     door.world.devices.reports.settle = broken
     events = [{"id": "e", "rollout": "lmp-42", "target": 42, "event": "failed"}]
     assert error(door.post(device, "reports", {"events": events})) == (503, "store_unavailable")
+    assert error(door.ask("GET", "/healthz")) == (503, "store_unavailable")
 
 
 def test_a_shutting_down_server_says_when_to_come_again(door: Door) -> None:

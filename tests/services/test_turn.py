@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from orchestrator.adapters import scheduler as clockwork
 from orchestrator.adapters.lock import process_name
 from orchestrator.adapters.scheduler import TickScheduler
 from orchestrator.core.update import UpdateStatus
+from orchestrator.errors import StoreUnavailable
 from orchestrator.services.settings import Settings
 from orchestrator.services.tick import GATEWAY
 from orchestrator.services.turn import BEAT_EVERY, LEASE, Turn
@@ -122,6 +123,26 @@ def test_the_heartbeat_goes_on_while_a_tick_is_under_way(world: World, monkeypat
     finally:
         release.set()
         scheduler.stop()
+
+
+def test_a_store_that_is_away_is_said_once_and_when_it_is_back(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Its pulse is felt twice a second: a night without PostgreSQL must not fill the log."""
+    away = [StoreUnavailable("PostgreSQL is away.")] * 3
+
+    class Store:
+        def reading(self) -> Any:
+            if away:
+                raise away.pop()
+            return world.store.reading()
+
+    clock = TickScheduler(world.ticker, cast(Any, Store()), lambda: world.now, at_most=MINUTE, lease=3 * MINUTE)
+    with caplog.at_level("INFO", logger=clockwork.__name__):
+        for _ in range(5):
+            clock.listen()
+    assert [each.getMessage() for each in caplog.records] == [
+        "the store's pulse could not be felt: PostgreSQL is away.",
+        "the store's pulse is felt again",
+    ]
 
 
 def test_two_processes_never_have_one_name() -> None:

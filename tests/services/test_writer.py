@@ -14,7 +14,7 @@ import pytest
 from orchestrator.adapters.sql.store import SqlStore, SqlWriting, open_store
 from orchestrator.core.fleet import Device
 from orchestrator.errors import Busy, Conflict, InvalidInput, NotFound, StoreUnavailable, WaveError
-from orchestrator.services.writer import Batch, Work, Writer
+from orchestrator.services.writer import FAILING_FOR, Batch, Work, Writer
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -323,3 +323,28 @@ def test_an_error_of_input_is_handed_to_its_caller(store: Flaky, writer: Writer)
     work: Work[str, str] = Work("work", 0, run)
     with pytest.raises(InvalidInput):
         writer.submit(work, "a").result(10)
+
+
+def test_a_store_that_cannot_be_written_is_known_and_said_once_until_it_can(
+    store: Flaky, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [NOW]
+    writer = Writer(store, clock=lambda: now[0], touch_every=timedelta(days=1))
+    assert not writer.failing
+    with caplog.at_level("INFO", logger="orchestrator.services.writer"):
+        for _ in range(3):
+            store.fails = [StoreUnavailable("The disk is full.")]
+            with pytest.raises(StoreUnavailable):
+                writer.submit(GROUPS, "a").result(10)
+            assert writer.failing
+        now[0] += FAILING_FOR
+        assert not writer.failing, "after so long nobody knows: who asks next tries"
+        now[0] = NOW
+        assert writer.failing
+        assert writer.submit(GROUPS, "a").result(10) == "A"
+        writer.close()
+    assert not writer.failing
+    assert [each.getMessage() for each in caplog.records] == [
+        "nothing of devices can be written: The disk is full. They are told to come again later.",
+        "what devices say is written again",
+    ]

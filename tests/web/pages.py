@@ -41,6 +41,7 @@ PAGES = (
     "/deltas",
     "/deltas?state=ready&offset=5",
     "/policies",
+    "/words",
     "/policies/standard",
     "/policies/standard?fleet=1000000",
 )

@@ -47,23 +47,37 @@ def test_an_axis_has_round_steps_and_reaches_far_enough(highest: int) -> None:
 
 
 def test_each_failed_device_is_a_dot_with_its_name_and_the_crossing_is_marked() -> None:
-    drawn = staircase.drawing(_monitor(40, 3, (3, 9)), [(2, "a<b"), (5, "b"), (9, "c")], None, id="s")
+    drawn = staircase.drawing(_monitor(40, 3, (3, 9)), ((2, "a<b"), (5, "b"), (9, "c")), None, id="s")
     assert len(re.findall("<circle", drawn.svg)) == 3
     assert "a&lt;b: number 1, at place 2" in drawn.svg
     assert drawn.svg.count('class="dot crossed"') == 1
-    assert [(count, place) for count, place, _, _ in drawn.rows] == [(1, 2), (2, 5), (3, 9)]
+    assert drawn.failed == 3
+    first = limits_of(0.02, 0.01).limit(1)
+    assert f'<td class="n">1</td><td class="n">2</td><td class="n">{first:,}</td>' in drawn.listed
+    assert '<td><a href="/devices/a%3Cb">a&lt;b</a></td>' in drawn.listed
+    assert re.findall('<tr><td class="n">(\\d+)</td><td class="n">(\\d+)', drawn.listed) == [
+        ("1", "2"),
+        ("2", "5"),
+        ("3", "9"),
+    ]
+
+
+def test_of_many_failed_devices_the_first_are_listed_and_all_are_drawn() -> None:
+    dots = tuple((place, f"dev-{place}") for place in range(1, 80))
+    drawn = staircase.drawing(_monitor(4_000, 79), dots, None, id="s")
+    assert (drawn.svg.count("<title>dev-"), drawn.failed, drawn.listed.count("<tr>")) == (79, 79, 50)
 
 
 def test_the_next_limit_is_told_while_nothing_has_crossed() -> None:
     first = limits_of(0.02, 0.01).first
-    drawn = staircase.drawing(_monitor(40, 0), [], None, id="s")
+    drawn = staircase.drawing(_monitor(40, 0), (), None, id="s")
     assert f"{first} within {limits_of(0.02, 0.01).limit(first)} halts" in drawn.svg
-    assert "next-mark" not in staircase.drawing(_monitor(40, 3, (3, 9)), [], None, id="s").svg
+    assert "next-mark" not in staircase.drawing(_monitor(40, 3, (3, 9)), (), None, id="s").svg
 
 
 @pytest.mark.parametrize("places", [0, 1, 20, 5_000, 3_000_000])
 def test_a_staircase_of_any_length_stays_small(places: int) -> None:
-    assert len(staircase.drawing(_monitor(places, 0), [], None, id="s").svg) < 12_000
+    assert len(staircase.drawing(_monitor(places, 0), (), None, id="s").svg) < 12_000
 
 
 def test_a_window_is_drawn_in_its_own_zone_and_its_exceptions_are_closed() -> None:

@@ -124,3 +124,46 @@ def test_a_second_person_approves_on_the_page_and_who_wrote_it_cannot(home: Inst
         form = {"csrf": csrf_token(role), "reason": "I have looked.", "step": "do", **hidden}
         assert asking.post("/rollouts/lmp-45/order/approve", data=form).status_code == status
     assert "approved by a approver" in asking.get("/rollouts/lmp-45").text
+
+
+def test_what_comes_after_a_bar_is_not_hidden_in_it_and_shares_are_spelt_as_in_sentences(client: TestClient) -> None:
+    page = client.get("/rollouts").text
+    assert re.search(r"<progress [^>]*></progress> <small>2\.7\N{NO-BREAK SPACE}%</small>", page)
+    assert "/>" not in "".join(re.findall(r"<progress[^>]*>", page))
+    assert "tolerance 2\N{NO-BREAK SPACE}%" in client.get("/rollouts/beta-43").text
+
+
+def test_what_is_not_started_waits_for_the_start_and_not_for_a_wave_before_the_first(home: Installation) -> None:
+    home.apply("later-42", 42, "beta", [{"wave": "one", "devices": {"count": 2}}, *EVERYBODY], TOLERANT)
+    client = TestClient(operators_side(home.app, doorkeeper=ByRole()))
+    client.cookies.set("wave_session", "viewer")
+    page = client.get("/rollouts/later-42").text
+    assert "It waits for the start." in page and "It waits for the start, then for one." in page
+
+
+def test_each_word_is_explained_on_a_page_that_others_lead_to(client: TestClient) -> None:
+    page = client.get("/words").text
+    anchors = set(re.findall(r'<div id="([^"]+)"', page))
+    assert {"place", "hardware-id", "halted"} <= anchors and "the safety stop" in page
+    for path in ("/rollouts/lmp-42", "/rollouts/beta-43", "/devices/gw-0007"):
+        asked = re.findall(r'href="/words#([^"]+)"', client.get(path).text)
+        assert asked and set(asked) <= anchors
+    assert 'href="/words"' in client.get("/fleet").text
+
+
+def test_a_button_names_what_it_does_and_no_form_has_a_button_that_only_says_cancel(client: TestClient) -> None:
+    form = client.get("/rollouts/lmp-42/order/cancel?wave=emea").text
+    assert "Cancel wave emea</button>" in form and "Change nothing" in form
+    assert "Cancel lmp-42</button>" in client.get("/rollouts/lmp-42/order/cancel").text
+    skip = client.get("/rollouts/lmp-42/order/skip?wave=rest").text
+    assert "Skip wave rest</button>" in skip and "devices are served when the rollout completes." in skip
+    refused = client.get("/rollouts/lmp-44/order/start").text
+    assert "As it stands this is refused." in refused and "<textarea" not in refused, "nothing to give a reason for"
+
+
+def test_waves_of_a_cancelled_rollout_do_not_look_as_if_they_went_on(home: Installation, client: TestClient) -> None:
+    home.apply("over-42", 42, "beta", EVERYBODY, TOLERANT)
+    home.app.rollouts.cancel("over-42", by="mika", reason="It was a mistake.")
+    page = client.get("/rollouts/over-42").text
+    assert "- cancelled" in page and "pending" not in page
+    assert "Nothing more is offered: the rollout was cancelled." in page and "Advances when" not in page

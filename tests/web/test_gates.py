@@ -41,7 +41,7 @@ def test_each_answer_has_its_word_and_only_a_yes_lets_open(answer: GateAnswer, w
     (row,) = gate_rows([_view(_said(answer))], RULES)
     assert (row.wave, row.gate, row.answer, row.stands) == ("half", "errors", word, stands)
     assert row.question == "errors is below 5" and row.because == "3 is below 5" and row.got_at == NOON
-    assert row.then == "asked every 1m; without a yes after 2h the wave opens without it"
+    assert row.then == "asked every 1 min; without a yes after 2 h the wave opens without it"
 
 
 def test_an_answer_to_another_question_or_from_before_a_resume_is_none() -> None:

@@ -14,16 +14,19 @@ from typing import Final
 from sqlalchemy.engine import URL, make_url
 
 from orchestrator.adapters.sql.engine import Engine
-from orchestrator.adapters.sql.link import FOREIGN, translated
+from orchestrator.adapters.sql.link import translated
 from orchestrator.adapters.sql.schema import VERSIONS, version_of
 from orchestrator.adapters.sql.store import SqlStore, open_store, upgrade
 from orchestrator.core.editions import MOST_EDITIONS
-from orchestrator.errors import InvalidInput, Refused, StoreUnavailable
+from orchestrator.errors import InvalidInput, Refused, StoreUnavailable, Unavailable
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.tick import GATEWAY
 
 PROGRAM_SECONDS: Final = 6 * 3600
 """How long pg_dump or pg_restore may take."""
+
+_NOT_WRITTEN: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC})
+"""What SQLite says of a copy that finds no room: of the two files only the copy is written."""
 
 _FOR_EVER: Final = timedelta(days=36_500)
 _ALIVE_FOR: Final = timedelta(minutes=1)
@@ -46,17 +49,32 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def copy_sqlite(source: Path, to: Path) -> None:
-    """All of one moment, whoever writes meanwhile, and nobody waits for it. Raises StoreUnavailable."""
-    to.unlink(missing_ok=True)
-    to.touch(mode=0o600)
+    """All of one moment, whoever writes meanwhile, and nobody waits for it. Raises StoreUnavailable, and Unavailable
+    where the copy cannot be written."""
+    _begin(to)
     try:
         with closing(sqlite3.connect(source, timeout=10)) as raw, closing(sqlite3.connect(to)) as copy:
             # all pages in one step are one read transaction: in WAL it begins nothing anew and blocks nobody
             raw.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE")
-    except FOREIGN as error:
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) in _NOT_WRITTEN:
+            raise no_room(to.parent, "there is not enough room") from error
         raise translated(error, str(source)) from error
     check_sqlite(to)
+
+
+def no_room(folder: Path, why: str) -> Unavailable:
+    return Unavailable(f"The backup cannot be written in {folder}: {why}.", remedy="Name a directory with room.")
+
+
+def _begin(file: Path) -> None:
+    """Empty, and for its owner alone from its first byte on."""
+    try:
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+    except OSError as error:
+        raise no_room(file.parent, error.strerror or str(error)) from error
 
 
 def check_sqlite(file: Path) -> None:
@@ -71,9 +89,8 @@ def check_sqlite(file: Path) -> None:
 
 
 def dump_postgresql(url: str, to: Path) -> None:
-    """All of one moment. Raises StoreUnavailable."""
-    to.unlink(missing_ok=True)
-    to.touch(mode=0o600)
+    """All of one moment. Raises StoreUnavailable, and Unavailable where it cannot be written."""
+    _begin(to)
     words = ["pg_dump", "--format=custom", "--compress=0", "--no-owner", "--no-privileges", f"--file={to}"]
     _run(words, _variables(make_url(url)), url)
 

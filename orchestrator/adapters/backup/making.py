@@ -78,7 +78,8 @@ def make(settings: Settings, file: Path | None, into: Path, *, now: datetime, co
             members = archive.members
             archive.close(manifest)
     finally:
-        copy.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be made, the reason is on its way already
+            copy.unlink(missing_ok=True)
     try:
         unpacked(into, None)
     except BaseException:

@@ -153,7 +153,14 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             said = error.problem or error.context or "cannot be understood"
             line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else None
-            hint = " Indent with spaces." if "\\t" in said or "tab" in said else ""
+            hint = ""
+            if "cannot start any token" in said and mark:
+                # libyaml does not say which; the words below are for who never read a grammar
+                found = text[mark.index : mark.index + 1]
+                said = "found a tab where only spaces may stand" if found == "\t" else f"no value begins with {found!r}"
+                hint = "" if found == "\t" else " Write it in quotes if it is meant as text."
+            if "tab" in said:
+                hint = " Indent with spaces."
             raise InvalidFile(f"is not YAML: {said}.{hint}", file=self.file, line=line) from None
         except yaml.YAMLError as error:
             said = str(error).splitlines()[0]

@@ -4,6 +4,8 @@
 * SQLite in a file: WAL, so that readers see a snapshot and never wait. Writers of one process queue at a lock, which
   is fair and quick; against
   other processes they wait by ``busy_timeout``. ``BEGIN IMMEDIATE`` makes a writer the writer before it reads anything.
+  A file that was removed or replaced under an open engine is refused with every session: what is written to a file
+  without a name is lost with the process, and nobody must be told that it was accepted.
 * PostgreSQL: a writer runs READ COMMITTED and locks the rows it decides on; a reader REPEATABLE READ READ ONLY.
 """
 
@@ -59,6 +61,7 @@ class Engine:
         self._busy_after = busy_after
         self._writer = threading.Lock()
         self._mine = threading.local()
+        self._opened: tuple[int, int] | None = None
         if self.path is not None:
             self._make_file(self.path, create)
         connect: Callable[[], Any] = self.connection()
@@ -122,6 +125,7 @@ class Engine:
 
     def _begun(self, begin: str) -> tuple[Any, Link]:
         """A connection with its transaction begun. A kept one that the server has closed meanwhile is replaced once."""
+        self._check_same_file()
         for kept in (True, False):
             lent = self._take()
             try:
@@ -142,6 +146,23 @@ class Engine:
                     ) from error
                 raise translated(error, self.where) from error
         raise AssertionError("unreachable")
+
+    def _check_same_file(self) -> None:
+        """Raises StoreUnavailable where the file is not the one that was opened first."""
+        if self._opened is None or self._which() == self._opened:
+            return
+        raise StoreUnavailable(
+            f"The database {self.where} was removed or replaced while it was in use; nothing of this was written.",
+            remedy="Put back the file that was there, or stop `wave serve` and start it again with this one.",
+        )
+
+    def _which(self) -> tuple[int, int] | None:
+        assert self.path is not None
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _take(self) -> Any:
         try:
@@ -182,7 +203,9 @@ class Engine:
 
     def _connect_sqlite(self) -> sqlite3.Connection:
         raw = sqlite3.connect(
-            ":memory:" if self.path is None else self.path,
+            # never makes a file: an empty one in the place of one that is gone would hide that
+            ":memory:" if self.path is None else f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=self.path is not None,
             timeout=self._busy_after,
             isolation_level=None,
             check_same_thread=False,
@@ -197,6 +220,8 @@ class Engine:
                 # Stays with the file; on a read-only one it cannot be set and need not.
                 if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                     raw.execute("PRAGMA journal_mode = WAL")
+                if self._opened is None:
+                    self._opened = self._which()
         except BaseException:
             raw.close()
             raise

@@ -64,6 +64,12 @@ _SAID: Final[tuple[tuple[str, type[WaveError], str, str], ...]] = (
         "Name another file, or move this one away and let a new one be made.",
     ),
     (
+        "no such table",
+        StoreUnavailable,
+        "{where} is not the database that it was: a table is missing.",
+        "Look whether somebody replaced it; `wave restore` brings a backup back.",
+    ),
+    (
         "malformed",
         StoreUnavailable,
         "The database {where} is damaged.",

@@ -110,7 +110,10 @@ def require(engine: Engine, *, create: bool) -> None:
         return
     if version is None:
         if not create:
-            raise StoreUnavailable(f"The database {engine.where} is empty.", remedy="Make it with `wave db upgrade`.")
+            raise StoreUnavailable(
+                f"The database {engine.where} is empty.",
+                remedy="Make it with `wave db upgrade`, or bring one that was lost back with `wave restore`.",
+            )
         migrate(engine)
     elif version in VERSIONS:
         raise StoreUnavailable(

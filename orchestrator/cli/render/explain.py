@@ -10,14 +10,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.cli.render.grid import Grid, Paragraph, heading
-from orchestrator.cli.render.rollout import UNFINISHED, counting, header, silence
+from orchestrator.cli.render.rollout import counting, header, silence
 from orchestrator.cli.render.words import ago, clock, digest, more, plural, span, status
 from orchestrator.core.facts import MonitorFacts
 from orchestrator.core.offers import NoOfferKind
 from orchestrator.core.outcomes import Answer
 from orchestrator.core.protocols import NOTHING_SPOKEN
 from orchestrator.core.reasons import apart_sentence, budget_sentence, monitor_state
-from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING, RolloutStatus, WaveStatus
+from orchestrator.core.states import ROLLOUT_MEANING, UNFINISHED, WAVE_MEANING, RolloutStatus, WaveStatus
 from orchestrator.services.views import DeviceView, RolloutView, WhyNot
 
 SHOWN_OF_TOLD: Final = 300

@@ -33,9 +33,6 @@ BAR: Final = 10
 ENDED: Final = frozenset({WaveStatus.FAILED, WaveStatus.CANCELLED, WaveStatus.SKIPPED})
 """Waves whose end is worth its reason."""
 
-UNFINISHED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.OPEN, WaveStatus.BAKING})
-"""Waves that a cancelled rollout leaves as they stood."""
-
 EXIT: Final = {
     RolloutStatus.HELD: 10,
     RolloutStatus.HALTED: 11,
@@ -126,7 +123,7 @@ def waves(view: RolloutView, now: datetime) -> Grid:
     grid = Grid(["", "~WAVE", "STATE", "", ">DEVICES", ">OFFERED", ">CONFIRMED", ">BAD", ">DELTAS"])
     for wave in view.waves:
         facts = wave.facts
-        word = word_of(wave, view)
+        word = view.word_of(wave)
         deltas = "-" if facts.deltas is None else f"{facts.deltas.ready}/{facts.deltas.pairs}"
         bad = facts.bad_in_all
         grid.add(
@@ -142,13 +139,6 @@ def waves(view: RolloutView, now: datetime) -> Grid:
             under=list(_below(wave, view.summary.standing.reason.sentence, now)),
         )
     return grid
-
-
-def word_of(wave: WaveView, view: RolloutView) -> str:
-    """How a wave stands, to whoever looks: one that had not ended went with its rollout."""
-    if view.summary.status is RolloutStatus.CANCELLED and wave.state.status in UNFINISHED:
-        return WaveStatus.CANCELLED.value
-    return "held" if wave.state.hold is not None else wave.state.status.value
 
 
 def size(wave: WaveView) -> int | None:

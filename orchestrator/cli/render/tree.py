@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from orchestrator.cli.render.grid import wrapped
-from orchestrator.cli.render.rollout import bar, counting, monitor_next, size, word_of
+from orchestrator.cli.render.rollout import bar, counting, monitor_next, size
 from orchestrator.cli.render.words import MARK, STYLE, ago, more, number, plural, span, status
 from orchestrator.core.facts import BudgetFacts, MonitorFacts
 from orchestrator.core.states import RolloutStatus, WaveStatus
@@ -107,7 +107,7 @@ def _quiet(branch: Branch, found: Sequence[MonitorFacts]) -> None:
 
 def _wave(root: Branch, wave: WaveView, view: RolloutView, now: datetime) -> None:
     state, facts = wave.state, wave.facts
-    word = word_of(wave, view)
+    word = view.word_of(wave)
     since = state.hold.since if state.hold is not None else state.standing.since
     whole = size(wave)
     line = Text.assemble(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from orchestrator.core.durations import duration_text
 from orchestrator.core.gates import AtTheEnd, Gate, GateAnswer, GateFacts
 from orchestrator.core.rules import Rules
 from orchestrator.core.states import WaveStatus
+from orchestrator.core.words import span
 from orchestrator.services.views import WaveView
 
 _CLOSED: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING})
@@ -73,4 +73,4 @@ def _answers(said: GateFacts, gate: Gate, wave: WaveView) -> bool:
 
 def _then(gate: Gate) -> str:
     end = "the wave holds" if gate.otherwise is AtTheEnd.HOLD else "the wave opens without it"
-    return f"asked every {duration_text(gate.every)}; without a yes after {duration_text(gate.at_most)} {end}"
+    return f"asked every {span(gate.every)}; without a yes after {span(gate.at_most)} {end}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from orchestrator.web.console import live, orders, pages, policies
+from orchestrator.web.console import glossary, live, orders, pages, policies
 from orchestrator.web.console.rendering import Kept
 from orchestrator.web.console.routes import router
 from orchestrator.web.console.studies import Studies
 
-PARTS = (live, orders, pages, policies)
+PARTS = (glossary, live, orders, pages, policies)
 """What has routes."""
 
 

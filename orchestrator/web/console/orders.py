@@ -124,6 +124,7 @@ def _form(
         console.clock(),
         code=status,
         verb=verb,
+        deed=verb.deed(name, order),
         order=order,
         about=about,
         s=about.view.summary,
@@ -152,6 +153,12 @@ def _opening(wave: WaveView) -> str:
     return f"Wave {wave.state.wave} opens {after}in slices: {many} offered the Target a few at first."
 
 
+def _skipping(wave: WaveView) -> str:
+    size = wave.facts.eligible
+    many = "Its devices are" if size is None else f"Its {size:,} devices are"
+    return f"What comes after it goes on without it. {many} served when the rollout completes."
+
+
 def _filled(verb: Verb, about: OrderPage, order: Order) -> Order:
     """Where something must be chosen and nothing is, the first choice stands."""
     waves = choices(verb, about.view)
@@ -176,6 +183,8 @@ def _effects(verb: Verb, view: RolloutView, order: Order) -> tuple[str, ...]:
             found.append(f"Then, each after those before it have passed: {', '.join(later)}.")
     if verb.name == "promote":
         found += [_opening(each) for each in touched]
+    if verb.name == "skip":
+        found += [_skipping(each) for each in touched]
     if verb.name == "resume" and under_way:
         found.append(f"{under_way:,} devices are under way and go on.")
     if verb.name in ("halt", "cancel") and under_way:

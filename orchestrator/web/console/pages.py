@@ -67,7 +67,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
     found = console.rollout(name)
     view = found.view
     drawn = _staircases(found)
-    lying, upright = waves.graphs(view.waves, id="waves")
+    lying, upright = waves.graphs(view, id="waves")
     calendars = []
     if found.policy.window is not None:
         calendars.append(windows.calendar("Opening and passing", found.policy.window, now, id="cal-open"))
@@ -83,7 +83,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         found=found,
         view=view,
         s=view.summary,
-        word_of=waves.word_of,
+        word_of=view.word_of,
         counts_of=waves.counts_of,
         bar=waves.bar_alone,
         lying=lying,
@@ -91,6 +91,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         stairs=drawn,
         quiet=_quiet(found, drawn),
         heading=staircase.heading,
+        most_listed=staircase.MOST_LISTED,
         too_many=found.too_many,
         banded=banded,
         band_chart=bands.chart(banded, id="bands"),
@@ -137,7 +138,7 @@ def _quiet(found: RolloutPage, drawn: Sequence[staircase.Drawing]) -> str:
     watching = [each for each in found.view.monitors if each.answer is not Answer.COUNT and not each.accepted]
     rest = list(dict.fromkeys(words(each.outcomes) for each in watching if not each.bad and each.outcomes not in shown))
     places = max((each.places for each in watching), default=0)
-    if not rest:
+    if not rest or not places:
         return ""
     said = f"{', '.join(rest[:-1])} or {rest[-1]}" if rest[1:] else rest[0]
     return f"Among {plural(places, 'place')} none is {said}."

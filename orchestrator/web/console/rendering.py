@@ -203,7 +203,7 @@ def _environment() -> Environment:
     made.filters.update(
         span=words.span,
         number=words.number,
-        percent=words.percent,
+        percent=_percent,
         megabytes=words.megabytes,
         digest=words.digest,
         plural=words.plural,
@@ -218,7 +218,7 @@ def _environment() -> Environment:
     made.globals.update(
         url=url,
         static=static.address,
-        mark=words.MARK,
+        mark={**words.MARK, "halted": "x", "rolled_back": "x"},
         meaning={str(each): text for each, text in ROLLOUT_MEANING.items()},
         wave_meaning={str(each): text for each, text in WAVE_MEANING.items()},
         meter=_meter,
@@ -285,5 +285,11 @@ def _ticked(sentence: str) -> Markup:
     return Markup("").join(el("code", part) if number % 2 else part for number, part in enumerate(parts))
 
 
+def _percent(share: float | None) -> str:
+    """As in the sentences around it: ``2 %``, ``0.4 %``, never parted from its number."""
+    return words.percent(share).replace(".0%", "%").replace("%", "\N{NO-BREAK SPACE}%")
+
+
 def _meter(share: float, label: str) -> Markup:
+    """Closed by a tag of its own: in HTML it would else hold, and hide, whatever comes after it."""
     return el("progress", max=1, value=f"{min(1.0, max(0.0, share)):.3f}", aria_label=label)

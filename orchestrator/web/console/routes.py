@@ -24,6 +24,8 @@ from orchestrator.web.problems import status_of
 
 SIGN_IN: Final = "/sign-in"
 
+_MISTAKE: Final = "Try again in a moment. What went wrong stands in the log of `wave serve`."
+
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 _log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class PageRoute(APIRoute):
                 raise
             except Exception:
                 _log.exception("%s %s could not be answered", request.method, request.url.path)
-                return trouble(request, 500, "The server made a mistake; it has written it down.", None)
+                return trouble(request, 500, "The server made a mistake; it has written it down.", _MISTAKE)
 
         return handled
 

@@ -51,6 +51,11 @@ class Verb:
     segments: bool = False
     grave: bool = False
 
+    def deed(self, rollout: str, order: Order) -> str:
+        """What the button that does it says: ``Cancel wave rest``, and no bare ``Cancel``, which may mean the form."""
+        what = order.segment if self.segments else f"wave {order.wave}" if order.wave else rollout
+        return f"{self.title.split()[0]} {what}".rstrip()
+
     def allowed(self, person: Person) -> bool:
         return any(may(person.roles, role) for role in self.roles)
 

@@ -25,6 +25,7 @@ PAGES: Final = {
     "device-odd": "/devices/gw-0007",
     "deltas": "/deltas",
     "policies": "/policies",
+    "words": "/words",
     "policy": "/policies/standard",
 }
 """By the name of its picture; ``{failed}`` is a device that failed."""

@@ -71,7 +71,7 @@ def test_what_was_not_shown_is_not_done(served: Served, browser: Browser) -> Non
         watched.go("/rollouts/lmp-42/order/cancel")
         page.get_by_label("Reason").fill("One wave only.")
         page.get_by_label("What").select_option("rest")
-        page.get_by_role("button", name="Cancel", exact=True).click()
+        page.get_by_role("button", name="Cancel lmp-42", exact=True).click()
         expect(page.locator("#would")).to_contain_text("Wave rest of rollout lmp-42 is cancelled.")
         expect(page.get_by_label("Reason")).to_have_value("One wave only.")
         watched.go("/rollouts/lmp-42")

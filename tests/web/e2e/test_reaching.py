@@ -82,14 +82,15 @@ def test_tab_goes_from_the_way_past_the_frame_to_the_page_and_one_sees_where(ser
     with served.page(browser, "releaser.anna") as watched:
         page = watched.page
         watched.go("/rollouts/lmp-42")
-        seen = [_tab(page) for _ in range(16)]
+        seen = [_tab(page) for _ in range(17)]
         assert seen[0]["text"] == "Skip to the page" and float(str(seen[0]["top"])) >= 0, (
             "it is seen once it is reached"
         )
         texts = [each["text"] for each in seen]
         assert texts[1:7] == ["wave", "Rollouts", "Fleet", "Deltas", "Policies", "Sign out"]
         assert texts[8:15] == ["Promote", "Pause", "Complete", "Exclude a segment", "Skip a wave", "Cancel", "Halt"]
-        assert str(texts[15]).startswith("lab"), "the graph of the waves, which can be scrolled"
+        assert texts[15] == "?", "what a wave is"
+        assert str(texts[16]).startswith("lab"), "the graph of the waves, which can be scrolled"
         assert all(each["ring"] for each in seen), [each for each in seen if not each["ring"]]
         watched.go("/rollouts/lmp-42")
         _tab(page)
@@ -106,7 +107,7 @@ def test_an_order_is_given_by_keyboard_alone(served: Served, browser: Browser) -
         while page.evaluate("() => document.activeElement.id") != "reason":
             page.keyboard.press("Tab")
         page.keyboard.type("Support has no hands free.")
-        assert _tab(page)["text"] == "Pause"
+        assert _tab(page)["text"] == "Pause lmp-42"
         page.keyboard.press("Enter")
         expect(page.locator("h1 .pill")).to_contain_text("paused")
         served.home.app.rollouts.resume("lmp-42", by="mika")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -22,23 +23,41 @@ HEIGHT: Final = 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 14, 40
 _MOST_STEPS: Final = 160
 
+MOST_LISTED: Final = 50
+"""Failed devices in the table beside a staircase."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One chart with its words. ``rows``: what the dots are, for the table beside it: count, place, device."""
+    """One chart with its words. ``failed``: how many dots there are; ``listed``: the rows of a table of the first
+    MOST_LISTED: count, place, limit, device."""
 
     monitor: MonitorFacts
     sentence: str
     svg: Markup
-    rows: tuple[tuple[int, int, str, int], ...]
+    failed: int
+    listed: Markup
 
 
-def drawing(monitor: MonitorFacts, dots: Sequence[tuple[int, str]], step: Step | None, *, id: str) -> Drawing:
-    """``dots``: place and device of each that is bad, by place; empty when there are too many to draw."""
+@lru_cache(maxsize=64)
+def drawing(monitor: MonitorFacts, dots: tuple[tuple[int, str], ...], step: Step | None, *, id: str) -> Drawing:
+    """``dots``: place and device of each that is bad, by place; empty when there are too many to draw. Nothing is drawn
+    again while no outcome is counted."""
     stairs = staircase(monitor.tolerance, monitor.alpha)
     sentence = monitor_state(monitor, step)
-    rows = tuple((count, place, device, stairs.limit(count)) for count, (place, device) in enumerate(dots, 1))
-    return Drawing(monitor, sentence, _svg(monitor, stairs, dots, step, sentence, id), rows)
+    svg = _svg(monitor, stairs, dots, step, sentence, id)
+    return Drawing(monitor, sentence, svg, len(dots), _listed(stairs, dots[:MOST_LISTED]))
+
+
+def _listed(stairs: Staircase, dots: Sequence[tuple[int, str]]) -> Markup:
+    return Markup(
+        "".join(
+            f'<tr><td class="n">{count}</td><td class="n">{number(place)}</td>'
+            f'<td class="n">{number(stairs.limit(count))}</td>'
+            f'<td><a href="/devices/{quote(device, safe="")}">{escaped(device)}</a></td></tr>'
+            for count, (place, device) in enumerate(dots, 1)
+        )
+    )
 
 
 def plain(tolerance: float, alpha: float, places: int, *, id: str, title: str, answer: Answer = Answer.HALT) -> Markup:
@@ -236,9 +255,9 @@ def _axes(scale: _Scale) -> Markup:
     return el("g", parts)
 
 
-def dots_of(places: Sequence[tuple[str, int]]) -> list[tuple[int, str]]:
+def dots_of(places: Sequence[tuple[str, int]]) -> tuple[tuple[int, str], ...]:
     """By place, from device and place."""
-    return sorted((place, device) for device, place in places)
+    return tuple(sorted((place, device) for device, place in places))
 
 
 def heading(monitor: MonitorFacts) -> str:

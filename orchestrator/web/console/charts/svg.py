@@ -13,6 +13,8 @@ Child = Markup | str
 Value = str | float | int
 
 _NAMES: Final = {"class_": "class", "view_box": "viewBox", "for_": "for"}
+_NEVER_EMPTY: Final = frozenset({"a", "progress"})
+"""Elements that HTML does not let end where they begin."""
 _SPECIAL: Final = re.compile("[&<>\"']")
 
 
@@ -25,7 +27,7 @@ def el(name: str, *children: Child | Iterable[Child], **attributes: Value | None
         if value is not None:
             tag += f' {_NAMED[key]}="{escaped(value) if isinstance(value, str) else short(value)}"'
     inner = "".join([_inner(child) for child in children])
-    if inner or name == "a":
+    if inner or name in _NEVER_EMPTY:
         return str.__new__(Markup, f"{tag}>{inner}</{name}>")
     return str.__new__(Markup, f"{tag}/>")
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from orchestrator.core.states import WaveStatus
 from orchestrator.core.words import MARK, number
-from orchestrator.services.views import WaveView
+from orchestrator.services.views import RolloutView, WaveView
 from orchestrator.web.console.charts.svg import el, escaped, picture, short
 
 _WIDE, _HIGH = 190, 92
@@ -29,11 +29,6 @@ class Counts:
     confirmed: int
     bad: int
     in_flight: int
-
-
-def word_of(wave: WaveView) -> str:
-    """Its status; ``held`` where a person is waited for."""
-    return "held" if wave.state.hold is not None else wave.state.status.value
 
 
 def counts_of(wave: WaveView) -> Counts:
@@ -54,9 +49,10 @@ class Node(NamedTuple):
     after: tuple[str, ...]
 
 
-def graphs(waves: Sequence[WaveView], *, id: str) -> tuple[Markup, Markup]:
+def graphs(view: RolloutView, *, id: str) -> tuple[Markup, Markup]:
     """From left to right, and from top to bottom for a narrow page."""
-    return _graphs(tuple(Node(each.state.wave, word_of(each), counts_of(each), each.after) for each in waves), id)
+    nodes = (Node(each.state.wave, view.word_of(each), counts_of(each), each.after) for each in view.waves)
+    return _graphs(tuple(nodes), id)
 
 
 @lru_cache(maxsize=256)
