@@ -93,7 +93,8 @@ class DeltaListReading(JobReading, RolloutReading):
 
     def delta_page(self, *, offset: int, limit: int) -> Sequence[DeltaRecord]:
         rows = self.link.rows(
-            f"SELECT {DELTA_COLUMNS} FROM delta ORDER BY recorded_at DESC, to_commit DESC, from_commit DESC LIMIT ? OFFSET ?",
+            f"SELECT {DELTA_COLUMNS} FROM delta ORDER BY recorded_at DESC, to_commit DESC, from_commit DESC "
+            "LIMIT ? OFFSET ?",
             (limit, offset),
         )
         return [delta_of(row) for row in rows]
