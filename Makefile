@@ -82,7 +82,7 @@ lock: $(READY)  ## write requirements.lock anew, with today's newest versions
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile pyproject.toml --extra dev --extra traces --upgrade --quiet --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
-	$(PY) -m uv pip compile pyproject.toml --constraint requirements.lock --quiet --universal --python-version 3.11 \
+	$(PY) -m uv pip compile pyproject.toml --extra traces --constraint requirements.lock --quiet --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o packaging/requirements.lock
 
 docs: $(READY)  ## build the site of README and docs in build/site; a warning is an error

@@ -385,7 +385,9 @@ def main() -> int:
     if options.provision:
         repository, commit, version = options.provision
         device.provision(repository, commit, int(version))
-    elif options.once:
+        device.log(f"runs version {version}")
+        return 0
+    if options.once:
         device.step()
     else:
         signal.signal(signal.SIGTERM, lambda number, frame: device.stopping.set())

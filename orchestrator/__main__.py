@@ -101,10 +101,10 @@ def _restore(
     return bootstrap.restore(archive, file, overrides, by=by, yes=yes, dry_run=dry_run)
 
 
-def _copy_database(settings: Settings, to: Settings) -> dict[str, int]:
+def _copy_database(settings: Settings, to: Settings, by: str) -> dict[str, int]:
     from orchestrator import bootstrap
 
-    return bootstrap.copy_database(settings, to)
+    return bootstrap.copy_database(settings, to, by)
 
 
 def main() -> int:

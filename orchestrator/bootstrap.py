@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +145,7 @@ def open_application(
 ) -> Application:
     """Every service over this installation's store and repository. ``poke`` is called after each change, from any
     thread. ``later`` runs work soon in another thread, ``beside`` what may take a minute."""
-    from orchestrator.adapters.artifacts.keys import signing_key
+    from orchestrator.adapters.artifacts.keys import SigningKey
     from orchestrator.adapters.artifacts.store import FolderStore
     from orchestrator.adapters.files.library import Library
     from orchestrator.adapters.gates.asking import FileSources
@@ -155,6 +156,7 @@ def open_application(
     from orchestrator.services.deltas import Deltas
     from orchestrator.services.devices import Devices
     from orchestrator.services.downloads import Downloads, Signer
+    from orchestrator.services.gate_trials import GateTrials
     from orchestrator.services.gatekeeping import Gatekeeper
     from orchestrator.services.house_log import HouseLog
     from orchestrator.services.measuring import Measuring
@@ -177,7 +179,7 @@ def open_application(
     store = open_store(settings, create=create)
     provider = open_providers(settings, store)
     files = FolderStore(settings.artifacts_path)
-    downloads = Downloads(settings.url, Signer(lambda: signing_key(settings.artifacts_path)), settings.makes_artifacts)
+    downloads = Downloads(settings.url, Signer(SigningKey(settings.artifacts_path)), settings.makes_artifacts)
     deltas = Deltas(store, provider, clock, makes_artifacts=settings.makes_artifacts)
     # Where several processes serve one database, what one of them remembers of a device may be old.
     kept = 0 if settings.database_url.startswith("postgresql") else settings.devices_in_memory
@@ -225,6 +227,7 @@ def open_application(
         replayer=Replayer(store),
         people=People(store, clock, passwords),
         house_log=HouseLog(store, clock),
+        gates=GateTrials(store, sources, time.monotonic),
         door=Door(
             store,
             clock,
@@ -298,11 +301,13 @@ def restore(
     return put_back(archive, root, settings, by=by, now=utc_now(), yes=yes, dry_run=dry_run)
 
 
-def copy_database(settings: Settings, to: Settings) -> dict[str, int]:
+def copy_database(settings: Settings, to: Settings, by: str) -> dict[str, int]:
     """Everything of this installation's SQLite database into the empty PostgreSQL one of other settings; rows by table.
-    Raises Refused while a server runs, or when the other is not empty."""
+    The log there has it, and who ordered it; the old one is as it was. Raises Refused while a server runs, or when the
+    other is not empty."""
     from orchestrator.adapters.lock import Lock, lock_file
     from orchestrator.adapters.sql.moving import move
+    from orchestrator.services.house_log import HouseLog
 
     open_store(settings).close()
     lock = Lock(lock_file(settings.database_url, settings.root))
@@ -312,7 +317,10 @@ def copy_database(settings: Settings, to: Settings) -> dict[str, int]:
                 f"`wave serve` (process {lock.holder()}) serves this database.",
                 remedy="Stop it: what devices report meanwhile would not be in the copy.",
             )
-        return move(settings.database_url, to.database_url)
+        counts = move(settings.database_url, to.database_url)
+    with closing(open_store(to)) as store:
+        HouseLog(store, utc_now).note("database_copied", "database", "copied everything here from SQLite", by=by)
+    return counts
 
 
 def initialise(root: Path) -> list[str]:

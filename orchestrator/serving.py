@@ -261,6 +261,7 @@ class _OperatorsSide:
         from orchestrator.services.census import Censuses
         from orchestrator.web.app import operators_side
         from orchestrator.web.following import Following
+        from orchestrator.web.problems import form
 
         app, settings = self._app, self._app.settings
         side = operators_side(
@@ -281,6 +282,7 @@ class _OperatorsSide:
             tls=self._tls,
             proxies=settings.trusted_proxies,
             refused=self._meter.beside,
+            form=form,
             started=lambda port: LOG.info("serving operators on %s", where),
         )
         if self._over.is_set():

@@ -204,6 +204,8 @@ late_group(
 )
 late_group("policy", "policy_commands", "Policies: check, list, show, and the schemas for editors.", panel="Fleet")
 
+late_group("gate", "gate_commands", "Gates: ask them now, for a try.", panel="Fleet")
+
 from orchestrator.cli import care_commands, help_commands, house_commands  # noqa: E402, F401 - and the installation, last
 
 late_group(

@@ -43,7 +43,8 @@ def init(
     from orchestrator.services.authority import CA_FOR
 
     with call.application() as house:
-        made = house.authority().make(name, lasts=_lasts(days, CA_FOR), now=house.clock())
+        with house.house_log.during("authority_made", name, f"made the authority {name}", by=call.by):
+            made = house.authority().make(name, lasts=_lasts(days, CA_FOR), now=house.clock())
         place = (house.settings.root / "ca").absolute()
     if as_json:
         return call.answer("authority", {**_shape(made), "directory": str(place)})

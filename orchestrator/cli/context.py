@@ -86,7 +86,7 @@ class Openers:
     settings_file: Callable[[Path | None, Mapping[str, str]], Path | None]
     back_up: BacksUp
     restore: Restores
-    copy_database: Callable[[Settings, Settings], dict[str, int]]
+    copy_database: Callable[[Settings, Settings, str], dict[str, int]]
 
 
 _installed: list[Openers] = []

@@ -49,7 +49,7 @@ def copy(
     call = invocation(ctx, as_json=as_json)
     call.require_here()
     to = openers().load_settings(settings, {})
-    counts = openers().copy_database(call.load_settings(), to)
+    counts = openers().copy_database(call.load_settings(), to, call.by)
     if as_json:
         return call.answer("copied", counts)
     from orchestrator.cli.render.words import plural

@@ -195,7 +195,8 @@ def status(
     exit_code: Annotated[
         bool,
         typer.Option(
-            "--exit-code", help="End with 0 running or completed, 10 held, 11 halted, 12 cancelled, 13 paused."
+            "--exit-code",
+            help="End with 0 running or completed, 10 held or a wave of it held, 11 halted, 12 cancelled, 13 paused.",
         ),
     ] = False,
     every: Annotated[
@@ -213,6 +214,7 @@ def status(
     """Show how a rollout stands: its waves, what they wait for, monitors and budgets."""
     call = invocation(ctx, as_json=as_json)
     from orchestrator.cli.render.rollout import EXIT, TIMED_OUT
+    from orchestrator.cli.watch import comes_to
 
     if timeout is not None and not watch:
         raise InvalidInput("--timeout is for --watch: without it nothing is waited for.")
@@ -227,7 +229,7 @@ def status(
             )
         else:
             view, now = app.queries.rollout(rollout), app.clock()
-            last = view.summary.status
+            last = comes_to(view)
             if as_json:
                 from orchestrator.cli.render import shapes
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from orchestrator.cli.context import AsJson, Invocation, Yes, confirm, invocation
 from orchestrator.cli.late import command, group
-from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.errors import InvalidInput, NotFound, StoreUnavailable
 
 if TYPE_CHECKING:
     from orchestrator.services.tuf import TufView
@@ -45,14 +47,17 @@ def init(
 ) -> None:
     """Begin a TUF repository: keys and the first root, or the next root of one that devices trust already."""
     call = invocation(ctx, as_json=as_json)
-    house = call.tuf()
+    call.require_here()
     given = root_key or []
     if take_over:
-        made = house.take_over([_content(each) for each in take_over], root_keys=given, keys=keys)
+        roots = [_content(each) for each in take_over]
+        with _noted(call, "tuf_taken_over", "took over the TUF repository of devices that trust one already"):
+            made = call.tuf().take_over(roots, root_keys=given, keys=keys)
     elif len(given) > 1:
         raise InvalidInput("A new repository has one root key.", remedy="Give --root-key once.")
     else:
-        made = house.init(keys=keys, root_key=given[0] if given else None)
+        with _noted(call, "tuf_begun", "began a TUF repository"):
+            made = call.tuf().init(keys=keys, root_key=given[0] if given else None)
     if as_json:
         return call.answer("tuf", made)
     call.show(f"Root {made.roots[0].version} is made; it is good until {made.roots[0].expires_at:%Y-%m-%d}.")
@@ -82,10 +87,13 @@ def rotate(
 ) -> None:
     """Make the next root, with new online keys; devices follow at their next check-in."""
     call = invocation(ctx, as_json=as_json)
+    call.require_here()
     if same_keys and keys is not None:
         raise InvalidInput("--same-keys and --keys exclude each other.")
     confirm(call, "Make a new root?", yes=yes)
-    made = call.tuf().rotate(root_keys=root_key or [], new_root_key=new_root_key, keys=keys, same_keys=same_keys)
+    deed = f"made the next TUF root, with {'the same' if same_keys else 'new'} online keys"
+    with _noted(call, "tuf_rotated", f"{deed}{' and a new root key' if new_root_key else ''}"):
+        made = call.tuf().rotate(root_keys=root_key or [], new_root_key=new_root_key, keys=keys, same_keys=same_keys)
     if as_json:
         return call.answer("tuf", made)
     call.show(f"Root {made.roots[0].version} is made; it is good until {made.roots[0].expires_at:%Y-%m-%d}.")
@@ -99,6 +107,18 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         return call.answer("tuf", found)
     _page(call, found)
+
+
+@contextmanager
+def _noted(call: Invocation, event: str, deed: str) -> Iterator[None]:
+    """Stands in the house's log, where there is a store to write it into: a root that ends soon waits for none."""
+    with ExitStack() as stack:
+        try:
+            house = stack.enter_context(call.application())
+            stack.enter_context(house.house_log.during(event, "tuf", deed, by=call.by))
+        except StoreUnavailable as error:
+            call.tell(f"This stands in no log: {error.message}")
+        yield
 
 
 def _page(call: Invocation, found: TufView) -> None:

@@ -34,7 +34,7 @@ def watch(
     within: timedelta | None = None,
 ) -> tuple[RolloutStatus, bool]:
     """Look until Ctrl-C, or with ``until_it_rests`` until it has ended or needs a person, or for as long as ``within``;
-    the last status seen, and whether the time was over first.
+    the last status seen (``comes_to``), and whether the time was over first.
 
     A store that is busy for a moment does not end the watching. Raises NotFound for a rollout that is not there.
     """
@@ -49,7 +49,7 @@ def watch(
         try:
             while True:
                 shown.update(view, app.clock())
-                if until_it_rests and view.summary.status not in UNDER_WAY:
+                if until_it_rests and comes_to(view) not in UNDER_WAY:
                     break
                 left = every if ends_at is None else min(every, ends_at - time.monotonic())
                 if late := left <= 0:
@@ -61,7 +61,15 @@ def watch(
                     continue
         except KeyboardInterrupt:
             pass  # the way a person ends it
-    return view.summary.status, late
+    return comes_to(view), late
+
+
+def comes_to(view: RolloutView) -> RolloutStatus:
+    """Its status, for whoever waits for an end: running with a wave that is held is held, because nothing but a person
+    ends that. A wave that waits for its promotion or an approval is not: that was foreseen."""
+    running = view.summary.status is RolloutStatus.RUNNING
+    held = running and any(each.state.hold is not None for each in view.waves)
+    return RolloutStatus.HELD if held else view.summary.status
 
 
 class Pages:

@@ -1,18 +1,23 @@
 """Whether enough other people have approved. Pure.
 
 Whoever wrote, edited or started the rollout is no other person, nor is who is asked twice. An edit voids what was
-approved before (``services.editing``), a new halt what was approved for the one before.
+approved before (``services.editing``), a new halt what was approved for the one before, and who may approve no more
+takes along what has not been carried out yet (``undone``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import Final
 
-from orchestrator.core.approving import Deed
+from orchestrator.core.approving import Approval, Deed
 from orchestrator.core.facts import Facts, RolloutState
 from orchestrator.core.roles import folded
 from orchestrator.core.rules import Rules, WaveRules
-from orchestrator.core.states import Reason, ReasonKind
+from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, WaveStatus
+
+_SHUT: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.SKIPPED, WaveStatus.CANCELLED})
+"""Waves that no approval has opened."""
 
 
 def given(state: RolloutState, deed: Deed, wave: str | None = None, *, but: Iterable[str] = ()) -> tuple[str, ...]:
@@ -49,6 +54,26 @@ def resume_lacks(state: RolloutState, rules: Rules, by: str) -> Reason | None:
     """Why ``by`` may not let it go on after its halt yet."""
     have = given(state, Deed.RESUME, but=[by])
     return _lacks(" of going on", rules.approve_resume, have, f"`wave approve {state.rollout}`")
+
+
+def undone(state: RolloutState, rules: Rules, by: str) -> tuple[Approval, ...]:
+    """What this person has approved and nobody has acted upon: the rollout while it lacks others, or has opened
+    nothing; a wave that has not opened; going on from a halt that lasts."""
+    if state.status in (RolloutStatus.COMPLETED, RolloutStatus.CANCELLED):
+        return ()
+    shut = {each.wave for each in state.waves if each.status in _SHUT}
+    waiting = len(shut) == len(state.waves) or start_lacks(state, rules) is not None
+    halted = state.status is RolloutStatus.HALTED
+    return tuple(
+        each
+        for each in state.approvals
+        if folded(each.by) == folded(by)
+        and {
+            Deed.START: waiting,
+            Deed.OPEN: each.wave in shut,
+            Deed.RESUME: halted and each.epoch == state.epoch,
+        }[each.deed]
+    )
 
 
 def lower(before: Rules, after: Rules, waves: Collection[str]) -> Iterator[str]:

@@ -63,6 +63,17 @@ def shut(wave: WaveState, gates: Sequence[Gate], facts: WaveFacts, look: Look) -
     return True
 
 
+def follows(gate: Gate, answer: GateAnswer) -> str:
+    """What one answer leads to, if it is the first; so ``shut`` has it."""
+    if answer is GateAnswer.YES:
+        return f"It counts for {duration_text(good_for(gate))}."
+    if answer is GateAnswer.NO:
+        return "The wave holds, for a person."
+    end = "the wave holds" if gate.otherwise is AtTheEnd.HOLD else "the wave opens without it"
+    again = f"It is asked again after {duration_text(gate.every)};"
+    return f"{again} without a yes within {duration_text(gate.at_most)} {end}."
+
+
 def gates_sentence(gates: Sequence[Gate], facts: WaveFacts) -> str:
     """What the gates said of a wave that opens; empty where it has none."""
     known = {each.gate: each for each in facts.gates}
@@ -89,7 +100,9 @@ def _ask(
             look.wake(ends)
             return
     times = [found[gate.gate].got_at + gate.every for gate in waiting if gate.gate in found]
-    due = look.now if len(times) < len(waiting) else min(times)
+    # another's yes may end before this one is due, and then all are asked
+    ends_of_yes = [found[gate.gate].got_at + good_for(gate) for gate in gates if gate.gate in found]
+    due = look.now if len(times) < len(waiting) else min(times + ends_of_yes)
     if look.now < due:
         look.wake(due)
         return

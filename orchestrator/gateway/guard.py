@@ -2,19 +2,22 @@
 
 Uvicorn waits for ever for a head, keeps any length of it, and takes every connection that comes. Here a head has a time
 and a length, and connections far above the limit are closed at once, so that the files of the process suffice for the
-rest.
+rest. Whoever is refused here is told so as the application tells its own errors (``said``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from orchestrator.gateway.at_once import WHOLE, Headers, round_of, whole
 from orchestrator.gateway.counting import CONNECTION, NOT_HTTP, TOO_LARGE, TOO_MANY, TOO_SLOW
+from orchestrator.gateway.said import Form, Said, by_kind
 from orchestrator.gateway.tls import CERTIFICATE, peer_certificate
 from orchestrator.services.metering import Refusals
 
@@ -61,6 +64,9 @@ class GuardedProtocol(HttpToolsProtocol):
     refused: ClassVar[Refusals]
     """Counts whom the bounds hit; see ``guarded``."""
 
+    said: ClassVar[Mapping[str, Said]]
+    """What they are told, by the kind that is counted."""
+
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._in_head = False
@@ -75,6 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._begun: RequestResponseCycle | None = None
         self._idle_since: float | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -108,8 +115,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
-                self.refused.count(CONNECTION, TOO_LARGE)
-                self.transport.close()
+                self._refuse(TOO_LARGE)
                 return
         elif bool(self.cycle) and self.cycle.more_body:
             self._beside(self.cycle, len(data))
@@ -128,14 +134,16 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._beside_bytes += size
         if self._beside_bytes > most:
-            self.refused.count(CONNECTION, TOO_LARGE)
-            self.transport.close()
+            self._refuse(TOO_LARGE)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if not self._at_once or app is not self.app:
+        if app is not self.app:  # there are too many at once
+            self.refused.count(CONNECTION, TOO_MANY)
+            full: Any = self.said[TOO_MANY]
+            super()._start_asgi_task(cycle, full)
+        elif not self._at_once:
             super()._start_asgi_task(cycle, app)
-            return
-        if self._reading:
+        elif self._reading:
             self._ready = cycle  # its body may be in what is being read
         else:
             # One of many that came together, after the one before it: a task each, or the stack would grow with them.
@@ -194,15 +202,36 @@ class GuardedProtocol(HttpToolsProtocol):
             self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         self._head_is_there()
-        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
-            self.refused.count(CONNECTION, TOO_MANY)  # Uvicorn tells it 503
         super().on_headers_complete()
+        self._in_head = False  # and not before: an address that is none is found in there
 
     def send_400_response(self, msg: str) -> None:
-        self.refused.count(CONNECTION, NOT_HTTP)
-        super().send_400_response(msg)
+        self._refuse(NOT_HTTP)
+
+    def _refuse(self, kind: str) -> None:
+        """Nothing is read of this connection any more. What is wrong is told once, in its turn: never in the place of
+        an answer that is still to come, nor in the middle of one."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self.refused.count(CONNECTION, kind)
+        cycle = self.cycle
+        in_its_body = bool(cycle) and cycle.more_body and not self._in_head
+        if in_its_body and (self.pipeline or cycle.response_started):
+            self.transport.close()
+        elif not bool(cycle) or in_its_body or cycle.response_complete:
+            if in_its_body:
+                cycle.disconnected = True  # whatever the application says of it now goes nowhere
+                cycle.message_event.set()
+            self._last_word(kind)
+        else:
+            cycle.on_response = partial(self._last_word, kind)
+
+    def _last_word(self, kind: str) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self.said[kind].line(self.server_state.default_headers))
+            self.transport.close()
 
     def _answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete
@@ -212,8 +241,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
-        self.refused.count(CONNECTION, TOO_SLOW)
-        self.transport.close()
+        self._late = None
+        if self._in_head:
+            self._refuse(TOO_SLOW)
+        else:  # it has asked for nothing
+            self.refused.count(CONNECTION, TOO_SLOW)
+            self.transport.close()
 
     def _head_is_there(self) -> None:
         if self._late is not None:
@@ -221,11 +254,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._late = None
 
 
-def guarded(refused: Refusals) -> type[GuardedProtocol]:
-    """The protocol of one server, all of whose connections are counted together."""
-    counts = refused
+def guarded(refused: Refusals, form: Form) -> type[GuardedProtocol]:
+    """The protocol of one server, all of whose connections are counted together and told in the same form."""
+    counts, words = refused, by_kind(form)
 
     class Guarded(GuardedProtocol):
         refused = counts
+        said = words
 
     return Guarded

@@ -49,8 +49,8 @@ RETRY_SECONDS: Final = 5
 """When a device that found the server busy should come again."""
 
 KINDS: Final = frozenset(
-    "not_json invalid_report too_large too_slow not_found gone method_not_allowed unauthorized forbidden refused "
-    "too_many busy store_unavailable unavailable internal".split()
+    "not_http not_json invalid_report too_large too_slow not_found gone method_not_allowed unauthorized forbidden "
+    "refused too_many busy store_unavailable unavailable internal".split()
 )
 """Every kind that an error on the wire can have."""
 

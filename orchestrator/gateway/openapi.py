@@ -31,17 +31,20 @@ _MEANING: Final = {
     403: "Known, and not allowed.",
     404: "There is nothing.",
     405: "Another method.",
-    408: "The body took too long.",
+    408: "The request took too long.",
     409: "A rule forbids it.",
     410: "It is over.",
     413: "Too large.",
     416: "No such range.",
     429: "Too often.",
+    431: "The head is too long.",
     500: "The server's mistake.",
     503: "Busy; come again when `Retry-After` says.",
 }
 ANY_ROUTE: Final = (400, 401, 403, 404, 408, 409, 413, 429, 503)
 """What a route may be refused with, unless it says otherwise."""
+EVERYWHERE: Final = (400, 405, 408, 431, 500, 503)
+"""What anything may be refused with: before it is known what is asked for, too, and in the gateway's own form then."""
 
 
 class Route(NamedTuple):
@@ -105,7 +108,7 @@ def _operation(route: Route, shape_of: dict[int, dict[str, Any]]) -> dict[str, A
         str(status): {"description": "It went well.", "content": {route.media: given}} for status in route.success
     }
     problem = {"content": {"application/json": {"schema": {"$ref": _SCHEMAS.format(name="Error")}}}}
-    for status in (*route.errors, 405, 500):
+    for status in {*route.errors, *EVERYWHERE}:
         answers[str(status)] = {"description": _MEANING[status], **(problem if route.own_errors else {})}
     operation["responses"] = dict(sorted(answers.items()))
     if not route.anybody:

@@ -17,6 +17,7 @@ import uvicorn
 
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.guard import MOST_AT_ONCE, guarded
+from orchestrator.gateway.said import Form, own_form
 from orchestrator.gateway.tls import TlsLoop
 from orchestrator.services.metering import Refusals
 
@@ -51,7 +52,8 @@ class Server:
     end first. ``started`` is called with the port once it listens. Give ``sockets`` instead of host and port to listen
     on what is bound already. Port 0 takes any free one. Above ``at_once`` connections or requests each is told 503.
     With ``tls`` it speaks nothing else. ``proxies``: addresses whose word for whom they ask is believed. ``late`` is
-    told ten times a second how late the event loop gets round to its work. ``refused`` counts whom the bounds hit.
+    told ten times a second how late the event loop gets round to its work. ``refused`` counts whom the bounds hit, and
+    ``form`` says how they are told.
 
     Stopping: it listens no more; every answer from then on closes its connection; a connection that says nothing gets
     ``guard.LAST_WORD`` seconds to ask once more, so that nobody who had just begun to speak is cut off."""
@@ -70,13 +72,14 @@ class Server:
         started: Callable[[int], None] = lambda port: None,
         late: Callable[[timedelta], None] = lambda by: None,
         refused: Refusals | None = None,
+        form: Form = own_form,
     ) -> None:
         config = uvicorn.Config(
             app,
             host=host,
             port=port,
             loop="uvloop",
-            http=guarded(refused or Refusals()),
+            http=guarded(refused or Refusals(), form),
             ws="none",
             lifespan="off",
             interface="asgi3",

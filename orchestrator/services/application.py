@@ -20,6 +20,7 @@ from orchestrator.services.delta_provider import DeltaProvider
 from orchestrator.services.deltas import Deltas
 from orchestrator.services.devices import Devices
 from orchestrator.services.downloads import Downloads
+from orchestrator.services.gate_trials import GateTrials
 from orchestrator.services.house_log import HouseLog
 from orchestrator.services.measuring import Measuring
 from orchestrator.services.mender.operating import Operating
@@ -90,6 +91,7 @@ class Application:
     replayer: Replayer
     people: People
     house_log: HouseLog
+    gates: GateTrials
     door: Door
     authority: Callable[[], Authority]
     tuf: Callable[[], Tuf]

@@ -10,32 +10,41 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from orchestrator.core.approvals import given, resume_lacks, start_lacks, wave_lacks
+from orchestrator.core.approvals import given, resume_lacks, start_lacks, undone, wave_lacks
 from orchestrator.core.approving import Approval, Deed, files_of
 from orchestrator.core.facts import RolloutState, WaveState
-from orchestrator.core.roles import folded
+from orchestrator.core.roles import Role, folded, may
 from orchestrator.core.rules import Rules
 from orchestrator.core.states import Reason, RolloutStatus, WaveStatus
 from orchestrator.errors import Conflict, Forbidden, Refused, WrongState
-from orchestrator.services.chronicle import rules_of
+from orchestrator.services.chronicle import order, rules_of
+from orchestrator.services.locking import lock_all
+from orchestrator.services.people_store import PersonRow
 from orchestrator.services.records import RolloutRow
+from orchestrator.services.store import Reading, Writing
 
 NOT_OPENED = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING})
 
+_GOING = frozenset(RolloutStatus) - {RolloutStatus.COMPLETED, RolloutStatus.CANCELLED}
+
 
 def approved(
-    row: RolloutRow, wave: WaveState | None, *, by: str, files: str | None, now: datetime
+    r: Reading, row: RolloutRow, wave: WaveState | None, *, by: str, files: str | None, now: datetime
 ) -> tuple[RolloutState, Approval, int]:
     """The record with one more approval: of the wave's opening; without one, of going on after a halt, or of the
     rollout; and how many are lacking still.
 
-    Raises Forbidden for whoever wrote, edited or started it, Conflict when ``files`` is not what is bound, WrongState
-    when it is too late, Refused when nothing asks for it or the same person has said so before.
+    Raises Forbidden for whoever wrote, edited or started it, or is known here and may approve nothing, Conflict when
+    ``files`` is not what is bound, WrongState when it is too late, Refused when nothing asks for it or the same
+    person has said so before.
     """
     state, rules = row.state, rules_of(row)
     bound = files_of(row.spec_digest, row.policy_digest)
     if files is not None and files != bound:
         raise Conflict(f"Rollout {state.rollout} was changed meanwhile: look at it again before you approve it.")
+    person = r.person(by)
+    if person is not None and not may_approve(person):
+        raise Forbidden(f"{person.name} may approve nothing{' and is disabled' if person.disabled_at else ''}.")
     deed, needed, what = _deed(state, rules, wave)
     if needed == 0:
         raise Refused(f"The policy asks nobody to approve {what}.")
@@ -59,6 +68,34 @@ def what_of(approval: Approval) -> str:
             return "Going on after the halt"
         case _:
             return "The rollout"
+
+
+def may_approve(person: PersonRow) -> bool:
+    return person.disabled_at is None and may(person.roles, Role.APPROVER)
+
+
+def withdraw_approvals(w: Writing, before: PersonRow, after: PersonRow, *, by: str, now: datetime) -> None:
+    """Who may approve no more, from this change of them on, has approved nothing that was not carried out yet: it is
+    taken back in the transaction of the change, with an entry in each rollout's journal."""
+    if not may_approve(before) or may_approve(after):
+        return
+    lock_all(w, _GOING)
+    for row in w.rollouts(_GOING):
+        state = row.state
+        gone = undone(state, rules_of(row), before.name)
+        if not gone:
+            continue
+        why = f"{by} {'disabled' if after.disabled_at else 'took the role from'} {before.name}"
+        each = ", ".join(what_of(one)[0].lower() + what_of(one)[1:] for one in gone)
+        order(
+            w,
+            row,
+            replace(state, approvals=tuple(one for one in state.approvals if one not in gone)),
+            event="approval_withdrawn",
+            by=by,
+            sentence=f"The word of {before.name} counts no more, as {why}: {each}.",
+            now=now,
+        )
 
 
 def refuse_unapproved_resume(row: RolloutRow, by: str) -> None:

@@ -54,6 +54,12 @@ class Question(NamedTuple):
     target: int
     tag: str
 
+    @property
+    def told(self) -> Mapping[str, str | int]:
+        """What a webhook or a command learns of it."""
+        about = {"gate": self.gate.gate, "rollout": self.rollout, "wave": self.wave}
+        return {**about, "target": self.target, "tag": self.tag}
+
 
 class Said(NamedTuple):
     answer: GateAnswer
@@ -103,7 +109,10 @@ class Gatekeeper:
         try:
             with self._turns:
                 gates = rules_of(row).wave(wave).gates
-                said = self._answers(row, wave, gates)
+                said = answers(
+                    self.sources,
+                    [Question(gate, row.state.rollout, wave, row.target_version, row.tag) for gate in gates],
+                )
                 self._write(row.key, wave, gates, said)
         except WaveError as error:
             LOG.warning("what the gates of wave %s of %s say was not written: %s", wave, row.state.rollout, error)
@@ -113,32 +122,6 @@ class Gatekeeper:
             with self._guard:
                 self._asking.discard((row.key, wave))
             self.poke()
-
-    def _answers(self, row: RolloutRow, wave: str, gates: Sequence[Gate]) -> list[Said]:
-        """All at once: the slowest says how long it takes."""
-
-        def one(gate: Gate) -> Said:
-            question = Question(gate, row.state.rollout, wave, row.target_version, row.tag)
-            about = {
-                "wave.gate": gate.gate,
-                "wave.source": gate.asks,
-                "wave.rollout": row.state.rollout,
-                "wave.wave": wave,
-            }
-            with tracing.span("gate", about, side=Side.ASKS) as span:
-                try:
-                    said = self.sources.ask(question)
-                except WaveError as error:
-                    said = Said(GateAnswer.NO_DATA, error.message)
-                except Exception as error:
-                    LOG.exception("gate %s of wave %s of %s could not be asked", gate.gate, wave, row.state.rollout)
-                    said = Said(GateAnswer.NO_DATA, f"asking failed: {type(error).__name__}")
-                span.note({"wave.answer": said.answer.value})
-            return said._replace(because=plain(said.because))
-
-        with ThreadPoolExecutor(max_workers=max(1, len(gates)), thread_name_prefix="gate") as pool:
-            asked = [pool.submit(copy_context().run, one, gate) for gate in gates]
-            return [each.result() for each in asked]
 
     @again
     def _write(self, key: int, wave: str, gates: Sequence[Gate], said: Sequence[Said]) -> None:
@@ -156,6 +139,28 @@ class Gatekeeper:
             for facts in answers:
                 row = _note(w, row, wave, facts, before.get(facts.gate), now)
             w.set_gates(key, wave, answers)
+
+
+def answers(sources: Sources, questions: Sequence[Question]) -> list[Said]:
+    """All at once: the slowest says how long it takes. Raises nothing for what goes wrong with one."""
+
+    def one(question: Question) -> Said:
+        gate, rollout, wave = question.gate, question.rollout, question.wave
+        about = {"wave.gate": gate.gate, "wave.source": gate.asks, "wave.rollout": rollout, "wave.wave": wave}
+        with tracing.span("gate", about, side=Side.ASKS) as span:
+            try:
+                said = sources.ask(question)
+            except WaveError as error:
+                said = Said(GateAnswer.NO_DATA, error.message)
+            except Exception as error:
+                LOG.exception("gate %s of wave %s of %s could not be asked", gate.gate, wave, rollout)
+                said = Said(GateAnswer.NO_DATA, f"asking failed: {type(error).__name__}")
+            span.note({"wave.answer": said.answer.value})
+        return said._replace(because=plain(said.because))
+
+    with ThreadPoolExecutor(max_workers=max(1, len(questions)), thread_name_prefix="gate") as pool:
+        asked = [pool.submit(copy_context().run, one, question) for question in questions]
+        return [each.result() for each in asked]
 
 
 def _facts(gate: Gate, said: Said, before: GateFacts | None, granted_at: datetime | None, now: datetime) -> GateFacts:

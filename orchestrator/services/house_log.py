@@ -7,7 +7,8 @@ Only added to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -36,6 +37,14 @@ class HouseLog:
         down."""
         with self.store.writing() as w:
             note(w, self.clock(), event, what, deed, by=by)
+
+    @contextmanager
+    def during(self, event: str, what: str, deed: str, *, by: str) -> Iterator[None]:
+        """For a deed in files that may be refused: written with the end of the block, and not at all where that
+        raises. Nothing else may be asked of the store within."""
+        with self.store.writing() as w:
+            note(w, self.clock(), event, what, deed, by=by)
+            yield
 
 
 def note(w: Writing, now: datetime, event: str, what: str, deed: str, *, by: str) -> None:

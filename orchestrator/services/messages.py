@@ -132,6 +132,11 @@ class ReportedEvent(Struct, frozen=True):
     message: str | None = None
 
 
+class OwnEvent(ReportedEvent, frozen=True):
+    """What the server itself notes among a device's events, such as that it was told to stop: no device can send one,
+    and however much it has said before, it is kept."""
+
+
 class Report(Struct, frozen=True):
     """What a device has to tell, oldest first. Each event is judged alone, so its texts are measured there."""
 

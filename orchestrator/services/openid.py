@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from orchestrator.core.roles import Role, check_person, folded, parse_roles
 from orchestrator.errors import Conflict, Forbidden, InvalidInput, Unauthorized
+from orchestrator.services.approving import withdraw_approvals
 from orchestrator.services.people_door import Door
 from orchestrator.services.people_store import PersonEvent, PersonRow
 from orchestrator.services.store import Store
@@ -113,8 +114,9 @@ class OpenId:
             known = w.person_by_subject(subject)
             if known is not None:
                 if known.roles != roles:
-                    known = replace(known, roles=roles)
+                    before, known = known, replace(known, roles=roles)
                     w.save_person(known)
+                    withdraw_approvals(w, before, known, by=self.name, now=now)
                     sentence = f"{self.name} made {known.name} {' and '.join(sorted(roles))}."
                     w.log_person_event(PersonEvent(now, self.name, "roles", known.name, sentence))
                 return known

@@ -218,6 +218,7 @@ OPERATIONS: Final = (
     Operation(
         "GET", "/journal/verification", _VIEWER, "", remotely.verify_journals, Listing(lambda v: f"{v.rollout}", True)
     ),
+    Operation("POST", "/gates/ask", _RELEASER, "", remotely.ask_gates),
     Operation("GET", "/log", _VIEWER, "house_log", HouseLog.events, _NEXT),
     # the fleet
     Operation("GET", "/devices", _VIEWER, "", remotely.devices, Listing(lambda each: str(each.id), True)),
@@ -302,7 +303,7 @@ OPERATIONS: Final = (
     # content
     Operation("GET", "/targets", _VIEWER, "targets", Targets.list, _BY_NAME),
     Operation("POST", "/targets", _RELEASER, "targets", Targets.add),
-    Operation("GET", "/targets/{which}", _VIEWER, "targets", Targets.show),
+    Operation("GET", "/targets/{which}", _VIEWER, "targets", Targets.show, Listing(lambda v: str(v.target.name))),
     Operation("POST", "/targets/of-artifact", _RELEASER, "", remotely.add_target_of_artifact),
     Operation("POST", "/targets/tags", _RELEASER, "targets", Targets.tag),
     Operation("POST", "/targets/import", _RELEASER, "", remotely.import_targets),

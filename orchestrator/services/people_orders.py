@@ -16,6 +16,7 @@ from orchestrator.core.fleet import check_name
 from orchestrator.core.roles import Role, check_person, folded, shared
 from orchestrator.core.states import POLICY
 from orchestrator.errors import Conflict, InvalidInput, NotFound, Refused
+from orchestrator.services.approving import withdraw_approvals
 from orchestrator.services.credentials import digest_of
 from orchestrator.services.passwords import Passwords
 from orchestrator.services.people_store import PersonEvent, PersonRow, TokenRow
@@ -209,6 +210,7 @@ class People:
                 w.end_sessions(row.name)
             if after != row:
                 w.save_person(after)
+                withdraw_approvals(w, row, after, by=by, now=self._clock())
                 self._note(w, by, event, row.name, sentence.replace("{name}", row.name))
         return after
 

@@ -18,6 +18,7 @@ from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_views import DeltaView
 from orchestrator.services.editing import Applied
 from orchestrator.services.failing import Failing
+from orchestrator.services.gate_trials import GateTrial
 from orchestrator.services.mender.sets import AuthSet
 from orchestrator.services.notices import Delivered
 from orchestrator.services.records import DeviceFilter
@@ -116,6 +117,19 @@ def plan(app: Application, *, rollout: Document, policy: Document | None = None)
 def replay(app: Application, *, name: str, policy: Document | None = None) -> Replayed:
     """Make every recorded decision again; with ``policy``, what that one would have decided."""
     return app.replayer.replay(name, policy=None if policy is None else app.files.policy_said(policy))
+
+
+def ask_gates(
+    app: Application,
+    *,
+    policy: Document | None = None,
+    rollout: str | None = None,
+    wave: str | None = None,
+    gates: Sequence[str] = (),
+) -> GateTrial:
+    """Ask gates now, once: those of a policy, or of a rollout's wave. Nothing is decided by it or written down."""
+    asked = None if policy is None else app.files.policy_said(policy)
+    return app.gates.ask(asked, rollout=rollout, wave=wave, only=gates)
 
 
 def verify_journals(

@@ -1,8 +1,9 @@
 """A batch of reports in one transaction: each event once, each update folded once, and the halt that they prove.
 
 Events are taken whatever the rollout's status; what cannot be about this device is refused item by item, and the good
-ones beside it are kept. Of an update of which very much has been said, only what still moves it is kept: the rest is
-taken, so that nobody sends it again, and forgotten. Also counts silences when their time has come.
+ones beside it are kept. Of an update of which very much has been said, only what still moves it is kept, and what the
+server notes itself: the rest is taken, so that nobody sends it again, and forgotten. Also counts silences when their
+time has come.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from orchestrator.services.messages import (
     LONGEST_CODE,
     LONGEST_ID,
     LONGEST_MESSAGE,
+    OwnEvent,
     Received,
     Refusal,
     ReportedEvent,
@@ -151,7 +153,8 @@ class Reports:
             if tallies.step(course, step):
                 touched.setdefault(told[number].device_id, []).append(course)
         if unkept:
-            drop(batch.w, unkept)
+            own = {(one.device_key, each.id) for one in told for each in one.events if isinstance(each, OwnEvent)}
+            drop(batch.w, [row for row in unkept if (row.device_key, row.event_id) not in own])
         stopped = False
         for key in tallies.write(batch.w):
             stopped = self.settle(batch.w, key, now=batch.now) or stopped

@@ -292,7 +292,8 @@ class Rollouts:
         now = self.clock()
         with self._writing(dry_run) as w:
             row = self._row(w, name)
-            state, fresh, more = approved(row, None if wave is None else _wave(row, wave), by=by, files=files, now=now)
+            named = None if wave is None else _wave(row, wave)
+            state, fresh, more = approved(w, row, named, by=by, files=files, now=now)
             sentence = _said(f"{what_of(fresh)} approved by {by}", reason)
             facts = {"approved": fresh.deed.value, "files": fresh.files}
             order(w, row, state, event="approved", by=by, sentence=sentence, now=now, wave=wave, facts=facts)

@@ -177,22 +177,26 @@ class Targets:
             return r.targets(version=version, tag=tag)
 
     def show(self, which: str) -> Sequence[TargetView]:
-        """The Target of that name, or all of that version. Raises NotFound."""
+        """The Target of that name, or all of that version, by name. Raises NotFound."""
         with self.store.reading() as r:
             found = _named(r.targets(), which)
             running, records = r.running(), r.deltas()
             versions: dict[str, set[int]] = {}
             for target in r.targets():
                 versions.setdefault(target.commit, set()).add(target.version)
-        return [
-            TargetView(
-                target,
-                tuple(c for c in running if c.commit == target.commit and c.hardware_id in target.hardware_ids),
-                tuple(record for record in records if record.pair.to_commit == target.commit),
-                {commit: tuple(sorted(found_at, reverse=True)) for commit, found_at in versions.items()},
+        views = []
+        for target in found:
+            leading = tuple(record for record in records if record.pair.to_commit == target.commit)
+            known = [commit for record in leading if (commit := record.pair.from_commit) in versions and commit]
+            views.append(
+                TargetView(
+                    target,
+                    tuple(c for c in running if c.commit == target.commit and c.hardware_id in target.hardware_ids),
+                    leading,
+                    {commit: tuple(sorted(versions[commit], reverse=True)) for commit in known},
+                )
             )
-            for target in found
-        ]
+        return views
 
     def tag(
         self,

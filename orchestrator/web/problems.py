@@ -81,6 +81,11 @@ def problem(
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=PROBLEM)
 
 
+def form(status: int, kind: str, sentence: str) -> tuple[bytes, bytes]:
+    """The kind of content and the body, for whoever refuses before there is an application."""
+    return PROBLEM.encode(), bytes(problem(status, kind, sentence).body)
+
+
 def told(error: WaveError) -> JSONResponse:
     headers = {}
     if isinstance(error, TooMany):

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.adapters.artifacts import keys
 from orchestrator.adapters.artifacts import store as module
 from orchestrator.adapters.artifacts.disk import CHUNK
-from orchestrator.adapters.artifacts.keys import KEY_BYTES, signing_key
+from orchestrator.adapters.artifacts.keys import KEY_BYTES, SigningKey, signing_key
 from orchestrator.adapters.artifacts.store import FolderStore
 from orchestrator.errors import Busy, Conflict, ContentUnavailable, InvalidInput, NotFound, Refused
 from orchestrator.services.artifact_store import Progress
@@ -243,6 +244,39 @@ def test_the_key_of_addresses_is_made_once_and_for_its_owner_only(tmp_path: Path
     file.write_bytes(b"short")
     with pytest.raises(ContentUnavailable, match="is damaged"):
         signing_key(root)
+
+
+def test_a_key_is_read_once_and_again_when_the_file_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every offer somebody asks for it, and an operator who replaces it wants the old addresses dead now."""
+    key = SigningKey(tmp_path)
+    first = key()
+    reads: list[Path] = []
+    read = keys._read
+
+    def counted(file: Path) -> object:
+        reads.append(file)
+        return read(file)
+
+    monkeypatch.setattr(keys, "_read", counted)
+    assert [key() for _ in range(5)] == [first] * 5
+    assert reads == []
+    file = tmp_path / "urls.key"
+    another = tmp_path / "another"
+    another.write_bytes(b"2" * KEY_BYTES)
+    another.chmod(0o600)
+    another.rename(file)
+    assert [key(), key()] == [b"2" * KEY_BYTES] * 2 and len(reads) == 1
+    before = file.stat().st_mtime_ns
+    file.write_bytes(b"3" * KEY_BYTES)
+    os.utime(file, ns=(before + 1, before + 1))
+    assert key() == b"3" * KEY_BYTES, "written over in its place"
+    file.chmod(0o640)
+    with pytest.raises(ContentUnavailable, match="can be read by others"):
+        key()
+    file.chmod(0o600)
+    assert key() == b"3" * KEY_BYTES
+    file.unlink()
+    assert key() not in (first, b"2" * KEY_BYTES, b"3" * KEY_BYTES), "removed, so a new one is made"
 
 
 TAKE = """

@@ -23,6 +23,7 @@ from orchestrator.adapters.notify.sender import DestinationSender
 from orchestrator.adapters.scheduler import TickScheduler
 from orchestrator.adapters.traces import OpenTelemetry
 from orchestrator.bootstrap import traced
+from orchestrator.core.gates import Gate, GateAnswer
 from orchestrator.errors import StoreUnavailable, Unavailable
 from orchestrator.gateway.app import Gateway
 from orchestrator.gateway.own import OwnDoor
@@ -31,7 +32,7 @@ from orchestrator.services.application import Application
 from orchestrator.services.builder import Builder
 from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.following import followed
-from orchestrator.services.gatekeeping import Gatekeeper
+from orchestrator.services.gatekeeping import Gatekeeper, Question, answers
 from orchestrator.services.measuring import Measuring
 from orchestrator.services.metering import Meter
 from orchestrator.services.notices import Notices
@@ -113,6 +114,7 @@ def test_nothing_of_it_is_imported_where_nobody_asked_for_it() -> None:
     code = """
 import sys
 from orchestrator.bootstrap import traced
+from orchestrator.core.gates import Gate, GateAnswer
 from orchestrator.services.settings import Settings
 import orchestrator.serving, orchestrator.web.app, orchestrator.web.following, orchestrator.gateway.app
 import orchestrator.adapters.scheduler, orchestrator.adapters.notify.courier, orchestrator.services.builder
@@ -318,6 +320,23 @@ def test_a_tick_its_decisions_a_gate_and_what_is_told_of_it_are_one_trace(
     assert b"traceparent" not in hook.came[0][1] and second.trace.encode() not in hook.came[0][1]
     assert lines.of("message 1 to release is tried again") == {"delivery": second.trace}
     assert "TOKEN" not in repr(collector.spans) and "127.0.0.1" not in repr(collector.spans)
+
+
+def test_a_program_that_is_asked_is_given_the_trace_and_none_that_the_server_was_started_with(
+    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACEPARENT", "00-11111111111111111111111111111111-2222222222222222-01")
+    file = tmp_path / "gates.yaml"
+    file.touch(mode=0o600)
+    file.write_text("""desk: {command: [/bin/sh, -c, 'echo "told ${TRACEPARENT-nothing}"']}\n""")
+    gate = Gate.parse({"gate": "tickets", "asks": "desk"})
+    question = Question(gate, "lmp-42", "all", 42, "promoted")
+    with Traced(collector):
+        (traced,) = answers(FileSources(file), [question])
+    (untraced,) = answers(FileSources(file), [question])
+    asked = only(collector.named("gate"))
+    assert traced == (GateAnswer.YES, f"told 00-{asked.trace}-{asked.id}-01")
+    assert untraced == (GateAnswer.YES, "told nothing")
 
 
 def scheduler(world: World) -> TickScheduler:

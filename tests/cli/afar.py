@@ -77,6 +77,7 @@ FROM_AFAR: Final = {
     "ca revoke": "devices.identity.revoke_certificates devices.identity.allow_certificates",
     "ca list": "devices.identity.revoked_certificates",
     "tuf show": "tuf_roots",
+    "gate ask": "ask_gates",
     "policy check": "policy",
     "policy list": "policies",
     "policy show": "policy",

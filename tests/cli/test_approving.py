@@ -177,3 +177,66 @@ def test_the_plan_says_that_somebody_else_must_approve(fleet: House) -> None:
 
 def test_a_simulation_needs_nobody(fleet: House) -> None:
     assert fleet.ok("simulate", str(policy(fleet, "{start: 2, open: 2}").with_name("mine.yaml")), "--fleet", "200")
+
+
+def people(fleet: House, *names: str) -> None:
+    for name in names:
+        fleet.ok("user", "add", name, "--role", "approver", "--no-password")
+
+
+@pytest.mark.parametrize(
+    ("loses", "why"),
+    [
+        (("user", "disable", "cem", "--yes"), "ann disabled cem"),
+        (("user", "roles", "cem", "--role", "viewer"), "ann took the role from cem"),
+    ],
+)
+def test_who_may_approve_no_more_has_approved_nothing_that_is_still_to_come(
+    fleet: House, loses: tuple[str, ...], why: str
+) -> None:
+    begin(fleet, "{start: 2, open: 1}")
+    people(fleet, "cem", "dai")
+    fleet.ok("approve", "lmp-42", "--by", "cem")
+    fleet.ok("approve", "lmp-42", "--wave", "lab", "--by", "Cem")
+    fleet.ok(*loses, "--by", "ann")
+    fleet.ok("approve", "lmp-42", "--by", "dai")
+    fleet.ok("approve", "lmp-42", "--wave", "lab", "--by", "dai")
+    fleet.tick()
+    assert status(fleet, "lab") == "preparing", "one of two is not enough"
+    entry = next(each for each in fleet.json("journal", "lmp-42") if each["event"] == "approval_withdrawn")
+    assert entry["by"] == "ann"
+    assert entry["sentence"] == (f"The word of cem counts no more, as {why}: the rollout, the opening of wave lab.")
+    assert "cem may approve nothing" in refused(fleet, "approve", "lmp-42", "--by", "cem")
+    fleet.ok("user", "enable", "cem")
+    fleet.ok("user", "roles", "cem", "--role", "approver")
+    fleet.tick()
+    assert status(fleet, "lab") == "preparing", "it does not come back by itself"
+    fleet.ok("approve", "lmp-42", "--by", "cem")
+    fleet.tick()
+    assert status(fleet, "lab") == "open"
+    assert "nothing differs" in " ".join(fleet.ok("replay", "lmp-42").split())
+    assert fleet.ok("journal", "verify").startswith("+ lmp-42")
+
+
+def test_what_their_word_has_opened_stays_open_and_what_it_has_not_waits(fleet: House) -> None:
+    begin(fleet, "{start: 1, open: 1}")
+    people(fleet, "cem")
+    for more in ((), ("--wave", "lab"), ("--wave", "canary")):
+        fleet.ok("approve", "lmp-42", *more, "--by", "cem")
+    fleet.tick()
+    assert status(fleet, "lab") == "open"
+    fleet.ok("user", "disable", "cem", "--yes", "--by", "ann")
+    told = [each["sentence"] for each in fleet.json("journal", "lmp-42") if each["event"] == "approval_withdrawn"]
+    assert told == ["The word of cem counts no more, as ann disabled cem: the opening of wave canary."]
+    fleet.tick()
+    assert status(fleet, "lab") == "open"
+
+
+def test_who_keeps_the_role_or_never_had_it_takes_nothing_back(fleet: House) -> None:
+    begin(fleet, "{start: 2}")
+    people(fleet, "cem")
+    fleet.ok("user", "add", "eve", "--role", "viewer", "--no-password")
+    fleet.ok("approve", "lmp-42", "--by", "cem")
+    fleet.ok("user", "roles", "cem", "--role", "admin")
+    fleet.ok("user", "disable", "eve", "--yes")
+    assert "approval_withdrawn" not in [each["event"] for each in fleet.json("journal", "lmp-42")]

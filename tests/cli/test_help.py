@@ -44,6 +44,7 @@ LISTED = (
         "tuf": "init rotate show",
         "mender": "list accept reject preauthorize decommission",
         "policy": "check list show schema",
+        "gate": "ask",
         "notify": "list destinations retry test send",
         "db": "upgrade check copy",
         "journal": "show verify",

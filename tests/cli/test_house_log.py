@@ -15,7 +15,7 @@ from tests.cli.elsewhere import Known, served
 from tests.cli.house import House
 from tests.services.fake_provider import commit
 
-CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify", "deliver_notices"}
+CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify", "deliver_notices", "ask_gates"}
 """Questions by POST; a look at deltas, which says what it found; and to send now what is sent anyway."""
 
 ORDERS = [
@@ -57,6 +57,27 @@ def test_each_order_of_the_command_line_stands_in_the_log_with_who(house: House)
     everything = house.json("log", "--limit", "500")
     assert [each["number"] for each in everything] == sorted((each["number"] for each in everything), reverse=True)
     assert not [each for each in everything if each["by"] == POLICY]
+
+
+def test_keys_and_roots_that_are_made_stand_in_the_log_and_what_is_refused_does_not(house: House) -> None:
+    root_key = house.root / "tuf" / "keys" / "root.key"
+    house.ok("ca", "init", "--name", "Acme devices", "--by", "ann")
+    house.ok("tuf", "init", "--by", "ben")
+    house.ok("tuf", "rotate", "--root-key", str(root_key), "--yes", "--by", "cem")
+    for refused in (("ca", "init"), ("tuf", "init"), ("tuf", "rotate", "--root-key", "nothing", "--yes")):
+        assert house.run(*refused).exit_code != 0
+    assert [each["sentence"] for each in house.json("log")] == [
+        "cem made the next TUF root, with new online keys.",
+        "ben began a TUF repository.",
+        "ann made the authority Acme devices.",
+    ]
+
+
+def test_a_root_is_made_where_there_is_no_store_too(house: House) -> None:
+    (house.root / "wave.db").unlink()
+    ended = house.run("tuf", "init")
+    assert ended.exit_code == 0 and "Root 1 is made" in ended.stdout
+    assert "This stands in no log" in ended.stderr
 
 
 def test_what_changes_nothing_is_not_written_down(house: House) -> None:

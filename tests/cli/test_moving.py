@@ -38,6 +38,8 @@ def test_all_of_a_sqlite_database_is_copied_and_goes_on(
     (fleet.root / "wave.yaml").write_text(f"root: .\ndatabase: {url}\n")
     fleet.database = url
     assert {command: fleet.json(*command.split()) for command in before} == before
+    newest = fleet.json("log", "--limit", "1")[0]
+    assert (newest["by"], newest["event"]) == ("mika", "database_copied")
     assert fleet.run("journal", "verify").exit_code == 0
     fleet.tick(timedelta(hours=1))
     fleet.ok("device", "enroll", "new-1", "--hardware-id", "rpi4", "--tag", "promoted")

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from typer.testing import Result
 
+from orchestrator.adapters.remote import client
 from orchestrator.adapters.remote.client import Client
 from orchestrator.errors import Unauthorized
 from orchestrator.services.operations import BY_KEY, Operation
@@ -114,6 +115,9 @@ LOOKS = [
     "artifact list",
     "artifact show nothing",
     "policy list",
+    "gate ask standard",
+    "gate ask --rollout lmp-42",
+    "gate ask",
     "policy show standard",
     "policy show nonsense",
     "enrolment list --all",
@@ -432,3 +436,20 @@ def test_a_server_that_is_something_else_is_told_apart(house: House, monkeypatch
     assert ended.exit_code == 6
     assert "not as an orchestrator does" in ended.stderr
     assert len(asked) == 1
+
+
+def test_a_list_of_several_pages_is_the_same_from_afar(
+    fleet: House, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    """One version may be made for any number of boards."""
+    for number in range(7):
+        fleet.ok("target", "add", "7", commit(42), "--hardware-id", f"board-{number}")
+    monkeypatch.setenv("WAVE_TOKEN", MIKA)
+    monkeypatch.setattr(client, "PAGE", 3)
+    with served(fleet) as url:
+        for more in ((), ("--json",)):
+            one = fleet.ok("target", "show", "7", *more)
+            asked.clear()
+            assert fleet.ok("target", "show", "7", *more, "--server", url) == one
+            assert asked == ["targets.show"] * 3
+            assert one.count("board-6-7") == 1

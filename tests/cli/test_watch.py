@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,24 @@ def test_when_the_time_is_over_it_ends_with_14(fleet: House) -> None:
     fleet.ok("cancel", "lmp-42", "--reason", "x", "--yes")
     assert fleet.run("status", "lmp-42", "--watch", "--timeout", "1h").exit_code == 0, "it rests: nothing is waited for"
     assert "--timeout has no unit: write 90s, 90m" in fleet.run("status", "--watch", "--timeout", "90").output
+
+
+def test_a_wave_that_only_a_person_helps_ends_the_waiting_as_held_and_one_that_was_to_wait_does_not(
+    fleet: House,
+) -> None:
+    """day 0, 09:00 its deltas are to be there within a minute. 09:05 they are not: the wave holds, the rollout runs.
+    09:06 somebody resumes it, and it waits on, for nothing but its deltas."""
+    (fleet.root / "mine.yaml").write_text("policy: mine\ndeltas: {within: 1m}\n")
+    fleet.ok("apply", str(fleet.rollout(policy="./mine.yaml")), "--start")
+    fleet.tick()
+    assert fleet.run("status", "--exit-code").exit_code == 0
+    fleet.tick(timedelta(minutes=5))
+    assert fleet.json("status")["status"] == "running"
+    for more in ((), ("--watch",), ("--watch", "--timeout", "1h")):
+        assert fleet.run("status", "lmp-42", "--exit-code", *more).exit_code == 10
+    assert fleet.run("status", "lmp-42", "--watch", "--timeout", "1h").exit_code == 0, "it rests, and no code was asked"
+    fleet.ok("resume", "lmp-42", "--wave", "lab")
+    assert fleet.run("status", "lmp-42", "--watch", "--exit-code", "--timeout", "1s").exit_code == 14
 
 
 @pytest.mark.e2e

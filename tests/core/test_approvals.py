@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.core.approvals import given, lower, resume_lacks, start_lacks, wave_lacks
+from orchestrator.core.approvals import given, lower, resume_lacks, start_lacks, undone, wave_lacks
 from orchestrator.core.approving import Approval, Deed
 from orchestrator.core.document import InvalidDocument
 from orchestrator.core.facts import RolloutState
 from orchestrator.core.policy import Policy, WaveOverride
 from orchestrator.core.rules import Rules, WaveRules, by_itself
-from orchestrator.core.states import ReasonKind, WaveStatus
+from orchestrator.core.states import ReasonKind, RolloutStatus, WaveStatus
 from tests.core.world import World, go_through, world
 
 AT = datetime(2026, 5, 4, tzinfo=UTC)
@@ -116,3 +116,24 @@ def test_a_wave_may_ask_for_more_than_the_policy_and_not_for_less() -> None:
 def test_a_number_of_people_is_a_small_one(value: object) -> None:
     with pytest.raises(InvalidDocument):
         Policy.parse({"policy": "p", "approve": {"start": value}})
+
+
+def test_a_word_for_going_on_is_undone_only_while_that_halt_lasts() -> None:
+    told = world(WaveRules("lab"), approve_resume=1)
+    said(told, Deed.RESUME, "cem", epoch=told.state.epoch)
+    halted = replace(told.state, status=RolloutStatus.HALTED)
+    assert [each.deed for each in undone(halted, told.rules, "CEM")] == [Deed.RESUME]
+    assert undone(told.state, told.rules, "cem") == (), "it runs"
+    assert undone(replace(halted, epoch=halted.epoch + 1), told.rules, "cem") == (), "another halt"
+    assert undone(halted, told.rules, "dai") == ()
+    assert undone(replace(halted, status=RolloutStatus.CANCELLED), told.rules, "cem") == ()
+
+
+def test_a_word_for_the_rollout_is_undone_until_it_has_opened_something_or_while_it_lacks_others() -> None:
+    told = world(WaveRules("lab"), approve_start=1)
+    said(told, Deed.START, "cem")
+    assert len(undone(told.state, told.rules, "cem")) == 1
+    told.tick()
+    assert told.status("lab") is WaveStatus.OPEN
+    assert undone(told.state, told.rules, "cem") == ()
+    assert len(undone(told.state, replace(told.rules, approve_start=2), "cem")) == 1, "asked again, and not enough"

@@ -118,6 +118,22 @@ def test_deciding_again_decides_nothing_and_it_looks_again_in_time(
         assert looked(written, facts, wave, before)[1].decisions == [], "and not too early"
 
 
+def test_a_yes_that_ends_before_another_gate_is_due_wakes() -> None:
+    """The one is asked every eleven minutes and said not yet; the yes of the other counts for ten."""
+    slow, quick = (
+        Gate.parse({"gate": name, "asks": "desk", "every": every}) for name, every in (("a", "11m"), ("b", "1m"))
+    )
+    said = (
+        GateFacts("a", slow.question, NOT_YET, "", NOW, NOW),
+        GateFacts("b", quick.question, YES, "", NOW, NOW),
+    )
+    wave = WaveState("all", WaveStatus.PREPARING, STARTED, gates_asked_at=NOW - timedelta(seconds=1))
+    case = [slow, quick], WaveFacts("all", gates=said), wave
+    closed, look = looked(*case)
+    assert closed and look.decisions == [] and look.wake_at == NOW + timedelta(minutes=10)
+    assert looked(*case, look.wake_at)[1].decisions
+
+
 @given(answered())
 def test_a_no_that_counts_holds(case: tuple[list[Gate], WaveFacts, WaveState]) -> None:
     written, facts, wave = case

@@ -99,12 +99,17 @@ def test_a_real_prometheus_lets_a_wave_open_once_it_has_data_that_is_good(house:
         house.file("gates.yaml", f"prometheus: {{promql: {asked.url}}}")
         server = house.serve()
         house.ok("apply", "rollout.yaml", "--start")
+        tried = house.ok("gate", "ask", "gated.yaml").out
+        assert "refused: no data (the query finds nothing)" in tried and asked.url not in tried
         wait = partial(until, within=60.0, alive=server, every=0.3)
         wait("no data is no yes", lambda: said(house, "refused") == ["no_data"])
         assert wave_of(house)["status"] == "preparing"
         assert ask(house.port, "/v1/devices/nobody/check-in", {}, "another")[0] == 401
         wait("it opens by itself", lambda: wave_of(house)["status"] == "open")
         assert said(house, "refused") == ["no_data", "yes"]
+        tried = house.ok("gate", "ask", "gated.yaml", "--rollout", "r3").out
+        assert tried.count(": yes (") == 2 and "Its gates would let the wave open." in tried
+        assert said(house, "refused") == ["no_data", "yes"], "a try is written down nowhere"
         house.ok("replay", "r3")
         house.ok("journal", "verify", "r3")
     server.stop()

@@ -386,6 +386,23 @@ class TestStopping:
             "nobody told it to stop"
         )
 
+    def test_the_order_to_stop_is_kept_however_much_the_device_has_said_before(self, house: House) -> None:
+        """Of a device that talks without end what moves nothing is forgotten; that it was told to stop moves nothing,
+        and is not."""
+        (client,) = house.fleet(1)
+        house.world.apply(policy={**self.ONE_FAILS, "on_halt": ["withdraw", "cancel"]})
+        deployment = client.offered()
+        assert client.says(deployment, "downloading") == 204
+        for _ in range(2):
+            chatter = [house.world.event("noted") for _ in range(MOST_EVENTS)]
+            house.world.devices.report(client.name, client.token, chatter).result(10)
+        house.world.rollouts.halt("lmp-42", by="anna", reason="smoke")
+        assert client.says(deployment, "installing") == 409
+        house.world.rollouts.resume("lmp-42", by="anna", reason="a false alarm")
+        house.restart()
+        assert client.says(deployment, "failure") == 204
+        assert (house.status(client), house.bad(client)) == (UpdateStatus.WITHDRAWN, frozenset())
+
     @pytest.mark.parametrize("started", [True, False])
     def test_who_was_told_to_stop_has_not_failed_though_the_server_was_started_anew_before_it_said_so(
         self, house: House, started: bool

@@ -7,8 +7,8 @@ The description (``docs/operators-api.json``) is read by schemathesis, which mak
 not. Each is sent as it is by nobody and by somebody of every role, and by an admin with real names in its path, with
 bits of the body flipped, cut off, nested, said twice, along a path that climbs, as another kind of content, with a key
 that was used before, with a forged cursor, and by another method. Nothing may be answered with 500 (503 is an answer),
-no connection may hang, every answer has the length it says, and one that the description does not know fails. The
-server's memory is compared: after a fifth of the cases and at the end.
+no connection may hang, every answer has the length it says, every refusal is a problem document, and one that the
+description does not know fails. The server's memory is compared: after a fifth of the cases and at the end.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tests.web.cases import operations
 
 WAYS = 16
 KEYS = ("a", "b", "x" * 255)
+PROBLEM = b"\r\ncontent-type: application/problem+json\r\n"
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Fuzz:
         self, method: str, path: str, headers: dict[str, str], body: bytes, known: frozenset[str] | None = None
     ) -> None:
         def described(status: int, head: bytes) -> bool:
-            return known is None or status == 404 or str(status) in known
+            return known is None or ((status == 404 or str(status) in known) and (status < 400 or PROBLEM in head))
 
         self.tally.ask(method, path, headers, body, described)
 

@@ -65,12 +65,14 @@ def test_what_it_copies_is_there_or_made_by_make_wheel() -> None:
 
 
 def test_every_package_in_it_is_the_one_that_was_tested() -> None:
-    """Its lock is the part of requirements.lock that the program needs when it runs, hash by hash."""
+    """Its lock is the part of requirements.lock that the program needs when it runs, hash by hash, with its extra:
+    nobody can install anything into an image whose root cannot be written."""
     assert "--require-hashes" in " ".join(all_of("RUN"))
     tested, shipped = (packages(file) for file in (ROOT / "requirements.lock", LOCK))
     assert shipped.items() <= tested.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = {re.split(r"[^\w.-]", wish)[0].lower() for wish in project["dependencies"]}
+    wishes = [*project["dependencies"], *project["optional-dependencies"]["traces"]]
+    asked = {re.split(r"[^\w.-]", wish)[0].lower() for wish in wishes}
     assert asked <= {name.lower() for name in shipped}
     assert not {"pytest", "mypy", "hatchling"} & set(shipped)
 

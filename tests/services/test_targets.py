@@ -101,7 +101,7 @@ def test_show_says_who_runs_it_and_which_deltas_lead_to_it(fleet: SmallFleet) ->
     (by_version,) = fleet.targets.show("9")
     assert by_name == by_version
     assert (by_name.devices, [record.pair.from_commit for record in by_name.deltas]) == (3, [commit(5)])
-    assert by_name.from_versions[commit(5)] == (5,)
+    assert by_name.from_versions == {commit(5): (5,)}, "of its own deltas, however many Targets there are"
     for unknown in ("rpi4-7", "77", ""):
         with pytest.raises(NotFound):
             fleet.targets.show(unknown)

@@ -33,6 +33,7 @@ def furnish(house: House, app: Application) -> list[str]:
     pairs = [DeltaPair(commit(before), commit(after)) for before, after in ((30, 41), (30, 42), (41, 42))]
     app.deltas.request(pairs, by="m")
     for name in NAMES:
+        app.targets.add(version=42, commit=commit(42), hardware_ids=[f"board-{name}"], by="m")
         app.people.add(name, [Role.RELEASER], by="m", password=PASSWORD if name == "ann" else None)
         secrets.append(app.people.add_token(name, [Role.VIEWER], until=house.now + timedelta(days=9), by="m")[1])
         secrets.append(app.devices.identity.add(GrantKind.ENROLMENT, by="m", tag=name)[1])

@@ -1,4 +1,5 @@
-"""The key that signs download URLs: a file for its owner only, made when it is first needed."""
+"""The key that signs download URLs: a file for its owner only, made when it is first needed, and kept in memory for as
+long as the file is the same."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from orchestrator.errors import ContentUnavailable
 
@@ -15,8 +16,33 @@ KEY_BYTES: Final = 32
 _FILE: Final = "urls.key"
 
 
+class SigningKey:
+    """The key of one store of artifacts, asked for with every offer: the file is looked at each time and read when it
+    is another, so that one that was replaced, removed or opened to others counts at once. Safe in threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._file = root / _FILE
+        self._kept: tuple[_Sight, bytes] | None = None
+
+    def __call__(self) -> bytes:
+        """Raises ContentUnavailable."""
+        kept = self._kept
+        if kept is not None:
+            with contextlib.suppress(OSError):
+                if _sight(self._file.stat()) == kept[0]:
+                    return kept[1]
+        self._kept = None
+        kept = self._kept = _had(self._root)
+        return kept[1]
+
+
 def signing_key(root: Path) -> bytes:
     """The key of the store of artifacts at ``root``, the same for everybody who uses it. Raises ContentUnavailable."""
+    return _had(root)[1]
+
+
+def _had(root: Path) -> tuple[_Sight, bytes]:
     file = root / _FILE
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -42,9 +68,24 @@ def signing_key(root: Path) -> bytes:
         ) from error
 
 
-def _read(file: Path) -> bytes:
+class _Sight(NamedTuple):
+    """By what a file is told from another, without reading it."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+    device: int
+    mode: int
+
+
+def _sight(found: os.stat_result) -> _Sight:
+    return _Sight(found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode)
+
+
+def _read(file: Path) -> tuple[_Sight, bytes]:
     with file.open("rb") as stream:
-        if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
+        sight = _sight(os.fstat(stream.fileno()))
+        if stat.S_IMODE(sight.mode) & 0o077:
             raise ContentUnavailable(
                 f"The key of download addresses {file} can be read by others.", remedy=f"chmod 600 {file}"
             )
@@ -53,4 +94,4 @@ def _read(file: Path) -> bytes:
         raise ContentUnavailable(
             f"The key of download addresses {file} is damaged.", remedy="Remove it: a new one is made."
         )
-    return key
+    return sight, key

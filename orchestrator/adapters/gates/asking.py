@@ -133,14 +133,7 @@ def judged(values: list[float], gate: Gate) -> Said:
 
 def webhook(source: Http, question: Question) -> Said:
     """Raises _Nonsense."""
-    asked = {
-        "gate": question.gate.gate,
-        "rollout": question.rollout,
-        "wave": question.wave,
-        "target": question.target,
-        "tag": question.tag,
-    }
-    status, body = _asked(source, source.url, question.gate, json=asked)
+    status, body = _asked(source, source.url, question.gate, json=dict(question.told))
     if status != 200:
         raise _Nonsense(f"HTTP {status}")
     said = _json(body, status)
@@ -204,11 +197,7 @@ def command(source: Command, question: Question, *, cancelled: Callable[[], bool
     environment = {
         "PATH": _PATH,
         "LC_ALL": "C.UTF-8",
-        "WAVE_GATE": gate.gate,
-        "WAVE_ROLLOUT": question.rollout,
-        "WAVE_WAVE": question.wave,
-        "WAVE_TARGET": str(question.target),
-        "WAVE_TAG": question.tag,
+        **{f"WAVE_{name.upper()}": str(value) for name, value in question.told.items()},
         **{name.upper(): value for name, value in carried_headers().items()},
     }
     seconds = gate.timeout.total_seconds()

@@ -34,6 +34,7 @@ from orchestrator.services.delta_provider import DeltaPair
 from orchestrator.services.delta_views import DeltaView
 from orchestrator.services.editing import Applied
 from orchestrator.services.failing import Failing
+from orchestrator.services.gate_trials import GateTrial
 from orchestrator.services.mender.sets import AuthSet
 from orchestrator.services.notices import Delivered
 from orchestrator.services.people_views import NewToken, TokenView
@@ -97,6 +98,7 @@ def _application(client: Client) -> Application:
         "planner": _Planner(client, "planner"),
         "queries": _Queries(client, "queries"),
         "house_log": _HouseLog(client, "house_log"),
+        "gates": _Gates(client, "gates"),
         "deltas": _Deltas(client, "deltas"),
         "verifier": _Verifier(client, "verifier"),
         "replayer": _Replayer(client, "replayer"),
@@ -170,6 +172,13 @@ class _Queries(_Service):
 
 def _filtered(which: DeviceFilter) -> dict[str, Any]:
     return {**asdict(which), "label": None if which.label is None else "=".join(which.label)}
+
+
+class _Gates(_Service):
+    def ask(self, policy: Policy | None, *, only: Sequence[str] = (), **more: Any) -> GateTrial:
+        document = None if policy is None else policy.document()
+        tried: GateTrial = self._client.call("ask_gates", policy=document, gates=only, **more)
+        return tried
 
 
 class _Verifier(_Service):

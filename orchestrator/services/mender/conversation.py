@@ -46,7 +46,7 @@ from orchestrator.services.mender.deployments import (
 )
 from orchestrator.services.mender.inventory import Provides, labels_of, provides_of
 from orchestrator.services.mender.logs import Line, gist
-from orchestrator.services.messages import CheckIn, Offer, Received, ReportedEvent
+from orchestrator.services.messages import CheckIn, Offer, OwnEvent, Received, ReportedEvent
 from orchestrator.services.remembered import Remembered
 from orchestrator.services.running import as_offered, unknown_commit
 from orchestrator.services.store import Store
@@ -235,7 +235,7 @@ class Conversations:
         if course.told or not about.current:
             raise _stops()
         known_by = event_id(deployment_id, course, TOLD_TO_STOP)
-        event = ReportedEvent(known_by, about.rollout, about.target, EventKind.NOTED, code=TOLD_TO_STOP)
+        event = OwnEvent(known_by, about.rollout, about.target, EventKind.NOTED, code=TOLD_TO_STOP)
 
         def refuse(received: Received) -> None:
             raise _stops()

@@ -38,16 +38,17 @@ _MEANING: Final = {
     "403": "Whoever asks may not.",
     "404": "There is no such thing.",
     "405": "There is another method for that; `Allow` names it.",
-    "408": "The body took too long.",
+    "408": "The request took too long.",
     "409": "The state or a rule forbids it, or somebody else was quicker.",
     "412": "Another version of tus.",
     "413": "Too large.",
     "415": "Not JSON.",
     "429": "Too often; `Retry-After` says when again.",
+    "431": "The head is too long.",
     "500": "A mistake of the server's, which it has written down.",
     "503": "Busy, or a part that it leans on is missing.",
 }
-_READING: Final = ("400", "401", "403", "404", "405", "408", "409", "413", "429", "500", "503")
+_READING: Final = ("400", "401", "403", "404", "405", "408", "409", "413", "429", "431", "500", "503")
 _SENDING: Final = tuple(status for status in _MEANING if status != "412")
 _IN_PIECES: Final = tuple(_MEANING)
 
