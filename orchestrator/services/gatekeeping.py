@@ -22,6 +22,7 @@ from orchestrator.core.gating import good_for
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import POLICY, WaveStatus
+from orchestrator.core.wave_policy import policy_for
 from orchestrator.errors import InvalidInput, NotFound, WaveError
 from orchestrator.services import tracing
 from orchestrator.services.chronicle import order, rules_of
@@ -196,7 +197,7 @@ def gates_of(spec: RolloutFile, policy: Policy) -> list[Gate]:
     """Of the policy and of every wave that has its own."""
     return [
         *(policy.gates or ()),
-        *(gate for wave in spec.waves for gate in policy.for_wave(wave.override).gates or ()),
+        *(gate for wave in spec.waves for gate in policy_for(policy, wave.override).gates or ()),
     ]
 
 
