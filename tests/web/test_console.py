@@ -167,3 +167,10 @@ def test_waves_of_a_cancelled_rollout_do_not_look_as_if_they_went_on(home: Insta
     page = client.get("/rollouts/over-42").text
     assert "- cancelled" in page and "pending" not in page
     assert "Nothing more is offered: the rollout was cancelled." in page and "Advances when" not in page
+
+
+def test_what_stands_still_promises_no_offers_wave_by_wave(client: TestClient) -> None:
+    page = client.get("/rollouts/beta-43").text
+    assert "No new offer, and nothing opens, until somebody resumes the rollout." in page
+    assert "Its deltas are being made" not in page, "what is true of a wave while its rollout runs"
+    assert "a tolerance of 2\N{NO-BREAK SPACE}% explains" in page

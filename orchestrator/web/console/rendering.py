@@ -276,7 +276,8 @@ def _said(word: object) -> str:
 
 
 def _ticked(sentence: str) -> Markup:
-    """A sentence, what stands between its backticks as code."""
+    """A sentence, what stands between its backticks as code. No share is parted from its sign."""
+    sentence = sentence.replace(" %", "\N{NO-BREAK SPACE}%")
     if "`" not in sentence:
         return escape(sentence)
     parts = sentence.split("`")
