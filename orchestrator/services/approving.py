@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from orchestrator.core.approvals import given, resume_lacks, start_lacks, undone, wave_lacks
 from orchestrator.core.approving import Approval, Deed, files_of
@@ -24,6 +25,9 @@ from orchestrator.services.records import RolloutRow
 from orchestrator.services.store import Reading, Writing
 
 NOT_OPENED = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING})
+
+WITHDRAWN: Final = "approval_withdrawn"
+"""The journal's word for approvals of somebody who may give none any more."""
 
 _GOING = frozenset(RolloutStatus) - {RolloutStatus.COMPLETED, RolloutStatus.CANCELLED}
 
@@ -91,7 +95,7 @@ def withdraw_approvals(w: Writing, before: PersonRow, after: PersonRow, *, by: s
             w,
             row,
             replace(state, approvals=tuple(one for one in state.approvals if one not in gone)),
-            event="approval_withdrawn",
+            event=WITHDRAWN,
             by=by,
             sentence=f"The word of {before.name} counts no more, as {why}: {each}.",
             now=now,

@@ -2,21 +2,22 @@
 
 Such a wait is no decision: nothing changes, and ``decide`` only says why. So it is noted here, as an entry of the
 journal that leaves the rollout as it is, from which the message follows as from any other. Once: for each wave and kind
-of word, for approvals once more after each edit, which voids those that were given. Where nobody asked to be told there
-is no entry either.
+of word, for approvals once more after each edit, which voids those that were given, and after one was withdrawn. Where
+nobody asked to be told there is no entry either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from orchestrator.core.approvals import start_lacks
 from orchestrator.core.approving import files_of
 from orchestrator.core.decisions import Plan
 from orchestrator.core.notices import On
 from orchestrator.core.states import POLICY, ReasonKind
+from orchestrator.services.approving import WITHDRAWN
 from orchestrator.services.chronicle import order, rules_of
 from orchestrator.services.locking import locked_by_key
 from orchestrator.services.notices import policy_of
@@ -25,6 +26,9 @@ from orchestrator.services.store import Reading, Store, Writing
 
 AWAITED: Final = On.AWAITED.value
 """The journal's word for a wait that only a person's word ends."""
+
+
+Mark: TypeAlias = tuple[str | None, str, str]
 
 
 class Wait(NamedTuple):
@@ -38,7 +42,7 @@ class Wait(NamedTuple):
     command: str
 
     @property
-    def mark(self) -> tuple[str | None, str, str]:
+    def mark(self) -> Mark:
         """The same for the same wait."""
         return self.wave, self.kind.value, self.files
 
@@ -48,24 +52,26 @@ class Awaiting:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._noted: set[tuple[int, str | None, str, str]] = set()
+        self._noted: dict[int, tuple[int, frozenset[Mark]]] = {}
 
     def look(self, row: RolloutRow, plan: Plan, *, now: datetime) -> None:
         """Note what is waited for since now. Raises Conflict."""
         if not policy_of(row).told_of(AWAITED, POLICY):
             return
-        new = [each for each in waits(row, plan) if (row.key, *each.mark) not in self._noted]
-        if not new:
+        found = list(waits(row, plan))
+        marks = frozenset(each.mark for each in found)
+        # An order since may have made of the same wait another one.
+        if not found or self._noted.get(row.key) == (row.journal_seq, marks):
             return
         with self._store.writing() as w:
             present = locked_by_key(w, row.key)
             if present is None or present.version != row.version:
                 return  # somebody was faster: the next look sees what is waited for then
             before = noted(w, row.key)
-            for each in new:
+            for each in found:
                 if each.mark not in before:
                     present = _note(w, present, each, now=now)
-        self._noted.update((row.key, *each.mark) for each in new)
+        self._noted[row.key] = row.journal_seq, marks
 
 
 def waits(row: RolloutRow, plan: Plan) -> Iterator[Wait]:
@@ -88,10 +94,15 @@ def waits(row: RolloutRow, plan: Plan) -> Iterator[Wait]:
             yield found
 
 
-def noted(r: Reading, key: int) -> set[tuple[str | None, str, str]]:
-    """The marks of what the journal says was waited for."""
-    found = ((each.wave, each.facts[AWAITED]) for each in r.journal_of(key, AWAITED))
-    return {(wave, told["kind"], told["files"]) for wave, told in found}
+def noted(r: Reading, key: int) -> set[Mark]:
+    """The marks of what the journal says was waited for; of approvals since the last that was withdrawn."""
+    since = max((each.seq for each in r.journal_of(key, WITHDRAWN)), default=0)
+    found = ((each.seq, each.wave, each.facts[AWAITED]) for each in r.journal_of(key, AWAITED))
+    return {
+        (wave, told["kind"], told["files"])
+        for seq, wave, told in found
+        if seq > since or told["kind"] != ReasonKind.AWAITING_APPROVAL
+    }
 
 
 def _note(w: Writing, row: RolloutRow, wait: Wait, *, now: datetime) -> RolloutRow:

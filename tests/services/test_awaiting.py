@@ -12,11 +12,13 @@ import pytest
 from orchestrator.core.decide import decide
 from orchestrator.core.notices import Notice
 from orchestrator.core.policy import Policy
+from orchestrator.core.roles import Role
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import ReasonKind, WaveStatus
 from orchestrator.services.awaiting import Awaiting
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.notices import Notices
+from orchestrator.services.people_orders import People
 from orchestrator.services.replaying import Replayer
 from orchestrator.services.rollouts import Rollouts
 from orchestrator.services.tick import Ticker
@@ -136,6 +138,29 @@ def test_two_approvals_are_one_message_and_another_after_an_edit(told: Told) -> 
     assert told.heard() == [], "one more is waited for, and that was told"
     told.edit(notify=ASKED, approve={"open": 2}, reach="8d")
     assert told.heard() == [("release", "awaited", "all")], "the edit voids what ben said"
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_wait_whose_approver_is_shut_out_is_told_again(told: Told, looks: bool) -> None:
+    """ben approves, and before the wave opens ben is disabled: somebody else is waited for now, whether or not the
+    ticker looked in between."""
+    people = People(told.world.store, told.world.clock)
+    people.add("ben", [Role.APPROVER], by="root")
+    told.begin(waves=[{"wave": "all", "devices": "all"}], approve={"open": 1})
+    assert told.heard() == [("release", "awaited", "all")]
+    told.world.rollouts.pause("lmp-42", by="anna")
+    told.world.rollouts.approve("lmp-42", by="ben", wave="all")
+    if looks:
+        told.world.tick()
+    people.disable("ben", by="root")
+    told.world.rollouts.resume("lmp-42", by="anna")
+    for _ in range(3):
+        told.world.tick()
+    assert told.heard() == [("release", "awaited", "all")]
+    told.world.ticker = Ticker(told.world.store, told.world.devices.expire, told.world._ensure)  # a restart
+    told.world.later(HOUR)
+    assert told.heard() == []
+    assert Replayer(told.world.store).replay("lmp-42").divergences == ()
 
 
 def test_approval_of_the_whole_rollout_is_one_message_however_many_waves_wait(told: Told) -> None:

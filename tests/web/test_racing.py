@@ -101,9 +101,11 @@ def test_of_two_who_approve_at_once_each_counts_once(two: Two) -> None:
 
 
 def test_who_loses_the_role_while_they_approve_does_not(two: Two) -> None:
-    """Whoever is first: the word counts while it could be given, and no longer."""
+    """Whoever is first: the word counts while it could be given, and no longer; dai's is taken back by the order that
+    shuts them out."""
     people = two.one.populated.people
     with closing(two.browser(two.one, "cem")) as cem, closing(two.browser(two.other, "dai")) as dai:
+        assert dai.post("/api/v1/rollouts/lmp-42/approve", json={}).status_code == 200
         people.set_roles("cem", [Role.VIEWER], by="root")
         people.disable("dai", by="root")
         assert cem.post("/api/v1/rollouts/lmp-42/approve", json={}).status_code == 403
@@ -111,3 +113,4 @@ def test_who_loses_the_role_while_they_approve_does_not(two: Two) -> None:
     with two.one.populated.app.store.reading() as r:
         row = r.rollout("lmp-42")
         assert row is not None and row.state.approvals == ()
+        assert [each.event for each in r.journal(row.key)][-1] == "approval_withdrawn"
