@@ -180,3 +180,10 @@ def test_a_draft_says_beforehand_that_it_needs_a_second_person(home: Installatio
     home.apply("strict-42", 42, "beta", EVERYBODY, {**TOLERANT, "approve": {"start": 1}})
     said = "Its policy asks for 1 person besides who wrote or started it to approve, before anything opens."
     assert said in client.get("/rollouts/strict-42").text and said not in client.get("/rollouts/lmp-44").text
+
+
+def test_a_delta_that_could_not_be_built_says_how_to_try_again(home: Installation, client: TestClient) -> None:
+    home.target(44, "beta")
+    page = client.get("/deltas?state=failed").text
+    assert "ostree: the disk is full" in page and "<code>wave delta build 42 44</code>" in page
+    assert "Try again" not in client.get("/deltas?state=ready").text
