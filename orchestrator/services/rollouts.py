@@ -1,9 +1,8 @@
 """What a person may order: apply, start, pause, resume, promote, approve, complete, halt, cancel, skip, retry, freeze.
 
 Every order is one transaction: it is allowed by the state tables or refused with what is allowed, it is written into
-the journal with who and
-why, and it wakes the ticker. With ``dry_run`` everything happens and is then taken back: what is shown is what would
-be.
+the journal with who and why, and it wakes the ticker. With ``dry_run`` everything happens and is then taken back: what
+is shown is what would be.
 """
 
 from __future__ import annotations
