@@ -1,9 +1,8 @@
 """A real PostgreSQL for tests: a cluster of Debian's in a temporary directory, reached by a Unix socket only.
 
 It is started by the first test that needs it, one for each pytest process, and stopped by its own process id at the
-end. Root may not run
-PostgreSQL, so as root it runs as ``postgres`` or ``nobody``. When it is not installed the test fails and says what to
-do: it is not skipped.
+end. Root may not run PostgreSQL, so as root it runs as ``postgres`` or ``nobody``. When it is not installed the test
+fails and says what to do: it is not skipped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The clockwork of ``wave serve``: one APScheduler job, the tick, at the time the last one asked for.
 
-The scheduler is never a second source of truth: it knows when to look, and the tick finds out everything else from
-the store. One process of
-several ticks: it holds a lease; the others try again when that may be over.
+The scheduler is never a second source of truth: it knows when to look, and the tick finds out everything else from the
+store. One process of several ticks: it holds a lease; the others try again when that may be over.
 """
 
 from __future__ import annotations
@@ -42,10 +41,9 @@ class TickScheduler:
     """Runs the ticker until stopped.
 
     ``at_most``: the longest pause between two ticks; ``lease``: how long a dead ticker blocks the others; ``owner``
-    names this process. ``poke`` asks
-    for a tick at once; it is safe from any thread and never blocks. ``gateway``: the device gateway runs in this
-    process too, and its heartbeat is a job beside the tick; without one for ``down_after`` nobody is counted silent.
-    ``ticks``: where it counts what it does.
+    names this process. ``poke`` asks for a tick at once; it is safe from any thread and never blocks. ``gateway``: the
+    device gateway runs in this process too, and its heartbeat is a job beside the tick; without one for ``down_after``
+    nobody is counted silent. ``ticks``: where it counts what it does.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""``wave plan | apply | start | list | status | explain | pause | … | journal``: what one types every day."""
+"""``wave plan | apply | start | list | status | explain | pause | …``: what one types every day."""
 
 from __future__ import annotations
 

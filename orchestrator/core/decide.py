@@ -214,7 +214,7 @@ def _preparing(
         pass  # it has said why
     else:
         sentence = f"{done_sentence(rules.after, statuses)}{covered_sentence(deltas, rules)}"
-        sentence += gates_sentence(wave, rules.gates, facts)
+        sentence += gates_sentence(rules.gates, facts)
         look.decisions.append(OpenWave(name, Reason(ReasonKind.OFFERING, sentence)))
         _open_slice(name, facts, look, "The first slice", f"up to {devices(look.rules.first_slice)}")
         return WaveStatus.OPEN

@@ -131,8 +131,7 @@ Decision = (
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """Why nothing more happens to the rollout (``wave`` None) or to one of its waves, and until when at the earliest
-    (None: not a matter
-    of time)."""
+    (None: not a matter of time)."""
 
     wave: str | None
     reason: Reason

@@ -210,9 +210,8 @@ class DeltaFacts:
 @dataclass(frozen=True, slots=True)
 class WaveFacts:
     """A wave's counts. ``eligible``: devices that would be offered, reachable or not, ``already_there``: members that
-    run the Target or a
-    newer version; both as of the last look at the fleet (None before the first). ``late``: devices came since the
-    last slice opened. ``gates``: what its gates said last."""
+    run the Target or a newer version; both as of the last look at the fleet (None before the first). ``late``: devices
+    came since the last slice opened. ``gates``: what its gates said last."""
 
     wave: str
     eligible: int | None = None

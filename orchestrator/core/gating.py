@@ -74,7 +74,7 @@ def follows(gate: Gate, answer: GateAnswer) -> str:
     return f"{again} without a yes within {duration_text(gate.at_most)} {end}."
 
 
-def gates_sentence(wave: WaveState, gates: Sequence[Gate], facts: WaveFacts) -> str:
+def gates_sentence(gates: Sequence[Gate], facts: WaveFacts) -> str:
     """What the gates said of a wave that opens; empty where it has none."""
     known = {each.gate: each for each in facts.gates}
     answers = [known[gate.gate] for gate in gates if gate.gate in known]

@@ -148,7 +148,7 @@ def may_offer(terms: Terms, device: Device, earlier: Earlier | None, now: dateti
         return no
     if (no := _excluded(terms.state, device, earlier)) is not None:
         return no
-    found = _kept(earlier) if earlier is not None else _place(terms, device, now)
+    found = _kept(earlier) if earlier is not None else _place(terms, device)
     if isinstance(found, NoOffer):
         return found
     if (no := _wave(terms.state, terms.state.wave(found.wave))) is not None:
@@ -294,7 +294,7 @@ def _kept(earlier: Earlier) -> Offerable:
     return Offerable(earlier.wave, earlier.slice, earlier.places)
 
 
-def _place(terms: Terms, device: Device, now: datetime) -> Offerable | NoOffer:
+def _place(terms: Terms, device: Device) -> Offerable | NoOffer:
     """Wave, slice and places of a device that has none yet."""
     selector = wave_of(device.member, terms.scope.selectors)
     if selector is None:

@@ -42,7 +42,7 @@ from orchestrator.core.document import (
 )
 from orchestrator.core.durations import shown
 from orchestrator.core.fleet import LABEL_KEY_PATTERN, LONGEST_LABEL_VALUE, wrong_key, wrong_value
-from orchestrator.core.policy import WaveOverride
+from orchestrator.core.wave_policy import WaveOverride
 
 MOST_WAVES = 200
 LARGEST_VERSION = 2**53 - 1

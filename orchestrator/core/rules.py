@@ -22,6 +22,7 @@ from orchestrator.core.policy import (
     UnhealthyBefore,
 )
 from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.wave_policy import policy_for
 from orchestrator.core.window import Window
 
 SEGMENTS: Final = ("hardware_id", "source_version")
@@ -119,7 +120,7 @@ def bind(rollout: RolloutFile, policy: Policy, dark: Darkness | None = None) -> 
     for name in rollout.topological_order:
         wave = rollout.wave(name)
         own = wave.override
-        bound = policy.for_wave(own)
+        bound = policy_for(policy, own)
         after = tuple(rollout.predecessors(name))
         guarded = bound.promote is Promotion.MANUAL
         waves.append(

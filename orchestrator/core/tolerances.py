@@ -62,9 +62,6 @@ LONGEST_PATTERN: Final = 128
 TAKEN: Final = frozenset({*(outcome.value for outcome in OutcomeClass), *NOT_BAD, "bad"})
 """Words that mean something already where classes are named."""
 
-_HOLDS_BY_DEFAULT = frozenset({OutcomeClass.IGNORED, OutcomeClass.DOWNLOAD_FAILED})
-"""Classes whose cause is often not the release: named without ``then``, they hold; the others halt."""
-
 
 class Tolerated(Document):
     """One outcome class: a share, or ``{at_most: share, then: halt | hold | count}``."""

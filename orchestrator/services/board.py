@@ -78,8 +78,7 @@ class Listed:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The board at one moment. ``by_tag``: whom to ask for a device of the tag, in this order. ``smaller``: deltas that
-    devices install as they are. Compared by identity: a
-    reading that finds nothing new keeps the object."""
+    devices install as they are. Compared by identity: a reading that finds nothing new keeps the object."""
 
     listed: Mapping[int, Listed] = field(default_factory=dict)
     by_tag: Mapping[str, tuple[Listed, ...]] = field(default_factory=dict)

@@ -2,8 +2,7 @@
 transaction.
 
 Everything that changes a rollout goes through ``commit`` or ``order``: there is no status without reason, since and
-who, and no change without
-its journal entry.
+who, and no change without its journal entry.
 """
 
 from __future__ import annotations

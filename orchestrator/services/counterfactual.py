@@ -23,12 +23,13 @@ from orchestrator.core.evidence.recounting import CountedMonitor, Recount
 from orchestrator.core.facts import Excluded, Facts, RolloutState, WaveFacts
 from orchestrator.core.journal import Entry
 from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass
-from orchestrator.core.policy import Policy, wave_policy_problems
+from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.rules import Rules, bind
 from orchestrator.core.safety import safety
 from orchestrator.core.slices import ROLLOUT, dimension_of, wave_population
 from orchestrator.core.states import POLICY, Standing
+from orchestrator.core.wave_policy import wave_policy_problems
 from orchestrator.errors import InvalidInput
 from orchestrator.services.accepting import places_given
 from orchestrator.services.recorded import Watching

@@ -156,7 +156,7 @@ def edit(
     w.name_classes(row.key, (name for name, _ in policy.tolerate.codes))
     found = changes((old_spec, old_policy), (spec, policy))
     sentence = _said(f"Edited by {by}: {_summary(found)}", reason)
-    state = _state(row.state, spec, policy, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
+    state = _state(row.state, spec, old_spec, Standing(Reason(ReasonKind.ORDERED, sentence), now, by), now)
     # Nobody has approved these files yet, and whoever edits is one of those who wrote them.
     authors = with_author(row.state.authors, by)
     state = replace(state, newcomers=row.state.newcomers + added + paid, approvals=(), authors=authors)
@@ -248,9 +248,7 @@ def _lacks(row: RolloutRow, looser: Sequence[Wider], allow: Collection[str], rea
     return " ".join([*(f"--allow-wider {wave}" for wave in missing), *because])
 
 
-def _state(
-    state: RolloutState, spec: RolloutFile, policy: Policy, old: RolloutFile, standing: Standing, now: datetime
-) -> RolloutState:
+def _state(state: RolloutState, spec: RolloutFile, old: RolloutFile, standing: Standing, now: datetime) -> RolloutState:
     """The record with the new waves. The epoch grows: an offer prepared under the old files cannot be given."""
     known = {wave.wave: wave for wave in state.waves}
     before = {wave.name: wave for wave in old.waves}

@@ -22,6 +22,7 @@ from orchestrator.core.gating import good_for
 from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import POLICY, WaveStatus
+from orchestrator.core.wave_policy import policy_for
 from orchestrator.errors import InvalidInput, NotFound, WaveError
 from orchestrator.services import tracing
 from orchestrator.services.chronicle import order, rules_of
@@ -75,16 +76,6 @@ class Sources(Protocol):
     def ask(self, question: Question) -> Said:
         """Within the gate's timeout. Never raises for what goes wrong outside: that is no data, with the reason. No
         secret is in what it says."""
-
-
-class NoSources:
-    """An installation that may ask nobody."""
-
-    def kinds(self) -> Mapping[str, SourceKind]:
-        return {}
-
-    def ask(self, question: Question) -> Said:
-        return Said(GateAnswer.NO_DATA, "there are no sources")
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
@@ -206,7 +197,7 @@ def gates_of(spec: RolloutFile, policy: Policy) -> list[Gate]:
     """Of the policy and of every wave that has its own."""
     return [
         *(policy.gates or ()),
-        *(gate for wave in spec.waves for gate in policy.for_wave(wave.override).gates or ()),
+        *(gate for wave in spec.waves for gate in policy_for(policy, wave.override).gates or ()),
     ]
 
 

@@ -1,9 +1,8 @@
 """What a person may order: apply, start, pause, resume, promote, approve, complete, halt, cancel, skip, retry, freeze.
 
 Every order is one transaction: it is allowed by the state tables or refused with what is allowed, it is written into
-the journal with who and
-why, and it wakes the ticker. With ``dry_run`` everything happens and is then taken back: what is shown is what would
-be.
+the journal with who and why, and it wakes the ticker. With ``dry_run`` everything happens and is then taken back: what
+is shown is what would be.
 """
 
 from __future__ import annotations
@@ -399,7 +398,7 @@ class Rollouts:
         said = reason_given(reason)
         if not said:
             raise InvalidInput("A freeze needs a reason that others can read: `--reason TEXT`.")
-        self._freeze(Reason(ReasonKind.FROZEN, f"{said} ({by})"), "frozen", by)
+        self._freeze(Reason(ReasonKind.FROZEN, f"{said} ({by})"), "frozen", by, said)
 
     @again
     def unfreeze(self, *, by: str, reason: str | None = None) -> None:
@@ -416,8 +415,7 @@ class Rollouts:
             # Rollouts before the house: an offer holds its rollout when it asks whether there is frost.
             lock_all(w, offering)
             w.freeze(frozen)
-            head = f"All rollouts {event} by {by}"
-            sentence = _said(head, reason) if frozen is None else f"{head}: {frozen.sentence}"
+            sentence = _said(f"All rollouts {event} by {by}", reason)
             for row in w.rollouts(offering):
                 # The epoch grows: an offer prepared before the freeze cannot be given after it.
                 state = replace(row.state, epoch=row.state.epoch + 1)

@@ -1,10 +1,8 @@
 """The tick: load → decide → apply, then the outbox.
 
-One tick looks at every rollout that can still change. What it decides is written in one version-checked transaction
-per rollout; effects that
-take long come out of the outbox afterwards and are idempotent. A crash between any two lines is repaired by the next
-tick: nothing lives only
-in this process.
+One tick looks at every rollout that can still change. What it decides is written in one version-checked transaction per
+rollout; effects that take long come out of the outbox afterwards and are idempotent. A crash between any two lines is
+repaired by the next tick: nothing lives only in this process.
 """
 
 from __future__ import annotations

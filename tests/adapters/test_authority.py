@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from orchestrator.adapters.authority import FileAuthority
@@ -29,11 +30,11 @@ def authority(tmp_path: Path) -> FileAuthority:
     return made
 
 
-def request(name: str | None, key: object = None) -> str:
+def request(name: str | None, key: CertificateIssuerPrivateKeyTypes | None = None) -> str:
     signer = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([] if name is None else [x509.NameAttribute(NameOID.COMMON_NAME, name)])
     digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(signer, digest)  # type: ignore[arg-type]
+    made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(signer, digest)
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -79,7 +80,9 @@ def test_a_devices_certificate_is_for_clients_and_names_it(authority: FileAuthor
     [ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate(), None],
     ids=["P-384", "Ed25519", "its own"],
 )
-def test_the_key_of_a_request_stays_on_the_device(authority: FileAuthority, key: object) -> None:
+def test_the_key_of_a_request_stays_on_the_device(
+    authority: FileAuthority, key: CertificateIssuerPrivateKeyTypes | None
+) -> None:
     for name in ("gw-1", None):
         issued = authority.device("gw-1", request=request(name, key), lasts=YEAR, since=START)
         assert issued.key is None and issued.subject == "gw-1"

@@ -336,8 +336,8 @@ def fake(path: Path, script: str) -> str:
 VERSION = 'case "$1" in --version) echo "libostree:"; echo " Version: \'2022.7\'"; exit 0;; esac\n'
 
 
-def provider_with(versions: Versions, executable: str, **settings: timedelta) -> OstreeProvider:
-    return OstreeProvider(OstreeSettings(versions.repo, executable, **settings))  # type: ignore[arg-type]
+def provider_with(versions: Versions, executable: str, timeout: timedelta = timedelta(hours=2)) -> OstreeProvider:
+    return OstreeProvider(OstreeSettings(versions.repo, executable, timeout=timeout))
 
 
 def test_a_hanging_ostree_is_ended_by_its_time_limit(versions: Versions, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -121,7 +122,7 @@ def recounts(store: SqlStore, row: RolloutRow, segment: str) -> float:
     for _ in range(3):
         with undone(store) as w:
             saved = w.save_rollout(without(w.rollout_by_key(row.key) or row, segment))
-            found.append(timed(lambda w=w, saved=saved: w.count_again(saved)))  # type: ignore[misc]
+            found.append(timed(partial(w.count_again, saved)))
     return median(found)
 
 
@@ -146,7 +147,7 @@ def reports(store: SqlStore, row: RolloutRow) -> list[float]:
             for each in rest[number * 10 : number * 10 + 10]
         ]
         with store.writing() as w:
-            found.append(timed(lambda w=w, outcomes=outcomes: w.add_bad(row.key, outcomes)))  # type: ignore[misc]
+            found.append(timed(partial(w.add_bad, row.key, outcomes)))
     return found
 
 

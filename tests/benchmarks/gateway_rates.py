@@ -47,7 +47,7 @@ def serve(which: str, path: str) -> None:
     from datetime import UTC, datetime
     from threading import Thread
 
-    from orchestrator.gateway.server import Server, spare_collector
+    from orchestrator.gateway.server import App, Server, spare_collector
 
     def told(port: int) -> None:
         print(port, flush=True)
@@ -56,7 +56,7 @@ def serve(which: str, path: str) -> None:
     if which == "plain":
         from tests.benchmarks.plain_gateway import make_app
 
-        app: object = make_app(path)
+        app: App = make_app(path)
     elif which == "bare":
         app = bare
     else:
@@ -90,7 +90,7 @@ def serve(which: str, path: str) -> None:
         ticks.start()
         app = Gateway([OwnDoor(devices)])
         closing = [ticks.stop, devices.close, pool.shutdown, store.close]
-    server = Server(app, started=told, signals=False)  # type: ignore[arg-type]
+    server = Server(app, started=told, signals=False)
 
     def until_closed() -> None:
         sys.stdin.read()

@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel
 from sqlalchemy import Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Field, Session, SQLModel, create_engine, select
 
@@ -76,9 +77,9 @@ def open_engine(path: str) -> Engine:
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
-    def as_ours(connection: object, record: ConnectionPoolEntry) -> None:
+    def as_ours(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         # the same safety as ours: WAL, and a commit is on the disk
-        cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()
@@ -146,7 +147,7 @@ def make_app(path: str) -> FastAPI:
                 attempt.status = item.event
                 tally = opened.get(Tally, (item.rollout, item.event))
                 assert tally is not None
-                tally.number = Tally.number + 1  # type: ignore[assignment]
+                tally.number = Tally.number + 1
                 opened.add(tally)
             accepted += 1
         opened.commit()

@@ -21,7 +21,7 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -158,7 +158,7 @@ class Ours:
 
     store: SqlStore
     service: Reports
-    spent: Counter[str] = field(default_factory=Counter)
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def write(self, told: Sequence[Told]) -> None:
         clock = Clock()
@@ -172,7 +172,8 @@ class Ours:
         for then in batch.after:
             then()
         fold = run - (sum(self.spent[part] for part in PARTS) - before)
-        self.spent.update({"fold": fold, "commit": written - run, "after": clock()[1] - written})  # type: ignore[call-overload]
+        for part, took in (("fold", fold), ("commit", written - run), ("after", clock()[1] - written)):
+            self.spent[part] += took
 
     def _watch(self, w: SqlWriting) -> None:
         for part in PARTS:
@@ -182,7 +183,7 @@ class Ours:
         def timed(*given: Any) -> Any:
             clock = Clock()
             found = call(*given)
-            self.spent[part] += clock()[1]  # type: ignore[assignment]
+            self.spent[part] += clock()[1]
             return found
 
         return timed

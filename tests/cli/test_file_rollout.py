@@ -86,7 +86,7 @@ class Fleet:
         parts = urlsplit(url)
 
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=Gateway([], artifacts=server))  # type: ignore[arg-type]
+            transport = httpx.ASGITransport(app=Gateway([], artifacts=server))
             async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
                 return await client.get(f"{parts.path}?{parts.query}")
 

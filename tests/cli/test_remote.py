@@ -360,7 +360,7 @@ def test_a_device_is_certified_from_afar_and_its_key_stays_here(
     assert ended.exit_code == 0, ended.output
     made = x509.load_pem_x509_certificate((out / "gw-0001.pem").read_bytes())
     key = load_pem_private_key((out / "gw-0001.key").read_bytes(), None)
-    assert made.public_key() == key.public_key()  # type: ignore[comparison-overlap]
+    assert made.public_key() == key.public_key()
     authority = x509.load_pem_x509_certificate((out / "ca.pem").read_bytes())
     made.verify_directly_issued_by(authority)
     assert (out / "gw-0001.key").stat().st_mode & 0o077 == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from orchestrator.services.mender.sets import AuthSet, SetStatus, set_id
 from tests.contract.building import NOW
 
 
-def one(identity: str = '{"mac":"a"}', key: str = "key", *, minute: int = 0, **more: object) -> AuthSet:
+def one(identity: str = '{"mac":"a"}', key: str = "key", *, minute: int = 0, **more: Any) -> AuthSet:
     at = NOW + timedelta(minutes=minute)
     known = AuthSet(
         id=set_id(identity, key),
@@ -23,7 +24,7 @@ def one(identity: str = '{"mac":"a"}', key: str = "key", *, minute: int = 0, **m
         asked_at=at,
         seen_at=at,
     )
-    return replace(known, **more)  # type: ignore[arg-type]
+    return replace(known, **more)
 
 
 def test_a_set_is_kept_and_changed(store: SqlStore) -> None:

@@ -121,7 +121,8 @@ def test_time_in_which_no_gateway_lived_is_nobodys_silence(store: SqlStore) -> N
             tell(w, row, key, EventKind.FAILED, 2 * MINUTE)
         down = timedelta(hours=2)
         # While it is down the clock stands still.
-        assert w.facts(row, now=NOW + 3 * MINUTE + down, listened=NOW + 3 * MINUTE).clock.seen == ()  # type: ignore[union-attr]
+        clock = w.facts(row, now=NOW + 3 * MINUTE + down, listened=NOW + 3 * MINUTE).clock
+        assert clock is not None and clock.seen == ()
         w.postpone_deadlines(down, now=NOW + 3 * MINUTE + down)
         facts = seen(w, row, 3 * MINUTE + down).clock
         assert facts is not None

@@ -297,10 +297,10 @@ def test_offers_that_have_not_started_are_withdrawn_and_started_ones_may_finish(
         report(w, started, EventKind.INSTALLING)
         row = without(w, row, IMX8)
         assert w.leave_out(row) == Moved(0, None), "once is enough"
-        statuses = {each.device_key: w.update(row.key, each.device_key) for each in mine}
-        assert all(statuses[e.device_key].update.status is UpdateStatus.WITHDRAWN for e in waiting)  # type: ignore[union-attr]
-        assert all(statuses[e.device_key].update.status is UpdateStatus.INSTALLING for e in started)  # type: ignore[union-attr]
-        assert all(each is not None and each.excluded for each in statuses.values())
+        now = {each.device_key: update for each in mine if (update := w.update(row.key, each.device_key)) is not None}
+        assert all(now[each.device_key].update.status is UpdateStatus.WITHDRAWN for each in waiting)
+        assert all(now[each.device_key].update.status is UpdateStatus.INSTALLING for each in started)
+        assert all(each.excluded for each in now.values())
         report(w, started)
         assert evidence(w, row)["rollout/failed"] == (0, None)
         assert evidence(w, row)[f"segment:{IMX8}/failed"][0] == len(started)

@@ -6,14 +6,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.adapters.sql.store import SqlStore, SqlWriting
+from orchestrator.adapters.sql.store import SqlStore
 from orchestrator.core.journal import Entry
 from orchestrator.services.feed import Fed
 from orchestrator.services.records import RolloutRow
+from orchestrator.services.store import Writing
 from tests.contract.building import NOW, Opener, rollout, undone
 
 
-def appended(w: SqlWriting, row: RolloutRow, sentence: str) -> RolloutRow:
+def appended(w: Writing, row: RolloutRow, sentence: str) -> RolloutRow:
     """The rollout with one more entry in its journal."""
     entry = Entry(row.journal_seq + 1, NOW, "paused", "ann", sentence, facts={"a": [1]}).sealed()
     w.append_journal(row, [entry])

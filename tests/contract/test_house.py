@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ from tests.contract.building import DAY, HOUR, NEW, NOW, OLD, OTHER, rollout, un
 LIGHT, HEAVY, SCRATCH = DeltaPair(OLD, NEW), DeltaPair(OTHER, NEW), DeltaPair(None, NEW)
 
 
-def record(pair: DeltaPair, **more: object) -> DeltaRecord:
-    return replace(DeltaRecord(pair, "deltas/ab/cd", 2, 1_000, 1, 50, build_seconds=1.5), **more)  # type: ignore[arg-type]
+def record(pair: DeltaPair, **more: Any) -> DeltaRecord:
+    return replace(DeltaRecord(pair, "deltas/ab/cd", 2, 1_000, 1, 50, build_seconds=1.5), **more)
 
 
 def test_a_delta_is_recorded_over_and_forgotten_once(store: SqlStore) -> None:

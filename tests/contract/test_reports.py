@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,10 @@ from tests.contract.building import (
 UUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
 
 
-def event(device_key: int, event_id: str, **more: object) -> EventRow:
-    known: dict[str, object] = {"rollout_key": None, "kind": "installing", "received_at": NOW}
+def event(device_key: int, event_id: str, **more: Any) -> EventRow:
+    known: dict[str, Any] = {"rollout_key": None, "kind": "installing", "received_at": NOW}
     known |= {"device_at": None, "code": None, "message": None}
-    return EventRow(device_key, event_id, **known | more)  # type: ignore[arg-type]
+    return EventRow(device_key, event_id, **known | more)
 
 
 def test_an_event_is_new_once_for_its_device_in_and_across_calls(store: SqlStore) -> None:

@@ -17,25 +17,21 @@ from orchestrator.core.rollout_file import RolloutFile
 from orchestrator.core.states import LIVE_ROLLOUT
 from orchestrator.errors import Overlap
 from orchestrator.services.rollouts import Rollouts
+from orchestrator.services.store import Writing
 from orchestrator.services.tick import Ticker
+from tests.behind import Behind
 from tests.contract.building import HOUR, NEW, NOW, device, enroll
 
 LONG = 0.5
 """Seconds that a transaction takes before it commits: the other one has looked by then, if nothing keeps it."""
 
 
-class Slow:
+class Slow(Behind):
     """A store whose transactions take long, and that says when one has done its work."""
 
-    def __init__(self, inner: SqlStore) -> None:
-        self._inner = inner
-
-    def reading(self) -> Any:
-        return self._inner.reading()
-
     @contextmanager
-    def writing(self) -> Iterator[Any]:
-        with self._inner.writing() as w:
+    def writing(self) -> Iterator[Writing]:
+        with self.inner.writing() as w:
             yield w
             threading.Event().wait(LONG)
 
@@ -79,7 +75,7 @@ def live(store: SqlStore) -> list[str]:
 @pytest.mark.parametrize("start_at", [None, (NOW + HOUR).isoformat()], ids=["now", "scheduled"])
 def test_of_two_starts_at_once_one_is_refused(store: SqlStore, start_at: str | None) -> None:
     rollouts(store, **({} if start_at is None else {"start_at": start_at}))
-    slow = Rollouts(Slow(store), lambda: NOW)  # type: ignore[arg-type]
+    slow = Rollouts(Slow(store), lambda: NOW)
     raised = both(lambda: slow.start("a", by="ann"), lambda: slow.start("b", by="bob"))
     assert [type(error) for error in raised] == [Overlap]
     assert len(live(store)) == 1
@@ -90,7 +86,7 @@ def test_a_start_by_the_clock_and_one_by_a_person_at_once(store: SqlStore) -> No
     other way round: ``b`` supersedes ``a``, so it may be started beside it. Whoever comes second sees the first."""
     orders = rollouts(store, start_at=(NOW + HOUR).isoformat())
     orders.start("a", by="ann")
-    later = Rollouts(Slow(store), lambda: NOW + 2 * HOUR)  # type: ignore[arg-type]
-    ticker = Ticker(Slow(store), lambda w, row, now: 0, lambda row, wave, now: None)  # type: ignore[arg-type]
+    later = Rollouts(Slow(store), lambda: NOW + 2 * HOUR)
+    ticker = Ticker(Slow(store), lambda w, row, now: 0, lambda row, wave, *, now: None)
     raised = both(lambda: ticker.tick(NOW + 2 * HOUR + timedelta(minutes=1)), lambda: later.start("b", by="bob"))
     assert [type(error) for error in raised] == [Overlap] and live(store) == ["a"]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_many_threads_write_and_none_is_lost(store: SqlStore) -> None:
             with store.writing() as w:
                 w.add_group(f"{name}-{number}")
 
-    together(*(lambda name=name: write(name) for name in "abcd"))  # type: ignore[misc]
+    together(*(partial(write, name) for name in "abcd"))
     with store.reading() as r:
         assert len(r.groups()) == 40
 
@@ -165,7 +166,7 @@ def test_no_offer_commits_after_a_halt(opener: Opener) -> None:
     with stores[0].writing() as w:
         keys = enroll(w, *(device(f"d{n}") for n in range(200)))
         row = w.add_rollout(rollout())
-    halted = threading.Event()
+    offering, halted = threading.Event(), threading.Event()
     after_halt: list[int] = []
 
     def offer_some(store: SqlStore, mine: list[int]) -> None:
@@ -178,9 +179,10 @@ def test_no_offer_commits_after_a_halt(opener: Opener) -> None:
                     w.add_update(offered(row, key))
                     if late:
                         after_halt.append(key)
+            offering.set()
 
     def halt() -> None:
-        time.sleep(0.05)
+        assert offering.wait(30)
         with stores[2].writing() as w:
             state = replace(row.state, status=RolloutStatus.HALTED, epoch=2)
             w.save_rollout(replace(row, state=state))
@@ -189,7 +191,7 @@ def test_no_offer_commits_after_a_halt(opener: Opener) -> None:
 
     before: list[int] = []
     together(lambda: offer_some(stores[0], keys[:100]), lambda: offer_some(stores[1], keys[100:]), halt)
-    assert after_halt == []
+    assert after_halt == [] and before[0] > 0
     with stores[0].reading() as r:
         assert len(r.list_updates(row.key, limit=1_000)) == before[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,11 +28,11 @@ BERLIN = Window.parse(
 )
 
 
-def rules(*waves: WaveRules, **more: object) -> Rules:
-    return Rules(waves=waves, **more)  # type: ignore[arg-type]
+def rules(*waves: WaveRules, **more: Any) -> Rules:
+    return Rules(waves=waves, **more)
 
 
-def one(wave: WaveRules, devices: int, habits: Habits = HOURLY, *, start: datetime = DAY_0, **more: object) -> Due:
+def one(wave: WaveRules, devices: int, habits: Habits = HOURLY, *, start: datetime = DAY_0, **more: Any) -> Due:
     bound = rules(wave, **more)
     return calendar(bound, {wave.wave: work(bound, devices)}, start, habits)[wave.wave]
 

@@ -15,6 +15,7 @@ from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance
 from orchestrator.core.reasons import amber_held_sentence, amber_sentence
 from orchestrator.core.rules import WaveRules
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, WaveStatus
+from orchestrator.core.window import Window
 from tests.core.world import DAY, HOUR, World, monitor, slices, world
 
 FAILED, SILENT = OutcomeClass.FAILED, OutcomeClass.SILENT
@@ -24,9 +25,9 @@ CALM = replace(AMBER, amber=False)
 # ------------------------------------------------------------------------------------------------- the early door
 
 
-def baking(devices: int, **rules: object) -> World:
+def baking(devices: int, *, window: Window | None = None) -> World:
     """A wave whose devices all have the offer, none has confirmed yet, and whose bake has begun."""
-    told = world(WaveRules("lab", early=True, **rules), devices=devices, first_slice=devices)  # type: ignore[arg-type]
+    told = world(WaveRules("lab", early=True, window=window), devices=devices, first_slice=devices)
     told.tick()
     told.offer("lab")
     told.tick()

@@ -83,8 +83,8 @@ def at_rest(state: RolloutState, facts: Facts, rules: Rules, now: datetime) -> t
     return state, facts, decide(state, facts, rules, now)
 
 
-def named(decisions: tuple[Decision, ...], kind: type) -> set[str]:
-    return {decision.wave for decision in decisions if isinstance(decision, kind)}  # type: ignore[union-attr]
+def named(decisions: tuple[Decision, ...], kind: type[OpenWave | OpenSlice | PassWave]) -> set[str]:
+    return {decision.wave for decision in decisions if isinstance(decision, kind)}
 
 
 def opened_by(plan: Plan) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -84,8 +85,8 @@ def told_of(told: World, **steps: Step) -> Outlook:
         ({"bad": 4, "places": 31, "answer": Answer.COUNT}, None, "4 failed among 31 places; only counted"),
     ],
 )
-def test_a_monitor_in_one_line(changes: dict[str, object], step: Step | None, line: str) -> None:
-    assert monitor_state(replace(monitor(alpha=0.05), **changes), step) == line  # type: ignore[arg-type]
+def test_a_monitor_in_one_line(changes: dict[str, Any], step: Step | None, line: str) -> None:
+    assert monitor_state(replace(monitor(alpha=0.05), **changes), step) == line
 
 
 def test_where_nobody_looked_into_the_tree_the_staircase_says_what_comes_next() -> None:

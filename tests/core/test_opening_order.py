@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -42,16 +42,16 @@ class Shut:
     def decided(self) -> Plan:
         return decide(self.state, self.facts, self.rules, DAY_0)
 
-    def wave(self, name: str, **changes: object) -> Shut:
-        waves = tuple(replace(w, **changes) if w.wave == name else w for w in self.state.waves)  # type: ignore[arg-type]
+    def wave(self, name: str, **changes: Any) -> Shut:
+        waves = tuple(replace(w, **changes) if w.wave == name else w for w in self.state.waves)
         return replace(self, state=replace(self.state, waves=waves))
 
-    def told(self, **changes: object) -> Shut:
-        waves = tuple(replace(w, **changes) if w.wave == "all" else w for w in self.facts.waves)  # type: ignore[arg-type]
+    def told(self, **changes: Any) -> Shut:
+        waves = tuple(replace(w, **changes) if w.wave == "all" else w for w in self.facts.waves)
         return replace(self, facts=replace(self.facts, waves=waves))
 
-    def rule(self, **changes: object) -> Shut:
-        waves = tuple(replace(w, **changes) if w.wave == "all" else w for w in self.rules.waves)  # type: ignore[arg-type]
+    def rule(self, **changes: Any) -> Shut:
+        waves = tuple(replace(w, **changes) if w.wave == "all" else w for w in self.rules.waves)
         return replace(self, rules=replace(self.rules, waves=waves))
 
     def why(self) -> ReasonKind | None:

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.core.document import InvalidDocument
-from orchestrator.core.policy import Policy, Promotion, WaveOverride
+from orchestrator.core.policy import Policy, Promotion
+from orchestrator.core.wave_policy import WaveOverride, policy_for
 from tests.core.test_policy import PAGE
 
 KEYS = "promote, window, pace, bake, deltas, gates, approve"
@@ -19,19 +20,19 @@ def override(document: object) -> WaveOverride:
 
 def test_a_wave_changes_single_keys() -> None:
     policy = Policy.parse(PAGE)
-    changed = policy.for_wave(
-        override({"promote": "automatic", "bake": {"at_least": "1d"}, "window": {"hours": "22:00-04:00"}})
+    changed = policy_for(
+        policy, override({"promote": "automatic", "bake": {"at_least": "1d"}, "window": {"hours": "22:00-04:00"}})
     )
     assert changed.promote is Promotion.AUTOMATIC
     assert (changed.bake.at_least, changed.bake.reports) == (timedelta(days=1), 0.95)
     assert changed.window is not None
     assert changed.window.document() == {**policy.document()["window"], "hours": "22:00-04:00"}
     assert changed.tolerate == policy.tolerate
-    assert policy.for_wave(None) is policy
+    assert policy_for(policy, None) is policy
 
 
 def test_a_wave_may_lift_the_window() -> None:
-    assert Policy.parse(PAGE).for_wave(override({"window": "always"})).window is None
+    assert policy_for(Policy.parse(PAGE), override({"window": "always"})).window is None
 
 
 def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
@@ -41,7 +42,7 @@ def test_an_override_that_does_not_fit_its_policy_is_refused() -> None:
         ({"window": {"days": "mon"}}, "window.timezone: is missing; for example `timezone: Europe/Berlin`."),
     ]:
         with pytest.raises(InvalidDocument) as refused:
-            policy.for_wave(override(document))
+            policy_for(policy, override(document))
         assert str(refused.value) == sentence
 
 

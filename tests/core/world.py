@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from orchestrator.core import transitions
 from orchestrator.core.decide import decide
@@ -56,10 +57,10 @@ def fresh_state(names: Iterable[str], status: RolloutStatus = RolloutStatus.RUNN
     return RolloutState("lmp-42", status, STARTED, 1, waves)
 
 
-def monitor(answer: Answer = Answer.HALT, **changes: object) -> MonitorFacts:
+def monitor(answer: Answer = Answer.HALT, **changes: Any) -> MonitorFacts:
     """A monitor of failures over the rollout that has seen nothing bad."""
     plain = MonitorFacts("rollout/failed", (OutcomeClass.FAILED,), None, 0.02, 0.05, answer, 0, 0, 5)
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 @dataclass
@@ -300,9 +301,9 @@ class World:
         return [d.reason.sentence for d in found if name is None or getattr(d, "wave", None) == name]
 
 
-def world(*waves: WaveRules, devices: int = 20, fleet: int = 1_000, **rules: object) -> World:
+def world(*waves: WaveRules, devices: int = 20, fleet: int = 1_000, **rules: Any) -> World:
     """A running rollout of these waves, each with so many devices that were seen lately."""
-    bound = Rules(waves=waves, tolerate=TOLERATE, **rules)  # type: ignore[arg-type]
+    bound = Rules(waves=waves, tolerate=TOLERATE, **rules)
     names = [wave.wave for wave in waves]
     return World(bound, fresh_state(names), {name: Pool(waiting=devices) for name in names}, fleet=fleet)
 

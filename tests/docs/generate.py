@@ -28,11 +28,12 @@ from orchestrator.core.evidence.limits import staircase
 from orchestrator.core.fleet_file import EnrolledDevice, FleetFile
 from orchestrator.core.glossary import GLOSSARY
 from orchestrator.core.notices import ON_MEANING, Asked
-from orchestrator.core.policy import Policy, WaveOverride
+from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import Devices, RolloutFile, Wave
 from orchestrator.core.state_graphs import rollout_graph, update_table, wave_graph
 from orchestrator.core.states import ROLLOUT_MEANING, WAVE_MEANING
 from orchestrator.core.tolerances import Limit, OwnClass, Tolerate, Tolerated
+from orchestrator.core.wave_policy import WaveOverride
 from orchestrator.core.window import Hours, Window
 from orchestrator.services.operations import BY_KEY
 from orchestrator.services.settings import Settings

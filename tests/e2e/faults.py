@@ -11,7 +11,6 @@ import base64
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -390,7 +389,3 @@ def copied(template: House, root: Path, *, lease: str = "30s", more: str = "") -
         yield house
     finally:
         house.close()
-
-
-def signal_name(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else str(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,11 +101,11 @@ def test_a_real_prometheus_lets_a_wave_open_once_it_has_data_that_is_good(house:
         house.ok("apply", "rollout.yaml", "--start")
         tried = house.ok("gate", "ask", "gated.yaml").out
         assert "refused: no data (the query finds nothing)" in tried and asked.url not in tried
-        wait = {"within": 60.0, "alive": server, "every": 0.3}
-        until("no data is no yes", lambda: said(house, "refused") == ["no_data"], **wait)  # type: ignore[arg-type]
+        wait = partial(until, within=60.0, alive=server, every=0.3)
+        wait("no data is no yes", lambda: said(house, "refused") == ["no_data"])
         assert wave_of(house)["status"] == "preparing"
         assert ask(house.port, "/v1/devices/nobody/check-in", {}, "another")[0] == 401
-        until("it opens by itself", lambda: wave_of(house)["status"] == "open", **wait)  # type: ignore[arg-type]
+        wait("it opens by itself", lambda: wave_of(house)["status"] == "open")
         assert said(house, "refused") == ["no_data", "yes"]
         tried = house.ok("gate", "ask", "gated.yaml", "--rollout", "r3").out
         assert tried.count(": yes (") == 2 and "Its gates would let the wave open." in tried

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from examples.device import Device
 from examples.device_fetch import read_superblock
@@ -23,6 +22,7 @@ from orchestrator.adapters.ostree import OstreeProvider, OstreeSettings
 from orchestrator.adapters.ostree.superblock import parse
 from orchestrator.gateway.files import FileSent, FileServer
 from tests.adapters.ostree_trees import BIG_FILE_BYTES, Versions, make_versions, ostree
+from tests.loopback import serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ostree, pytest.mark.timeout(120)]
 
@@ -108,26 +108,8 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
 @pytest.fixture
 def stub(versions: Versions) -> Iterator[Stub]:
     stub = Stub(versions)
-    server = uvicorn.Server(uvicorn.Config(stub, host="127.0.0.1", port=0, log_level="error", ws="none"))
-    started = threading.Event()
-    stop = threading.Event()
-
-    async def serve() -> None:
-        task = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        started.set()
-        await asyncio.to_thread(stop.wait)
-        server.should_exit = server.force_exit = True
-        await task
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert started.wait(10)
-    stub.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    yield stub
-    stop.set()
-    thread.join(10)
+    with serving(stub) as stub.url:
+        yield stub
 
 
 def make_device(stub: Stub, root: Path, *, version: int | None = None, **settings: Any) -> Device:

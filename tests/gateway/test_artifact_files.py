@@ -42,7 +42,7 @@ class Asking:
 
     def __call__(self, url: str, method: str = "GET", **headers: str) -> httpx.Response:
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self._app)  # type: ignore[arg-type]
+            transport = httpx.ASGITransport(app=self._app)
             async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
                 return await client.request(method, url, headers={k.replace("_", "-"): v for k, v in headers.items()})
 

@@ -6,20 +6,19 @@ import asyncio
 import contextlib
 import os
 import subprocess
-import threading
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.gateway.files import CHUNK_BYTES, FileSent, FileServer, in_repository, servable
 from tests.adapters.ostree_trees import Versions, make_versions, ostree
+from tests.loopback import serving
 
 PART = "deltas/ab/cdef+g_h-ij/0"
 SUPERBLOCK = "deltas/ab/cdef+g_h-ij/superblock"
@@ -352,26 +351,8 @@ def _options(versions: Versions, origin: int, target: int) -> list[str]:
 def served(versions: Versions) -> Iterator[tuple[str, list[FileSent]]]:
     """A real server on a port of its own, and what it sent."""
     sent: list[FileSent] = []
-    app: Callable[..., Awaitable[None]] = FileServer(versions.repo, on_sent=sent.append)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none"))
-    started, stop = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        task = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        started.set()
-        await asyncio.to_thread(stop.wait)
-        server.should_exit = True
-        await task
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert started.wait(10)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}", sent
-    stop.set()
-    thread.join(10)
+    with serving(FileServer(versions.repo, on_sent=sent.append)) as url:
+        yield url, sent
 
 
 @pytest.fixture

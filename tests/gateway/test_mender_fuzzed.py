@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.services.mender.deployments import Deployment
-from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, House
+from tests.gateway.mender_house import AUTH, DEPLOYMENTS, INVENTORY, NEXT, NEXT_V1, Client, House
 
 
 @pytest.fixture
@@ -18,6 +18,14 @@ def house() -> Iterator[House]:
     made = House()
     yield made
     made.world.close()
+
+
+@pytest.fixture
+def offered(house: House) -> tuple[Client, str]:
+    """A device with a deployment, and which."""
+    (client,) = house.fleet(1)
+    house.world.apply()
+    return client, client.offered()
 
 
 class TestFuzzed:
@@ -56,15 +64,11 @@ class TestFuzzed:
         query=st.dictionaries(st.sampled_from(["artifact_name", "device_type", "x"]), st.text(max_size=40), max_size=3),
     )
     def test_nothing_is_answered_with_500(
-        self, house: House, route: tuple[str, str], body: bytes, query: dict[str, str]
+        self, offered: tuple[Client, str], route: tuple[str, str], body: bytes, query: dict[str, str]
     ) -> None:
-        client = getattr(house, "fuzzed", None)
-        if client is None:
-            (client,) = house.fleet(1)
-            house.world.apply()
-            house.fuzzed, house.deployment = client, client.offered()  # type: ignore[attr-defined]
+        client, deployment = offered
         method, path = route
-        path = path % house.deployment if "%s" in path else path  # type: ignore[attr-defined]
+        path = path % deployment if "%s" in path else path
         clean = {name: text.encode("utf-8", "replace").decode() for name, text in query.items()}
         answer = client.ask(method, path, content=body, params=clean)
         assert answer.status_code in (200, 204, 400, 401, 404, 409)

@@ -28,9 +28,9 @@ from tests.services.fleet_world import World
 
 
 @contextmanager
-def serving(gateway: App, **more: object) -> Iterator[tuple[Server, int]]:
+def serving(gateway: App, **more: Any) -> Iterator[tuple[Server, int]]:
     listening = threading.Event()
-    server = Server(gateway, signals=False, started=lambda port: listening.set(), **more)  # type: ignore[arg-type]
+    server = Server(gateway, signals=False, started=lambda port: listening.set(), **more)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

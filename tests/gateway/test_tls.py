@@ -182,7 +182,7 @@ def test_a_session_that_is_taken_up_again_brings_its_certificate(house: House) -
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     first = house.connection(context)
     assert house.check_in(first, one) == 200
-    session = first.sock.session  # type: ignore[union-attr]
+    session = first.sock.session
     first.close()
     bare = socket.create_connection(("127.0.0.1", house.port), 10)
     raw = context.wrap_socket(bare, session=session, server_hostname="127.0.0.1")
@@ -241,9 +241,9 @@ def test_files_that_cannot_be_used_are_named(house: House, part: str, content: s
     if content is not None:
         wrong.write_text(content, encoding="ascii")
     folder = house.directory / "server"
-    files = {"certificate": folder / "server.pem", "key": folder / "server.key", "client_ca": None, part: wrong}
+    files: dict[str, Any] = {"certificate": folder / "server.pem", "key": folder / "server.key", "client_ca": None}
     with pytest.raises(InvalidInput, match=r"wrong\.pem"):
-        server_context(**files)  # type: ignore[arg-type]
+        server_context(**{**files, part: wrong})
 
 
 @pytest.mark.parametrize(

@@ -458,8 +458,10 @@ def test_looks_into_the_store_can_be_made_in_another_thread(world: World) -> Non
         found = other.check_in(device, world.tokens[device], world.said(41))
         assert isinstance(found, Future)
         found.result(10)
+        refused = other.check_in("nobody", "x", world.said(41))
+        assert isinstance(refused, Future)
         with pytest.raises(Unauthorized):
-            other.check_in("nobody", "x", world.said(41)).result(10)  # type: ignore[union-attr]
+            refused.result(10)
         other.close()
 
 

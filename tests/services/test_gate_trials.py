@@ -115,7 +115,7 @@ def test_what_cannot_be_asked_is_said_before_anybody_is(gated: Gated) -> None:
         ask(NONE)
     for wrong in ({"rollout": "lmp-43"}, {"rollout": "lmp-42", "wave": "none"}, {"rollout": "lmp-42", "only": ["x"]}):
         with pytest.raises(NotFound):
-            ask(**wrong)  # type: ignore[arg-type]
+            ask(**wrong)
     with pytest.raises(NotFound, match="no source is called so"):
         ask(elsewhere)
     assert gated.sources.asked == []

@@ -334,7 +334,9 @@ def test_what_another_process_revokes_is_worth_nothing_within_a_second(world: Wo
     elsewhere.close()
 
 
-def test_without_the_store_the_picture_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_store_the_picture_stands(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World(f"sqlite:///{tmp_path / 'wave.db'}")
     (device,) = world.enroll(1)
     token = GatewayToken(gateway(world))
@@ -342,11 +344,14 @@ def test_without_the_store_the_picture_stands(tmp_path: Path, caplog: pytest.Log
     world.store._engine._busy_after = 0.01
     world.now += 2 * SECOND
     look = world.devices.identity.look
-    reading = world.store.reading
-    world.store.reading = lambda: (_ for _ in ()).throw(Refused("gone"))  # type: ignore[method-assign, assignment]
+
+    def gone() -> Any:
+        raise Refused("gone")
+
+    monkeypatch.setattr(world.store, "reading", gone)
     assert token.token and look(world.now).grants
     assert "could not be read" in caplog.text and token.token not in caplog.text
-    world.store.reading = reading  # type: ignore[method-assign]
+    monkeypatch.undo()
     world.close()
 
 

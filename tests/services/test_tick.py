@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.decide import decide
 from orchestrator.core.states import RolloutStatus
 from orchestrator.core.update import UpdateStatus
 from orchestrator.errors import ContentUnavailable
+from orchestrator.services import tick
 from orchestrator.services.records import Effect, EffectKind
 from tests.services.fleet_world import World
 
@@ -100,9 +102,6 @@ def test_a_fault_in_one_rollout_leaves_the_others_alone(
     world.enroll(3, tag="attic")
     first = world.apply(name="older", tag="attic", start=False)
     second = world.apply(name="newer", start=False)
-    from orchestrator.services import tick
-
-    decide = tick.decide  # type: ignore[attr-defined]
 
     def faulty(state: Any, *others: Any) -> Any:
         if state.rollout == second:

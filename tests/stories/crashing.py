@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from orchestrator.adapters.sql.store import SqlStore, open_store
 from orchestrator.services.store import Writing
+from tests.behind import Behind
 
 WRITES = frozenset(name for name in vars(Writing) if not name.startswith("_"))
 """Every call of the port that may write."""
@@ -38,26 +39,20 @@ class Fuse:
         self.left -= 1
 
 
-class CrashingStore:
+class CrashingStore(Behind):
     """The real store behind a fuse: every writing call, the moment before a commit and the moment after are points at
     which the process may die."""
 
     def __init__(self, inner: SqlStore, fuse: Fuse) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._fuse = fuse
-
-    def reading(self) -> Any:
-        return self._inner.reading()
 
     @contextmanager
     def writing(self) -> Iterator[Any]:
-        with self._inner.writing() as w:
+        with self.inner.writing() as w:
             yield _Watched(w, self._fuse)
             self._fuse.reach("before the commit")
         self._fuse.reach("after the commit")
-
-    def failures(self) -> dict[str, int]:
-        return {}
 
     def close(self) -> None: ...
 

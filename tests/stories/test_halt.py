@@ -67,7 +67,7 @@ def test_every_policy_that_is_shipped_is_tried() -> None:
     assert set(SHIPPED) == set(Library().policies())
 
 
-def test_the_report_that_proves_it_halts_within_its_own_transaction() -> None:
+def test_the_report_that_proves_it_halts_within_its_own_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tick comes between: the journal's entry bears the moment of the report's receipt, and the device that asks
     in the same instant is told *none*."""
     sim = Simulation()
@@ -85,7 +85,7 @@ def test_the_report_that_proves_it_halts_within_its_own_transaction() -> None:
             others = [other for other in sim.fleet.values() if other is not device and not other.busy]
             asked.extend(sim.check_in(other) for other in others)
 
-    sim.report = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(sim, "report", watched)
     sim.run(hours=12)
     (entry,) = sim.journal(event="halted")
     assert [entry.at] == halted_at and asked and not any(asked)

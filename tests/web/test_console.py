@@ -128,7 +128,7 @@ def test_a_second_person_approves_on_the_page_and_who_wrote_it_cannot(home: Inst
 
 def test_what_comes_after_a_bar_is_not_hidden_in_it_and_shares_are_spelt_as_in_sentences(client: TestClient) -> None:
     page = client.get("/rollouts").text
-    assert re.search(r"<progress [^>]*></progress> <small>2\.7\N{NO-BREAK SPACE}%</small>", page)
+    assert re.search(r"<progress [^>]*></progress> <small>[1-9][\d.]*\N{NO-BREAK SPACE}%</small>", page)
     assert "/>" not in "".join(re.findall(r"<progress[^>]*>", page))
     assert "tolerance 2\N{NO-BREAK SPACE}%" in client.get("/rollouts/beta-43").text
 
@@ -174,3 +174,16 @@ def test_what_stands_still_promises_no_offers_wave_by_wave(client: TestClient) -
     assert "No new offer, and nothing opens, until somebody resumes the rollout." in page
     assert "Its deltas are being made" not in page, "what is true of a wave while its rollout runs"
     assert "a tolerance of 2\N{NO-BREAK SPACE}% explains" in page
+
+
+def test_a_draft_says_beforehand_that_it_needs_a_second_person(home: Installation, client: TestClient) -> None:
+    home.apply("strict-42", 42, "beta", EVERYBODY, {**TOLERANT, "approve": {"start": 1}})
+    said = "Its policy asks for 1 person besides who wrote or started it to approve, before anything opens."
+    assert said in client.get("/rollouts/strict-42").text and said not in client.get("/rollouts/lmp-44").text
+
+
+def test_a_delta_that_could_not_be_built_says_how_to_try_again(home: Installation, client: TestClient) -> None:
+    home.target(44, "beta")
+    page = client.get("/deltas?state=failed").text
+    assert "ostree: the disk is full" in page and "<code>wave delta build 42 44</code>" in page
+    assert "Try again" not in client.get("/deltas?state=ready").text

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
@@ -68,11 +69,12 @@ def _visits(home: Installation, client: TestClient) -> dict[str, int]:
     with home.app.store.writing() as w:  # as ticks do, as the reports come
         for row in w.rollouts():
             w.seal_evidence(row.key, at_most=1_000_000)
-    found = {}
+    found, side = {}, client.app
+    assert isinstance(side, FastAPI)
     for path in PAGES:
         client.get(path)  # what is read once and kept
         home.app.devices.refresh()
-        client.app.state.kept.forget()  # type: ignore[attr-defined]
+        side.state.kept.forget()
         with counted() as visits:
             answer = client.get(path)
         assert answer.status_code in (200, 303), (path, answer.text)

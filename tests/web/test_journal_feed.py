@@ -179,9 +179,9 @@ def test_whoever_does_not_read_holds_no_memory(house: House, monkeypatch: pytest
     many = 2_500
     with house.application() as app, app.store.writing() as w:
         row = w.rollout("lmp-42")
-        assert row is not None
         for _ in range(many):
-            row = appended(w, row, "x" * 8_000)  # type: ignore[arg-type]
+            assert row is not None
+            row = appended(w, row, "x" * 8_000)
     with served(house) as url, socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         line.settimeout(30)

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final, Self
 
 from orchestrator.adapters.durable import sync
 from orchestrator.errors import Conflict, InvalidInput, Unavailable
@@ -160,11 +160,13 @@ def packing(file: Path) -> Iterator[Packing]:
 class _Plain(tarfile.TarInfo):
     """Files and nothing else: no links, no devices, no headers of any length."""
 
-    def _proc_member(self, tar: tarfile.TarFile) -> Any:
-        plain = self.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
-        if not plain and not (self.type == tarfile.GNUTYPE_LONGNAME and 0 < self.size <= LONGEST_NAME + 1):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        made = super().frombuf(buf, encoding, errors)
+        plain = made.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
+        if not plain and not (made.type == tarfile.GNUTYPE_LONGNAME and 0 < made.size <= LONGEST_NAME + 1):
             raise tarfile.ReadError("it holds something that is no file")
-        return super()._proc_member(tar)  # type: ignore[misc]
+        return made
 
 
 def unpacked(file: Path, into: Path | None) -> Manifest:

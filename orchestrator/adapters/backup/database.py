@@ -192,9 +192,8 @@ def check_version(version: str | None) -> None:
 
 
 def made_safe(url: str, *, by: str, reason: str, passed_over: int, at_least: int, now: datetime) -> int:
-    """Bring a restored database to this program's schema, freeze all offers, end all
-    sessions, and let no number that devices of
-    aktualizr-lite have seen be shown again; the number from which they count on, or 0."""
+    """Bring a restored database to this program's schema, freeze all offers, end all sessions, and let no number that
+    devices of aktualizr-lite have seen be shown again; the number from which they count on, or 0."""
     upgrade(url)
     store = open_store(url, create=False)
     try:

@@ -16,8 +16,9 @@ from orchestrator.adapters.files.source import Source, parse_source, read_raw, r
 from orchestrator.core.document import NAME_PATTERN, Document, InvalidDocument, did_you_mean
 from orchestrator.core.durations import shown
 from orchestrator.core.fleet_file import FleetFile
-from orchestrator.core.policy import Policy, wave_policy_problems
+from orchestrator.core.policy import Policy
 from orchestrator.core.rollout_file import RolloutFile
+from orchestrator.core.wave_policy import wave_policy_problems
 from orchestrator.errors import InvalidFile, NotFound
 
 ENDINGS = (".yaml", ".yml", ".json")

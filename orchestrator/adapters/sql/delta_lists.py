@@ -7,14 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from orchestrator.adapters.sql.codec import decode_names, decode_state
-from orchestrator.adapters.sql.jobs import JobReading, delta_of, job_of
+from orchestrator.adapters.sql.jobs import DELTA_COLUMNS, JobReading, delta_of, job_of
 from orchestrator.adapters.sql.rollouts import RolloutReading
 from orchestrator.core.states import WaveStatus
 from orchestrator.services.console_store import Made, NeededBy
 from orchestrator.services.delta_provider import DeltaPair, DeltaRecord
 from orchestrator.services.records import BuildJob, DeltaNeed
 
-_DELTA: Final = "from_commit, to_commit, path, parts, bytes, fallbacks, fallback_bytes, build_seconds, cpu_seconds"
 _JOB: Final = (
     "key, from_commit, to_commit, status, weight, fence, owner, lease_until, attempts, stage, done, '' AS log, error, "
     "queued_at, started_at, ended_at"
@@ -70,7 +69,7 @@ class DeltaListReading(JobReading, RolloutReading):
 
     def deltas_of(self, pairs: Collection[DeltaPair]) -> Mapping[DeltaPair, DeltaRecord]:
         condition, parameters = self._among(pairs)
-        rows = self.link.rows(f"SELECT {_DELTA} FROM delta WHERE {condition}", parameters)
+        rows = self.link.rows(f"SELECT {DELTA_COLUMNS} FROM delta WHERE {condition}", parameters)
         return {record.pair: record for record in map(delta_of, rows) if record.pair in pairs}
 
     def jobs_of(self, pairs: Collection[DeltaPair]) -> Mapping[DeltaPair, BuildJob]:
@@ -94,7 +93,8 @@ class DeltaListReading(JobReading, RolloutReading):
 
     def delta_page(self, *, offset: int, limit: int) -> Sequence[DeltaRecord]:
         rows = self.link.rows(
-            f"SELECT {_DELTA} FROM delta ORDER BY recorded_at DESC, to_commit DESC, from_commit DESC LIMIT ? OFFSET ?",
+            f"SELECT {DELTA_COLUMNS} FROM delta ORDER BY recorded_at DESC, to_commit DESC, from_commit DESC "
+            "LIMIT ? OFFSET ?",
             (limit, offset),
         )
         return [delta_of(row) for row in rows]

@@ -2,10 +2,10 @@
 
 * SQLite in memory: one connection, one lock; every session has it alone.
 * SQLite in a file: WAL, so that readers see a snapshot and never wait. Writers of one process queue at a lock, which
-  is fair and quick; against
-  other processes they wait by ``busy_timeout``. ``BEGIN IMMEDIATE`` makes a writer the writer before it reads anything.
-  A file that was removed or replaced under an open engine is refused with every session: what is written to a file
-  without a name is lost with the process, and nobody must be told that it was accepted.
+  is fair and quick; against other processes they wait by ``busy_timeout``. ``BEGIN IMMEDIATE`` makes a writer the
+  writer before it reads anything. A file that was removed or replaced under an open engine is refused with every
+  session: what is written to a file without a name is lost with the process, and nobody must be told that it was
+  accepted.
 * PostgreSQL: a writer runs READ COMMITTED and locks the rows it decides on; a reader REPEATABLE READ READ ONLY.
 """
 

@@ -136,5 +136,5 @@ TRIGGERS: Final = {
 
 for _dialect, _statements in TRIGGERS.items():
     for _statement in _statements:
-        _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+        _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]  # SQLAlchemy gives it none
         event.listen(METADATA, "after_create", _ddl.execute_if(dialect=_dialect))

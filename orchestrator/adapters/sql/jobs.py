@@ -20,11 +20,14 @@ _SCRATCH: Final = ""
 _LOG_KEPT: Final = 100_000
 """Characters kept of a build's log, the last ones."""
 
-_DELTA: Final = "from_commit, to_commit, path, parts, bytes, fallbacks, fallback_bytes, build_seconds, cpu_seconds"
+DELTA_COLUMNS: Final = (
+    "from_commit, to_commit, path, parts, bytes, fallbacks, fallback_bytes, build_seconds, cpu_seconds"
+)
+"""What ``delta_of`` reads, in its order."""
+
 _JOB: Final = (
     "key, from_commit, to_commit, status, weight, fence, owner, lease_until, attempts, stage, done, log, error, "
-    "queued_at, started_at, "
-    "ended_at"
+    "queued_at, started_at, ended_at"
 )
 
 
@@ -62,11 +65,14 @@ def job_of(row: tuple[Any, ...]) -> BuildJob:
 
 class JobReading(Session):
     def delta(self, pair: DeltaPair) -> DeltaRecord | None:
-        row = self.link.one(f"SELECT {_DELTA} FROM delta WHERE from_commit = ? AND to_commit = ?", _pair(pair))
+        row = self.link.one(f"SELECT {DELTA_COLUMNS} FROM delta WHERE from_commit = ? AND to_commit = ?", _pair(pair))
         return None if row is None else delta_of(row)
 
     def deltas(self) -> Sequence[DeltaRecord]:
-        return [delta_of(row) for row in self.link.rows(f"SELECT {_DELTA} FROM delta ORDER BY to_commit, from_commit")]
+        return [
+            delta_of(row)
+            for row in self.link.rows(f"SELECT {DELTA_COLUMNS} FROM delta ORDER BY to_commit, from_commit")
+        ]
 
     def jobs(self, *, statuses: Collection[JobStatus] | None = None, limit: int = 200) -> Sequence[BuildJob]:
         """Newest first."""
@@ -180,7 +186,7 @@ class JobWriting(JobReading):
 
     def record_delta(self, record: DeltaRecord, *, now: datetime) -> None:
         self.link.run(
-            f"INSERT INTO delta ({_DELTA}, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT "
+            f"INSERT INTO delta ({DELTA_COLUMNS}, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT "
             f"(from_commit, to_commit) DO UPDATE "
             "SET path = excluded.path, parts = excluded.parts, bytes = excluded.bytes, fallbacks = excluded.fallbacks, "
             "fallback_bytes = excluded.fallback_bytes, build_seconds = excluded.build_seconds, cpu_seconds = "

@@ -171,8 +171,7 @@ class Link:
         row.
 
         PostgreSQL groups by hash. SQLite groups by sorting, which for a million rows takes three times as long as
-        counting
-        them here as they stream by.
+        counting them here as they stream by.
         """
         try:
             if self.postgres:

@@ -2,10 +2,9 @@
 databases.
 
 Every function gives a piece of SQL with the parameters of its ``?`` in order. They speak of one row ``d`` of
-``device``; what a
-device runs is asked of ``software`` by its key, so that "eligible" is decided once for each thing the fleet runs and
-not
-once for each device. The contract tests hold these conditions equal to the Python ones over random fleets.
+``device``; what a device runs is asked of ``software`` by its key, so that "eligible" is decided once for each thing
+the fleet runs and not once for each device. The contract tests hold these conditions equal to the Python ones over
+random fleets.
 """
 
 from __future__ import annotations

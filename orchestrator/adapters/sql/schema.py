@@ -1,8 +1,7 @@
 """The database's schema: which version it has, how a new one is made, how an older one is brought up to date.
 
 Alembic's migrations are the one way to a schema on disk. A store in memory is made from the metadata at once, because
-tests open
-hundreds; a test holds the two equal.
+tests open hundreds; a test holds the two equal.
 """
 
 from __future__ import annotations

@@ -44,10 +44,8 @@ class DeviceTable(Base, table=True):
     """A device. What a scan of the fleet reads stands first, its id and its token last.
 
     ``device_runs``: the devices of one tag by what they run, which answers the fleet questions and leads to the
-    eligible ones; it is written
-    only when a device changes tag, status or software. ``device_since``: who came after a moment, for ``late``. A
-    check-in that only
-    says "still here" touches no index.
+    eligible ones; it is written only when a device changes tag, status or software. ``device_since``: who came after a
+    moment, for ``late``. A check-in that only says "still here" touches no index.
     """
 
     __tablename__ = "device"

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.core.durations import span_text
 from orchestrator.core.evidence.budgets import chance_of_reaching
-from orchestrator.core.outcomes import Answer, Outcome, OutcomeClass, Tolerance, in_order, word
+from orchestrator.core.outcomes import Answer, Outcome, Tolerance, in_order, word
 from orchestrator.errors import InvalidInput
 
 CONFIRMED_ENOUGH: Final = 20
@@ -25,8 +25,6 @@ CONFIRMED_PART: Final = Fraction(4, 5)
 """Of the reachable: what must be confirmed in a wave too small for twenty."""
 UNLIKELY: Final = 0.05
 """A class passes while a release at its tolerance would show so many bad with more than this probability."""
-
-_ORDER: Final = {outcome: number for number, outcome in enumerate(OutcomeClass)}
 
 
 class Condition(StrEnum):

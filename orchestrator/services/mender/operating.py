@@ -80,10 +80,6 @@ class Operating:
         with self.store.reading() as r:
             return r.auth_sets_waiting(asked_since=since, limit=limit)
 
-    def suggested(self, one: AuthSet) -> str:
-        """As which device it is accepted unless a person says otherwise."""
-        return one.device_id or suggested_id(one.identity)
-
     # ------------------------------------------------------------------------------------------ deciding
 
     def accept(self, which: str, placing: Placing, *, by: str, dry_run: bool = False) -> Decided:

@@ -15,8 +15,9 @@ import subprocess
 import tempfile
 import zoneinfo
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -116,8 +117,8 @@ def test_a_postgresql_that_may_lose_what_it_took_and_one_with_another_clock(
 
     class Later(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-            return datetime.now(UTC) + timedelta(minutes=10)
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(minutes=10)
 
     monkeypatch.setattr(machine, "datetime", Later)
     warned(there, Area.CLOCK, "PostgreSQL are 600 seconds apart")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from random import Random
 
@@ -20,6 +20,7 @@ from orchestrator.core.evidence.clock import (
     LEFT,
     SLACK,
     Checkpoint,
+    Clock,
     ClockFacts,
     Curve,
     Delay,
@@ -41,6 +42,7 @@ from orchestrator.errors import InvalidInput
 from tests.core.evidence.clock_world import (
     DAY,
     NINE,
+    Device,
     clock,
     cohorts,
     crossed_at,
@@ -134,8 +136,8 @@ def _numbered(these: list[Delay], n: int) -> list[Delay]:
     return [each._replace(device=each.device + 10_000 * n) for each in these]
 
 
-def _evidence(told: object, devices: list, now: object) -> float:
-    found = reading(tally(told, cohorts(told, devices, now), now=now))  # type: ignore[arg-type]
+def _evidence(told: Clock, devices: list[Device], now: datetime) -> float:
+    found = reading(tally(told, cohorts(told, devices, now), now=now))
     assert found is not None
     return found.evidence
 

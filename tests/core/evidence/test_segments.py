@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -38,9 +39,15 @@ def named(sizes: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     return {name: {f"{name}={value}": many for value, many in found.items()} for name, found in sizes.items()}
 
 
-def allotted(sizes: dict[str, dict[str, int]], *, false_exclude: float = 0.05, devices: int = 10_000, **more: object):
+def allotted(
+    sizes: dict[str, dict[str, int]],
+    *,
+    false_exclude: float = 0.05,
+    devices: int = 10_000,
+    tolerate: Mapping[Outcome, Tolerance] = THREE,
+) -> tuple[MonitorSpec, ...]:
     return allot_segments(
-        tolerate=more.get("tolerate", THREE),  # type: ignore[arg-type]
+        tolerate=tolerate,
         false_exclude=false_exclude,
         sizes=named(sizes),
         devices=devices,
@@ -148,7 +155,7 @@ def test_whoever_has_no_monitor_could_not_have_fired_beside_the_others(sizes: di
 
 
 def test_only_classes_that_halt_stop_a_segment() -> None:
-    tolerate = {FAILED: Tolerance(0.02, Answer.HOLD), SILENT: Tolerance(0.01, Answer.COUNT)}
+    tolerate: dict[Outcome, Tolerance] = {FAILED: Tolerance(0.02, Answer.HOLD), SILENT: Tolerance(0.01, Answer.COUNT)}
     assert allotted({"hardware_id": {"rpi4": 500, "cm4": 500}}, tolerate=tolerate) == ()
 
 

@@ -209,8 +209,8 @@ def facts_of(count: Count, opened: list[Slice]) -> MonitorFacts:
     )
 
 
-def played(**how: object) -> list[Came]:
-    return [play(seed, **how) for seed in range(RUNS)]  # type: ignore[arg-type]
+def played(*, bad: float, rest: float, failures_first: bool) -> list[Came]:
+    return [play(seed, bad=bad, rest=rest, failures_first=failures_first) for seed in range(RUNS)]
 
 
 @pytest.mark.parametrize("failures_first", [False, True])

@@ -76,13 +76,15 @@ def test_what_comes_seldom_is_looked_at_too(house: Served, browser: Browser, mon
             "many-rollouts": "/rollouts",
             "many-cancelled": "/rollouts/early-42",
             "device-history": "/devices/old-1",
-            "device-held": "/devices/old-2",
+            "device-silent": "/devices/old-2",
+            "approval-waits": "/rollouts/strict-44",
         }.items():
             assert watched.go(path) == 200
             wrong += _look(watched.page, name)
         home.app.rollouts.freeze(by="mika", reason="The depots have no power.")
-        assert watched.go("/rollouts/trams-42") == 200
-        wrong += _look(watched.page, "frozen")
+        for name, path in {"frozen": "/rollouts/trams-42", "many-frozen": "/rollouts?status=running"}.items():
+            assert watched.go(path) == 200
+            wrong += _look(watched.page, name)
     with house.page(browser, "viewer.mika") as watched:
         assert watched.go("/rollouts/trams-42/order/halt") == 403
         wrong += _look(watched.page, "forbidden")
@@ -111,7 +113,8 @@ def _in_trouble(name: str) -> object:
 
 
 def _live_on(home: Installation) -> None:
-    """A device that took five versions, one that is held, a hundred drafts, and one that was cancelled."""
+    """A device that took five versions, one that is held and has not been heard of since, a hundred drafts of which one
+    asks for a second person, and one that was cancelled."""
     People(home.app.store, home.app.clock, QUICK).add("rosa", [Role.VIEWER], by="root", password=WORDS)
     home.now = NOON
     for version in range(40, 45):
@@ -138,5 +141,6 @@ def _live_on(home: Installation) -> None:
     for _ in range(3):
         home.tick(MINUTE)
     home.all_of("tram-", failing=(2,), most=4)
-    for n in range(100):
+    home.apply("strict-44", 44, "trams", EVERYBODY, {**QUICKLY, "approve": {"start": 1}})
+    for n in range(99):
         home.apply(f"line-{n:02}-44", 44, "trams", EVERYBODY, QUICKLY)
