@@ -134,6 +134,7 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
             lease=settings.lease,
             owner=owner,
             ticks=meter.ticks,
+            on_beat=app.devices.writer.heard,
         )
         ticks.append(scheduler)
         files = FileServer(settings.repository_path, on_sent=counted("ostree", meter.refused))

@@ -58,12 +58,14 @@ class TickScheduler:
         gateway: bool = True,
         down_after: timedelta = DOWN_AFTER,
         ticks: Ticks | None = None,
+        on_beat: Callable[[WaveError | None], None] = lambda error: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._at_most = min(at_most, lease / 3)
         self._turn = Turn(ticker, store, owner or process_name(), lease, down_after)
         self._gateway = gateway
+        self._on_beat = on_beat
         self._guard = threading.Lock()
         self._running = False
         self._again = False
@@ -194,3 +196,6 @@ class TickScheduler:
             self._turn.beat(self._clock())
         except WaveError as error:
             LOG.warning("the gateway's heartbeat could not be written: %s", error)
+            self._on_beat(error)
+        else:
+            self._on_beat(None)

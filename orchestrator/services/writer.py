@@ -139,6 +139,13 @@ class Writer:
         at = self._failed_at
         return at is not None and timedelta(0) <= self._clock() - at < FAILING_FOR
 
+    def heard(self, error: WaveError | None) -> None:
+        """What became of a write elsewhere in this process, such as the heartbeat: it tells of the same store."""
+        if error is None:
+            self._note_success()
+        else:
+            self._note_failure(error)
+
     @property
     def waiting(self) -> int:
         """The weight of what waits now."""

@@ -14,7 +14,7 @@ from orchestrator.adapters import scheduler as clockwork
 from orchestrator.adapters.lock import process_name
 from orchestrator.adapters.scheduler import TickScheduler
 from orchestrator.core.update import UpdateStatus
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreUnavailable, WaveError
 from orchestrator.services.settings import Settings
 from orchestrator.services.tick import GATEWAY
 from orchestrator.services.turn import BEAT_EVERY, LEASE, Turn
@@ -177,13 +177,41 @@ def test_a_clock_that_is_set_back_stops_neither_heartbeat_nor_pulse(
     assert "the clock of this machine was set back by 3600 s: what is due is due now" in caplog.messages
 
 
+def test_who_asks_is_told_what_became_of_each_heartbeat(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: Iterator[StoreUnavailable | None] = iter([StoreUnavailable("PostgreSQL is away."), None])
+    told: list[str] = []
+    both = threading.Event()
+
+    def beat(self: Turn, now: datetime) -> timedelta:
+        if (error := next(outcomes, None)) is not None:
+            raise error
+        return timedelta(0)
+
+    def on_beat(error: WaveError | None) -> None:
+        told.append(str(error))
+        if len(told) == 2:
+            both.set()
+
+    monkeypatch.setattr(Turn, "beat", beat)
+    monkeypatch.setattr(clockwork, "BEAT_EVERY", timedelta(milliseconds=20))
+    scheduler = TickScheduler(
+        world.ticker, world.store, lambda: datetime.now(UTC), at_most=MINUTE, lease=3 * MINUTE, on_beat=on_beat
+    )
+    scheduler.start()
+    try:
+        assert both.wait(10)
+    finally:
+        scheduler.stop()
+    assert told[:2] == ["PostgreSQL is away.", "None"]
+
+
 def test_a_server_that_starts_says_what_it_takes_over(world: World) -> None:
     assert carried_on(world.store) == "no rollout is on its way; what was completed is offered on"
     begun(world)
-    assert carried_on(world.store) == "carrying on with lmp-42 (running)"
+    assert carried_on(world.store) == "carrying on with lmp-42 (running); deltas to build: 1"
     world.rollouts.halt("lmp-42", by="mika", reason="smoke")
     world.rollouts.freeze(by="mika", reason="fire")
-    assert carried_on(world.store) == "carrying on with lmp-42 (halted); all offers are frozen"
+    assert carried_on(world.store) == "carrying on with lmp-42 (halted); deltas to build: 1; all offers are frozen"
 
 
 def test_two_processes_never_have_one_name() -> None:

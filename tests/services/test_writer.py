@@ -348,3 +348,12 @@ def test_a_store_that_cannot_be_written_is_known_and_said_once_until_it_can(
         "nothing of devices can be written: The disk is full. They are told to come again later.",
         "what devices say is written again",
     ]
+
+
+def test_a_heartbeat_that_cannot_be_written_tells_of_a_store_that_nobody_has_tried(writer: Writer) -> None:
+    writer.heard(Busy("Locked."))
+    assert not writer.failing
+    writer.heard(StoreUnavailable("PostgreSQL is away."))
+    assert writer.failing
+    writer.heard(None)
+    assert not writer.failing
