@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -17,7 +17,7 @@ from orchestrator.adapters.sql.evidence import EvidenceReading
 from orchestrator.adapters.sql.times import moment, stored
 from orchestrator.core.evidence.left_out import Seat
 from orchestrator.core.fleet import DeviceStatus
-from orchestrator.core.outcomes import in_order
+from orchestrator.core.outcomes import Outcome, in_order
 from orchestrator.core.position import DeviceHash, position
 from orchestrator.core.states import RolloutStatus
 from orchestrator.services.console_store import QUIETEST, SILENT_FOR, Census, JournalLine, Running, Stain, Tallied
@@ -65,7 +65,8 @@ class ConsoleReading(DeviceReading, DeltaListReading, EvidenceReading):
     def stains(self, row: RolloutRow, *, limit: int) -> Sequence[Stain]:
         left_out = self.left_out(row)
         open_ones = self.stained_and_open(row.key)
-        placing = {each.spec.key: (each.spec, left_out.placing(each.spec, each.from_place)) for each in open_ones}
+        placing = [(each.spec, left_out.placing(each.spec, each.from_place)) for each in open_ones]
+        kinds: dict[int, tuple[tuple[Outcome, ...], list[tuple[str, Callable[[Seat], int | None]]]]] = {}
         salts = {} if row.scope is None else {each.wave: each.salt for each in row.scope.selectors}
         found: list[Stain] = []
         for device, bad, slice_key, rollout_place, wave_place, segments, high, low in self.link.rows(
@@ -75,17 +76,17 @@ class ConsoleReading(DeviceReading, DeltaListReading, EvidenceReading):
             (row.key, limit),
         ):
             _, wave, number, _, apart = self.slice_name(slice_key)
-            outcomes = outcomes_of(bad, self.own_classes, row.key)
-            if apart or not outcomes:
+            if bad not in kinds:
+                outcomes = outcomes_of(bad, self.own_classes, row.key)
+                watching = [(spec.key, placed) for spec, placed in placing if not outcomes.isdisjoint(spec.outcomes)]
+                kinds[bad] = in_order(outcomes), watching
+            classes, watching = kinds[bad]
+            if apart or not classes:
                 continue
             at = position(DeviceHash(high, low), salts[wave]) if wave in salts else 0
             seat = Seat(wave, number, at, rollout_place, wave_place, decode_places(segments))
-            places = {
-                name: place
-                for name, (spec, placed) in placing.items()
-                if not outcomes.isdisjoint(spec.outcomes) and (place := placed(seat)) is not None
-            }
-            found.append(Stain(device, in_order(outcomes), wave, number, places))
+            places = {name: place for name, placed in watching if (place := placed(seat)) is not None}
+            found.append(Stain(device, classes, wave, number, places))
         return found
 
     def journal_lines(self, rollout_key: int, *, after: int, limit: int) -> Sequence[JournalLine]:
