@@ -157,10 +157,11 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
 
         answering = threading.Event()
 
-        LOG.info("%s", carried_on(app.store))
+        carried = carried_on(app.store)
 
         def started(port: int) -> None:
             LOG.info("serving devices on %s", settings.url)
+            LOG.info("%s", carried)
             manager.ready(f"Serving devices on port {port}.")
             answering.set()
 
@@ -180,12 +181,15 @@ def _serve(settings: Settings, stop: threading.Event, manager: ServiceManager) -
         with Workers(wave_command("builder"), settings.builders, nice=0, environment=environment):
             scheduler.start()
             threading.Thread(target=_stop_when, args=(stop, server.stop, manager), name="stop", daemon=True).start()
-            with Courier(app.notices), _operators_side(app, tls, meter, after=answering):
-                spare_collector()
-                try:
-                    server.run()
-                finally:
-                    scheduler.stop()
+            try:
+                with Courier(app.notices), _operators_side(app, tls, meter, after=answering):
+                    spare_collector()
+                    try:
+                        server.run()
+                    finally:
+                        scheduler.stop()
+            finally:
+                scheduler.stop()  # also where the operators' side could not begin
     finally:
         app.close()
         aside.shutdown(cancel_futures=True)

@@ -84,12 +84,12 @@ class TickScheduler:
         self._watcher.start()
 
     def _set_jobs(self) -> None:
-        """All of them, from this moment on."""
+        """All of them, from this moment on. The pulse comes last: the tick that is due now sees all that it tells."""
         now = datetime.now(UTC)
-        every = ((self.listen, _PULSE, LISTEN_EVERY), (self._beat, _BEAT, BEAT_EVERY))
-        for job, name, pause in every if self._gateway else every[:1]:
+        every = ((self.listen, _PULSE, LISTEN_EVERY, now + LISTEN_EVERY), (self._beat, _BEAT, BEAT_EVERY, now))
+        for job, name, pause, first in every if self._gateway else every[:1]:
             self._scheduler.add_job(
-                job, "interval", id=name, seconds=pause.total_seconds(), next_run_time=now, replace_existing=True
+                job, "interval", id=name, seconds=pause.total_seconds(), next_run_time=first, replace_existing=True
             )
         self._at(now)
 
@@ -104,7 +104,9 @@ class TickScheduler:
                 self._set_jobs()
 
     def stop(self) -> None:
-        """Let a tick under way end, and give the lease back."""
+        """Let a tick under way end, and give the lease back. Idempotent."""
+        if self._stopped.is_set():
+            return
         self._stopped.set()
         if self._watcher.is_alive():
             self._watcher.join()
