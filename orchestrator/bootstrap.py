@@ -227,7 +227,7 @@ def open_application(
         replayer=Replayer(store),
         people=People(store, clock, passwords),
         house_log=HouseLog(store, clock),
-        gates=GateTrials(store, sources, time.monotonic),
+        gates=GateTrials(store, sources, time.monotonic, HouseLog(store, clock)),
         door=Door(
             store,
             clock,

@@ -46,11 +46,11 @@ def ask(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask gates now, once, and show what would follow; nothing is decided by it or written down."""
+    """Ask gates now, once, and show what would follow; nothing is decided by it, and the house's log says who asked."""
     call = invocation(ctx, as_json=as_json)
     found = None if policy is None else call.files().policy(policy)
     with call.application() as house:
-        trial = house.gates.ask(found, rollout=rollout, wave=wave, only=gate or [])
+        trial = house.gates.ask(found, by=call.by, rollout=rollout, wave=wave, only=gate or [])
     if as_json:
         return call.answer("gates", trial)
     from orchestrator.cli.render.gates import trial as page

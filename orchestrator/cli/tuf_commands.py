@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.context import AsJson, Invocation, Yes, confirm, invocation
 from orchestrator.cli.late import command, group
-from orchestrator.errors import InvalidInput, NotFound, StoreUnavailable
+from orchestrator.errors import InvalidInput, NotFound, WaveError
 
 if TYPE_CHECKING:
     from orchestrator.services.tuf import TufView
@@ -111,12 +111,15 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @contextmanager
 def _noted(call: Invocation, event: str, deed: str) -> Iterator[None]:
-    """Stands in the house's log, where there is a store to write it into: a root that ends soon waits for none."""
+    """Stands in the house's log, where there is a store to write it into: a root that ends soon waits for none.
+
+    Nor for a store that is busy, or for settings that have nothing to do with it."""
+    by = call.by
     with ExitStack() as stack:
         try:
             house = stack.enter_context(call.application())
-            stack.enter_context(house.house_log.during(event, "tuf", deed, by=call.by))
-        except StoreUnavailable as error:
+            stack.enter_context(house.house_log.during(event, "tuf", deed, by=by))
+        except WaveError as error:
             call.tell(f"This stands in no log: {error.message}")
         yield
 

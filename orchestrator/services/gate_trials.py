@@ -1,14 +1,15 @@
-"""Asking gates for a try: the same question, put in the same way, and nothing is decided by the answer or written down.
+"""Asking gates for a try: the same question, put in the same way, and nothing is decided by the answer.
 
 For whoever writes a policy and wants to know what its gates would say now. Answers for: whose gates, and what would
-follow. Not for: asking before a wave opens (``gatekeeping``).
+follow. Not for: asking before a wave opens (``gatekeeping``). Whoever asks is written down first, in the house's log.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +20,7 @@ from orchestrator.core.states import WaveStatus
 from orchestrator.errors import InvalidInput, NotFound, TooMany
 from orchestrator.services.chronicle import rules_of
 from orchestrator.services.gatekeeping import Question, Said, SourceKind, Sources, answers, check_sources
+from orchestrator.services.house_log import HouseLog
 from orchestrator.services.queries import row_of
 from orchestrator.services.records import RolloutRow
 from orchestrator.services.store import Store
@@ -27,7 +29,7 @@ NO_ROLLOUT: Final = "dry-run"
 """What stands for rollout, wave and tag where there is none: they are told to whoever is asked."""
 
 MOST_AT_ONCE: Final = 4
-"""Tries under way; each may take a minute."""
+"""Tries under way, of different people; each may take a minute."""
 
 AGAIN_AFTER: Final = 10.0
 """Seconds until whoever is one too many comes again."""
@@ -52,9 +54,9 @@ class TriedGate:
 
 @dataclass(frozen=True, slots=True)
 class GateTrial:
-    """What was asked, for which wave, and what it would come to."""
+    """What was asked, for which wave, and what it would come to. ``rollout`` is None where it was asked for none."""
 
-    rollout: str
+    rollout: str | None
     wave: str
     target: int
     tag: str
@@ -69,12 +71,15 @@ class GateTrials:
     store: Store
     sources: Sources
     running: Callable[[], float]
-    _turns: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MOST_AT_ONCE))
+    log: HouseLog
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _asking: set[str] = field(default_factory=set)
 
     def ask(
         self,
         policy: Policy | None = None,
         *,
+        by: str,
         rollout: str | None = None,
         wave: str | None = None,
         only: Sequence[str] = (),
@@ -84,7 +89,7 @@ class GateTrials:
         gates.
 
         Raises NotFound for a rollout, wave, gate or source that is not there, InvalidInput where there is nothing to
-        ask, TooMany."""
+        ask, TooMany for a second try of the same person and for one more than ``MOST_AT_ONCE``."""
         row = None if rollout is None else self._row(rollout)
         if row is None and wave is not None:
             raise InvalidInput("A wave is one of a rollout.", remedy="Say which with --rollout.")
@@ -93,28 +98,22 @@ class GateTrials:
         name = NO_ROLLOUT if row is None else _wave(row, wave, of_policy=policy is not None)
         gates = (policy.gates or ()) if policy is not None else () if row is None else rules_of(row).wave(name).gates
         chosen = _chosen(gates, only, f"policy {policy.name}" if policy is not None else f"wave {name} of {rollout}")
-        check_sources(chosen, self.sources.kinds)
+        kinds = self.sources.kinds()
+        check_sources(chosen, lambda: kinds)
         questions = [
             Question(gate, NO_ROLLOUT, name, 0, NO_ROLLOUT)
             if row is None
             else Question(gate, row.state.rollout, name, row.target_version, row.tag)
             for gate in chosen
         ]
-        return self._tried(questions, whole=len(chosen) == len(gates))
-
-    def _tried(self, questions: Sequence[Question], *, whole: bool) -> GateTrial:
-        if not self._turns.acquire(blocking=False):
-            raise TooMany(
-                f"{MOST_AT_ONCE} are asking gates for a try already.",
-                after=AGAIN_AFTER,
-                remedy="Come back in a moment.",
-            )
-        try:
-            kinds = self.sources.kinds()
+        about = [] if policy is None else [f"of the policy {policy.name}"]
+        about += [] if row is None else [f"as of wave {name} of {row.state.rollout}"]
+        what = row.state.rollout if row is not None else "" if policy is None else policy.name
+        deed = f"asked for a try, {' '.join(about)}: {', '.join(each.gate for each in chosen)}"
+        with self._turn(by):
+            self.log.note("gates_tried", what, deed, by=by)
             timed = _Timed(self.sources, self.running)
             said = answers(timed, questions)
-        finally:
-            self._turns.release()
         tried = tuple(
             TriedGate(
                 gate=question.gate.gate,
@@ -128,8 +127,24 @@ class GateTrials:
             )
             for question, one in zip(questions, said, strict=True)
         )
-        first = questions[0]
-        return GateTrial(first.rollout, first.wave, first.target, first.tag, tried, _outcome(tried, whole=whole))
+        first, whole = questions[0], len(chosen) == len(gates)
+        asked_for = None if row is None else row.state.rollout
+        return GateTrial(asked_for, first.wave, first.target, first.tag, tried, _outcome(tried, whole=whole))
+
+    @contextmanager
+    def _turn(self, by: str) -> Iterator[None]:
+        """Raises TooMany."""
+        with self._guard:
+            if by in self._asking or len(self._asking) >= MOST_AT_ONCE:
+                who = f"{by} is" if by in self._asking else f"{MOST_AT_ONCE} people are"
+                remedy = "Come back in a moment."
+                raise TooMany(f"{who} asking gates for a try already.", after=AGAIN_AFTER, remedy=remedy)
+            self._asking.add(by)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._asking.discard(by)
 
     def _row(self, name: str) -> RolloutRow:
         with self.store.reading() as r:

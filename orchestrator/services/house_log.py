@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from orchestrator.errors import StoreUnavailable, WaveError
 from orchestrator.services.house_log_store import HouseEvent
 from orchestrator.services.store import Store, Writing
 
@@ -41,10 +42,23 @@ class HouseLog:
     @contextmanager
     def during(self, event: str, what: str, deed: str, *, by: str) -> Iterator[None]:
         """For a deed in files that may be refused: written with the end of the block, and not at all where that
-        raises. Nothing else may be asked of the store within."""
-        with self.store.writing() as w:
-            note(w, self.clock(), event, what, deed, by=by)
-            yield
+        raises. Nothing else may be asked of the store within.
+
+        Raises StoreUnavailable where the deed is done and its line could not be kept: doing it again would do it
+        twice."""
+        done = False
+        try:
+            with self.store.writing() as w:
+                note(w, self.clock(), event, what, deed, by=by)
+                yield
+                done = True
+        except WaveError as error:
+            if not done:
+                raise
+            raise StoreUnavailable(
+                f"It is done, and only the house's log does not say so: {error.message}",
+                remedy="Do not order it again.",
+            ) from error
 
 
 def note(w: Writing, now: datetime, event: str, what: str, deed: str, *, by: str) -> None:

@@ -126,10 +126,11 @@ def ask_gates(
     rollout: str | None = None,
     wave: str | None = None,
     gates: Sequence[str] = (),
+    by: str,
 ) -> GateTrial:
-    """Ask gates now, once: those of a policy, or of a rollout's wave. Nothing is decided by it or written down."""
+    """Ask gates now, once: those of a policy, or of a rollout's wave. It decides nothing; a log says who asked."""
     asked = None if policy is None else app.files.policy_said(policy)
-    return app.gates.ask(asked, rollout=rollout, wave=wave, only=gates)
+    return app.gates.ask(asked, by=by, rollout=rollout, wave=wave, only=gates)
 
 
 def verify_journals(

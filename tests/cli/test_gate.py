@@ -76,3 +76,5 @@ def test_from_afar_the_sources_there_are_asked(gated: House, monkeypatch: pytest
     with served(gated) as url:
         assert one_line(gated.ok(*ask, "--server", url)) == here
         assert len(gated.json(*ask, "--server", url, "--gate", "desk")["gates"]) == 1
+    newest = gated.json("log", "--limit", "1")[0]
+    assert newest["sentence"] == "mika asked for a try, of the policy gated: desk."

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Never
 
 import pytest
 
+from orchestrator import bootstrap
+from orchestrator.adapters.sql.store import SqlWriting
 from orchestrator.core.roles import Role
 from orchestrator.core.states import POLICY
+from orchestrator.errors import Busy, InvalidInput, StoreUnavailable, WaveError
 from orchestrator.services.operations import OPERATIONS
 from orchestrator.services.people import Person
 from tests.cli.elsewhere import Known, served
 from tests.cli.house import House
 from tests.services.fake_provider import commit
 
-CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify", "deliver_notices", "ask_gates"}
+CHANGE_NOTHING = {"replay", "plan", "verify_artifacts", "deltas.verify", "deliver_notices"}
 """Questions by POST; a look at deltas, which says what it found; and to send now what is sent anyway."""
 
 ORDERS = [
@@ -78,6 +82,32 @@ def test_a_root_is_made_where_there_is_no_store_too(house: House) -> None:
     ended = house.run("tuf", "init")
     assert ended.exit_code == 0 and "Root 1 is made" in ended.stdout
     assert "This stands in no log" in ended.stderr
+
+
+@pytest.mark.parametrize("error", [Busy("Somebody writes."), InvalidInput("No such zone.")], ids=["busy", "setting"])
+def test_a_root_waits_neither_for_a_busy_store_nor_for_settings_of_others(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: WaveError
+) -> None:
+    def closed(*_: object, **__: object) -> Never:
+        raise error
+
+    monkeypatch.setattr(bootstrap, "open_application", closed)
+    ended = house.run("tuf", "init")
+    assert ended.exit_code == 0 and "Root 1 is made" in ended.stdout
+    assert f"This stands in no log: {error.message}" in ended.stderr
+
+
+def test_a_root_whose_line_is_lost_at_the_end_is_told_as_made(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: SqlWriting) -> None:
+        raise StoreUnavailable("The disk is full.")
+
+    monkeypatch.setattr(SqlWriting, "before_commit", full)
+    ended = house.run("tuf", "init")
+    assert ended.exit_code == 6
+    told = "It is done, and only the house's log does not say so: The disk is full. Do not order it again."
+    assert told in " ".join(ended.stderr.split())
+    assert (house.root / "tuf" / "keys" / "root.key").is_file()
+    assert "It is done" not in house.run("tuf", "init").stderr, "one that is refused is not"
 
 
 def test_what_changes_nothing_is_not_written_down(house: House) -> None:

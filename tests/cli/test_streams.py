@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.streams import not_shown
 from tests.cli.house import House
 
 REDIRECTED = 'words=$1; shift; eval "exec \\"\\$@\\" $words"'
@@ -25,6 +27,13 @@ def test_an_output_without_room_is_told_in_a_sentence(words: list[str], house: H
     done = wave(">/dev/full", *words, at=tmp_path)
     assert "The output cannot be written: No space left on device. What was ordered may be done" in done.stderr
     assert (done.stderr.count("\n"), done.stdout, done.returncode) == (1, "", 6)
+
+
+def test_a_file_that_finds_no_room_is_not_taken_for_the_output() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as file, pytest.raises(OSError) as full:
+        file.write(b"x")
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, None)
+    assert not_shown(full.value) is None
 
 
 def test_an_order_whose_answer_finds_no_room_is_carried_out(fleet: House, tmp_path: Path) -> None:

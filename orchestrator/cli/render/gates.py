@@ -9,14 +9,14 @@ from rich.text import Text
 
 from orchestrator.cli.render.grid import Paragraph
 from orchestrator.core.gates import GateAnswer
-from orchestrator.services.gate_trials import NO_ROLLOUT, GateTrial, TriedGate
+from orchestrator.services.gate_trials import GateTrial, TriedGate
 
 _STYLE = {GateAnswer.YES: "green", GateAnswer.NO: "red", GateAnswer.NOT_YET: "yellow", GateAnswer.NO_DATA: "yellow"}
 
 
 def trial(tried: GateTrial) -> RenderableType:
-    whose = "for no rollout" if tried.rollout == NO_ROLLOUT else f"for wave {tried.wave} of {tried.rollout}"
-    parts: list[RenderableType] = [Text(f"Asked for a try, {whose}; nothing was written down.")]
+    whose = "for no rollout" if tried.rollout is None else f"for wave {tried.wave} of {tried.rollout}"
+    parts: list[RenderableType] = [Text(f"Asked for a try, {whose}; nothing is decided by it.")]
     for each in tried.gates:
         parts += [Text(), *_gate(each)]
     return Group(*parts, Text(), Text(tried.follows))
