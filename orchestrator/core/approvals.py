@@ -17,7 +17,7 @@ from orchestrator.core.rules import Rules, WaveRules
 from orchestrator.core.states import Reason, ReasonKind, RolloutStatus, WaveStatus
 
 _SHUT: Final = frozenset({WaveStatus.PENDING, WaveStatus.PREPARING, WaveStatus.SKIPPED, WaveStatus.CANCELLED})
-"""Waves that no approval has opened."""
+"""Waves that no approval has opened, unless they were open before."""
 
 
 def given(state: RolloutState, deed: Deed, wave: str | None = None, *, but: Iterable[str] = ()) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def undone(state: RolloutState, rules: Rules, by: str) -> tuple[Approval, ...]:
     nothing; a wave that has not opened; going on from a halt that lasts."""
     if state.status in (RolloutStatus.COMPLETED, RolloutStatus.CANCELLED):
         return ()
-    shut = {each.wave for each in state.waves if each.status in _SHUT}
+    shut = {each.wave for each in state.waves if each.status in _SHUT and each.opened_at is None}
     waiting = len(shut) == len(state.waves) or start_lacks(state, rules) is not None
     halted = state.status is RolloutStatus.HALTED
     return tuple(

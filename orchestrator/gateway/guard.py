@@ -104,6 +104,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return  # whatever comes while an answer before the refusal goes out: no parser may keep it
         self._idle_since = None
         self._reading = True
         super().data_received(data)
@@ -211,7 +213,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, kind: str) -> None:
         """Nothing is read of this connection any more. What is wrong is told once, in its turn: never in the place of
-        an answer that is still to come, nor in the middle of one."""
+        an answer that is still to come, nor in the middle of one. Where its turn cannot come it is only closed, and who
+        still sends when it is may see a connection that broke before the words."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True

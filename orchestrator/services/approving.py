@@ -86,6 +86,8 @@ def withdraw_approvals(w: Writing, before: PersonRow, after: PersonRow, *, by: s
     lock_all(w, _GOING)
     for row in w.rollouts(_GOING):
         state = row.state
+        if not any(folded(each.by) == folded(before.name) for each in state.approvals):
+            continue
         gone = undone(state, rules_of(row), before.name)
         if not gone:
             continue

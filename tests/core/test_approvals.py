@@ -130,6 +130,16 @@ def test_a_word_for_going_on_is_undone_only_while_that_halt_lasts() -> None:
     assert undone(replace(halted, status=RolloutStatus.CANCELLED), told.rules, "cem") == ()
 
 
+def test_a_wave_that_was_open_before_it_was_cancelled_has_been_opened() -> None:
+    told = world(WaveRules("lab"), approve_start=1)
+    said(told, Deed.START, "cem")
+    told.tick()
+    gone = replace(told.state, waves=tuple(replace(each, status=WaveStatus.CANCELLED) for each in told.state.waves))
+    assert undone(gone, told.rules, "cem") == ()
+    never = replace(gone, waves=tuple(replace(each, opened_at=None) for each in gone.waves))
+    assert len(undone(never, told.rules, "cem")) == 1
+
+
 def test_a_word_for_the_rollout_is_undone_until_it_has_opened_something_or_while_it_lacks_others() -> None:
     told = world(WaveRules("lab"), approve_start=1)
     said(told, Deed.START, "cem")

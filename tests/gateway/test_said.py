@@ -10,6 +10,7 @@ import threading
 from typing import Any, NamedTuple
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator.gateway import guard
 from orchestrator.gateway.app import Gateway
@@ -188,6 +189,35 @@ def test_an_answer_that_has_begun_is_ended_first(refused: Watched) -> None:
     assert (good.status, good.body) == (200, b"helloworld")
     check(bad, own_form, 400, "not_http")
     assert refused.counts == {("connection", "not_http"): 1}
+
+
+def test_who_was_refused_behind_an_answer_that_goes_out_slowly_is_not_read_any_more(
+    refused: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last word waits for that answer; a head that goes on without end meanwhile is kept nowhere."""
+    fed = 0
+
+    def counting(self: Any, data: bytes, feed: Any = HttpToolsProtocol.data_received) -> None:
+        nonlocal fed
+        fed += len(data)
+        feed(self, data)
+
+    monkeypatch.setattr(HttpToolsProtocol, "data_received", counting)
+    may = threading.Event()
+    with serving(InTwoPieces(may), refused=refused) as (_, port), connected(port) as line:
+        line.sendall(ASK)
+        begun = line.recv(65536)
+        while not begun.endswith(b"hello"):
+            begun += line.recv(65536)
+        line.sendall(b"GET / HTTP/1.1\r\nx: " + b"y" * 2 * guard.HEAD_BYTES)
+        assert refused.seen.wait(10)
+        line.sendall(b"y" * 64 * guard.HEAD_BYTES)
+        may.set()
+        good, bad = answers(begun + heard(line))
+    assert (good.status, good.body) == (200, b"helloworld")
+    check(bad, own_form, 431, "too_large")
+    assert refused.counts == {("connection", "too_large"): 1}
+    assert fed < 8 * guard.HEAD_BYTES
 
 
 def test_a_body_that_breaks_off_into_nonsense_is_the_one_thing_that_is_told(refused: Refusals) -> None:

@@ -9,10 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 
 from orchestrator.services.notice_store import Post, Wanted
 from orchestrator.web.app import operators_side
+from orchestrator.web.console.rendering import _ticked
+from orchestrator.web.console.routes import _again
 from orchestrator.web.console.static import address
 from orchestrator.web.csrf import csrf_token
 from tests.adapters.notify.test_sender import NOTICE
@@ -187,3 +190,36 @@ def test_a_delta_that_could_not_be_built_says_how_to_try_again(home: Installatio
     page = client.get("/deltas?state=failed").text
     assert "ostree: the disk is full" in page and "<code>wave delta build 42 44</code>" in page
     assert "Try again" not in client.get("/deltas?state=ready").text
+
+
+def test_a_wave_that_was_cancelled_is_not_promised_service_when_it_is_skipped(
+    home: Installation, client: TestClient
+) -> None:
+    look = "/rollouts/lmp-42/order/skip?wave="
+    page = client.get("/rollouts/lmp-42/order/skip").text
+    assert "served when the rollout completes" in page
+    wave = re.findall(r'<option value="([^"]+)"', page)[-1]
+    home.app.rollouts.cancel("lmp-42", wave=wave, by="mika", reason="It was a mistake.")
+    page = client.get(f"{look}{wave}").text
+    assert "not served, as it was cancelled" in page and "when the rollout completes" not in page
+
+
+def test_code_in_a_sentence_is_what_would_be_typed() -> None:
+    assert _ticked("At 2 % ask `a % b`.") == "At 2\N{NO-BREAK SPACE}% ask <code>a % b</code>."
+    assert _ticked("2 % of `it") == "2\N{NO-BREAK SPACE}% of `it"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "again"),
+    [
+        ("GET", "/deltas", "", "/deltas"),
+        ("GET", "/deltas", "state=failed&offset=9", "/deltas?state=failed&offset=9"),
+        ("GET", "//elsewhere.example/x", "", ""),
+        ("POST", "/rollouts/lmp-42/order/halt", "", ""),
+    ],
+)
+def test_what_did_not_work_is_tried_again_as_it_was_asked_and_only_here(
+    method: str, path: str, query: str, again: str
+) -> None:
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": []}
+    assert _again(Request({**scope, "scheme": "http", "server": ("wave", 80)})) == again

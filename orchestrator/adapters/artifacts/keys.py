@@ -72,6 +72,7 @@ class _Sight(NamedTuple):
     """By what a file is told from another, without reading it."""
 
     mtime_ns: int
+    ctime_ns: int
     size: int
     inode: int
     device: int
@@ -79,7 +80,7 @@ class _Sight(NamedTuple):
 
 
 def _sight(found: os.stat_result) -> _Sight:
-    return _Sight(found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode)
+    return _Sight(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode)
 
 
 def _read(file: Path) -> tuple[_Sight, bytes]:

@@ -15,6 +15,8 @@ from fastapi.responses import Response
 
 from orchestrator.core.approving import files_of
 from orchestrator.core.roles import ROLE_MEANING
+from orchestrator.core.states import WaveStatus
+from orchestrator.core.words import plural
 from orchestrator.errors import Forbidden, InvalidInput, NotFound, WaveError
 from orchestrator.services.console import OrderPage
 from orchestrator.services.foreseeing import Foreseen
@@ -155,8 +157,10 @@ def _opening(wave: WaveView) -> str:
 
 def _skipping(wave: WaveView) -> str:
     size = wave.facts.eligible
-    many = "Its devices are" if size is None else f"Its {size:,} devices are"
-    return f"What comes after it goes on without it. {many} served when the rollout completes."
+    whose = "Its devices are" if size is None else f"Its {plural(size, 'device')} {'is' if size == 1 else 'are'}"
+    withheld = wave.state.withheld or wave.state.status is WaveStatus.CANCELLED
+    when = "not served, as it was cancelled" if withheld else "served when the rollout completes"
+    return f"What comes after it goes on without it. {whose} {when}."
 
 
 def _filled(verb: Verb, about: OrderPage, order: Order) -> Order:

@@ -90,6 +90,7 @@ def rollout(request: Request, person: Viewer, name: str) -> Response:
         upright=upright,
         stairs=drawn,
         quiet=_quiet(found, drawn),
+        classes=words,
         heading=staircase.heading,
         most_listed=staircase.MOST_LISTED,
         too_many=found.too_many,

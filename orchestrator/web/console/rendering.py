@@ -277,13 +277,14 @@ def _said(word: object) -> str:
 
 def _ticked(sentence: str) -> Markup:
     """A sentence, what stands between its backticks as code. No share is parted from its sign."""
-    sentence = sentence.replace(" %", "\N{NO-BREAK SPACE}%")
-    if "`" not in sentence:
-        return escape(sentence)
     parts = sentence.split("`")
     if len(parts) % 2 == 0:
-        return escape(sentence)
-    return Markup("").join(el("code", part) if number % 2 else part for number, part in enumerate(parts))
+        return escape(_together(sentence))
+    return Markup("").join(el("code", part) if number % 2 else _together(part) for number, part in enumerate(parts))
+
+
+def _together(sentence: str) -> str:
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _percent(share: float | None) -> str:

@@ -91,7 +91,16 @@ def trouble(request: Request, status: int, sentence: str, remedy: str | None) ->
     except WaveError:
         person = None
     now = application(request).clock()
-    return page(request, "error.html", person, now, code=status, sentence=sentence, remedy=remedy, number=status)
+    shown = {"sentence": sentence, "remedy": remedy, "number": status, "again": _again(request)}
+    return page(request, "error.html", person, now, code=status, **shown)
+
+
+def _again(request: Request) -> str:
+    """Where the same is asked once more, on this host; empty for what was no mere look."""
+    path, query = request.url.path, request.url.query
+    if request.method not in ("GET", "HEAD") or path.startswith("//"):
+        return ""
+    return f"{path}?{query}" if query else path
 
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
