@@ -1,12 +1,12 @@
 """``make kills``: a server that is killed with SIGKILL at random moments under load, again and again.
 
-``python -m tests.load.kills [--kills 50] [--devices 200] [--seed N]``: half of the kills with devices of the own
+``python -m tests.load.kills [--kills 50] [--devices 1000] [--seed N]``: half of the kills with devices of the own
 protocol, half with devices that speak hawkBit's.
 
 A real ``wave serve`` on a SQLite file, devices that report as fast as they are answered, and a kill after some time. A
 device that was not answered says the same again, with the same ids, to the next server. After each kill the log is
 read: every event that was acknowledged is in it, and none is there twice. In the end ``wave db check`` recounts all
-that is derived from it.
+that is derived from it. No device says more than is kept of one (``room.MOST_KEPT``): there must be enough of them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pathlib import Path
 
 from orchestrator.adapters.sql.store import open_store
 from orchestrator.gateway.ddi.messages import event_id
+from orchestrator.services.room import MOST_KEPT
 from tests.benchmarks.figures import figure
 from tests.load.serving import ALONE, installation, of_files, process, wave_serve
 from tests.loopback import free_port
@@ -177,6 +178,8 @@ def recount(root: Path, tally: Tally) -> None:
                 tally.logged.update((event.device or "", words_of(event.event_id)) for event in found)
     finally:
         store.close()
+    for device, said in Counter(device for device, _ in tally.acknowledged).most_common(1):
+        assert said <= MOST_KEPT, f"{device} said {said:,} things, of which {MOST_KEPT:,} are kept: take more devices"
     lost = tally.acknowledged - tally.logged.keys()
     assert not lost, f"{len(lost)} acknowledged events are not in the log, such as {min(lost)}"
     twice = [event for event, times in tally.logged.items() if times > 1]
@@ -217,7 +220,7 @@ def run(root: Path, *, kills: int, devices: int, seed: int, ddi: bool = False) -
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--kills", type=int, default=50)
-    asked.add_argument("--devices", type=int, default=200)
+    asked.add_argument("--devices", type=int, default=1_000)
     asked.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = asked.parse_args()
     tallies: list[Tally] = []
