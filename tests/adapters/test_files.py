@@ -111,6 +111,9 @@ def test_a_file_of_another_kind_is_named_in_one_sentence(tmp_path: Path) -> None
         with pytest.raises(InvalidFile, match=said) as refused:
             load(path)
         assert len(refused.value.problems) == 1
+    path.write_text("rollout: r\nwavez: []\npolicy: p\n", encoding="utf-8")
+    with pytest.raises(InvalidFile, match="Did you mean 'waves'"):  # it is no policy for want of waves
+        load_rollout(path)
 
 
 def test_a_missing_key_has_the_line_of_what_it_is_missing_from() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from typing import Any, NamedTuple
 
@@ -113,6 +114,15 @@ class InTwoPieces:
         await send({"type": "http.response.body", "body": b"world"})
 
 
+def half_an_answer(line: socket.socket) -> bytes:
+    """What such an application has said of its answer before it waits."""
+    line.sendall(ASK)
+    begun = line.recv(65536)
+    while not begun.endswith(b"hello"):
+        begun += line.recv(65536)
+    return begun
+
+
 @pytest.fixture
 def gateway() -> Gateway:
     return Gateway([])
@@ -177,10 +187,7 @@ def test_a_good_request_is_answered_before_what_comes_behind_it_is_refused(gatew
 def test_an_answer_that_has_begun_is_ended_first(refused: Watched) -> None:
     may = threading.Event()
     with serving(InTwoPieces(may), refused=refused) as (_, port), connected(port) as line:
-        line.sendall(ASK)
-        begun = line.recv(65536)
-        while not begun.endswith(b"hello"):
-            begun += line.recv(65536)
+        begun = half_an_answer(line)
         line.sendall(GARBAGE)
         assert refused.seen.wait(10)
         line.sendall(GARBAGE)
@@ -205,10 +212,7 @@ def test_who_was_refused_behind_an_answer_that_goes_out_slowly_is_not_read_any_m
     monkeypatch.setattr(HttpToolsProtocol, "data_received", counting)
     may = threading.Event()
     with serving(InTwoPieces(may), refused=refused) as (_, port), connected(port) as line:
-        line.sendall(ASK)
-        begun = line.recv(65536)
-        while not begun.endswith(b"hello"):
-            begun += line.recv(65536)
+        begun = half_an_answer(line)
         line.sendall(b"GET / HTTP/1.1\r\nx: " + b"y" * 2 * guard.HEAD_BYTES)
         assert refused.seen.wait(10)
         line.sendall(b"y" * 64 * guard.HEAD_BYTES)

@@ -164,7 +164,7 @@ _KINDS: Final[dict[type[Document], str]] = {RolloutFile: "rollout", FleetFile: "
 def _kind_of(value: object) -> type[Document] | None:
     """What a file plainly is, by its keys; None for what is neither, or a bit of each."""
     keys = value if isinstance(value, dict) else {}
-    if "rollout" in keys and "waves" in keys:  # it names a policy, too
+    if "rollout" in keys:  # no other file has it; it names a policy, too
         return RolloutFile
     if ("devices" in keys) == ("policy" in keys):
         return None
